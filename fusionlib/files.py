@@ -1,0 +1,50 @@
+"""Writing files so that they appear whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+from .errors import FusionError
+
+__all__ = ["atomic_file", "write_text"]
+
+
+@contextlib.contextmanager
+def atomic_file(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give a temporary path to write to; on success it is renamed to `path`.
+
+    Missing parent folders are made. Whatever goes wrong, Ctrl-C included, the temporary
+    file is removed and an existing file at `path` stays as it was.
+
+    Raises
+    ------
+    FusionError
+        If the file cannot be written there.
+    """
+    path = Path(path)
+    # In the same folder, since only a rename within one file system is atomic.
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise FusionError(
+            f"cannot write {path}: {error.strerror or error}. Choose a file in a folder that "
+            "you may write to."
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write a text file (UTF-8) whole or not at all; errors as `atomic_file`."""
+    with atomic_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="\n")

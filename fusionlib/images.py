@@ -1,0 +1,655 @@
+"""File <-> array: bit depth, colour, alpha, size checks, RGB <-> YCbCr, safe writing.
+
+Inside fusionlib an image is a float32 array with values in [0, 1], of shape
+(H, W) when gray and (H, W, 3) when RGB. Everything that comes in, as a file or
+as an array, is brought to that form here or is refused with an ``ImageError``.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .errors import FusionError, ImageError
+from .files import atomic_file
+
+if TYPE_CHECKING:
+    from PIL import Image, ImageFile
+
+__all__ = [
+    "MAX_PIXELS",
+    "SUFFIXES",
+    "check_image",
+    "collapse_gray",
+    "decode_image",
+    "luminance",
+    "merge_luminance",
+    "quantise",
+    "read_image",
+    "require_gray",
+    "rgb_to_ycbcr",
+    "write_image",
+    "ycbcr_to_rgb",
+]
+
+# Larger files are refused before they are decoded: a file of a few kilobytes can
+# claim any size. 2**27 pixels (16384 x 8192) take 1.5 GB as RGB float32.
+MAX_PIXELS = 2**27
+
+TOLERANCE = 1e-6  # how far a float may leave [0, 1] by rounding; it is clipped then
+
+SUFFIXES = {
+    ".png": "PNG",
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+    ".bmp": "BMP",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
+    ".webp": "WEBP",
+}
+_FORMATS = "PNG, JPEG, BMP, TIFF or WebP"
+_MAGIC = (
+    (b"\x89PNG\r\n\x1a\n", "PNG"),
+    (b"\xff\xd8\xff", "JPEG"),
+    (b"BM", "BMP"),
+    (b"II*\0", "TIFF"),
+    (b"MM\0*", "TIFF"),
+    (b"II+\0", "TIFF"),
+    (b"MM\0+", "TIFF"),
+)
+_PNG_END = b"IEND\xaeB`\x82"
+_AGAIN = "Download or export the file again."
+
+
+# ---------------------------------------------------------------- arrays
+
+
+def check_image(array: np.ndarray, what: str = "image") -> np.ndarray:
+    """Validate an image given as an array and bring it to float32 in [0, 1].
+
+    Parameters
+    ----------
+    array : ndarray of uint8, uint16 or float, shape (H, W), (H, W, 1) or (H, W, 3)
+        uint8 is divided by 255, uint16 by 65535, a float must be in [0, 1] already
+        (1e-6 beyond is taken for rounding and clipped).
+    what : str
+        How error messages call the image.
+
+    Returns
+    -------
+    ndarray of float32, shape (H, W) or (H, W, 3), values in [0, 1]
+        The array itself where nothing had to change.
+
+    Raises
+    ------
+    ImageError
+        For any other shape or type, values outside [0, 1], NaN or infinity.
+    """
+    array = np.asarray(array)
+    _check_shape(array.shape, what)
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[:, :, 0]
+    if array.dtype == np.uint8:
+        return array / np.float32(255)
+    if array.dtype == np.uint16:
+        return array / np.float32(65535)
+    if np.issubdtype(array.dtype, np.floating):
+        return _check_range(array, what)
+    if array.dtype == np.bool_:
+        remedy = "If True means white, pass `image.astype(numpy.uint8) * 255`."
+    elif np.issubdtype(array.dtype, np.integer):
+        remedy = (
+            f"Its values are {array.min()} to {array.max()}: pass `image.astype(numpy.uint8)` if "
+            "they are on the scale 0 to 255, `image.astype(numpy.uint16)` if 0 to 65535."
+        )
+    else:
+        remedy = "Convert it first."
+    raise ImageError(
+        f"{what}: the type is {array.dtype}, expected uint8, uint16 or a float in [0, 1]. {remedy}"
+    )
+
+
+def _check_shape(shape: tuple[int, ...], what: str) -> None:
+    if len(shape) in (2, 3) and 0 not in shape and (len(shape) == 2 or shape[2] in (1, 3)):
+        return
+    if 0 in shape:
+        remedy = "The image is empty: check the crop or the slice that made it."
+    elif len(shape) == 3 and shape[2] in (2, 4):
+        remedy = (
+            f"The last channel looks like alpha: drop it with `image[..., :{shape[2] - 1}]`, or "
+            "blend it with a background first."
+        )
+    elif len(shape) == 3 and shape[0] in (1, 3):
+        remedy = "The channels come first: use `numpy.moveaxis(image, 0, -1)`."
+    elif len(shape) == 4:
+        remedy = "This looks like a batch: pass one image at a time."
+    else:
+        remedy = "Pass one gray or one RGB image."
+    raise ImageError(f"{what}: the shape is {shape}, expected (H, W) or (H, W, 3). {remedy}")
+
+
+def _check_range(array: np.ndarray, what: str) -> np.ndarray:
+    low, high = float(array.min()), float(array.max())
+    if not (np.isfinite(low) and np.isfinite(high)):
+        finite = array[np.isfinite(array)]
+        span = f"{finite.min():g} to {finite.max():g}" if finite.size else "none"
+        raise ImageError(
+            f"{what}: {array.size - finite.size} of {array.size} values are NaN or infinite "
+            f"(finite values: {span}), expected values in [0, 1]. Repair or replace them first, "
+            "for instance with `numpy.nan_to_num`."
+        )
+    if low < -TOLERANCE or high > 1 + TOLERANCE:
+        remedy = (
+            "Divide by 255 if they are 8-bit values, by 65535 if 16-bit."
+            if low >= -TOLERANCE
+            else "Shift and scale them, for instance `(image + 1) / 2` if they are in [-1, 1], or "
+            "clip them if they overshoot."
+        )
+        raise ImageError(
+            f"{what}: the values are {low:g} to {high:g}, expected floats in [0, 1]. {remedy}"
+        )
+    if low < 0 or high > 1:
+        array = np.clip(array, 0, 1)
+    return array.astype(np.float32, copy=False)
+
+
+def collapse_gray(image: np.ndarray) -> np.ndarray:
+    """Give a gray picture stored as RGB its one channel; return any other unchanged.
+
+    Parameters
+    ----------
+    image : ndarray, shape (H, W) or (H, W, 3)
+
+    Returns
+    -------
+    ndarray, shape (H, W) if all channels are equal, else as given
+    """
+    first = image[..., :1] if image.ndim == 3 else image
+    return first[..., 0] if image.ndim == 3 and (image == first).all() else image
+
+
+def require_gray(image: np.ndarray, *, what: str = "infrared image") -> np.ndarray:
+    """Return a gray image as (H, W), also when it is stored as RGB with equal channels.
+
+    Parameters
+    ----------
+    image : ndarray, shape (H, W) or (H, W, 3)
+    what : str
+        How error messages call the image.
+
+    Returns
+    -------
+    ndarray, shape (H, W)
+
+    Raises
+    ------
+    ImageError
+        If the channels differ.
+    """
+    gray = collapse_gray(image)
+    if gray.ndim == 2:
+        return gray
+    differ = int((image != image[..., :1]).any(axis=-1).sum())
+    raise ImageError(
+        f"{what}: it is in colour (the channels differ in {differ} of {gray[..., 0].size} pixels), "
+        "expected a gray image. Check that infrared and visible are not swapped; if it is a "
+        "false-colour picture, take the gray original; if it is gray saved as JPEG, convert it "
+        "to one channel with `fusionlib.images.luminance`."
+    )
+
+
+def quantise(image: np.ndarray, bits: int = 8) -> np.ndarray:
+    """Round [0, 1] to the integers that a file of 8 or 16 bits holds, halves upwards.
+
+    Parameters
+    ----------
+    image : ndarray of float, values in [0, 1]
+    bits : {8, 16}
+
+    Returns
+    -------
+    ndarray of uint8 or uint16, same shape: ``floor(image * (2**bits - 1) + 0.5)``
+
+    Raises
+    ------
+    ImageError
+        If ``bits`` is neither 8 nor 16.
+    """
+    if bits not in (8, 16):
+        raise ImageError(f"bits is {bits!r}, expected 8 or 16.")
+    scaled = np.asarray(image, np.float64) * (2**bits - 1)
+    return np.floor(scaled + 0.5).astype(np.uint8 if bits == 8 else np.uint16)
+
+
+# ---------------------------------------------------------------- colour
+
+# BT.601 luma weights. Full range: Y, Cb and Cr all span [0, 1], Cb and Cr around 0.5.
+_KR, _KB = 0.299, 0.114
+_KG = 1 - _KR - _KB
+
+
+def luminance(image: np.ndarray) -> np.ndarray:
+    """Y of BT.601: 0.299 R + 0.587 G + 0.114 B; a gray image is its own luminance.
+
+    Parameters
+    ----------
+    image : ndarray of float, shape (H, W) or (H, W, 3)
+
+    Returns
+    -------
+    ndarray of the same type, shape (H, W)
+
+    Raises
+    ------
+    ImageError
+        If the image is neither gray nor RGB, or not of a float type.
+    """
+    if image.ndim == 2:
+        return image
+    _check_channels(image)
+    return _luma(image).astype(image.dtype)
+
+
+def rgb_to_ycbcr(rgb: np.ndarray) -> np.ndarray:
+    """Convert RGB to full-range BT.601 YCbCr.
+
+    Parameters
+    ----------
+    rgb : ndarray of float32 or float64, shape (..., 3), values in [0, 1]
+
+    Returns
+    -------
+    ndarray of the same type and shape
+        Y, Cb, Cr in [0, 1]; Cb = Cr = 0.5 is gray. Computed in float64.
+
+    Raises
+    ------
+    ImageError
+        If the last axis is not 3, or the type is not float.
+    """
+    _check_channels(rgb)
+    y = _luma(rgb)
+    out = np.empty_like(rgb)
+    out[..., 0] = y
+    out[..., 1] = (rgb[..., 2] - y) / (2 * (1 - _KB)) + 0.5
+    out[..., 2] = (rgb[..., 0] - y) / (2 * (1 - _KR)) + 0.5
+    return out
+
+
+def ycbcr_to_rgb(ycbcr: np.ndarray) -> np.ndarray:
+    """Convert full-range BT.601 YCbCr to RGB: the exact inverse of `rgb_to_ycbcr`.
+
+    Parameters
+    ----------
+    ycbcr : ndarray of float32 or float64, shape (..., 3)
+
+    Returns
+    -------
+    ndarray of the same type and shape
+        Not clipped: a YCbCr triple that no RGB colour has gives values outside [0, 1].
+
+    Raises
+    ------
+    ImageError
+        If the last axis is not 3, or the type is not float.
+    """
+    _check_channels(ycbcr)
+    y = ycbcr[..., 0].astype(np.float64)
+    red = y + 2 * (1 - _KR) * (ycbcr[..., 2].astype(np.float64) - 0.5)
+    blue = y + 2 * (1 - _KB) * (ycbcr[..., 1].astype(np.float64) - 0.5)
+    out = np.empty_like(ycbcr)
+    out[..., 0] = red
+    out[..., 1] = (y - _KR * red - _KB * blue) / _KG
+    out[..., 2] = blue
+    return out
+
+
+def merge_luminance(y: np.ndarray, rgb: np.ndarray) -> np.ndarray:
+    """Give an RGB image a new luminance and keep its chroma: how colour pairs are fused.
+
+    Parameters
+    ----------
+    y : ndarray of float, shape (H, W), values in [0, 1]
+        The new luminance.
+    rgb : ndarray of float32 or float64, shape (H, W, 3), values in [0, 1]
+        The image whose Cb and Cr are kept.
+
+    Returns
+    -------
+    ndarray of the type of ``rgb``, shape (H, W, 3)
+        Clipped to [0, 1].
+
+    Raises
+    ------
+    ImageError
+        If the shapes do not fit, or ``rgb`` is not of a float type.
+    """
+    _check_channels(rgb)
+    if y.shape != rgb.shape[:-1]:
+        raise ImageError(
+            f"the luminance has the shape {y.shape} and the RGB image {rgb.shape}; expected "
+            "(H, W) and (H, W, 3) of one size."
+        )
+    # In YCbCr each of R, G and B is Y plus a function of the chroma alone, so exchanging
+    # Y adds the same difference to all three.
+    change = y - _luma(rgb)
+    out = np.empty_like(rgb)
+    for channel in range(3):
+        out[..., channel] = np.clip(rgb[..., channel] + change, 0, 1)
+    return out
+
+
+def _luma(rgb: np.ndarray) -> np.ndarray:
+    red, green, blue = (rgb[..., channel].astype(np.float64) for channel in range(3))
+    return _KR * red + _KG * green + _KB * blue
+
+
+def _check_channels(image: np.ndarray) -> None:
+    if image.ndim == 0 or image.shape[-1] != 3 or not np.issubdtype(image.dtype, np.floating):
+        raise ImageError(
+            f"colour conversion: the shape is {image.shape} and the type {image.dtype}, expected "
+            "(..., 3) and a float type. Pass the image through `check_image` first."
+        )
+
+
+# ---------------------------------------------------------------- reading
+
+
+def read_image(path: str | os.PathLike[str]) -> np.ndarray:
+    """Read a PNG, JPEG, BMP, TIFF or WebP file.
+
+    8 and 16 bits (and float TIFF in [0, 1]) are read at full depth. Palettes, 1-bit and
+    CMYK become gray or RGB; the EXIF orientation is applied; colour profiles are not.
+    Alpha that is opaque everywhere is dropped; otherwise the picture is blended over
+    black and a warning says so. A gray picture stored as RGB stays RGB.
+
+    Parameters
+    ----------
+    path : path-like
+
+    Returns
+    -------
+    ndarray of float32, shape (H, W) or (H, W, 3), values in [0, 1]
+
+    Raises
+    ------
+    ImageError
+        If there is no such file, or it is empty, truncated, not an image, larger than
+        `MAX_PIXELS`, has several frames, or holds values that are no intensities.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise ImageError(f"{path}: this is a folder, expected an image file.")
+    if not path.exists():
+        raise ImageError(f"{path}: no such file. Check the spelling and the folder.")
+    if not path.is_file():
+        raise ImageError(f"{path}: not a regular file, expected an image file.")
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ImageError(
+            f"{path}: cannot be read ({error.strerror}). Check its permissions."
+        ) from error
+    return decode_image(data, str(path))
+
+
+def decode_image(data: bytes, name: str) -> np.ndarray:
+    """Decode the bytes of an image file; see `read_image`.
+
+    Parameters
+    ----------
+    data : bytes
+        The content of the file.
+    name : str
+        How error messages call the file.
+
+    Returns
+    -------
+    ndarray of float32, shape (H, W) or (H, W, 3), values in [0, 1]
+
+    Raises
+    ------
+    ImageError
+        As `read_image`.
+    """
+    if not data:
+        raise ImageError(f"{name}: the file is empty (0 bytes). {_AGAIN}")
+    kind = next((kind for magic, kind in _MAGIC if data.startswith(magic)), None)
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        kind = "WEBP"
+    if kind is None:
+        raise ImageError(
+            f"{name}: not an image in a known format (it begins with {data[:8]!r}), expected "
+            f"{_FORMATS}. Convert it, or check that the download is not an error page."
+        )
+    try:
+        if kind == "TIFF":
+            pixels, alpha = _decode_tiff(data, name)
+        else:
+            pixels, alpha = _decode_other(data, kind, name)
+    except ImageError:
+        raise
+    except Exception as error:  # decoders raise nearly every type on damaged input
+        raise ImageError(
+            f"{name}: the {kind} file is truncated or damaged ({type(error).__name__}: {error}). "
+            f"{_AGAIN}"
+        ) from error
+    image = check_image(pixels, name)
+    if alpha is None:
+        return image
+    opacity = check_image(alpha, f"{name}, alpha channel")
+    if (opacity == 1).all():
+        return image
+    warnings.warn(
+        f"{name}: {int((opacity < 1).sum())} of {opacity.size} pixels are transparent; the picture "
+        "is blended over black. Save it without alpha to choose another background.",
+        stacklevel=3,
+    )
+    return image * (opacity if image.ndim == 2 else opacity[..., None])
+
+
+Decoded = tuple[np.ndarray, np.ndarray | None]  # pixels and, where there is one, alpha
+
+
+def _decode_other(data: bytes, kind: str, name: str) -> Decoded:
+    """Decode PNG, JPEG, BMP or WebP."""
+    from PIL import BmpImagePlugin, Image, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
+
+    # Not Image.open: its own limit on the size is a global, and warns below ours.
+    readers: dict[str, Callable[[io.BytesIO], ImageFile.ImageFile]] = {
+        "PNG": PngImagePlugin.PngImageFile,
+        "JPEG": JpegImagePlugin.JpegImageFile,
+        "BMP": BmpImagePlugin.BmpImageFile,
+        "WEBP": WebPImagePlugin.WebPImageFile,
+    }
+    try:
+        picture = readers[kind](io.BytesIO(data))
+    except Image.DecompressionBombError as error:
+        raise ImageError(f"{name}: {error} Crop it or reduce it first.") from error
+    _check_header(name, *picture.size, getattr(picture, "n_frames", 1))
+    if kind == "PNG" and _PNG_END not in data:  # Pillow forgives a missing end
+        raise ImageError(f"{name}: the PNG file is truncated (its end is missing). {_AGAIN}")
+    orientation = picture.getexif().get(0x0112, 1)
+    picture.load()
+    if kind == "PNG" and data[24] == 16:
+        pixels, alpha = _decode_png16(data, picture.info.get("transparency"))
+    else:
+        pixels, alpha = _from_pillow(picture, name)
+    return _orient(pixels, orientation), None if alpha is None else _orient(alpha, orientation)
+
+
+def _decode_png16(data: bytes, key: int | tuple[int, ...] | None) -> Decoded:
+    """Decode a 16-bit PNG, which Pillow reduces to 8 bits unless it is plain gray."""
+    pixels = _decode_cv2(data)
+    gray = data[25] in (0, 4)  # the colour type: gray, gray and alpha
+    if pixels.ndim == 2:
+        return pixels, None if key is None else np.where(pixels == key, 0, 65535).astype(np.uint16)
+    alpha = pixels[..., 3] if pixels.shape[2] == 4 else None
+    return pixels[..., 0] if gray else pixels[..., :3], alpha
+
+
+def _decode_tiff(data: bytes, name: str) -> Decoded:
+    """Decode TIFF: up to 8 bits by Pillow, above by tifffile, or OpenCV for LZW."""
+    import tifffile
+    from PIL import TiffImagePlugin
+
+    with tifffile.TiffFile(io.BytesIO(data)) as tiff:
+        page = tiff.pages.first
+        _check_header(name, page.imagewidth, page.imagelength, len(tiff.pages))
+        if page.bitspersample <= 8:
+            picture = TiffImagePlugin.TiffImageFile(io.BytesIO(data))
+            picture.load()  # applies the orientation
+            return _from_pillow(picture, name)
+        known = page.bitspersample in (16, 32, 64) and page.photometric <= 2
+        if not known or page.axes not in ("YX", "YXS", "SYX"):
+            raise ImageError(
+                f"{name}: a TIFF of {page.bitspersample} bits, photometric {page.photometric!r} "
+                f"and axes {page.axes} is not supported, expected gray or RGB. Convert it."
+            )
+        if page.compression == 5:  # LZW: tifffile needs another package for it
+            pixels = _decode_cv2(data)  # applies the orientation
+        else:
+            pixels = page.asarray()
+            if page.axes == "SYX":
+                pixels = np.moveaxis(pixels, 0, -1)
+            tag = page.tags.get("Orientation")
+            pixels = _orient(pixels, 1 if tag is None else int(tag.value))
+        if page.photometric == 0:  # white is zero
+            pixels = (1 if pixels.dtype.kind == "f" else np.iinfo(pixels.dtype).max) - pixels
+        colours = 3 if page.photometric == 2 else 1
+        if pixels.ndim == 2 or pixels.shape[2] == colours:
+            return pixels, None
+        # Declared as 2, or not at all: alpha. As 1: alpha that is multiplied in already.
+        alpha = pixels[..., colours] if page.extrasamples[:1] in ((), (2,)) else None
+        return pixels[..., :colours], alpha
+
+
+def _decode_cv2(data: bytes) -> np.ndarray:
+    """Decode at the depth of the file, as gray, RGB or RGBA; the bytes must be complete."""
+    import cv2
+
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None:
+        raise ValueError("OpenCV cannot decode it")
+    if pixels.ndim == 2:
+        return pixels
+    return pixels[..., [2, 1, 0, 3][: pixels.shape[2]]]
+
+
+def _from_pillow(picture: Image.Image, name: str) -> Decoded:
+    if picture.has_transparency_data:
+        gray = picture.mode in ("1", "L", "LA")
+        pixels = np.asarray(picture.convert("LA" if gray else "RGBA"))
+        return pixels[..., 0] if gray else pixels[..., :3], pixels[..., -1]
+    if picture.mode == "1":
+        return np.asarray(picture.convert("L")), None
+    if picture.mode in ("P", "CMYK", "YCbCr", "RGBX"):
+        return np.asarray(picture.convert("RGB")), None
+    if picture.mode in ("L", "RGB"):
+        return np.asarray(picture), None
+    raise ImageError(
+        f"{name}: the pixel type {picture.mode!r} is not supported, expected gray or RGB of 8 or "
+        "16 bits. Convert it."
+    )
+
+
+def _check_header(name: str, width: int, height: int, frames: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise ImageError(
+            f"{name}: the header claims {width}x{height} pixels, at most {MAX_PIXELS} are read. "
+            "Crop it or reduce it; if it is genuine, raise `fusionlib.images.MAX_PIXELS`."
+        )
+    if frames != 1:
+        raise ImageError(
+            f"{name}: the file has {frames} frames or pages, expected one. Extract the one to use."
+        )
+
+
+def _orient(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Turn pixels as the EXIF or TIFF orientation (1 to 8) asks."""
+    if orientation in (5, 6, 7, 8):
+        pixels = np.swapaxes(pixels, 0, 1)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return pixels
+
+
+# ---------------------------------------------------------------- writing
+
+
+def write_image(path: str | os.PathLike[str], image: np.ndarray, *, bits: int = 8) -> None:
+    """Write an image; the file appears whole or not at all.
+
+    PNG, BMP, TIFF and WebP are lossless (WebP stores gray as RGB); JPEG, at quality 95
+    without chroma subsampling, is not. Missing parent folders are made.
+
+    Parameters
+    ----------
+    path : path-like
+        The suffix selects the format.
+    image : ndarray, shape (H, W) or (H, W, 3)
+        As `check_image` accepts it; rounded by `quantise`.
+    bits : {8, 16}
+        16 for PNG and TIFF only.
+
+    Raises
+    ------
+    ImageError
+        If the image is not valid, the suffix is unknown or cannot hold 16 bits, or the
+        file cannot be written.
+    """
+    path = Path(path)
+    kind = SUFFIXES.get(path.suffix.lower())
+    if kind is None:
+        raise ImageError(
+            f"{path}: the suffix {path.suffix!r} is no image format, expected one of "
+            f"{', '.join(SUFFIXES)}."
+        )
+    if bits == 16 and kind not in ("PNG", "TIFF"):
+        raise ImageError(f"{path}: {kind} cannot hold 16 bits. Use .png or .tif, or bits=8.")
+    pixels = quantise(check_image(image, f"image for {path}"), bits)
+    if path.is_dir():
+        raise ImageError(f"{path}: this is a folder, expected the name of a file to write.")
+    try:
+        content = _encode(np.ascontiguousarray(pixels), kind)
+    except Exception as error:  # a format may refuse a size: WebP ends at 16383 pixels
+        raise ImageError(
+            f"{path}: {kind} cannot hold this image of {pixels.shape[1]}x{pixels.shape[0]} pixels "
+            f"({error}). Use .png or .tif."
+        ) from error
+    try:
+        with atomic_file(path) as temporary:
+            temporary.write_bytes(content)
+    except FusionError as error:
+        raise ImageError(str(error)) from error
+
+
+def _encode(pixels: np.ndarray, kind: str) -> bytes:
+    stream = io.BytesIO()
+    if pixels.dtype == np.uint8:
+        from PIL import Image
+
+        options: dict[str, dict[str, Any]] = {
+            "JPEG": {"quality": 95, "subsampling": 0},
+            "WEBP": {"lossless": True},
+        }
+        Image.fromarray(pixels).save(stream, kind, **options.get(kind, {}))
+    elif kind == "TIFF":
+        import tifffile
+
+        photometric = "rgb" if pixels.ndim == 3 else "minisblack"
+        tifffile.imwrite(stream, pixels, photometric=photometric, metadata=None)
+    else:
+        import cv2
+
+        bgr = pixels[..., ::-1] if pixels.ndim == 3 else pixels
+        stream.write(cv2.imencode(".png", bgr)[1].tobytes())
+    return stream.getvalue()

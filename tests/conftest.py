@@ -1,0 +1,46 @@
+"""What all tests share: where real data and weights are, and how their absence is said."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+def _place(variable: str) -> Path:
+    value = os.environ.get(variable)
+    if not value or not Path(value).is_dir():
+        pytest.skip(f"${variable} does not name a folder")
+    return Path(value)
+
+
+@pytest.fixture(scope="session")
+def data_root() -> Path:
+    """The folder of the real data sets; tests that use it are marked realdata."""
+    return _place("FUSIONLIB_DATA")
+
+
+@pytest.fixture(scope="session")
+def weights_root() -> Path:
+    """The folder of the authors' weights; tests that use it are marked realdata."""
+    return _place("FUSIONLIB_WEIGHTS")
+
+
+@pytest.fixture(scope="session")
+def golden_root(data_root: Path) -> Path:
+    """Reference outputs of the authors' code, kept beside the real data sets."""
+    folder = data_root.parent / "golden"
+    if not folder.is_dir():
+        pytest.skip(f"no reference outputs in {folder}")
+    return folder
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say on one line how many tests were skipped for want of real data."""
+    skipped = [r for r in terminalreporter.stats.get("skipped", []) if "realdata" in r.keywords]
+    if skipped:
+        terminalreporter.write_line(
+            f"{len(skipped)} tests need real data or weights and were skipped: set FUSIONLIB_DATA "
+            "and FUSIONLIB_WEIGHTS"
+        )
