@@ -1,0 +1,1 @@
+"""The networks, one file each: the module, its published facts and its `METHOD`."""

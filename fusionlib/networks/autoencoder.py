@@ -1,0 +1,97 @@
+"""What the auto-encoder networks share: encode each image, fuse features, decode."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from ..rules import Rule, get_rule
+
+__all__ = ["AutoEncoder", "conv", "tensorflow_tensors"]
+
+
+def conv(channels_in: int, channels_out: int, kernel: int) -> nn.Conv2d:
+    """Convolution of stride 1 with reflect padding that keeps the size."""
+    return nn.Conv2d(channels_in, channels_out, kernel, padding=kernel // 2, padding_mode="reflect")
+
+
+def tensorflow_tensors(tensors: dict[str, Tensor], layers: dict[str, str]) -> dict[str, Tensor]:
+    """Rename TensorFlow's kernels (H, W, in, out) and biases, and turn kernels to PyTorch's order.
+
+    Names that `layers` does not hold are kept, so that strict loading reports them.
+    """
+    state = {}
+    for name, tensor in tensors.items():
+        scope, _, part = name.rpartition("/")
+        ours = layers.get(scope, scope)
+        if part == "kernel":
+            state[f"{ours}.weight"] = tensor.permute(3, 2, 0, 1).contiguous()
+        else:
+            state[f"{ours}.{part}"] = tensor
+    return state
+
+
+class AutoEncoder(nn.Module):
+    """An encoder shared by all images, a fusion rule on its features, one decoder.
+
+    Subclasses define `encode` and `decode`. The steps are separate methods so that
+    the execution engine can run them tile by tile.
+
+    Attributes
+    ----------
+    rule : Rule
+        Applied to each group of features by itself.
+    groups : int
+        Into how many equal groups of channels the features are split for the rule
+        (MSDNet: one per scale).
+    radius : int
+        How many pixels away an input pixel can change an output pixel.
+    min_side : int
+        The smallest height and width that the padding allows.
+    """
+
+    groups: int = 1
+    radius: int
+    min_side: int = 1
+
+    def __init__(self, rule: str | Rule) -> None:
+        super().__init__()
+        self.rule = get_rule(rule)
+
+    @abstractmethod
+    def encode(self, image: Tensor) -> Tensor:
+        """Turn an image (B, 1, H, W) into features (B, C, H, W)."""
+
+    @abstractmethod
+    def decode(self, features: Tensor) -> Tensor:
+        """Turn features (B, C, H, W) into an image (B, 1, H, W)."""
+
+    def activity(self, features: Tensor) -> Tensor:
+        """Activity map of each feature group: (B, C, H, W) -> (groups, B, 1, H, W)."""
+        assert self.rule.activity is not None
+        return torch.stack([self.rule.activity(f) for f in features.chunk(self.groups, dim=1)])
+
+    def weigh(self, activities: Tensor) -> Tensor:
+        """Activities of K images (K, groups, B, 1, H, W) -> weights of that shape."""
+        assert self.rule.weigh is not None
+        return torch.stack([self.rule.weigh(a) for a in activities.unbind(1)], dim=1)
+
+    def fuse(self, features: list[Tensor], weights: Tensor | None = None) -> Tensor:
+        """Fuse the features of K images; weights (K, groups, B, 1, H, W) may be given.
+
+        The features of a single image are returned as they are.
+        """
+        if len(features) == 1:
+            return features[0]
+        chunks = zip(*(f.chunk(self.groups, dim=1) for f in features), strict=True)
+        fused = [
+            self.rule(chunk, None if weights is None else weights[:, group])
+            for group, chunk in enumerate(chunks)
+        ]
+        return fused[0] if self.groups == 1 else torch.cat(fused, dim=1)
+
+    def forward(self, *images: Tensor) -> Tensor:
+        """Fuse images (B, 1, H, W) into one; a single image is reconstructed."""
+        return self.decode(self.fuse([self.encode(image) for image in images]))

@@ -1,0 +1,104 @@
+"""MSDNet: DenseFuse's encoder followed by three parallel scales, for medical images.
+
+X. Song, X.-J. Wu, H. Li, "MSDNet for Medical Image Fusion", ICIG 2019,
+doi 10.1007/978-3-030-34110-7_24.
+
+After a 3x3 convolution and DenseFuse's dense block, three convolutions of 1x1, 3x3 and
+5x5 run in parallel; their 64 channels each are concatenated to 192, and the fusion rule
+is applied to each scale by itself. Reflect padding, ReLU after every convolution but the
+last; 291,473 parameters. Gray levels 0..255 in and out, not scaled; the result is
+rounded and clipped to 8 bits, not stretched.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ..card import Configuration, MethodSpec, WeightFile
+from ..rules import Rule
+from .autoencoder import AutoEncoder, conv, tensorflow_tensors
+from .densefuse import DenseBlock
+
+__all__ = ["METHOD", "MSDNet"]
+
+
+class MSDNet(AutoEncoder):
+    """The MSDNet network.
+
+    Parameters
+    ----------
+    rule : str or Rule
+        Fusion rule, applied to each of the three scales; published: ``l1_norm``, ``mean``.
+
+    Raises
+    ------
+    UnknownName
+        If the rule does not exist.
+    """
+
+    groups = 3
+    # Encoder: four 3x3 convolutions and a 5x5; decoder: four 3x3.
+    radius = 10
+    # Reflect padding by two pixels needs three.
+    min_side = 3
+
+    def __init__(self, rule: str | Rule = "l1_norm") -> None:
+        super().__init__(rule)
+        self.first = conv(1, 16, 3)
+        self.dense = DenseBlock(16, newest_first=True)
+        self.scales = nn.ModuleList(conv(64, 64, kernel) for kernel in (1, 3, 5))
+        self.decoder = nn.ModuleList([conv(192, 64, 3), conv(64, 32, 3), conv(32, 16, 3)])
+        self.last = conv(16, 1, 3)
+
+    def encode(self, image: Tensor) -> Tensor:
+        """Turn gray levels (B, 1, H, W) in 0..255 into 3 x 64 non-negative feature maps."""
+        features = self.dense(torch.relu(self.first(image)))
+        return torch.cat([torch.relu(scale(features)) for scale in self.scales], dim=1)
+
+    def decode(self, features: Tensor) -> Tensor:
+        """Turn 192 feature maps into gray levels (B, 1, H, W), not clipped."""
+        for layer in self.decoder:
+            features = torch.relu(layer(features))
+        return self.last(features)
+
+
+def _from_tensorflow(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    layers = {"encoder/conv1": "first", "decoder/conv9": "last"}
+    layers |= {f"encoder/dense_block_conv{i + 2}": f"dense.layers.{i}" for i in range(3)}
+    layers |= {f"encoder/conv5_{i + 1}": f"scales.{i}" for i in range(3)}
+    layers |= {f"decoder/conv{i + 6}": f"decoder.{i}" for i in range(3)}
+    return tensorflow_tensors(tensors, layers)
+
+
+METHOD = MethodSpec(
+    name="msdnet",
+    title="MSDNet",
+    paper="Song, Wu and Li, MSDNet for Medical Image Fusion, ICIG 2019",
+    doi="10.1007/978-3-030-34110-7_24",
+    year=2019,
+    kind="auto-encoder",
+    licence="none stated",
+    axis="pipeline",
+    configurations={
+        "released": Configuration(
+            summary="TensorFlow release, SSIM weight 1000; rule applied per scale",
+            build=lambda rule: MSDNet(rule),
+            weights=(
+                WeightFile(
+                    name="msdnet",
+                    digest="5d7957d6d2a61b218a3395b62551aa39b6464859e31cecc8f69a4df5bdf59a1c",
+                    parameters=291_473,
+                    trained="by the authors, 80,000 COCO images, 4 epochs, SSIM weight 1000",
+                    licence="none stated",
+                    origin="github.com/songxujay/MSDNet-for-Medical-Image-Fusion @a92c37e "
+                    "models/densefuse_gray/multiScale_densefuse_epoch4_all_weight_1e3.ckpt",
+                ),
+            ),
+            rules=("l1_norm", "mean", "addition", "average", "maximum", "mean_eq7"),
+            post="clip",
+            quantise="round",
+            adapt=_from_tensorflow,
+        ),
+    },
+)

@@ -1,0 +1,209 @@
+"""Fusion rules: how the feature maps of several images become one.
+
+A rule weighs the features of K >= 2 images at every pixel. Where it measures
+how active an image is there, it does so in two steps that the execution engine
+can take apart: `Rule.activity` turns features (B, C, H, W) into one map
+(B, 1, H, W), and `Rule.weigh` turns the stacked maps (K, B, 1, H, W) into
+weights of the same shape that sum to 1 over K.
+
+======================  =======================================================
+name                    weight of image i at a pixel
+======================  =======================================================
+``addition``            1 (the features are summed)
+``average``             1 / K
+``maximum``             the largest value per channel wins (no weights)
+``l1_norm``             L1 norm over channels, divided by its sum over images
+``mean``                channel mean, min-max over the map, softmax over images
+``mean_eq7``            channel mean, divided by its sum over images
+======================  =======================================================
+
+References
+----------
+.. [1] X. Song, X.-J. Wu, H. Li, J. Sun, V. Palade, "Res2NetFuse: A Fusion Method
+   for Infrared and Visible Images", arXiv:2112.14540, 2021, equations 5 to 8.
+.. [2] H. Li, X.-J. Wu, "DenseFuse: A Fusion Approach to Infrared and Visible
+   Images", IEEE Trans. Image Process. 28(5), 2019, doi 10.1109/TIP.2018.2887342.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .errors import PairMismatch, unknown
+
+__all__ = ["RULES", "Rule", "get_rule"]
+
+# Keeps the min-max normalisation of `mean` finite on a constant map, as released.
+MINMAX_EPS = 1e-5
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A fusion rule for K >= 2 feature tensors of one shape (B, C, H, W).
+
+    Attributes
+    ----------
+    name : str
+        The name under which it is registered.
+    summary : str
+        One line: what it does and where it comes from.
+    activity : callable or None
+        Features (B, C, H, W) -> activity map (B, 1, H, W); None if the rule does
+        not look at the features to weigh them.
+    weigh : callable or None
+        Activity maps (K, B, 1, H, W) -> weights of that shape, which sum to 1 over K.
+    combine : callable or None
+        For rules without activity: sequence of K features -> fused features.
+    whole_map : bool
+        Whether a weight depends on the whole activity map and not on its pixel
+        alone, so that an image processed in tiles needs all tiles first.
+    """
+
+    name: str
+    summary: str
+    activity: Callable[[Tensor], Tensor] | None = None
+    weigh: Callable[[Tensor], Tensor] | None = None
+    combine: Callable[[Sequence[Tensor]], Tensor] | None = None
+    whole_map: bool = False
+
+    def weights(self, features: Sequence[Tensor]) -> Tensor | None:
+        """Return the weights (K, B, 1, H, W) of the images, None if the rule has none."""
+        if self.activity is None or self.weigh is None:
+            return None
+        _check(features)
+        return self.weigh(torch.stack([self.activity(f) for f in features]))
+
+    def __call__(self, features: Sequence[Tensor], weights: Tensor | None = None) -> Tensor:
+        """Fuse K feature tensors (B, C, H, W) into one.
+
+        Parameters
+        ----------
+        features : sequence of Tensor
+            Two or more tensors of one shape.
+        weights : Tensor, shape (K, B, 1, H, W), optional
+            Weights computed beforehand; by default those of `weights`.
+
+        Raises
+        ------
+        PairMismatch
+            If there are fewer than two tensors, or their shapes differ.
+        """
+        _check(features)
+        if self.combine is not None:
+            return self.combine(features)
+        if weights is None:
+            weights = self.weights(features)
+        assert weights is not None
+        fused = features[0] * weights[0]
+        for feature, weight in zip(features[1:], weights[1:], strict=True):
+            fused = torch.addcmul(fused, feature, weight)
+        return fused
+
+
+def _check(features: Sequence[Tensor]) -> None:
+    if len(features) < 2:
+        raise PairMismatch(f"a fusion rule takes two or more feature maps, not {len(features)}.")
+    shapes = {tuple(f.shape) for f in features}
+    if len(shapes) > 1:
+        raise PairMismatch(
+            f"a fusion rule takes feature maps of one shape, not {sorted(shapes)}; "
+            "the images must have one size."
+        )
+
+
+def _l1_activity(features: Tensor) -> Tensor:
+    return features.abs().sum(dim=1, keepdim=True)
+
+
+def _mean_activity(features: Tensor) -> Tensor:
+    return features.mean(dim=1, keepdim=True)
+
+
+def _ratio(activity: Tensor) -> Tensor:
+    """Divide by the sum over images; equal weights where all activity is zero."""
+    total = activity.sum(dim=0, keepdim=True)
+    silent = total == 0
+    share = activity / total.masked_fill(silent, 1.0)
+    return share.masked_fill(silent, 1.0 / len(activity))
+
+
+def _minmax_softmax(activity: Tensor) -> Tensor:
+    """Stretch each map to 0..1, then softmax over images (the released `mean` rule)."""
+    low = activity.amin(dim=(-2, -1), keepdim=True)
+    high = activity.amax(dim=(-2, -1), keepdim=True)
+    return torch.softmax((activity - low) / (high - low + MINMAX_EPS), dim=0)
+
+
+def _sum(features: Sequence[Tensor]) -> Tensor:
+    fused = features[0] + features[1]
+    for feature in features[2:]:
+        fused = fused + feature
+    return fused
+
+
+def _average(features: Sequence[Tensor]) -> Tensor:
+    return _sum(features) / len(features)
+
+
+def _maximum(features: Sequence[Tensor]) -> Tensor:
+    fused = torch.maximum(features[0], features[1])
+    for feature in features[2:]:
+        fused = torch.maximum(fused, feature)
+    return fused
+
+
+RULES: dict[str, Rule] = {
+    rule.name: rule
+    for rule in (
+        Rule(
+            "addition",
+            "Sum of the features (DenseFuse's TensorFlow release); the output range doubles.",
+            combine=_sum,
+        ),
+        Rule(
+            "average",
+            "Mean of the features (what DenseFuse's PyTorch release calls addition).",
+            combine=_average,
+        ),
+        Rule("maximum", "Largest value per channel and pixel.", combine=_maximum),
+        Rule(
+            "l1_norm",
+            "Res2NetFuse eq. 5: share of the channel-wise L1 norm, without block averaging.",
+            activity=_l1_activity,
+            weigh=_ratio,
+        ),
+        Rule(
+            "mean",
+            "Res2NetFuse as released: channel mean, min-max over the map, softmax over images.",
+            activity=_mean_activity,
+            weigh=_minmax_softmax,
+            whole_map=True,
+        ),
+        Rule(
+            "mean_eq7",
+            "Res2NetFuse eq. 7 as printed: share of the channel mean. On features that are "
+            "non-negative (after ReLU) it is eq. 5 exactly.",
+            activity=_mean_activity,
+            weigh=_ratio,
+        ),
+    )
+}
+
+
+def get_rule(rule: str | Rule) -> Rule:
+    """Look a rule up by name; a `Rule` is returned as it is.
+
+    Raises
+    ------
+    UnknownName
+        If no rule has that name; the message lists the nearest ones.
+    """
+    if isinstance(rule, Rule):
+        return rule
+    if rule not in RULES:
+        raise unknown("fusion rule", rule, RULES)
+    return RULES[rule]
