@@ -1,0 +1,355 @@
+"""The command line: ``fusionlib fuse | train | reproduce | methods | datasets | weights``.
+
+Exit status: 0 done, 2 something given was wrong (one message on standard error), 130 stopped
+by Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from . import __version__
+from .errors import FusionError, ImageError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from .methods import Method
+
+__all__ = ["main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return the exit status."""
+    options = _parser().parse_args(arguments)
+    warnings.showwarning = _show_warning  # type: ignore[assignment]
+    try:
+        return options.run(options)
+    except FusionError as error:
+        return _fail(str(error))
+    except BrokenPipeError:
+        # The reader of a listing (head, less) has gone.
+        sys.stderr.close()
+        return 0
+    except KeyboardInterrupt:
+        print("\nstopped; what was finished is kept, nothing is half-written.", file=sys.stderr)
+        return 130
+
+
+def _fail(message: str) -> int:
+    print(f"fusionlib: {message}", file=sys.stderr)
+    return 2
+
+
+def _show_warning(message: Warning | str, *_: object) -> None:
+    print(f"warning: {message}", file=sys.stderr)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="fusionlib",
+        description="Reproducible infrared-visible and medical image fusion.",
+        epilog="'fusionlib COMMAND --help' explains a command.",
+    )
+    parser.add_argument("--version", action="version", version=f"fusionlib {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_fuse(commands)
+    _add_train(commands)
+    _add_reproduce(commands)
+    _add_listings(commands)
+    return parser
+
+
+# ---------------------------------------------------------------- fuse
+
+
+def _add_fuse(commands: argparse._SubParsersAction) -> None:
+    fuse = commands.add_parser(
+        "fuse",
+        help="fuse two images, or two folders of images",
+        description="Fuse an infrared and a visible image, or all pairs of two folders "
+        "(matched by file name). Colour of the visible image is kept.",
+    )
+    fuse.add_argument("ir", type=Path, metavar="IR", help="infrared image or folder")
+    fuse.add_argument("vis", type=Path, metavar="VIS", help="visible image or folder")
+    fuse.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="OUT", help="image file or folder"
+    )
+    fuse.add_argument("-m", "--method", default="res2netfuse", help="default: %(default)s")
+    fuse.add_argument("-r", "--rule", help="fusion rule; default: the method's published one")
+    fuse.add_argument("--variant", help="reading of the paper, where a method has several")
+    fuse.add_argument("--pipeline", help="published way of use, where a method has several")
+    fuse.add_argument("--post", help="minmax (stretch to 0..255) or clip")
+    fuse.add_argument("--weights", help="name of a weight set, or a .safetensors file")
+    fuse.add_argument("--weights-dir", type=Path, help="where to look for weights first")
+    fuse.add_argument("--device", default="cpu", help="default: %(default)s")
+    fuse.add_argument(
+        "--skip-existing", action="store_true", help="folders: leave outputs that exist"
+    )
+    fuse.set_defaults(run=_fuse)
+
+
+def _fuse(options: argparse.Namespace) -> int:
+    from .methods import create
+
+    if options.ir.is_dir() != options.vis.is_dir():
+        file, folder = sorted((options.ir, options.vis), key=Path.is_dir)
+        raise ImageError(f"give two files or two folders, not the file {file} and {folder}.")
+    method = create(
+        options.method,
+        rule=options.rule,
+        variant=options.variant,
+        pipeline=options.pipeline,
+        post=options.post,
+        weights=options.weights,
+        weights_dir=options.weights_dir,
+        device=options.device,
+    )
+    if options.ir.is_dir():
+        return _fuse_folders(method, options)
+    _fuse_files(method, options.ir, options.vis, options.output)
+    print(f"wrote {options.output}")
+    return 0
+
+
+def _fuse_files(method: Method, ir: Path, vis: Path, output: Path) -> None:
+    from .datasets import read_pair
+    from .images import write_image
+
+    pair = read_pair(ir, vis)
+    write_image(output, method.fuse(pair.ir, pair.vis))
+
+
+def _fuse_folders(method: Method, options: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from .datasets import match_folders
+
+    found = match_folders(options.ir, options.vis)
+    faults = [f"{name}: only in {options.ir}" for name in found.only_ir]
+    faults += [f"{name}: only in {options.vis}" for name in found.only_vis]
+    written = skipped = 0
+    for name, ir, vis in tqdm(found.matched, desc="fusing", unit="pair"):
+        output = options.output / f"{name}.png"
+        if options.skip_existing and output.exists():
+            skipped += 1
+            continue
+        try:
+            _fuse_files(method, ir, vis, output)
+            written += 1
+        except FusionError as error:
+            faults.append(f"{name}: {error}")
+    print(f"wrote {written} images to {options.output}" + f", {skipped} were there" * (skipped > 0))
+    if faults:
+        return _fail(f"{len(faults)} could not be fused:\n  " + "\n  ".join(faults))
+    return 0
+
+
+# ---------------------------------------------------------------- train
+
+
+def _add_train(commands: argparse._SubParsersAction) -> None:
+    train = commands.add_parser(
+        "train",
+        help="train a network on one image or many",
+        description="Train a network to reconstruct images. One image follows the published "
+        "one-image schedule, more the published many-image schedule; each setting can be "
+        "changed. A stopped run continues when the command is given again. For several "
+        "processes: torchrun --nproc-per-node N -m fusionlib train ...",
+    )
+    train.add_argument("method", choices=["res2netfuse"], help="what to train")
+    train.add_argument(
+        "images", type=Path, nargs="+", metavar="IMAGE", help="images, or folders of images"
+    )
+    train.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="OUT.safetensors", help="weights"
+    )
+    train.add_argument("--variant", default="released", help="released (default) or paper")
+    train.add_argument("--iterations", type=int, help="published: 2000 (one image), 80000")
+    train.add_argument("--learning-rate", type=float, help="published: 5e-4 (one image), 1e-4")
+    train.add_argument("--batch-size", type=int, help="published: 1 (one image), 4")
+    train.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    train.add_argument("--device", default="cpu", help="default: %(default)s")
+    train.add_argument("--checkpoint", type=Path, help="default: OUT with the suffix .checkpoint")
+    train.add_argument(
+        "--every", type=int, default=200, help="iterations between checkpoints, default %(default)s"
+    )
+    train.set_defaults(run=_train)
+
+
+def _train(options: argparse.Namespace) -> int:
+    import os
+    from dataclasses import replace
+
+    from .files import write_text
+    from .training import MANY_IMAGES, ONE_IMAGE, train
+    from .weights import save_weights, training_facts
+
+    if options.output.suffix != ".safetensors":
+        raise FusionError(f"the output must end in .safetensors, not {options.output.name!r}.")
+    images = _image_files(options.images)
+    given = {
+        name: getattr(options, name)
+        for name in ("variant", "iterations", "learning_rate", "batch_size", "seed")
+        if getattr(options, name) is not None
+    }
+    config = replace(ONE_IMAGE if len(images) == 1 else MANY_IMAGES, **given)
+    checkpoint = options.checkpoint or options.output.with_suffix(".checkpoint")
+    result = train(
+        images, config, checkpoint=checkpoint, every=options.every, device=options.device
+    )
+    if os.environ.get("RANK", "0") != "0":
+        return 0
+    facts = training_facts(config, [path.name for path in images], options.device)
+    save_weights(options.output, result.network, facts)
+    losses = options.output.with_suffix(".losses.csv")
+    write_text(losses, result.history.to_csv(index=False, float_format="%.7g"))
+    print(f"wrote {options.output} and {losses}")
+    return 0
+
+
+def _image_files(paths: Sequence[Path]) -> list[Path]:
+    """Replace folders by the images in them."""
+    from .images import SUFFIXES
+
+    files: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            inside = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES)
+            if not inside:
+                raise ImageError(f"no image in the folder {path}.")
+            files += inside
+        else:
+            files.append(path)
+    return files
+
+
+# ---------------------------------------------------------------- reproduce
+
+
+def _add_reproduce(commands: argparse._SubParsersAction) -> None:
+    reproduce = commands.add_parser(
+        "reproduce",
+        help="run the notebooks and write results/",
+        description="Run the notebooks in order through papermill. What is finished and "
+        "unchanged is not run again; a stopped run continues.",
+    )
+    reproduce.add_argument(
+        "--profile",
+        choices=["sample", "paper"],
+        default="sample",
+        help="sample: built-in images, minutes (default); paper: the real data, hours",
+    )
+    reproduce.add_argument(
+        "--only", action="append", metavar="NN", help="only this notebook, may be repeated"
+    )
+    reproduce.add_argument("--data-dir", type=Path, help="where the data sets are")
+    reproduce.add_argument("--weights-dir", type=Path, help="where the authors' weights are")
+    reproduce.add_argument("--results-dir", type=Path, help="default: results/ of the checkout")
+    reproduce.add_argument("--limit", type=int, help="only the first N pairs of each data set")
+    reproduce.add_argument("--device", default="cpu", help="default: %(default)s")
+    reproduce.add_argument("--restart", action="store_true", help="run finished ones again too")
+    reproduce.add_argument(
+        "--in-place",
+        action="store_true",
+        help="also put the executed notebooks back into notebooks/ (what is committed)",
+    )
+    reproduce.set_defaults(run=_reproduce)
+
+
+def _reproduce(options: argparse.Namespace) -> int:
+    from .reproduce import reproduce
+
+    return reproduce(
+        profile=options.profile,
+        only=options.only,
+        data_dir=options.data_dir,
+        weights_dir=options.weights_dir,
+        results_dir=options.results_dir,
+        limit=options.limit,
+        device=options.device,
+        restart=options.restart,
+        in_place=options.in_place,
+    )
+
+
+# ---------------------------------------------------------------- listings
+
+
+def _add_listings(commands: argparse._SubParsersAction) -> None:
+    methods = commands.add_parser("methods", help="list the methods, or show one's card")
+    methods.add_argument("name", nargs="?", help="show this method's card")
+    methods.set_defaults(run=_methods)
+
+    datasets = commands.add_parser("datasets", help="list the data sets, or fetch one")
+    actions = datasets.add_subparsers(metavar="ACTION")
+    datasets.set_defaults(run=_list_datasets)
+    actions.add_parser("list", help="list them (default)").set_defaults(run=_list_datasets)
+    fetch = actions.add_parser("fetch", help="download one, verified by its hashes")
+    fetch.add_argument("name")
+    fetch.add_argument("--data-dir", type=Path, help="default: $FUSIONLIB_DATA, else data/")
+    fetch.set_defaults(run=_fetch_dataset)
+
+    weights = commands.add_parser("weights", help="list the weights, or verify those found")
+    actions = weights.add_subparsers(metavar="ACTION")
+    weights.set_defaults(run=_list_weights, weights_dir=None)
+    for name, text, run in (
+        ("list", "list them (default)", _list_weights),
+        ("verify", "check the hash of every file that is found", _verify_weights),
+    ):
+        action = actions.add_parser(name, help=text)
+        action.add_argument("--weights-dir", type=Path, help="where to look first")
+        action.set_defaults(run=run)
+
+
+def _methods(options: argparse.Namespace) -> int:
+    from .methods import create, list_methods
+
+    if options.name:
+        print(create(options.name).card)
+    else:
+        _print(list_methods())
+    return 0
+
+
+def _list_datasets(options: argparse.Namespace) -> int:
+    from .datasets import list_datasets
+
+    _print(list_datasets())
+    return 0
+
+
+def _fetch_dataset(options: argparse.Namespace) -> int:
+    from .datasets import fetch_dataset
+
+    print(f"{options.name} is in {fetch_dataset(options.name, data_dir=options.data_dir)}")
+    return 0
+
+
+def _list_weights(options: argparse.Namespace) -> int:
+    from .methods import list_weights
+
+    _print(list_weights(options.weights_dir))
+    return 0
+
+
+def _verify_weights(options: argparse.Namespace) -> int:
+    from .methods import list_weights
+
+    frame = list_weights(options.weights_dir, verify=True)
+    _print(frame)
+    damaged = frame.loc[frame["state"] == "damaged", "name"]
+    return _fail(f"damaged: {', '.join(damaged)}. Get these files again.") if len(damaged) else 0
+
+
+def _print(frame: pd.DataFrame) -> None:
+    print(frame.to_string(index=False, justify="left", max_colwidth=60))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

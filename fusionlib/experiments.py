@@ -1,0 +1,361 @@
+"""The papers' tables as experiments: which rows, with which settings, on which data.
+
+A notebook asks for a table; this module creates the methods that can be had, says which
+cannot and what would fill them, measures, compares with the print and saves.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from tqdm.auto import tqdm
+
+from . import results, tables
+from .datasets import load_dataset, load_images, package_data
+from .errors import FusionError, UnknownName
+from .evaluation import benchmark, levels
+from .methods import Method, create
+from .metrics.structure import mse, psnr, ssim
+
+if TYPE_CHECKING:
+    from pandas.io.formats.style import Styler
+
+__all__ = [
+    "READINGS",
+    "TABLES",
+    "Measured",
+    "Row",
+    "available",
+    "fusion_table",
+    "reconstruction_table",
+    "show_texts",
+]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a table.
+
+    Attributes
+    ----------
+    label : str
+        How our row is called.
+    paper : str
+        The paper's row ("method strategy"), empty if it has none.
+    method : str
+        A registered method.
+    options : mapping
+        For `fusionlib.create`.
+    """
+
+    label: str
+    paper: str
+    method: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _res2netfuse(label: str, paper: str, **options: str) -> tuple[Row, Row]:
+    """Rows of one Res2NetFuse model, for both published rules."""
+    return (
+        Row(f"{label} l1_norm", f"{paper} l1_norm", "res2netfuse", options | {"rule": "l1_norm"}),
+        Row(f"{label} mean", f"{paper} mean", "res2netfuse", options | {"rule": "mean"}),
+    )
+
+
+_DENSEFUSE = Row("DenseFuse", "DenseFuse", "densefuse")
+_MSDNET = (
+    Row("MSDNet l1_norm", "MSDNet l1_norm", "msdnet", {"rule": "l1_norm"}),
+    Row("MSDNet mean", "MSDNet mean", "msdnet", {"rule": "mean"}),
+)
+
+#: Table -> its rows, as far as the methods exist in this package.
+TABLES: dict[str, tuple[Row, ...]] = {
+    "table_02": (
+        _DENSEFUSE,
+        *_MSDNET,
+        *_res2netfuse("Res2NetFuse_40", "Res2NetFuse_80000", weights="res2netfuse_40_released"),
+        *_res2netfuse("Res2NetFuse_1", "Res2NetFuse_1"),
+        *_res2netfuse(
+            "Res2NetFuse_1, another image",
+            "Res2NetFuse_1",
+            weights="res2netfuse_1_released_coco34",
+        ),
+        *_res2netfuse("Res2NetFuse_1, paper's text", "Res2NetFuse_1", variant="paper"),
+        Row(
+            "Res2NetFuse_1 eq. 7 as printed",
+            "Res2NetFuse_1 mean",
+            "res2netfuse",
+            {"rule": "mean_eq7"},
+        ),
+    ),
+    "table_03": (
+        _DENSEFUSE,
+        Row("MSDNet", "MSDNet", "msdnet"),
+        Row("Res2NetFuse_1", "Res2NetFuse_1", "res2netfuse"),
+        Row(
+            "Res2NetFuse_1, another image",
+            "Res2NetFuse_1",
+            "res2netfuse",
+            {"weights": "res2netfuse_1_released_coco34"},
+        ),
+        Row("Res2NetFuse_1, paper's text", "Res2NetFuse_1", "res2netfuse", {"variant": "paper"}),
+        Row(
+            "Res2NetFuse_40",
+            "Res2NetFuse_80000",
+            "res2netfuse",
+            {"weights": "res2netfuse_40_released"},
+        ),
+    ),
+    "table_04_2021": (_DENSEFUSE, *_MSDNET, *_res2netfuse("Res2NetFuse", "Res2NetFuse")),
+    "table_04_2023": (_DENSEFUSE, *_MSDNET, *_res2netfuse("Res2NetFuse", "Res2NetFuse")),
+}
+
+#: The data that the papers' tables were measured on.
+PAPER_DATA = {
+    "table_02": "tno20",
+    "table_03": "coco_val2017",
+    "table_04_2021": "tno20",
+    "table_04_2023": "tno20",
+}
+
+#: How a reconstruction is compared with its original, since the paper does not say.
+READINGS = {
+    "clipped": "the reconstruction is clipped to 0..255",
+    "stretched": "the reconstruction is stretched to 0..255, the original is not",
+    "both stretched": "reconstruction and original are each stretched to 0..255",
+}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A measured table.
+
+    Attributes
+    ----------
+    table : str
+    per_pair : DataFrame
+        One value per row, pair and metric.
+    compared : DataFrame
+        Mean, interval, paper value, difference, verdict.
+    missing : mapping of str to str
+        Row of the paper -> what would fill it.
+    facts : mapping
+        The provenance.
+    """
+
+    table: str
+    per_pair: pd.DataFrame
+    compared: pd.DataFrame
+    missing: Mapping[str, str]
+    facts: Mapping[str, Any]
+
+    def show(self, *, caption: str = "", **options: Any) -> Styler:
+        """Style the table, see `fusionlib.tables.show`."""
+        return tables.show(self.compared, caption=caption, **options)
+
+    def show_missing(self) -> Styler:
+        """List the rows of the paper that could not be measured and what would fill them."""
+        return show_texts(self.missing)
+
+
+def show_texts(texts: Mapping[str, str]) -> Styler:
+    """Show names and what they mean as a table of two columns that wraps long texts."""
+    frame = pd.DataFrame({"": list(texts), "meaning": list(texts.values())})
+    styler = frame.style.hide(axis="index").hide(axis="columns").set_uuid("texts")
+    return styler.set_table_styles([{"selector": "td", "props": "text-align: left"}])
+
+
+def available(
+    rows: Sequence[Row], weights_dir: str | os.PathLike[str] | None = None, device: str = "cpu"
+) -> tuple[dict[str, Method], dict[str, str]]:
+    """Create the methods of the rows that can be had.
+
+    Returns
+    -------
+    methods : dict of str to Method
+        By row label.
+    missing : dict of str to str
+        Row label -> why not, and what to do.
+    """
+    methods, missing = {}, {}
+    for row in rows:
+        try:
+            methods[row.label] = create(
+                row.method, weights_dir=weights_dir, device=device, **row.options
+            )
+        except UnknownName:
+            raise
+        except FusionError as error:
+            missing[row.label] = str(error)
+    return methods, missing
+
+
+def fusion_table(
+    table: str,
+    *,
+    profile: str,
+    results_dir: str | os.PathLike[str],
+    data_dir: str | os.PathLike[str] | None = None,
+    weights_dir: str | os.PathLike[str] | None = None,
+    device: str = "cpu",
+    seed: int = 0,
+    limit: int | None = None,
+) -> Measured:
+    """Measure a table of fusion results, compare it with the paper and save it.
+
+    Parameters
+    ----------
+    table : str
+        A key of `TABLES`.
+    profile : {"sample", "paper"}
+        The built-in pairs, or the paper's.
+    results_dir : path
+        ``<results_dir>/<profile>/<table>/`` receives the results; an interrupted run
+        continues from the rows that it had measured.
+    data_dir, weights_dir, device, seed, limit
+        As a notebook's parameters.
+
+    Raises
+    ------
+    FusionError
+        If the data set is not there or a file cannot be written.
+    """
+    started = time.perf_counter()
+    dataset = PAPER_DATA[table] if profile == "paper" else "sample"
+    methods, missing = available(TABLES[table], weights_dir, device)
+    folder = Path(results_dir) / profile / table
+    pairs = load_dataset(dataset, data_dir=data_dir, limit=limit)
+    partial = folder / "per_pair.partial.csv"
+    rows = benchmark(list(methods.values()), pairs, metrics="res2netfuse", csv=partial)
+    labels = {method.identity: label for label, method in methods.items()}
+    keys = rows[["method", "variant", "rule", "post", "weights"]].itertuples(index=False)
+    rows.insert(0, "table", table)
+    rows.insert(1, "row", [labels.get(tuple(key)) for key in keys])
+    # The partial file of an interrupted run may hold rows of other weights or more pairs.
+    rows = rows[rows["row"].notna() & rows["pair"].isin(pairs.names)].reset_index(drop=True)
+    papers = {row.label: row.paper for row in TABLES[table]}
+    compared = tables.compare(
+        tables.summarise(rows),
+        table,
+        papers=papers,
+        same_data=profile == "paper" and limit is None,
+    )
+    measured = Measured(
+        table,
+        rows,
+        compared,
+        _missing_rows(table, missing),
+        results.provenance(
+            methods=methods,
+            data={dataset: _data_hash(dataset)},
+            seed=seed,
+            seconds=time.perf_counter() - started,
+            profile=profile,
+            limit=limit,
+        ),
+    )
+    results.save(folder, per_pair=rows, summary=compared, facts=measured.facts)
+    partial.unlink(missing_ok=True)
+    return measured
+
+
+def reconstruction_table(
+    *,
+    profile: str,
+    results_dir: str | os.PathLike[str],
+    data_dir: str | os.PathLike[str] | None = None,
+    weights_dir: str | os.PathLike[str] | None = None,
+    device: str = "cpu",
+    seed: int = 0,
+    limit: int | None = None,
+) -> Measured:
+    """Measure Table III: encode and decode natural images, compare with the originals.
+
+    Each method is measured in every reading of `READINGS`; the row is called
+    "method (reading)". Parameters as in `fusion_table`; the paper's 20 COCO images are not
+    named, ours are the first 20 of data set coco_val2017.
+    """
+    started = time.perf_counter()
+    table = "table_03"
+    dataset = PAPER_DATA[table] if profile == "paper" else "sample_images"
+    methods, missing = available(TABLES[table], weights_dir, device)
+    images = load_images(dataset, data_dir=data_dir, limit=min(limit or 20, 20))
+    rows = []
+    for label, method in methods.items():
+        for name, image in tqdm(images, desc=label):
+            raw = method.raw_reconstruction(image)
+            original = levels(image)
+            clipped = levels(method.finish(raw, "clip"))
+            stretched = levels(method.finish(raw, "minmax"))
+            for reading, output, reference in (
+                ("clipped", clipped, original),
+                ("stretched", stretched, original),
+                ("both stretched", stretched, _stretch(original)),
+            ):
+                values = {
+                    "MSE": mse(output, reference),
+                    "SSIM": ssim(output, reference),
+                    "PSNR": psnr(output, reference),
+                }
+                identity = (*method.identity, dataset, name)
+                keys = ("method", "variant", "rule", "post", "weights", "dataset", "pair")
+                rows += [
+                    {"table": table, "row": f"{label} ({reading})"}
+                    | dict(zip(keys, identity, strict=True))
+                    | {"metric": metric, "convention": reading, "value": value}
+                    for metric, value in values.items()
+                ]
+    per_pair = pd.DataFrame(rows)
+    papers = {f"{row.label} ({r})": row.paper for row in TABLES[table] for r in READINGS}
+    compared = tables.compare(
+        tables.summarise(per_pair), table, papers=papers, same_data=profile == "paper"
+    )
+    measured = Measured(
+        table,
+        per_pair,
+        compared,
+        _missing_rows(table, missing),
+        results.provenance(
+            methods=methods,
+            data={dataset: _data_hash(dataset)},
+            seed=seed,
+            seconds=time.perf_counter() - started,
+            profile=profile,
+            limit=limit,
+            readings=READINGS,
+        ),
+    )
+    folder = Path(results_dir) / profile / table
+    results.save(folder, per_pair=per_pair, summary=compared, facts=measured.facts)
+    return measured
+
+
+def _stretch(image: np.ndarray) -> np.ndarray:
+    low, high = int(image.min()), int(image.max())
+    if high == low:
+        return image
+    return np.round((image.astype(np.float64) - low) / (high - low) * 255).astype(np.uint8)
+
+
+def _missing_rows(table: str, missing: Mapping[str, str]) -> dict[str, str]:
+    """Rows without weights, and rows of the paper whose method this package does not have yet."""
+    ours = {row.paper for row in TABLES[table]}
+    rest = [row for row in dict.fromkeys(tables.paper_values(table)["row"]) if row not in ours]
+    return dict(missing) | dict.fromkeys(rest, "its method is not in this version of fusionlib")
+
+
+def _data_hash(dataset: str) -> str:
+    """Hash the list of files and hashes that were checked on reading, or the renderer's code."""
+    split = package_data(f"splits/{dataset}.csv")
+    here = Path(__file__).parent
+    renderer = [here / "scenes.py", here / "_props.py", here / "_render.py"]
+    files = [split] if split.exists() else renderer
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()

@@ -1,0 +1,416 @@
+"""Figures of the notebooks: image grids, weight maps, loss curves, architecture diagrams."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.patches import FancyBboxPatch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode, resolve_name
+
+from .images import luminance
+
+__all__ = [
+    "Operation",
+    "architecture",
+    "difference",
+    "image_grid",
+    "layer_table",
+    "loss_curves",
+    "show",
+    "trace",
+    "weight_overlay",
+]
+
+# Okabe and Ito's colours, told apart by the colour-blind.
+BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#999999"
+
+
+def show(figure: Figure, *, pictures: bool = False) -> None:
+    """Display a figure in a notebook and close it.
+
+    Parameters
+    ----------
+    figure : Figure
+    pictures : bool
+        Whether it shows pictures, which are embedded as JPEG to keep the notebook small;
+        drawings are embedded as PNG.
+    """
+    from IPython.display import Image, display
+
+    stream = io.BytesIO()
+    if pictures:
+        figure.savefig(stream, format="jpeg", dpi=100, pil_kwargs={"quality": 88})
+    else:
+        figure.savefig(stream, format="png", dpi=90)
+    plt.close(figure)
+    display(Image(stream.getvalue(), format="jpeg" if pictures else "png"))
+
+
+# ---------------------------------------------------------------- pictures
+
+
+def image_grid(
+    rows: Sequence[Sequence[np.ndarray]],
+    *,
+    titles: Sequence[str] = (),
+    row_titles: Sequence[str] = (),
+    width: float = 11.0,
+    ranges: Mapping[int, tuple[float, float, str]] | None = None,
+) -> Figure:
+    """Show images side by side, all cells of one size, gray images on the scale 0 to 1.
+
+    Parameters
+    ----------
+    rows : sequence of sequences of ndarray
+        Images (H, W) or (H, W, 3).
+    titles : sequence of str
+        Of the columns.
+    row_titles : sequence of str
+        Of the rows, set at their left.
+    width : float
+        Of the figure, in inches.
+    ranges : mapping of int to (low, high, colour map), optional
+        Column -> how it is shown, where it is no picture but a map of values.
+    """
+    columns = max(map(len, rows))
+    # Row titles and column titles take about a quarter of an inch.
+    column = (width - 0.25 * bool(row_titles)) / columns
+    heights = [column * row[0].shape[0] / row[0].shape[1] for row in rows]
+    figure, axes = plt.subplots(
+        len(rows),
+        columns,
+        figsize=(width, sum(heights) + 0.3 * bool(titles)),
+        height_ratios=heights,
+        squeeze=False,
+        layout=ConstrainedLayoutEngine(h_pad=0.02, w_pad=0.02, hspace=0, wspace=0),
+    )
+    for r, row in enumerate(rows):
+        for c in range(columns):
+            axis = axes[r, c]
+            axis.set_xticks([])
+            axis.set_yticks([])
+            axis.spines[:].set_visible(False)
+            if c >= len(row):
+                continue
+            low, high, colours = (ranges or {}).get(c, (0.0, 1.0, "gray"))
+            axis.imshow(row[c], cmap=colours, vmin=low, vmax=high, interpolation="lanczos")
+            if r == 0 and c < len(titles):
+                axis.set_title(titles[c], fontsize=10)
+        if r < len(row_titles):
+            axes[r, 0].set_ylabel(row_titles[r], fontsize=10)
+    return figure
+
+
+def difference(image: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """Return the signed difference of luminance (H, W) in gray levels of 255."""
+    return (luminance(image) - luminance(reference)) * 255
+
+
+def weight_overlay(weights: np.ndarray) -> np.ndarray:
+    """Return the first image's share (H, W) of weight maps (2, groups, H, W)."""
+    return weights[0].mean(axis=0)
+
+
+def loss_curves(
+    histories: Mapping[str, pd.DataFrame], *, stable_at: int | None = None, width: float = 11.0
+) -> Figure:
+    """Draw the pixel loss, the structural loss and their sum over iterations.
+
+    Parameters
+    ----------
+    histories : mapping of str to DataFrame
+        Name of the run -> its `Training.history`.
+    stable_at : int, optional
+        Iteration at which the paper calls training stable, drawn as a vertical line.
+    """
+    figure, axes = plt.subplots(1, 3, figsize=(width, 3.2), layout="constrained")
+    parts = {"pixel": "pixel loss", "ssim": "structural loss", "total": "total loss"}
+    for axis, (part, title) in zip(axes, parts.items(), strict=True):
+        for (name, history), colour in zip(
+            histories.items(), (BLUE, ORANGE, GREEN, PURPLE, GREY), strict=False
+        ):
+            axis.plot(history["iteration"], history[part], label=name, color=colour, lw=1)
+        axis.set_yscale("log")
+        axis.set_xlabel("iteration")
+        axis.set_title(title, fontsize=10)
+        axis.grid(alpha=0.3)
+        if stable_at is not None:
+            axis.axvline(stable_at, color="black", ls=":", lw=1)
+            axis.annotate(
+                f"paper: stable\nafter {stable_at}",
+                (stable_at, 0.97),
+                xycoords=("data", "axes fraction"),
+                xytext=(4, 0),
+                textcoords="offset points",
+                va="top",
+                fontsize=8,
+            )
+    if len(histories) > 1:
+        axes[0].legend(fontsize=8)
+    return figure
+
+
+# ---------------------------------------------------------------- architecture
+
+
+@dataclass(eq=False)
+class Operation:
+    """One step of a network as it ran.
+
+    Attributes
+    ----------
+    kind : {"input", "conv", "add", "concat", "split", "fuse"}
+    inputs : list of int
+        Indices of the operations whose results it takes.
+    name : str
+        Of the module, for convolutions.
+    kernel, stride, channels_in, channels_out : int
+        Of a convolution.
+    activation : str
+        "ReLU" or "" .
+    uses : int
+        How many times this convolution's weights had been used before, plus one.
+    """
+
+    kind: str
+    inputs: list[int]
+    name: str = ""
+    kernel: int = 0
+    stride: int = 1
+    channels_in: int = 0
+    channels_out: int = 0
+    activation: str = ""
+    uses: int = 1
+    shape: tuple[int, ...] = field(default=())
+
+
+class _Recorder(TorchFunctionMode):
+    """Records convolutions, activations, sums, splits and concatenations as they run."""
+
+    def __init__(self, network: nn.Module, images: Sequence[Tensor]) -> None:
+        super().__init__()
+        self.operations: list[Operation] = []
+        # Results are kept alive, or a new tensor could take an old one's identity.
+        self.made_by: dict[int, int] = {}
+        self.alive: list[Any] = []
+        self.names = {
+            id(m.weight): name for name, m in network.named_modules() if isinstance(m, nn.Conv2d)
+        }
+        self.uses: dict[int, int] = {}
+        for image in images:
+            self._add(Operation("input", [], channels_out=image.shape[1]), image)
+
+    def _add(self, operation: Operation, result: Tensor) -> None:
+        operation.shape = tuple(result.shape)
+        self.operations.append(operation)
+        self._remember(result, len(self.operations) - 1)
+
+    def _remember(self, result: Tensor, index: int) -> None:
+        self.made_by[id(result)] = index
+        self.alive.append(result)
+
+    def _sources(self, *tensors: Any) -> list[int]:
+        return [self.made_by[id(t)] for t in tensors if id(t) in self.made_by]
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        name = (resolve_name(func) or "").rpartition(".")[2]
+        if name == "conv2d":
+            x, weight, *_ = args
+            self.uses[id(weight)] = self.uses.get(id(weight), 0) + 1
+            self._add(
+                Operation(
+                    "conv",
+                    self._sources(x),
+                    self.names.get(id(weight), ""),
+                    kernel=weight.shape[-1],
+                    channels_in=weight.shape[1],
+                    channels_out=weight.shape[0],
+                    uses=self.uses[id(weight)],
+                ),
+                result,
+            )
+        elif name in ("relu", "relu_"):
+            sources = self._sources(args[0])
+            for index in sources:
+                self.operations[index].activation = "ReLU"
+                self._remember(result, index)
+        elif name in ("pad",):
+            for index in self._sources(args[0]):
+                self._remember(result, index)
+        elif name == "chunk":
+            sources = self._sources(args[0])
+            # One group is no split (networks whose rule sees all features at once).
+            if len(result) == 1 and sources:
+                self._remember(result[0], sources[0])
+            elif sources:
+                for part in result:
+                    self._add(Operation("split", sources, channels_out=part.shape[1]), part)
+        elif name in ("add", "__add__", "cat"):
+            tensors = args[0] if name == "cat" else args[:2]
+            sources = self._sources(*tensors)
+            if sources:
+                kind = "concat" if name == "cat" else "add"
+                self._add(Operation(kind, sources, channels_out=result.shape[1]), result)
+        return result
+
+
+def trace(network: nn.Module, *, side: int = 32) -> list[Operation]:
+    """Run an auto-encoder on one image and list what it did, in order.
+
+    Parameters
+    ----------
+    network : AutoEncoder
+        Taken as it is, with its weights.
+    side : int
+        Side of the test image.
+    """
+    image = torch.rand(1, 1, side, side)
+    recorder = _Recorder(network, [image])
+    with torch.inference_mode(), recorder:
+        network(image)
+    return recorder.operations
+
+
+def layer_table(network: nn.Module) -> pd.DataFrame:
+    """List the convolutions of an auto-encoder in the order they run, as the papers print them."""
+    return pd.DataFrame(
+        {
+            "layer": operation.name,
+            "size": operation.kernel,
+            "stride": operation.stride,
+            "input channels": operation.channels_in,
+            "output channels": operation.channels_out,
+            "activation": operation.activation or "-",
+            "use of these weights": operation.uses,
+        }
+        for operation in trace(network)
+        if operation.kind == "conv"
+    )
+
+
+def architecture(network: nn.Module, *, title: str = "", width: float = 13.0) -> Figure:
+    """Draw an auto-encoder from the operations of a live run.
+
+    Left to right: every box is a convolution (its kernel and channels; hatched where it
+    reuses weights), every circle a sum, every bar a concatenation; lines are tensors.
+    """
+    operations = trace(network)
+    depth, lane = _layout(operations)
+    figure, axis = plt.subplots(figsize=(width, 1.6 + 0.75 * (max(lane) - min(lane) + 1)))
+    for i, operation in enumerate(operations):
+        for source in operation.inputs:
+            _connect(axis, (depth[source], lane[source]), (depth[i], lane[i]))
+    reused = {operation.name for operation in operations if operation.uses > 1}
+    for i, operation in enumerate(operations):
+        _draw(axis, operation, depth[i], lane[i], operation.name in reused)
+    axis.set_xlim(-0.7, max(depth) + 0.7)
+    axis.set_ylim(min(lane) - 0.8, max(lane) + 0.8)
+    axis.axis("off")
+    axis.set_title(title, fontsize=11, loc="left")
+    handles = [
+        plt.Rectangle((0, 0), 1, 1, fc=c, ec="black", lw=0.6, hatch=h, label=text)
+        for c, h, text in (
+            ("#cfe5f5", "", "3x3 convolution"),
+            ("#fbe3d1", "", "1x1 convolution"),
+            ("#cfe5f5", "////", "weights used again"),
+        )
+        if h == "" or reused
+    ]
+    axis.legend(handles=handles, loc="lower right", fontsize=8, ncols=3, frameon=False)
+    figure.tight_layout()
+    return figure
+
+
+def _layout(operations: Sequence[Operation]) -> tuple[list[int], list[float]]:
+    """Column of each operation (longest path from the input) and its lane."""
+    depth: list[int] = []
+    lane: list[float] = []
+    for operation in operations:
+        depth.append(1 + max((depth[i] for i in operation.inputs), default=-1))
+        lanes = [lane[i] for i in operation.inputs]
+        if operation.kind == "split":
+            siblings = [o for o in operations if o.kind == "split" and o.inputs == operation.inputs]
+            place = siblings.index(operation)
+            lane.append(lanes[0] + (len(siblings) - 1) / 2 - place)
+        elif operation.kind == "concat":
+            lane.append(float(np.mean([min(lanes), max(lanes)])))
+        elif operation.kind == "add":
+            lane.append(lanes[0])
+        else:
+            lane.append(lanes[0] if lanes else 0.0)
+    return depth, lane
+
+
+def _connect(axis: plt.Axes, start: tuple[float, float], stop: tuple[float, float]) -> None:
+    # A tensor that skips several columns on its own lane arches over what stands between.
+    arch = 0.28 if start[1] == stop[1] and stop[0] - start[0] > 1 else 0.0
+    axis.annotate(
+        "",
+        stop,
+        start,
+        arrowprops={
+            "arrowstyle": "-|>",
+            "color": GREY,
+            "lw": 0.9,
+            "shrinkA": 12,
+            "shrinkB": 12,
+            "connectionstyle": f"arc3,rad={-arch}",
+        },
+    )
+
+
+def _draw(axis: plt.Axes, operation: Operation, x: float, y: float, reused: bool) -> None:
+    if operation.kind == "conv":
+        colour = "#fbe3d1" if operation.kernel == 1 else "#cfe5f5"
+        box = FancyBboxPatch(
+            (x - 0.38, y - 0.26),
+            0.76,
+            0.52,
+            boxstyle="round,pad=0,rounding_size=0.06",
+            fc=colour,
+            ec="black",
+            lw=0.7,
+            hatch="////" if reused else "",
+        )
+        axis.add_patch(box)
+        size, channels = operation.kernel, f"{operation.channels_in}→{operation.channels_out}"
+        text = f"{size}x{size}\n{channels}"
+        axis.text(
+            x,
+            y,
+            text,
+            ha="center",
+            va="center",
+            fontsize=7.5,
+            bbox={"fc": colour, "ec": "none", "pad": 0.6} if reused else None,
+        )
+        if operation.activation:
+            axis.text(x, y - 0.37, operation.activation, ha="center", va="top", fontsize=6.5)
+        return
+    text = {"input": "image", "add": "+", "concat": "concat", "split": "split"}[operation.kind]
+    axis.text(
+        x,
+        y,
+        text,
+        ha="center",
+        va="center",
+        fontsize=12 if operation.kind == "add" else 7.5,
+        rotation=90 if operation.kind == "concat" else 0,
+        bbox={
+            "boxstyle": "circle,pad=0.15" if operation.kind == "add" else "round,pad=0.25",
+            "fc": "#d7efe6" if operation.kind == "add" else "#eeeeee",
+            "ec": "black",
+            "lw": 0.7,
+        },
+    )

@@ -1,0 +1,210 @@
+"""Runs the notebooks through papermill, in order; what is finished is not run again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from .datasets import data_roots
+from .errors import FusionError, unknown
+from .files import write_text
+from .weights import places
+
+__all__ = ["clean_notebook", "find_notebooks", "reproduce"]
+
+ROOT = Path(__file__).parent.parent
+
+
+def find_notebooks(only: Sequence[str] | None = None) -> list[Path]:
+    """Return the notebooks in order, all of them or those whose name starts with `only`.
+
+    Raises
+    ------
+    FusionError
+        If there are no notebooks beside the package (they come with the repository), or
+        none of a given name.
+    """
+    paths = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+    if not paths:
+        raise FusionError(
+            f"no notebooks in {ROOT / 'notebooks'}. They come with the repository: clone it and "
+            "install it with 'pip install -e .'."
+        )
+    if not only:
+        return paths
+    for name in only:
+        if not any(path.stem.startswith(name) for path in paths):
+            raise unknown("notebook", name, [path.stem for path in paths])
+    return [path for path in paths if any(path.stem.startswith(name) for name in only)]
+
+
+def reproduce(
+    *,
+    profile: str = "sample",
+    only: Sequence[str] | None = None,
+    data_dir: str | os.PathLike[str] | None = None,
+    weights_dir: str | os.PathLike[str] | None = None,
+    results_dir: str | os.PathLike[str] | None = None,
+    limit: int | None = None,
+    device: str = "cpu",
+    seed: int = 0,
+    restart: bool = False,
+    in_place: bool = False,
+) -> int:
+    """Run the notebooks.
+
+    Executed notebooks and results are written to ``<results_dir>/<profile>/``. A notebook
+    is run again when its source, its parameters or the package has changed since; a
+    notebook that was interrupted continues from the rows that it had written.
+
+    Parameters
+    ----------
+    profile : {"sample", "paper"}
+        The built-in images, or the real data sets.
+    only : sequence of str, optional
+        Numbers or beginnings of names, such as "03".
+    data_dir, weights_dir, results_dir : path, optional
+        Where data and weights are looked for first; where results go (default:
+        ``results/`` of the repository).
+    limit : int, optional
+        Only the first pairs of each data set.
+    device, seed
+        Passed to the notebooks.
+    restart : bool
+        Run what is finished too.
+    in_place : bool
+        Also write the executed notebooks, cleaned, back into ``notebooks/``.
+
+    Returns
+    -------
+    int
+        0, or 2 if a notebook failed; the others are run all the same.
+
+    Raises
+    ------
+    FusionError
+        If papermill is not installed, or there is no such notebook.
+    """
+    try:
+        import papermill
+        from papermill.exceptions import PapermillExecutionError
+    except ImportError as error:
+        raise FusionError(
+            "running notebooks needs papermill and a kernel: install the extra with "
+            "'pip install -e .[notebooks]'."
+        ) from error
+    notebooks = find_notebooks(only)
+    results = Path(results_dir or ROOT / "results").resolve()
+    parameters = {
+        "profile": profile,
+        "data_dir": _absolute(data_dir),
+        "weights_dir": _absolute(weights_dir),
+        "results_dir": os.path.relpath(results, ROOT / "notebooks"),
+        "device": device,
+        "seed": seed,
+        "limit": limit,
+    }
+    state_file = results / profile / "reproduce.json"
+    state = json.loads(state_file.read_text()) if state_file.exists() else {}
+    failed = []
+    for path in notebooks:
+        output = results / profile / "notebooks" / path.name
+        stamp = _stamp(path, parameters)
+        if not restart and output.exists() and state.get(path.stem, {}).get("stamp") == stamp:
+            print(f"{path.stem}: finished before")
+        else:
+            print(f"{path.stem}: running", flush=True)
+            output.parent.mkdir(parents=True, exist_ok=True)
+            partial = output.with_suffix(".partial.ipynb")
+            started = time.perf_counter()
+            try:
+                papermill.execute_notebook(
+                    path,
+                    partial,
+                    parameters,
+                    kernel_name="python3",
+                    cwd=ROOT / "notebooks",
+                    progress_bar=sys.stderr.isatty(),
+                )
+            except PapermillExecutionError as error:
+                failed.append(path.stem)
+                print(f"{path.stem}: failed in cell {error.exec_count}: {error.ename}: "
+                      f"{error.evalue}\n  see {partial}", file=sys.stderr)  # fmt: skip
+                continue
+            partial.replace(output)
+            seconds = round(time.perf_counter() - started, 1)
+            state[path.stem] = {"stamp": stamp, "seconds": seconds}
+            write_text(state_file, json.dumps(state, indent=1) + "\n")
+            print(f"{path.stem}: {seconds} s")
+        if in_place:
+            write_text(path, clean_notebook(output.read_text(encoding="utf-8")))
+    if failed:
+        print(f"fusionlib: {len(failed)} notebooks failed: {', '.join(failed)}", file=sys.stderr)
+        return 2
+    print(f"results are in {results / profile}")
+    return 0
+
+
+def _absolute(path: str | os.PathLike[str] | None) -> str | None:
+    return None if path is None else str(Path(path).resolve())
+
+
+def _stamp(notebook: Path, parameters: dict[str, Any]) -> str:
+    """Hash everything that decides a notebook's result: its cells, the package, the settings."""
+    sha = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode())
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    sha.update(json.dumps([cell["source"] for cell in cells]).encode())
+    for path in sorted((ROOT / "fusionlib").rglob("*.py")):
+        sha.update(path.read_bytes())
+    sha.update("\n".join(map(str, [*data_roots(None), *places(None)])).encode())
+    return sha.hexdigest()
+
+
+def clean_notebook(text: str) -> str:
+    """Strip an executed notebook of what differs between machines and runs.
+
+    The injected parameters cell, timestamps, papermill's and widgets' metadata go; the
+    sources and outputs stay. Cell identifiers become the cell's number.
+    """
+    import nbformat
+
+    notebook = nbformat.reads(text, as_version=4)
+    cells: list[Any] = []
+    for cell in notebook.cells:
+        tags = cell.metadata.get("tags", [])
+        if "injected-parameters" in tags:
+            continue
+        cell.metadata = {"tags": tags} if tags else {}
+        cell.id = f"cell-{len(cells):02d}"
+        if cell.cell_type == "code":
+            cell.outputs = [o for o in cell.outputs if not _is_progress(o)]
+        cells.append(cell)
+    notebook.cells = cells
+    _number_cells(notebook)
+    notebook.metadata = {
+        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+        "language_info": {"name": "python"},
+    }
+    return nbformat.writes(notebook) + "\n"
+
+
+def _is_progress(output: Any) -> bool:
+    """Whether an output is a progress bar, which is noise once the run is over."""
+    text = output.get("text", "") or output.get("data", {}).get("text/plain", "")
+    return bool(re.search(r"\d+%\|.*\|", text)) or output.get("name") == "stderr"
+
+
+def _number_cells(notebook: Any) -> None:
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    for number, cell in enumerate(code, start=1):
+        cell.execution_count = number
+        for output in cell.outputs:
+            if "execution_count" in output:
+                output["execution_count"] = number

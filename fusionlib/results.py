@@ -1,0 +1,149 @@
+"""What a run leaves behind: tidy CSV, a Markdown summary and its provenance.
+
+``results/<profile>/<table>/`` holds ``per_pair.csv``, ``summary.csv``, ``summary.md`` and
+``provenance.json``. Every file is written whole or not at all.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from .files import write_text
+
+if TYPE_CHECKING:
+    from .methods import Method
+
+__all__ = ["provenance", "save", "save_training", "short_provenance"]
+
+PACKAGES = ("irvis-fusionlib", "torch", "numpy", "scipy", "pillow", "scikit-image")
+
+
+def provenance(
+    *,
+    methods: Mapping[str, Method] | None = None,
+    data: Mapping[str, str] | None = None,
+    seed: int = 0,
+    seconds: float | None = None,
+    **facts: Any,
+) -> dict[str, Any]:
+    """Collect what decides the numbers of a run.
+
+    Parameters
+    ----------
+    methods : mapping of row to Method, optional
+        Their weights' hashes are recorded.
+    data : mapping of str to str, optional
+        Data set -> hash of its list of files.
+    seed : int
+    seconds : float, optional
+        Wall time of the run.
+    **facts
+        Anything else worth recording: profile, limits, how an image was read.
+    """
+    import torch
+
+    return {
+        "commit": _commit(),
+        "versions": {"python": platform.python_version()} | {p: _version(p) for p in PACKAGES},
+        "device": {
+            "cpu": f"{platform.machine()}, {os.cpu_count()} cores",
+            "capability": torch.backends.cpu.get_cpu_capability(),
+            "threads": torch.get_num_threads(),
+        },
+        "seed": seed,
+        "weights": {
+            row: {"name": method.card.weights, "sha256": method.card.weights_sha256}
+            for row, method in (methods or {}).items()
+        },
+        "data": dict(data or {}),
+        "seconds": None if seconds is None else round(seconds, 1),
+        **facts,
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _commit() -> str:
+    root = Path(__file__).parent.parent
+    try:
+        return subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
+            cwd=root,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def save(
+    folder: str | os.PathLike[str],
+    *,
+    per_pair: pd.DataFrame,
+    summary: pd.DataFrame,
+    facts: Mapping[str, Any],
+) -> None:
+    """Write a table's results into `folder`.
+
+    Raises
+    ------
+    FusionError
+        If a file cannot be written.
+    """
+    folder = Path(folder)
+    write_text(folder / "per_pair.csv", per_pair.to_csv(index=False))
+    write_text(folder / "summary.csv", summary.to_csv(index=False, float_format="%.8g"))
+    write_text(folder / "summary.md", _markdown(summary, folder.name))
+    write_text(folder / "provenance.json", json.dumps(facts, indent=1, sort_keys=True) + "\n")
+
+
+def save_training(
+    folder: str | os.PathLike[str], name: str, history: pd.DataFrame, facts: Mapping[str, Any]
+) -> None:
+    """Write the losses of a training run, ``<name>.csv``, and its provenance into `folder`.
+
+    Raises
+    ------
+    FusionError
+        If a file cannot be written.
+    """
+    folder = Path(folder)
+    write_text(folder / f"{name}.csv", history.to_csv(index=False, float_format="%.7g"))
+    write_text(folder / "provenance.json", json.dumps(facts, indent=1, sort_keys=True) + "\n")
+
+
+def _markdown(summary: pd.DataFrame, title: str) -> str:
+    header = list(summary.columns)
+    lines = [f"# {title}", "", "| " + " | ".join(header) + " |", "|" + " --- |" * len(header)]
+    for row in summary.itertuples(index=False):
+        cells = ["" if pd.isna(v) else f"{v:.6g}" if isinstance(v, float) else str(v) for v in row]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def short_provenance(facts: Mapping[str, Any]) -> str:
+    """Return the line that ends a notebook: what the numbers above depend on, in brief."""
+    versions = facts["versions"]
+    weights = ", ".join(
+        dict.fromkeys(f"{w['name']} {w['sha256'][:8]}" for w in facts["weights"].values())
+    )
+    return (
+        f"Python {versions['python'].rsplit('.', 1)[0]}, torch {versions['torch'].split('+')[0]}, "
+        f"numpy {versions['numpy']}, seed {facts['seed']}, profile {facts.get('profile', '-')}; "
+        f"weights: {weights or 'none'}"
+    )
