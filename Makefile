@@ -1,0 +1,42 @@
+# Two commands: `make reproduce` and `make test`. Both make .venv first; nothing else is needed.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: reproduce test lab bench lint clean
+
+# Runs every notebook on the built-in sample; writes results/sample. Stopped, it continues.
+reproduce: $(STAMP)
+	$(BIN)/fusionlib reproduce --profile sample
+
+# Linter, types, tests, and every committed notebook run again and compared (nbval).
+test: $(STAMP) lint
+	$(BIN)/python -m pytest
+	$(BIN)/python -m tests.notebooks
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# The notebooks in JupyterLab.
+lab: $(STAMP)
+	$(BIN)/jupyter lab notebooks
+
+# Speed and memory, each figure beside its baseline.
+bench: $(STAMP)
+	$(BIN)/python -m benchmarks.inference
+	$(BIN)/python -m benchmarks.memory
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "fusionlib needs Python 3.11 or newer, this is " + sys.version.split()[0])'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[notebooks,test]'
+	touch $@
+
+# Removes the environment and what the commands wrote; downloads in data/ stay.
+clean:
+	rm -rf $(VENV) results/sample build dist *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,82 @@
+"""Runs every committed notebook again through nbval: ``python -m tests.notebooks [NAME ...]``.
+
+The notebooks are copied to a temporary folder, so that what they write there is thrown
+away and nothing that an earlier run wrote is reused. Outputs are compared as text, numbers
+with a tolerance: another processor rounds float32 convolutions differently (1e-6 of the
+range), which moves a few 8-bit pixels by one level, a metric by about 1e-4, and a printed
+number by one unit of its last digit. Whole numbers must be equal.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from nbval.plugin import IPyNbCell
+
+NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
+DECIMAL = re.compile(r"(?<![\w.])[-+\N{MINUS SIGN}]?\d+\.(\d+)(?:e[-+]?\d+)?(?![\w.])")
+
+
+def same_within_print(ours: str, reference: str) -> bool:
+    """Whether two texts are equal but for decimals that differ by a unit of their last digit."""
+    if DECIMAL.sub("#", ours) != DECIMAL.sub("#", reference):
+        return False
+    pairs = zip(DECIMAL.finditer(ours), DECIMAL.finditer(reference), strict=True)
+    return all(_close(a, b) for a, b in pairs)
+
+
+def _close(a: re.Match[str], b: re.Match[str]) -> bool:
+    x, y = (float(m.group().replace("\N{MINUS SIGN}", "-")) for m in (a, b))
+    unit = 10.0 ** -len(b.group(1))
+    return abs(x - y) <= 1.5 * unit + 1e-3 * abs(y)
+
+
+def _aligned(ours: Any, reference: Any) -> Any:
+    """Replace texts of `ours` that are the same within print by those of `reference`."""
+    if isinstance(ours, str) and isinstance(reference, str):
+        return reference if same_within_print(ours, reference) else ours
+    if isinstance(ours, dict) and isinstance(reference, dict):
+        return type(ours)({k: _aligned(v, reference.get(k)) for k, v in ours.items()})
+    if isinstance(ours, list) and isinstance(reference, list):
+        rest = [None] * (len(ours) - len(reference))
+        return [_aligned(a, b) for a, b in zip(ours, [*reference, *rest], strict=False)]
+    return ours
+
+
+class Tolerance:
+    """Pytest plugin: lets nbval compare numbers within their print."""
+
+    def pytest_configure(self) -> None:
+        strict = IPyNbCell.compare_outputs
+
+        def compare(cell: Any, test: Any, ref: Any, skip_compare: Any = None) -> bool:
+            return strict(cell, _aligned(test, ref), ref, skip_compare)
+
+        IPyNbCell.compare_outputs = compare
+
+
+def main(names: list[str]) -> int:
+    with tempfile.TemporaryDirectory() as folder:
+        copies = shutil.copytree(
+            NOTEBOOKS, Path(folder) / "notebooks", ignore=shutil.ignore_patterns(".*")
+        )
+        chosen = sorted(
+            str(path)
+            for path in copies.glob("*.ipynb")
+            if not names or any(path.stem.startswith(name) for name in names)
+        )
+        return pytest.main(
+            ["--nbval", "--nbval-current-env", "--nbval-cell-timeout=900", "-q", "--timeout=900",
+             "-p", "no:cacheprovider", *chosen],
+            plugins=[Tolerance()],
+        )  # fmt: skip
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
