@@ -9,21 +9,39 @@ same to float32 rounding, and memory no longer grows with the image.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from .errors import FusionError
 from .networks.autoencoder import AutoEncoder
 
-__all__ = ["TILE", "run_network"]
+__all__ = ["TILE", "check_device", "rule_weights", "run_network"]
 
 # Side of a tile in pixels without its halo: the fastest in benchmarks/inference.py.
 TILE = 160
 # Features of all tiles are kept between two passes if they take no more than this.
 KEPT_BYTES = 512 << 20
+
+
+def check_device(name: str) -> None:
+    """Make sure that tensors can be made on a device.
+
+    Raises
+    ------
+    FusionError
+        If the device does not exist, or this PyTorch was not built for it.
+    """
+    try:
+        torch.zeros(1, device=name).item()
+    except Exception as error:  # torch raises many types, depending on how it was built
+        raise FusionError(
+            f"the device {name!r} cannot be used here ({str(error).splitlines()[0]}). "
+            "Use 'cpu', or 'cuda' where there is an NVIDIA GPU and a PyTorch built for it."
+        ) from error
 
 
 class _Tile(NamedTuple):
@@ -78,46 +96,62 @@ def run_network(network: nn.Module, images: Sequence[Tensor], *, tile: int | Non
         return _run_tiled(network, images, tile)
 
 
+def rule_weights(network: AutoEncoder, images: Sequence[Tensor], *, tile: int = TILE) -> Tensor:
+    """Return the weights that the network's rule gives two or more images (B, 1, H, W).
+
+    Returns
+    -------
+    Tensor, shape (K, groups, B, 1, H, W)
+    """
+    network = network.eval()
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    height, width = images[0].shape[-2:]
+    tiles = list(_tiles(height, width, tile, network.radius))
+    with torch.inference_mode():
+        return _whole_map_weights(network, images, tiles, keep=0)[0]
+
+
 def _run_tiled(network: AutoEncoder, images: Sequence[Tensor], tile: int) -> Tensor:
     height, width = images[0].shape[-2:]
     tiles = list(_tiles(height, width, tile, network.radius))
     if len(tiles) == 1:
         return network(*images)
 
-    def encode(part: _Tile) -> list[Tensor]:
-        return [network.encode(image[..., *part.view]) for image in images]
-
     output = torch.empty_like(images[0])
     if network.rule.whole_map and len(images) > 1:
-        weights, kept = _whole_map_weights(network, images, tiles, encode)
+        weights, kept = _whole_map_weights(network, images, tiles, keep=KEPT_BYTES)
     else:
         weights, kept = None, {}
     for i, part in enumerate(tiles):
-        features = kept.pop(i, None) or encode(part)
+        features = kept.pop(i, None) or _encode(network, images, part)
         fused = network.fuse(features, None if weights is None else weights[..., *part.view])
         output[..., *part.place] = network.decode(fused)[..., *part.inner]
     return output
+
+
+def _encode(network: AutoEncoder, images: Sequence[Tensor], part: _Tile) -> list[Tensor]:
+    return [network.encode(image[..., *part.view]) for image in images]
 
 
 def _whole_map_weights(
     network: AutoEncoder,
     images: Sequence[Tensor],
     tiles: Sequence[_Tile],
-    encode: Callable[[_Tile], list[Tensor]],
+    *,
+    keep: int,
 ) -> tuple[Tensor, dict[int, list[Tensor]]]:
     """Weights (K, groups, B, 1, H, W) of a rule that needs whole activity maps.
 
-    Also returns the features of the tiles, by index, as far as they fit in memory.
+    Also returns the features of the tiles, by index, up to `keep` bytes of them.
     """
     batch, _, height, width = images[0].shape
     activity = images[0].new_empty((len(images), network.groups, batch, 1, height, width))
     kept: dict[int, list[Tensor]] = {}
-    free = KEPT_BYTES
     for i, part in enumerate(tiles):
-        features = encode(part)
+        features = _encode(network, images, part)
         for k, feature in enumerate(features):
             activity[k][..., *part.place] = network.activity(feature)[..., *part.inner]
-        free -= sum(feature.nbytes for feature in features)
-        if free >= 0:
+        keep -= sum(feature.nbytes for feature in features)
+        if keep >= 0:
             kept[i] = features
     return network.weigh(activity), kept

@@ -27,7 +27,7 @@ from .errors import (
     WeightsNotFound,
     unknown,
 )
-from .execution import run_network
+from .execution import check_device, rule_weights, run_network
 from .images import check_image, luminance, merge_luminance, quantise, require_gray
 from .networks.autoencoder import AutoEncoder
 from .rules import Rule, get_rule
@@ -177,18 +177,21 @@ def create(
         If the name of the method, rule, variant, pipeline or post-processing is unknown.
     WeightsNotFound, WeightsMismatch
         If the weights are missing, damaged or do not fit.
+    FusionError
+        If the device cannot be used.
     """
     specs = registry()
     if name not in specs:
         raise unknown("method", name, specs)
     spec = specs[name]
     key, configuration = _configuration(spec, variant, pipeline)
-    if post is not None and post not in POSTS:
-        raise unknown("post-processing", post, POSTS)
+    _check_post(post)
+    check_device(device)
     chosen_rule = get_rule(rule or configuration.rules[0])
     network = configuration.build(chosen_rule)
     path, entry, state = _state(configuration, weights, weights_dir)
-    load_state(network, state, path)
+    adapted = configuration.adapt(state) if configuration.adapt else state
+    load_state(network, adapted, path)
     return Method(
         spec,
         key,
@@ -196,6 +199,11 @@ def create(
         post or configuration.post,
         weights=(path, entry, digest(state)),
     )
+
+
+def _check_post(post: str | None) -> None:
+    if post is not None and post not in POSTS:
+        raise unknown("post-processing", post, POSTS)
 
 
 def _configuration(
@@ -221,7 +229,10 @@ def _state(
     weights: str | os.PathLike[str] | None,
     weights_dir: str | os.PathLike[str] | None,
 ) -> tuple[Path, WeightFile | None, dict[str, Tensor]]:
-    """Find and read weights; a registered set is verified, a file of the user's is not."""
+    """Find and read weights; a registered set is verified, a file of the user's is not.
+
+    The tensors are as in the file: that is what the registered digest is of.
+    """
     registered = {file.name: file for file in configuration.weights}
     if weights is None:
         weights = configuration.weights[0].name
@@ -234,8 +245,6 @@ def _state(
         state = read_weights(path)
     else:
         raise unknown("weights", weights, [*registered, "a .safetensors file of your own"])
-    if configuration.adapt is not None and (entry is None or entry.origin):
-        state = configuration.adapt(state)
     return path, entry, state
 
 
@@ -360,7 +369,13 @@ class Method:
         Returns
         -------
         ndarray of float32, shape (H, W), exact multiples of 1/255.
+
+        Raises
+        ------
+        UnknownName
+            If there is no such post-processing.
         """
+        _check_post(post)
         levels = raw.astype(np.float64) * (255 / self._configuration.scale)
         low, high = levels.min(), levels.max()
         # A constant image cannot be stretched; it keeps its gray level.
@@ -390,9 +405,7 @@ class Method:
                 f"the rule {self.rule.name!r} has no weight maps; use l1_norm or mean."
             )
         tensors, crop = self._tensors(self._sources(ir, vis, *others))
-        with torch.inference_mode():
-            activity = torch.stack([self.network.activity(self.network.encode(t)) for t in tensors])
-            return self.network.weigh(activity)[:, :, 0, 0].cpu().numpy()[..., *crop]
+        return rule_weights(self.network, tensors)[:, :, 0, 0].cpu().numpy()[..., *crop]
 
     def _sources(self, ir: np.ndarray, vis: np.ndarray, *others: np.ndarray) -> list[np.ndarray]:
         """Check the images and bring each to gray."""

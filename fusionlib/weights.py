@@ -8,12 +8,13 @@ tensors and loaded strictly; nothing is ever put in its place.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -72,14 +73,13 @@ def find_weights(entry: WeightFile, directory: str | os.PathLike[str] | None = N
     if entry.origin:
         remedy = (
             f"The authors publish them at {entry.origin} (licence: {entry.licence}). Convert "
-            f"that file to {entry.name}.safetensors, tensor names kept, and put it into one of "
-            "these directories, or set FUSIONLIB_WEIGHTS to the directory that holds it."
+            f"that file to {entry.name}.safetensors, tensor names kept, and set "
+            "FUSIONLIB_WEIGHTS to the folder that holds it."
         )
     else:
         remedy = "They are part of this project: restore the file with git, or reinstall."
     raise WeightsNotFound(
-        f"the weights {entry.name!r} were not found. Searched: "
-        f"{', '.join(map(str, searched))}. {remedy}"
+        f"the weights {entry.name!r} were not found in {', '.join(map(str, searched))}.", remedy
     )
 
 
@@ -95,7 +95,8 @@ def digest(tensors: Mapping[str, Tensor]) -> str:
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
         sha.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
-        sha.update(tensor.numpy().tobytes())
+        # As bytes, since NumPy does not know bfloat16.
+        sha.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
     return sha.hexdigest()
 
 
@@ -109,11 +110,18 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     WeightsMismatch
         If it is not a whole safetensors file.
     """
+    with _opened(path) as file:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+
+
+@contextlib.contextmanager
+def _opened(path: str | os.PathLike[str]) -> Iterator[Any]:
+    """Open a safetensors file; errors as `read_weights`."""
     if not Path(path).is_file():
         raise WeightsNotFound(f"no such weight file: {path}")
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            yield file
     except (SafetensorError, OSError) as error:
         raise WeightsMismatch(
             f"{path} is not a readable safetensors file ({error}). Copy or convert it again."
@@ -214,6 +222,12 @@ def training_losses(name: str) -> pd.DataFrame:
 
 
 def read_facts(path: str | os.PathLike[str]) -> dict[str, str]:
-    """Return the facts that `save_weights` wrote into a file's header."""
-    with safe_open(path, framework="pt") as file:
+    """Return the facts that `save_weights` wrote into a file's header.
+
+    Raises
+    ------
+    WeightsNotFound, WeightsMismatch
+        As `read_weights`.
+    """
+    with _opened(path) as file:
         return file.metadata() or {}

@@ -20,16 +20,18 @@ def conv(channels_in: int, channels_out: int, kernel: int) -> nn.Conv2d:
 def tensorflow_tensors(tensors: dict[str, Tensor], layers: dict[str, str]) -> dict[str, Tensor]:
     """Rename TensorFlow's kernels (H, W, in, out) and biases, and turn kernels to PyTorch's order.
 
-    Names that `layers` does not hold are kept, so that strict loading reports them.
+    Tensors outside the scopes in `layers` are kept, so that ours load unchanged and strict
+    loading reports any other.
     """
     state = {}
     for name, tensor in tensors.items():
         scope, _, part = name.rpartition("/")
-        ours = layers.get(scope, scope)
-        if part == "kernel":
-            state[f"{ours}.weight"] = tensor.permute(3, 2, 0, 1).contiguous()
+        if scope not in layers:
+            state[name] = tensor
+        elif part == "kernel" and tensor.ndim == 4:
+            state[f"{layers[scope]}.weight"] = tensor.permute(3, 2, 0, 1).contiguous()
         else:
-            state[f"{ours}.{part}"] = tensor
+            state[f"{layers[scope]}.{part}"] = tensor
     return state
 
 

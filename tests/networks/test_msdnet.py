@@ -1,0 +1,113 @@
+"""MSDNet: re-computed with numpy and scipy, and against the authors' code."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from fusionlib.methods import create
+from fusionlib.networks.msdnet import METHOD, MSDNet
+
+(RELEASED,) = METHOD.configurations.values()
+
+
+def network(rule="l1_norm", seed=0):
+    torch.manual_seed(seed)
+    return MSDNet(rule)
+
+
+def images(count, size=(9, 11)):
+    generator = torch.Generator().manual_seed(0)
+    return [torch.rand(1, 1, *size, generator=generator) * 255 for _ in range(count)]
+
+
+def test_parameters():
+    assert sum(p.numel() for p in network().parameters()) == 291_473
+    assert RELEASED.weights[0].parameters == 291_473
+
+
+def test_forward_by_numpy(convolve):
+    """float32 against float64: nine layers of 2**-24 each, so 1e-5 of the range.
+
+    The l1_norm rule weighs each of the three scales by itself.
+    """
+    net, pictures = network(), images(2)
+
+    def relu(layer, x):
+        return np.maximum(convolve(x, layer, "reflect"), 0)
+
+    scales = []
+    for picture in pictures:
+        x = relu(net.first, picture[0].double().numpy())
+        for layer in net.dense.layers:
+            x = np.concatenate([relu(layer, x), x])
+        scales.append([relu(layer, x) for layer in net.scales])
+    fused = []
+    for a, b in zip(*scales, strict=True):
+        share = a.sum(axis=0) / (a.sum(axis=0) + b.sum(axis=0))
+        fused.append(share * a + (1 - share) * b)
+    y = np.concatenate(fused)
+    for layer in net.decoder:
+        y = relu(layer, y)
+    expected = convolve(y, net.last, "reflect")
+    with torch.inference_mode():
+        output = net(*pictures)[0].numpy()
+    assert [layer.kernel_size for layer in net.scales] == [(1, 1), (3, 3), (5, 5)]
+    assert np.abs(output - expected).max() <= 1e-5 * np.ptp(expected)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_radius_is_exact(count, linearise, reach):
+    net = linearise(network())
+    changed = reach(net, [x.double() for x in images(count, (27, 29))])
+    expected = torch.zeros_like(changed)
+    r = net.radius
+    expected[13 - r : 14 + r, 14 - r : 15 + r] = True
+    assert r == 10 and torch.equal(changed, expected)
+
+
+def test_smallest_side():
+    """The stated minimum works, one pixel less does not."""
+    net, side = network(), MSDNet.min_side
+    assert net(*images(2, (side, side))).shape == (1, 1, side, side)
+    with pytest.raises(RuntimeError, match="Padding size"):
+        net(*images(2, (side, side - 1)))
+
+
+def test_tensorflow_names_fill_the_network():
+    """Every authors' tensor (H, W, in, out) finds its place, with its values."""
+    scopes = {
+        "first": "encoder/conv1",
+        "last": "decoder/conv9",
+        **{f"dense.layers.{i}": f"encoder/dense_block_conv{i + 2}" for i in range(3)},
+        **{f"scales.{i}": f"encoder/conv5_{i + 1}" for i in range(3)},
+        **{f"decoder.{i}": f"decoder/conv{i + 6}" for i in range(3)},
+    }
+    state = network().state_dict()
+    theirs = {}
+    for name, tensor in state.items():
+        layer, part = name.rsplit(".", 1)
+        if part == "weight":
+            theirs[f"{scopes[layer]}/kernel"] = torch.from_numpy(
+                tensor.numpy().transpose(2, 3, 1, 0)
+            )
+        else:
+            theirs[f"{scopes[layer]}/bias"] = tensor
+    adapted = RELEASED.adapt(theirs)
+    assert adapted.keys() == state.keys()
+    assert all(torch.equal(adapted[name], tensor) for name, tensor in state.items())
+
+
+@pytest.mark.realdata
+def test_authors_output(golden_root, weights_root):
+    golden = np.load(golden_root / "networks" / "msdnet.npz")
+    ir, vis = (golden[key].squeeze() / np.float32(255) for key in ("ir", "vis"))
+    for key, rule in {"fused": "l1_norm", "fused_add": "addition"}.items():
+        expected = golden[key].squeeze()
+        raw = create("msdnet", rule=rule).raw(ir, vis)
+        assert np.abs(raw - expected).max() <= 1e-4 * np.ptp(expected)
+    method, expected = create("msdnet"), golden["recon_ir"].squeeze()
+    assert np.abs(method.raw_reconstruction(ir) - expected).max() <= 1e-4 * np.ptp(expected)
+    difference = np.abs(np.rint(method.fuse(ir, vis) * 255).astype(int) - golden["fused_u8"])
+    assert difference.max() <= 1 and np.mean(difference > 0) <= 1e-3

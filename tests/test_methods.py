@@ -1,0 +1,499 @@
+"""methods: creation and its errors, the card, fusion of any image, post-processing."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings, strategies as st
+
+from fusionlib import methods, networks
+from fusionlib.errors import (
+    FusionError,
+    ImageError,
+    PairMismatch,
+    UnknownName,
+    WeightsMismatch,
+    WeightsNotFound,
+)
+from fusionlib.images import rgb_to_ycbcr
+from fusionlib.methods import create, list_methods, list_weights, registry
+from fusionlib.networks.densefuse import DenseFuse
+from fusionlib.networks.msdnet import MSDNet
+from fusionlib.networks.res2netfuse import Res2NetFuse
+from fusionlib.rules import RULES, Rule
+from fusionlib.weights import digest, read_weights, save_weights, verify_weights
+
+SIZES = [(1, 1), (7, 5), (33, 46)]
+
+
+@pytest.fixture(scope="session")
+def own_weights(tmp_path_factory):
+    """Untrained weights of every configuration, as a user's own files."""
+    folder = tmp_path_factory.mktemp("weights")
+    nets = {
+        ("res2netfuse", "released"): Res2NetFuse("released"),
+        ("res2netfuse", "paper"): Res2NetFuse("paper"),
+        ("densefuse", "tensorflow"): DenseFuse("tensorflow"),
+        ("densefuse", "pytorch"): DenseFuse("pytorch"),
+        ("msdnet", "released"): MSDNet(),
+    }
+    paths = {}
+    for (name, key), net in nets.items():
+        torch.manual_seed(0)
+        for parameter in net.parameters():
+            parameter.data.normal_(std=(1 / max(parameter[0].numel(), 1)) ** 0.5)
+        [*net.parameters()][-1].data.fill_(100)  # a last ReLU must not hide everything
+        paths[name, key] = folder / f"{name}_{key}.safetensors"
+        save_weights(paths[name, key], net, {})
+    return paths
+
+
+@pytest.fixture(scope="session")
+def make(own_weights):
+    def make(name, key, **options):
+        axis = registry()[name].axis
+        return create(name, weights=own_weights[name, key], **{axis: key}, **options)
+
+    return make
+
+
+CONFIGURATIONS = [(spec.name, key) for spec in registry().values() for key in spec.configurations]
+
+
+def pair(size=(33, 46), colour=False, seed=0):
+    generator = np.random.default_rng(seed)
+    ir = generator.integers(0, 256, size, dtype=np.uint8)
+    return ir, generator.integers(0, 256, (*size, 3) if colour else size, dtype=np.uint8)
+
+
+def levels(image):
+    """The gray levels of an image that holds exact multiples of 1/255."""
+    assert image.dtype == np.float32
+    whole = np.rint(image * 255)
+    assert np.array_equal(image, whole.astype(np.float32) / np.float32(255))
+    return whole
+
+
+# ---------------------------------------------------------------- creation
+
+
+@pytest.mark.parametrize(
+    "name, options, message",
+    [
+        ("res2netfus", {}, r"method 'res2netfus'. Did you mean 'res2netfuse'"),
+        ("res2netfuse", {"rule": "l1"}, r"fusion rule 'l1'.* l1_norm"),
+        ("res2netfuse", {"variant": "papers"}, r"variant of res2netfuse 'papers'.*'paper'"),
+        ("densefuse", {"pipeline": "torch"}, r"pipeline of densefuse 'torch'.*'pytorch'"),
+        ("densefuse", {"variant": "paper"}, r"no variants .*'paper'.* pipelines: tensorflow, py"),
+        ("res2netfuse", {"pipeline": "x"}, r"no pipelines .*'x'.* variants: released, paper"),
+        ("res2netfuse", {"post": "minimax"}, r"post-processing 'minimax'.*'minmax'"),
+        ("res2netfuse", {"weights": "coco86"}, r"weights 'coco86'.*res2netfuse_1_released_coco86"),
+        # A set of the other variant.
+        ("res2netfuse", {"weights": "res2netfuse_1_paper_coco86"}, r"Did you mean"),
+    ],
+)
+def test_unknown_names(name, options, message):
+    with pytest.raises(UnknownName, match=message):
+        create(name, **options)
+
+
+def test_weights_of_another_network(own_weights):
+    with pytest.raises(WeightsMismatch, match=r"does not fit Res2NetFuse: .*missing"):
+        create("res2netfuse", weights=own_weights["msdnet", "released"])
+
+
+def test_missing_weight_file(tmp_path):
+    with pytest.raises(WeightsNotFound, match=r"none\.safetensors"):
+        create("res2netfuse", weights=tmp_path / "none.safetensors")
+
+
+def test_damaged_weights_are_refused(tmp_path):
+    """A file of the registered name comes first, but must hold the registered tensors."""
+    path = tmp_path / "res2netfuse_1_released_coco86.safetensors"
+    save_weights(path, Res2NetFuse(), {})
+    with pytest.raises(WeightsMismatch, match="does not hold the registered weights"):
+        create("res2netfuse", weights_dir=tmp_path)
+
+
+def test_weights_that_are_not_finite_are_reported(tmp_path):
+    net = Res2NetFuse()
+    net.encoder[0].bias.data[3] = torch.nan
+    save_weights(tmp_path / "nan.safetensors", net, {})
+    method = create("res2netfuse", weights=tmp_path / "nan.safetensors")
+    with pytest.raises(FusionError, match=r"not finite; its weights \(nan\.safetensors\)"):
+        method.fuse(*pair())
+
+
+@pytest.mark.parametrize("name, key", CONFIGURATIONS)
+def test_own_weights_are_loaded_as_saved(make, own_weights, name, key):
+    method = make(name, key)
+    saved = read_weights(own_weights[name, key])
+    assert digest(method.network.state_dict()) == digest(saved) == method.card.weights_sha256
+    assert method.card.weights == own_weights[name, key].name
+    assert method.card.weights_trained == "unknown"
+
+
+def test_defaults_are_the_published_ones():
+    method = create("res2netfuse")
+    assert method.identity[:4] == ("res2netfuse", "released", "l1_norm", "minmax")
+    assert method.card.weights == "res2netfuse_1_released_coco86"
+
+
+def test_every_choice_shows_in_the_identity(own_weights):
+    own = own_weights["res2netfuse", "released"]
+    choices = [
+        {},
+        {"rule": "mean"},
+        {"post": "clip"},
+        {"variant": "paper"},
+        {"weights": "res2netfuse_1_released_coco34"},
+        {"weights": own},
+    ]
+    identities = {create("res2netfuse", **choice).identity for choice in choices}
+    assert len(identities) == len(choices)
+    method = create("res2netfuse", weights=own)
+    assert method.identity[4] == f"{own.name}@{method.card.weights_sha256[:8]}"
+
+
+def test_a_rule_of_ones_own():
+    mine = Rule("first", "the first image", combine=lambda features: features[0])
+    method, (ir, vis) = create("res2netfuse", rule=mine), pair()
+    assert np.array_equal(method.fuse(ir, vis), method.reconstruct(ir))
+    assert "first: the first image" in str(method.card)
+
+
+@pytest.mark.realdata
+@pytest.mark.parametrize("name, key", [c for c in CONFIGURATIONS if c[0] != "res2netfuse"])
+def test_the_card_states_the_registered_hash(weights_root, name, key):
+    """That of the authors' tensors, as they are in the file."""
+    configuration = registry()[name].configurations[key]
+    method = create(name, **{registry()[name].axis: key})
+    assert method.card.weights_sha256 == configuration.weights[0].digest
+
+
+# ---------------------------------------------------------------- the card
+
+
+def test_card():
+    method = create("res2netfuse", variant="paper", rule="mean", post="clip")
+    (entry,) = registry()["res2netfuse"].configurations["paper"].weights
+    card = method.card
+    assert card.parameters == 101_217 and card.weights_sha256 == entry.digest
+    assert (card.weights, card.weights_trained, card.weights_licence) == (
+        entry.name,
+        entry.trained,
+        entry.licence,
+    )
+    assert card.variant.startswith("paper: ") and card.rule.startswith("mean: ")
+    assert card.postprocessing.startswith("clipped to 0..255, truncated to 8 bits")
+    assert "0..255" in card.preprocessing and card.size == "any"
+    assert "res2netfuse paper, rule mean, post clip" in repr(method)
+
+
+def test_card_states_rounding_stretch_and_padding(make):
+    card = make("densefuse", "tensorflow").card
+    assert card.postprocessing.startswith("stretched per image to 0..255, rounded to 8 bits")
+    assert card.size == "any; sides below 2 are padded"
+
+
+# ---------------------------------------------------------------- fusion
+
+
+@pytest.mark.parametrize("name, key", CONFIGURATIONS)
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("colour", [False, True])
+def test_fused_has_the_size_of_the_visible_image(make, name, key, size, colour):
+    ir, vis = pair(size, colour)
+    fused = make(name, key).fuse(ir, vis)
+    assert fused.shape == vis.shape
+    assert levels(fused).min() >= 0 and levels(fused).max() <= 255
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("size", [(1, 1), (2, 3), (7, 5)])
+def test_small_images_with_every_rule(make, rule, size):
+    assert make("msdnet", "released", rule=rule).fuse(*pair(size)).shape == size
+
+
+def test_padding_of_small_images_is_cut_off(make):
+    """Images below the minimum are continued by their last row and column."""
+    method, (ir, vis) = make("msdnet", "released"), pair((1, 2))
+    grown = [np.pad(image, ((0, 2), (0, 1)), mode="edge") for image in (ir, vis)]
+    assert np.array_equal(method.raw(ir, vis), method.raw(*grown)[:1, :2])
+
+
+@pytest.mark.parametrize("rule", ["l1_norm", "mean", "mean_eq7", "average", "addition"])
+@pytest.mark.parametrize("ir, vis", [(0, 0), (255, 255), (0, 255), (17, 0)])
+def test_constant_images(rule, ir, vis):
+    fused = create("res2netfuse", rule=rule).fuse(
+        np.full((20, 24), ir, np.uint8), np.full((20, 24), vis, np.uint8)
+    )
+    assert np.isfinite(levels(fused)).all()
+
+
+def test_types_are_equal():
+    method, (ir, vis) = create("res2netfuse"), pair()
+    expected = method.fuse(ir, vis)
+    for change in (
+        lambda x: x.astype(np.uint16) * 257,
+        lambda x: x / np.float32(255),
+        lambda x: x / 255.0,
+        lambda x: x[..., None],
+    ):
+        assert np.array_equal(method.fuse(change(ir), change(vis)), expected)
+
+
+def test_colour_is_kept():
+    """The fused luminance is that of the gray pair, Cb and Cr are the visible image's.
+
+    Moderate colours, so that no channel is clipped; 8 bits leave half a level in
+    each of R, G and B, hence in Y, Cb and Cr.
+    """
+    generator = np.random.default_rng(1)
+    vis = generator.uniform(0.4, 0.6, (30, 31, 3)).astype(np.float32)
+    ir = generator.uniform(0.4, 0.6, (30, 31)).astype(np.float32)
+    method = create("res2netfuse", post="clip")
+    fused, gray = method.fuse(ir, vis), method.fuse(ir, rgb_to_ycbcr(vis)[..., 0])
+    assert fused.min() > 0 and fused.max() < 1
+    ours, given = rgb_to_ycbcr(fused), rgb_to_ycbcr(vis)
+    # Half a level times the absolute sum of a row of the matrix: 1 for Y, Cb and Cr.
+    assert np.abs(ours[..., 0] - gray).max() <= 0.501 / 255
+    assert np.abs(ours[..., 1:] - given[..., 1:]).max() <= 0.501 / 255
+
+
+def test_gray_as_rgb_gives_the_gray_result():
+    method, (ir, vis) = create("res2netfuse"), pair()
+    fused = method.fuse(np.dstack([ir] * 3), np.dstack([vis] * 3))
+    assert np.abs(levels(fused) - levels(method.fuse(ir, vis))[..., None]).max() <= 1
+
+
+@pytest.mark.parametrize("name, key", CONFIGURATIONS)
+def test_three_images(make, name, key):
+    """Also: the order of the further images does not matter beyond rounding."""
+    method, (a, b), (c, _) = make(name, key), pair(), pair(seed=5)
+    one, other = method.raw(a, b, c), method.raw(c, b, a)
+    assert one.shape == a.shape
+    assert np.allclose(one, other, rtol=1e-4, atol=1e-4 * np.ptp(one))
+    assert not np.allclose(one, method.raw(a, b), rtol=1e-3)
+
+
+def test_the_same_twice(make):
+    ir, vis = pair()
+    method = create("res2netfuse", rule="mean")
+    first = method.fuse(ir, vis)
+    method.fuse(*pair((50, 20)))
+    assert np.array_equal(first, method.fuse(ir, vis))
+    assert np.array_equal(first, create("res2netfuse", rule="mean").fuse(ir, vis))
+
+
+def test_inputs_are_left_alone():
+    images = [image / np.float32(255) for image in pair(colour=True)]
+    copies = [image.copy() for image in images]
+    create("res2netfuse").fuse(*images)
+    assert all(np.array_equal(a, b) for a, b in zip(images, copies, strict=True))
+
+
+def test_raw_is_the_network():
+    method, (ir, vis) = create("res2netfuse"), pair()
+    tensors = [torch.from_numpy(x.astype(np.float32))[None, None] for x in (ir, vis)]
+    with torch.inference_mode():
+        expected = method.network(*tensors)[0, 0].numpy()
+        alone = method.network(tensors[0])[0, 0].numpy()
+    assert method.raw(ir, vis) == pytest.approx(expected, rel=1e-4, abs=1e-3)
+    assert method.raw_reconstruction(ir) == pytest.approx(alone, rel=1e-4, abs=1e-3)
+    assert np.array_equal(method.fuse(ir, vis), method.finish(method.raw(ir, vis)))
+    assert np.array_equal(method.reconstruct(ir), method.finish(method.raw_reconstruction(ir)))
+
+
+def test_reconstruction_of_colour_is_of_its_luminance():
+    method, (_, vis) = create("res2netfuse"), pair(colour=True)
+    expected = method.reconstruct(rgb_to_ycbcr(vis / np.float32(255))[..., 0])
+    assert np.array_equal(method.reconstruct(vis), expected)
+
+
+# ---------------------------------------------------------------- bad images
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1.01, -0.01, 255.0])
+@pytest.mark.parametrize("position", [0, 1])
+def test_values_out_of_range(value, position):
+    images = [image / np.float32(255) for image in pair()]
+    images[position][3, 4] = value
+    with pytest.raises(ImageError, match=["infrared image", "visible image"][position]):
+        create("res2netfuse").fuse(*images)
+
+
+def test_infrared_in_colour():
+    ir, vis = pair(colour=True)
+    with pytest.raises(ImageError, match="infrared image: it is in colour"):
+        create("res2netfuse").fuse(vis, ir)
+
+
+def test_sizes_differ():
+    with pytest.raises(PairMismatch, match="46x33 and 40x30"):
+        create("res2netfuse").fuse(pair()[0], pair((30, 40))[1])
+    with pytest.raises(PairMismatch, match="46x33 and 46x33 and 40x30"):
+        create("res2netfuse").fuse(*pair(), pair((30, 40))[0])
+
+
+# ---------------------------------------------------------------- post-processing
+
+
+@given(
+    values=st.lists(st.floats(-300, 600, width=32), min_size=2, max_size=6),
+    post=st.sampled_from(["minmax", "clip"]),
+    truncates=st.booleans(),
+)
+@settings(max_examples=80, deadline=None)
+def test_finish_by_exact_fractions(finishers, values, post, truncates):
+    """An independent formula in rational numbers; at a step either neighbour is right."""
+    raw = np.array([values], np.float32)
+    exact = [Fraction(float(v)) for v in raw[0]]
+    low, high = min(exact), max(exact)
+    if post == "minmax" and high > low:
+        exact = [(v - low) / (high - low) * 255 for v in exact]
+    exact = [min(max(v, Fraction(0)), Fraction(255)) + Fraction(not truncates, 2) for v in exact]
+    ours = levels(finishers[truncates].finish(raw, post))[0]
+    for level, value in zip(ours, exact, strict=True):
+        near = {int(value), int(value - Fraction(1, 10**9)), int(value + Fraction(1, 10**9))}
+        assert int(level) in near
+
+
+@pytest.fixture(scope="session")
+def finishers(make):
+    """One method that truncates (True) and one that rounds (False)."""
+    return {True: create("res2netfuse"), False: make("densefuse", "tensorflow")}
+
+
+def test_finish_on_known_values(finishers):
+    raw = np.array([[-3.0, 0.4, 0.5, 99.5, 254.6, 300.0]], np.float32)
+    assert levels(finishers[True].finish(raw, "clip")).tolist() == [[0, 0, 0, 99, 254, 255]]
+    assert levels(finishers[False].finish(raw, "clip")).tolist() == [[0, 0, 1, 100, 255, 255]]
+    ramp = np.array([[10.0, 20.0, 30.0]], np.float32)
+    assert levels(finishers[True].finish(ramp, "minmax")).tolist() == [[0, 127, 255]]
+    assert levels(finishers[False].finish(ramp, "minmax")).tolist() == [[0, 128, 255]]
+
+
+def test_a_constant_cannot_be_stretched(finishers):
+    for value, level in ((-5, 0), (0, 0), (77, 77), (300, 255)):
+        assert (levels(finishers[True].finish(np.full((2, 3), value, np.float32))) == level).all()
+
+
+def test_finish_refuses_unknown_post_processing(finishers):
+    with pytest.raises(UnknownName, match=r"post-processing 'min-max'.*'minmax'"):
+        finishers[True].finish(np.zeros((2, 2), np.float32), "min-max")
+
+
+def test_post_is_used_by_fuse():
+    ir, vis = pair()
+    stretched, clipped = (create("res2netfuse", post=p).fuse(ir, vis) for p in ("minmax", "clip"))
+    raw = create("res2netfuse").raw(ir, vis).astype(np.float64)
+    assert levels(stretched).min() == 0 and levels(stretched).max() == 255
+    assert np.array_equal(levels(clipped), np.floor(np.clip(raw, 0, 255)))
+
+
+# ---------------------------------------------------------------- weight maps
+
+
+@pytest.mark.parametrize("name, key", CONFIGURATIONS)
+@pytest.mark.parametrize("rule", ["l1_norm", "mean", "mean_eq7"])
+@pytest.mark.parametrize("size", [(2, 2), (20, 17)])
+def test_weight_maps(make, name, key, rule, size):
+    method = make(name, key, rule=rule)
+    for images in (pair(size), (*pair(size), pair(size, seed=5)[0])):
+        maps = method.weight_maps(*images)
+        assert maps.shape == (len(images), method.network.groups, *size)
+        assert maps.min() >= 0 and np.abs(maps.sum(axis=0) - 1).max() <= 3 * 2**-23
+
+
+def test_weight_maps_are_those_of_the_fusion():
+    method, (ir, vis) = create("res2netfuse"), pair()
+    tensors = [torch.from_numpy(x.astype(np.float32))[None, None] for x in (ir, vis)]
+    with torch.inference_mode():
+        norms = [method.network.encode(t)[0].abs().sum(dim=0).numpy() for t in tensors]
+    expected = norms[0] / (norms[0] + norms[1])
+    assert method.weight_maps(ir, vis)[0, 0] == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("rule", ["addition", "average", "maximum"])
+def test_rules_without_weight_maps(rule):
+    with pytest.raises(FusionError, match=f"'{rule}' has no weight maps"):
+        create("res2netfuse", rule=rule).weight_maps(*pair())
+
+
+# ---------------------------------------------------------------- lists, discovery
+
+
+def test_list_methods():
+    frame = list_methods()
+    assert list(zip(frame["method"], frame["variant or pipeline"], strict=True)) == CONFIGURATIONS
+    for _, row in frame.iterrows():
+        configuration = registry()[row["method"]].configurations[row["variant or pipeline"]]
+        assert row["rules"].split(", ") == list(configuration.rules)
+    res2netfuse = frame[frame["method"] == "res2netfuse"].iloc[0]
+    assert res2netfuse["weights found"] == "3 of 3"
+
+
+def test_listed_rules_exist():
+    for spec in registry().values():
+        for configuration in spec.configurations.values():
+            assert set(configuration.rules) == set(RULES)
+            assert configuration.post in methods.POSTS
+
+
+def test_list_weights(tmp_path, monkeypatch):
+    monkeypatch.delenv("FUSIONLIB_WEIGHTS", raising=False)
+    monkeypatch.setattr("pooch.os_cache", lambda name: tmp_path / "cache")
+    damaged = tmp_path / "res2netfuse_1_paper_coco86.safetensors"
+    save_weights(damaged, Res2NetFuse("paper"), {})
+    plain = list_weights(tmp_path).set_index("name")
+    checked = list_weights(tmp_path, verify=True).set_index("name")
+    assert set(plain["state"]) == {"found", "not found"}
+    assert checked.loc[damaged.stem, ["state", "path"]].tolist() == ["damaged", str(damaged)]
+    assert checked.loc["res2netfuse_1_released_coco86", "state"] == "verified"
+    assert checked.loc["msdnet", ["state", "path"]].tolist() == ["not found", ""]
+    assert checked.loc["msdnet", "origin"].startswith("github.com/")
+    assert checked.loc["res2netfuse_1_released_coco86", "origin"] == "this project"
+
+
+NEW_NETWORK = """
+from fusionlib.card import Configuration, MethodSpec, WeightFile
+from fusionlib.networks.res2netfuse import Res2NetFuse
+
+METHOD = MethodSpec(
+    name="newfuse", title="NewFuse", paper="", doi="", year=2030, kind="auto-encoder",
+    licence="MIT", axis="variant",
+    configurations={
+        "only": Configuration(
+            summary="one file", build=lambda rule: Res2NetFuse("released", rule),
+            weights=(WeightFile("newfuse", "0" * 64, 89_617, "", "MIT"),),
+            rules=("mean",), post="clip", quantise="round",
+        )
+    },
+)
+"""
+
+
+def test_a_new_method_is_one_new_file(tmp_path, monkeypatch, own_weights):
+    (tmp_path / "newfuse.py").write_text(NEW_NETWORK)
+    monkeypatch.setattr(networks, "__path__", [*networks.__path__, str(tmp_path)])
+    registry.cache_clear()
+    try:
+        assert "newfuse" in set(list_methods()["method"])
+        method = create("newfuse", weights=own_weights["res2netfuse", "released"])
+        assert method.fuse(*pair()).shape == (33, 46)
+        with pytest.raises(WeightsNotFound, match="newfuse"):
+            create("newfuse")
+    finally:
+        registry.cache_clear()
+
+
+def test_registered_weights_are_verified():
+    method = create("res2netfuse", weights="res2netfuse_1_released_coco34")
+    entry = registry()["res2netfuse"].configurations["released"].weights[1]
+    assert method.card.weights_sha256 == entry.digest
+    state = verify_weights(entry, methods.find_weights(entry))
+    assert digest(method.network.state_dict()) == digest(state)

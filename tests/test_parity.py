@@ -1,0 +1,139 @@
+"""parity: files made from our own network pass, disturbed ones fail, others are refused."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fusionlib.methods import create
+from tests import parity
+
+SYSTEM = "res2netfuse_1_released_coco86"
+
+
+def reference(size=(23, 30)):
+    """What the authors' code would have written: our own outputs, as (H, W)."""
+    generator = np.random.default_rng(0)
+    ir, vis = generator.integers(0, 256, (2, *size)).astype(np.float32)
+    method = create("res2netfuse")
+    raw = method.raw(ir / np.float32(255), vis / np.float32(255))
+    return {
+        "ir": ir,
+        "vis": vis,
+        "fused": raw,
+        "fused_u8": np.rint(method.finish(raw) * 255).astype(np.uint8),
+        "fused_add": create("res2netfuse", rule="addition").raw(ir / 255, vis / 255),
+        "recon_ir": method.raw_reconstruction(ir / 255),
+        "notes": np.array("any text"),
+    }
+
+
+@pytest.fixture
+def check(tmp_path):
+    def check(arrays, system=SYSTEM):
+        path = tmp_path / "reference.npz"
+        np.savez(path, **arrays)
+        return parity.main([system, str(path)])
+
+    return check
+
+
+@pytest.mark.parametrize("layout", ["HW", "NCHW", "NHWC"])
+@pytest.mark.parametrize("size", [(23, 30), (7, 5), (1, 1)])
+def test_our_own_output_passes(check, layout, size, capsys):
+    index = {"HW": ..., "NCHW": (None, None), "NHWC": (None, ..., None)}[layout]
+    arrays = reference(size)
+    for key in ("ir", "vis", "fused", "fused_add", "recon_ir"):
+        arrays[key] = arrays[key][index]
+    assert check(arrays) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[1] for line in lines] == ["fused:", "fused_add:", "recon_ir:", "fused_u8:"]
+
+
+@pytest.mark.parametrize("key", ["fused", "fused_add", "recon_ir"])
+@pytest.mark.parametrize("error, status", [(0.9e-4, 0), (1.1e-4, 1)])
+def test_one_pixel_off(check, key, error, status, capsys):
+    arrays = reference()
+    arrays[key] = arrays[key].astype(np.float64)
+    arrays[key][5, 6] += error * np.ptp(arrays[key]) * (1 if arrays[key][5, 6] < 99 else -1)
+    assert check(arrays) == status
+    assert f"{key}: largest error {error:.2e}"[:-5] in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("pixels, levels, status", [(1, 1, 0), (2, 1, 1), (1, 2, 1)])
+def test_8_bit_pixels_off(check, pixels, levels, status, capsys):
+    """Of 31 x 33 = 1023 pixels one may differ, by one level."""
+    arrays = reference((31, 33))
+    saved = arrays["fused_u8"].astype(int)
+    saved[0, :pixels] += np.where(saved[0, :pixels] < 99, levels, -levels)
+    arrays["fused_u8"] = saved
+    assert check(arrays) == status
+    assert f"{pixels / 1023:.2e} of the pixels differ" in capsys.readouterr().out
+
+
+def test_optional_arrays_may_lack(check):
+    assert check({key: reference()[key] for key in ("ir", "vis", "fused")}) == 0
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"vis": None}, "lacks vis"),
+        ({"fused": None, "ir": None}, "lacks ir, fused"),
+        ({"fused": np.zeros((3, 4))}, "one size"),
+        ({"ir": np.zeros((1, 3, 23, 30))}, "expected one gray image"),
+        ({"ir": np.full((23, 30), 256.0)}, "expected floats in"),
+    ],
+)
+def test_unusable_content(check, change, message, capsys):
+    arrays = {key: value for key, value in (reference() | change).items() if value is not None}
+    assert check(arrays) == 2
+    out, err = capsys.readouterr()
+    assert not out and message in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("content", [None, b"", b"PK\3\4 no zip", b"\x93NUMPY"])
+def test_unreadable_file(tmp_path, content, capsys):
+    path = tmp_path / "reference.npz"
+    if content is not None:
+        path.write_bytes(content)
+    assert parity.main([SYSTEM, str(path)]) == 2
+    assert str(path) in capsys.readouterr().err
+
+
+def test_a_single_array_is_no_archive(tmp_path, capsys):
+    path = tmp_path / "reference.npz"
+    with open(path, "wb") as file:
+        np.save(file, np.zeros((3, 4)))
+    assert parity.main([SYSTEM, str(path)]) == 2
+    assert "not a readable .npz file" in capsys.readouterr().err
+
+
+def test_unknown_system(check, capsys):
+    assert check(reference(), "densfuse") == 2
+    assert "unknown system 'densfuse'. Did you mean 'densefuse'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [[], ["densefuse"], ["a", "b", "c"]])
+def test_usage(arguments, capsys):
+    assert parity.main(arguments) == 2
+    assert "usage: python -m tests.parity" in capsys.readouterr().err
+
+
+def test_as_a_command(tmp_path):
+    path = tmp_path / "reference.npz"
+    np.savez(path, **reference())
+    command = [sys.executable, "-m", "tests.parity", SYSTEM, str(path)]
+    root = Path(__file__).parent.parent
+    assert subprocess.run(command, cwd=root, env=os.environ).returncode == 0
+
+
+@pytest.mark.realdata
+@pytest.mark.parametrize("system", ["densefuse", "densefuse_tf_1e2", "msdnet"])
+def test_authors_files(golden_root, weights_root, system):
+    assert parity.main([system, str(golden_root / "networks" / f"{system}.npz")]) == 0
