@@ -7,6 +7,8 @@ by Ctrl-C.
 from __future__ import annotations
 
 import argparse
+import io
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -28,13 +30,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return the exit status."""
     options = _parser().parse_args(arguments)
     warnings.showwarning = _show_warning  # type: ignore[assignment]
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a file's name may hold bytes that are no text
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        return options.run(options)
+        if "device" in options:
+            from .execution import check_device
+
+            check_device(options.device)
+        status = options.run(options)
+        sys.stdout.flush()
+        return status
     except FusionError as error:
         return _fail(str(error))
     except BrokenPipeError:
-        # The reader of a listing (head, less) has gone.
-        sys.stderr.close()
+        # The reader of a listing (head, less) has gone. What is left in the buffer must go
+        # somewhere when Python exits, or it complains.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
         print("\nstopped; what was finished is kept, nothing is half-written.", file=sys.stderr)
@@ -183,7 +194,6 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
 
 
 def _train(options: argparse.Namespace) -> int:
-    import os
     from dataclasses import replace
 
     from .files import write_text

@@ -38,7 +38,17 @@ class UnknownName(FusionError, ValueError):
 
 
 class WeightsNotFound(FusionError):
-    """The trained weights of a method are nowhere in the places that were searched."""
+    """The trained weights of a method are nowhere in the places that were searched.
+
+    Attributes
+    ----------
+    remedy : str
+        Where to get them and what to do, without the places of this machine.
+    """
+
+    def __init__(self, message: str, remedy: str = "") -> None:
+        super().__init__(f"{message} {remedy}".strip())
+        self.remedy = remedy
 
 
 class WeightsMismatch(FusionError, ValueError):

@@ -155,10 +155,15 @@ def _read_rows(csv: str | os.PathLike[str] | None) -> list[dict[str, Any]]:
 
     if csv is None or not Path(csv).exists():
         return []
-    frame = pd.read_csv(csv, dtype=dict.fromkeys(KEYS, str), float_precision="round_trip")
-    if list(frame.columns) != COLUMNS:
+    try:
+        # As text, since a pair may be called "007" or "NA"; only a value can be missing.
+        frame = pd.read_csv(csv, dtype=str, keep_default_na=False)
+        if list(frame.columns) != COLUMNS:
+            raise ValueError(f"it has the columns {', '.join(frame.columns)}")
+        frame["value"] = [float(value or "nan") for value in frame["value"]]
+    except ValueError as error:  # the base of what pandas raises on a damaged file
         raise FusionError(
-            f"{csv} has the columns {', '.join(frame.columns)}; expected {', '.join(COLUMNS)}. "
+            f"{csv} does not hold scores: {error}; expected the columns {', '.join(COLUMNS)}. "
             "Delete it or name another file."
-        )
+        ) from error
     return [dict(zip(COLUMNS, row, strict=True)) for row in frame.itertuples(index=False)]

@@ -20,9 +20,10 @@ from tqdm.auto import tqdm
 
 from . import results, tables
 from .datasets import load_dataset, load_images, package_data
-from .errors import FusionError, UnknownName
+from .errors import FusionError, UnknownName, unknown
 from .evaluation import benchmark, levels
 from .methods import Method, create
+from .metrics import select
 from .metrics.structure import mse, psnr, ssim
 
 if TYPE_CHECKING:
@@ -194,7 +195,7 @@ def available(
         except UnknownName:
             raise
         except FusionError as error:
-            missing[row.label] = str(error)
+            missing[row.label] = getattr(error, "remedy", "") or str(error)
     return methods, missing
 
 
@@ -218,29 +219,40 @@ def fusion_table(
     profile : {"sample", "paper"}
         The built-in pairs, or the paper's.
     results_dir : path
-        ``<results_dir>/<profile>/<table>/`` receives the results; an interrupted run
-        continues from the rows that it had measured.
+        ``<results_dir>/<profile>/<table>/`` receives the results. Scores that this code has
+        measured before, for another table or in a run that was interrupted, are reused.
     data_dir, weights_dir, device, seed, limit
         As a notebook's parameters.
 
     Raises
     ------
+    UnknownName
+        If there is no such table or profile.
     FusionError
         If the data set is not there or a file cannot be written.
     """
     started = time.perf_counter()
-    dataset = PAPER_DATA[table] if profile == "paper" else "sample"
+    if table not in TABLES:
+        raise unknown("table", table, TABLES)
+    dataset = _dataset(table, profile, "sample")
     methods, missing = available(TABLES[table], weights_dir, device)
     folder = Path(results_dir) / profile / table
     pairs = load_dataset(dataset, data_dir=data_dir, limit=limit)
-    partial = folder / "per_pair.partial.csv"
-    rows = benchmark(list(methods.values()), pairs, metrics="res2netfuse", csv=partial)
+    # Tables share pairs and methods; scores of other code are never used again.
+    scores = folder.parent / "cache" / f"{dataset}-{results.code_hash()[:12]}.csv"
+    printed = set(tables.paper_values(table)["metric"])
+    metrics = [metric.name for metric in select("res2netfuse") if metric.name in printed]
+    rows = benchmark(list(methods.values()), pairs, metrics=metrics, csv=scores)
     labels = {method.identity: label for label, method in methods.items()}
     keys = rows[["method", "variant", "rule", "post", "weights"]].itertuples(index=False)
     rows.insert(0, "table", table)
     rows.insert(1, "row", [labels.get(tuple(key)) for key in keys])
-    # The partial file of an interrupted run may hold rows of other weights or more pairs.
-    rows = rows[rows["row"].notna() & rows["pair"].isin(pairs.names)].reset_index(drop=True)
+    # The file may hold other tables' methods and metrics, and more pairs.
+    asked = rows["row"].notna() & rows["pair"].isin(pairs.names) & rows["metric"].isin(metrics)
+    rows = rows[asked]
+    places = {label: i for i, label in enumerate(methods)}
+    rows = rows.sort_values("row", key=lambda row: row.map(places), kind="stable")
+    rows = rows.reset_index(drop=True)
     papers = {row.label: row.paper for row in TABLES[table]}
     compared = tables.compare(
         tables.summarise(rows),
@@ -257,13 +269,13 @@ def fusion_table(
             methods=methods,
             data={dataset: _data_hash(dataset)},
             seed=seed,
+            device=device,
             seconds=time.perf_counter() - started,
             profile=profile,
             limit=limit,
         ),
     )
     results.save(folder, per_pair=rows, summary=compared, facts=measured.facts)
-    partial.unlink(missing_ok=True)
     return measured
 
 
@@ -285,9 +297,9 @@ def reconstruction_table(
     """
     started = time.perf_counter()
     table = "table_03"
-    dataset = PAPER_DATA[table] if profile == "paper" else "sample_images"
+    dataset = _dataset(table, profile, "sample_images")
     methods, missing = available(TABLES[table], weights_dir, device)
-    images = load_images(dataset, data_dir=data_dir, limit=min(limit or 20, 20))
+    images = load_images(dataset, data_dir=data_dir, limit=20 if limit is None else min(limit, 20))
     rows = []
     for label, method in methods.items():
         for name, image in tqdm(images, desc=label):
@@ -316,7 +328,10 @@ def reconstruction_table(
     per_pair = pd.DataFrame(rows)
     papers = {f"{row.label} ({r})": row.paper for row in TABLES[table] for r in READINGS}
     compared = tables.compare(
-        tables.summarise(per_pair), table, papers=papers, same_data=profile == "paper"
+        tables.summarise(per_pair),
+        table,
+        papers=papers,
+        same_data=profile == "paper" and limit is None,
     )
     measured = Measured(
         table,
@@ -327,6 +342,7 @@ def reconstruction_table(
             methods=methods,
             data={dataset: _data_hash(dataset)},
             seed=seed,
+            device=device,
             seconds=time.perf_counter() - started,
             profile=profile,
             limit=limit,
@@ -336,6 +352,12 @@ def reconstruction_table(
     folder = Path(results_dir) / profile / table
     results.save(folder, per_pair=per_pair, summary=compared, facts=measured.facts)
     return measured
+
+
+def _dataset(table: str, profile: str, sample: str) -> str:
+    if profile not in ("sample", "paper"):
+        raise unknown("profile", profile, ("sample", "paper"))
+    return PAPER_DATA[table] if profile == "paper" else sample
 
 
 def _stretch(image: np.ndarray) -> np.ndarray:
@@ -354,8 +376,9 @@ def _missing_rows(table: str, missing: Mapping[str, str]) -> dict[str, str]:
 
 def _data_hash(dataset: str) -> str:
     """Hash the list of files and hashes that were checked on reading, or the renderer's code."""
-    split = package_data(f"splits/{dataset}.csv")
-    here = Path(__file__).parent
-    renderer = [here / "scenes.py", here / "_props.py", here / "_render.py"]
-    files = [split] if split.exists() else renderer
+    if dataset.startswith("sample"):
+        here = Path(__file__).parent
+        files = [here / "scenes.py", here / "_props.py", here / "_render.py"]
+    else:
+        files = [package_data(f"splits/{dataset}.csv")]
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()

@@ -226,7 +226,7 @@ class _Recorder(TorchFunctionMode):
         result = func(*args, **(kwargs or {}))
         name = (resolve_name(func) or "").rpartition(".")[2]
         if name == "conv2d":
-            x, weight, *_ = args
+            x, weight, _, stride, *_ = args
             self.uses[id(weight)] = self.uses.get(id(weight), 0) + 1
             self._add(
                 Operation(
@@ -234,6 +234,7 @@ class _Recorder(TorchFunctionMode):
                     self._sources(x),
                     self.names.get(id(weight), ""),
                     kernel=weight.shape[-1],
+                    stride=stride[0],
                     channels_in=weight.shape[1],
                     channels_out=weight.shape[0],
                     uses=self.uses[id(weight)],
@@ -299,7 +300,7 @@ def layer_table(network: nn.Module) -> pd.DataFrame:
     )
 
 
-def architecture(network: nn.Module, *, title: str = "", width: float = 13.0) -> Figure:
+def architecture(network: nn.Module, *, title: str = "", width: float = 11.5) -> Figure:
     """Draw an auto-encoder from the operations of a live run.
 
     Left to right: every box is a convolution (its kernel and channels; hatched where it
@@ -339,8 +340,10 @@ def _layout(operations: Sequence[Operation]) -> tuple[list[int], list[float]]:
     for operation in operations:
         depth.append(1 + max((depth[i] for i in operation.inputs), default=-1))
         lanes = [lane[i] for i in operation.inputs]
-        if operation.kind == "split":
-            siblings = [o for o in operations if o.kind == "split" and o.inputs == operation.inputs]
+        if operation.kind in ("split", "conv"):
+            # What works side by side on one tensor stands on lanes side by side.
+            key = operation.kind, operation.inputs
+            siblings = [o for o in operations if (o.kind, o.inputs) == key]
             place = siblings.index(operation)
             lane.append(lanes[0] + (len(siblings) - 1) / 2 - place)
         elif operation.kind == "concat":

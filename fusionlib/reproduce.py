@@ -15,6 +15,7 @@ from typing import Any
 from .datasets import data_roots
 from .errors import FusionError, unknown
 from .files import write_text
+from .results import code_hash
 from .weights import places
 
 __all__ = ["clean_notebook", "find_notebooks", "reproduce"]
@@ -94,7 +95,6 @@ def reproduce(
     """
     try:
         import papermill
-        from papermill.exceptions import PapermillExecutionError
     except ImportError as error:
         raise FusionError(
             "running notebooks needs papermill and a kernel: install the extra with "
@@ -112,7 +112,7 @@ def reproduce(
         "limit": limit,
     }
     state_file = results / profile / "reproduce.json"
-    state = json.loads(state_file.read_text()) if state_file.exists() else {}
+    state = _read_state(state_file)
     failed = []
     for path in notebooks:
         output = results / profile / "notebooks" / path.name
@@ -133,10 +133,9 @@ def reproduce(
                     cwd=ROOT / "notebooks",
                     progress_bar=sys.stderr.isatty(),
                 )
-            except PapermillExecutionError as error:
+            except Exception as error:  # of a cell, or of the kernel: killed, not installed
                 failed.append(path.stem)
-                print(f"{path.stem}: failed in cell {error.exec_count}: {error.ename}: "
-                      f"{error.evalue}\n  see {partial}", file=sys.stderr)  # fmt: skip
+                print(f"{path.stem}: failed{_reason(error)}\n  see {partial}", file=sys.stderr)
                 continue
             partial.replace(output)
             seconds = round(time.perf_counter() - started, 1)
@@ -152,6 +151,22 @@ def reproduce(
     return 0
 
 
+def _read_state(path: Path) -> dict[str, Any]:
+    """What is finished; nothing, if the file is not there or damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
+
+
+def _reason(error: Exception) -> str:
+    from papermill.exceptions import PapermillExecutionError
+
+    if isinstance(error, PapermillExecutionError):
+        return f" in cell {error.exec_count}: {error.ename}: {error.evalue}"
+    return f": {type(error).__name__}: {error}"
+
+
 def _absolute(path: str | os.PathLike[str] | None) -> str | None:
     return None if path is None else str(Path(path).resolve())
 
@@ -161,8 +176,7 @@ def _stamp(notebook: Path, parameters: dict[str, Any]) -> str:
     sha = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode())
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
     sha.update(json.dumps([cell["source"] for cell in cells]).encode())
-    for path in sorted((ROOT / "fusionlib").rglob("*.py")):
-        sha.update(path.read_bytes())
+    sha.update(code_hash().encode())
     sha.update("\n".join(map(str, [*data_roots(None), *places(None)])).encode())
     return sha.hexdigest()
 

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
@@ -22,7 +23,7 @@ from .files import write_text
 if TYPE_CHECKING:
     from .methods import Method
 
-__all__ = ["provenance", "save", "save_training", "short_provenance"]
+__all__ = ["code_hash", "provenance", "save", "save_training", "short_provenance"]
 
 PACKAGES = ("irvis-fusionlib", "torch", "numpy", "scipy", "pillow", "scikit-image")
 
@@ -32,6 +33,7 @@ def provenance(
     methods: Mapping[str, Method] | None = None,
     data: Mapping[str, str] | None = None,
     seed: int = 0,
+    device: str = "cpu",
     seconds: float | None = None,
     **facts: Any,
 ) -> dict[str, Any]:
@@ -44,6 +46,8 @@ def provenance(
     data : mapping of str to str, optional
         Data set -> hash of its list of files.
     seed : int
+    device : str
+        On which the networks ran.
     seconds : float, optional
         Wall time of the run.
     **facts
@@ -55,6 +59,7 @@ def provenance(
         "commit": _commit(),
         "versions": {"python": platform.python_version()} | {p: _version(p) for p in PACKAGES},
         "device": {
+            "name": device,
             "cpu": f"{platform.machine()}, {os.cpu_count()} cores",
             "capability": torch.backends.cpu.get_cpu_capability(),
             "threads": torch.get_num_threads(),
@@ -70,6 +75,14 @@ def provenance(
     }
 
 
+def code_hash() -> str:
+    """Hash the source of this package: results of other code are not this code's results."""
+    sha = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
+        sha.update(path.read_bytes())
+    return sha.hexdigest()
+
+
 def _version(package: str) -> str:
     try:
         return version(package)
@@ -79,6 +92,9 @@ def _version(package: str) -> str:
 
 def _commit() -> str:
     root = Path(__file__).parent.parent
+    # Installed into site-packages, it may lie inside a repository that is not this one.
+    if not (root / ".git").exists():
+        return "unknown"
     try:
         return subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=12"],

@@ -82,6 +82,8 @@ def bootstrap_interval(
 def summarise(per_pair: pd.DataFrame, by: Sequence[str] = ("row", "metric")) -> pd.DataFrame:
     """Reduce one value per pair to n, mean, ci_low and ci_high (95 % bootstrap).
 
+    A metric that is not defined for a pair (NaN) is left out, and n does not count it.
+
     Parameters
     ----------
     per_pair : DataFrame
@@ -91,10 +93,11 @@ def summarise(per_pair: pd.DataFrame, by: Sequence[str] = ("row", "metric")) -> 
     """
     rows = []
     for key, group in per_pair.groupby(list(by), sort=False):
-        low, high = bootstrap_interval(group["value"].to_numpy())
+        values = group["value"].dropna()
+        low, high = bootstrap_interval(values.to_numpy())
         rows.append(
             dict(zip(by, key, strict=True))
-            | {"n": len(group), "mean": group["value"].mean(), "ci_low": low, "ci_high": high}
+            | {"n": len(values), "mean": values.mean(), "ci_low": low, "ci_high": high}
         )
     return pd.DataFrame(rows, columns=[*by, "n", "mean", "ci_low", "ci_high"])
 
@@ -154,9 +157,10 @@ def show(
     lower_is_better: Sequence[str] = (),
     caption: str = "",
 ) -> Styler:
-    """Style a compared table for a notebook: per metric the paper, ours, interval and difference.
+    """Style a compared table for a notebook: per metric the paper, ours and the difference.
 
-    The best three of each column of means are marked by a digit, weight and colour.
+    Below each mean stands its 95 % interval, below each difference the verdict. The best
+    three means of a column are marked by a digit, weight and colour.
 
     Parameters
     ----------
@@ -171,6 +175,7 @@ def show(
     """
     metrics = list(dict.fromkeys(compared["metric"]))
     order = list(dict.fromkeys(compared["row"]))
+    comparable = compared["difference"].notna().any()
     cells: dict[tuple[str, str], list[str]] = {}
     styles: dict[tuple[str, str], list[str]] = {}
     for metric in metrics:
@@ -180,33 +185,45 @@ def show(
         marks = [RANKS[int(r) - 1] if r <= len(RANKS) else ("", "") for r in ranks.fillna(99)]
         cells[metric, "paper"] = [_number(v, digits) for v in part["paper"]]
         cells[metric, "ours"] = [
-            f"{_number(v, digits)} {mark}".strip()
-            for v, (mark, _) in zip(part["mean"], marks, strict=True)
+            f"{_number(mean, digits)} {mark}{_interval(low, high, digits)}"
+            for mean, (mark, _), low, high in zip(
+                part["mean"], marks, part["ci_low"], part["ci_high"], strict=True
+            )
         ]
         styles[metric, "ours"] = [style for _, style in marks]
-        cells[metric, "95 % interval"] = [
-            "" if np.isnan(low) else f"{_number(low, digits)} to {_number(high, digits)}"
-            for low, high in zip(part["ci_low"], part["ci_high"], strict=True)
-        ]
-        cells[metric, "difference"] = [
-            _number(v, digits, sign=True) or verdict
-            for v, verdict in zip(part["difference"], part["verdict"].fillna(""), strict=True)
-        ]
+        if comparable:
+            cells[metric, "difference"] = [
+                f"{_number(v, digits, sign=True)}{_small(verdict)}"
+                for v, verdict in zip(part["difference"], part["verdict"].fillna(""), strict=True)
+            ]
     wide = pd.DataFrame(cells, index=pd.Index(order, name=""))
     colours = pd.DataFrame("", index=wide.index, columns=wide.columns)
     for column, values in styles.items():
         colours[column] = values
+    if not comparable:
+        caption += " (other data than the paper's, so no differences)"
     styler = wide.style.apply(lambda _: colours, axis=None).set_caption(caption)
     # A fixed identifier, since a random one would change the notebook at every run.
     styler.set_uuid("fusionlib").set_table_styles(
         [
             {"selector": "th, td", "props": "text-align: right; padding: 0.2em 0.6em"},
+            {"selector": "th.col_heading.level0", "props": "text-align: center"},
             {"selector": "th.row_heading", "props": "text-align: left; white-space: nowrap"},
             {"selector": "td", "props": "white-space: nowrap; font-variant-numeric: tabular-nums"},
             {"selector": "caption", "props": "text-align: left; font-weight: bold"},
         ]
     )
     return styler
+
+
+def _interval(low: float, high: float, digits: int) -> str:
+    if np.isnan(low):
+        return ""
+    return _small(f"{_number(low, digits)} to {_number(high, digits)}")
+
+
+def _small(text: str) -> str:
+    return f"<br><small style='color: #555; font-weight: normal'>{text}</small>" if text else ""
 
 
 def _number(value: float, digits: int, *, sign: bool = False) -> str:

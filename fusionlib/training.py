@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import zipfile
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -19,13 +21,13 @@ import pandas as pd
 import torch
 from PIL import Image
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
 from .errors import FusionError, ImageError
+from .execution import check_device
 from .files import atomic_file
 from .images import check_image, luminance, quantise, read_image
-from .losses import ReconstructionLoss
+from .losses import LossParts, ReconstructionLoss
 from .networks.res2netfuse import Res2NetFuse
 
 __all__ = ["MANY_IMAGES", "ONE_IMAGE", "Training", "TrainingConfig", "stable_after", "train"]
@@ -82,49 +84,47 @@ class Training(NamedTuple):
     history: pd.DataFrame
 
 
-class _GrayImages(Dataset[Tensor]):
-    """Images as (1, size, size) tensors of whole gray levels 0..255, read when asked for."""
-
-    def __init__(self, images: Sequence[np.ndarray | str | os.PathLike[str]], size: int) -> None:
-        self.images = images
-        self.size = size
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> Tensor:
-        image = self.images[index]
-        if not isinstance(image, np.ndarray):
-            image = read_image(image)
-        image = check_image(image, "training image")
-        levels = Image.fromarray(quantise(luminance(image)))
-        resized = levels.resize((self.size, self.size), Image.Resampling.NEAREST)
-        return torch.from_numpy(np.asarray(resized, dtype=np.float32))[None]
+Images = Sequence[np.ndarray | str | os.PathLike[str]]
 
 
-class _Batches:
-    """Batches of indices from iteration `start` on; a new permutation every epoch.
+def _gray_levels(image: np.ndarray | str | os.PathLike[str], size: int) -> Tensor:
+    """Return an image as (1, size, size) whole gray levels 0..255; a file is read."""
+    if not isinstance(image, np.ndarray):
+        image = read_image(image)
+    levels = Image.fromarray(quantise(luminance(check_image(image, "training image"))))
+    resized = levels.resize((size, size), Image.Resampling.NEAREST)
+    return torch.from_numpy(np.asarray(resized, dtype=np.float32))[None]
 
-    The permutation depends on seed and epoch alone, so a resumed run meets the same
-    images. Of every batch, process `rank` of `world` takes its share.
+
+def _batches(
+    images: Images, config: TrainingConfig, start: int, rank: int, world: int
+) -> Iterator[Tensor]:
+    """Give the batches (B, 1, size, size) from iteration `start` on.
+
+    Every epoch has a new permutation, which depends on seed and epoch alone, so a resumed
+    run meets the same images. Of every batch, process `rank` of `world` takes its share.
     """
+    size = min(config.batch_size, len(images))
+    per_epoch = len(images) // size
 
-    def __init__(self, count: int, config: TrainingConfig, start: int, rank: int, world: int):
-        self.count, self.config = count, config
-        self.start, self.rank, self.world = start, rank, world
+    def read(iteration: int) -> Tensor:
+        epoch, batch = divmod(iteration, per_epoch)
+        order = np.random.default_rng((config.seed, epoch)).permutation(len(images))
+        chosen = order[batch * size : (batch + 1) * size][rank::world]
+        return torch.stack([_gray_levels(images[i], config.size) for i in chosen])
 
-    def __iter__(self) -> Iterator[list[int]]:
-        size = min(self.config.batch_size, self.count)
-        per_epoch = self.count // size
-        for iteration in range(self.start, self.config.iterations):
-            epoch, batch = divmod(iteration, per_epoch)
-            order = np.random.default_rng((self.config.seed, epoch)).permutation(self.count)
-            chosen = order[batch * size : (batch + 1) * size]
-            yield chosen[self.rank :: self.world].tolist()
+    # The next batch is read while the network works on this one. A thread, since an error
+    # in a worker process of a DataLoader arrives with the process's traceback as its message.
+    with ThreadPoolExecutor(1) as reader:
+        coming = [reader.submit(read, i) for i in range(start, min(start + 1, config.iterations))]
+        for iteration in range(start, config.iterations):
+            if iteration + 1 < config.iterations:
+                coming.append(reader.submit(read, iteration + 1))
+            yield coming.pop(0).result()
 
 
 def train(
-    images: Sequence[np.ndarray | str | os.PathLike[str]],
+    images: Images,
     config: TrainingConfig = ONE_IMAGE,
     *,
     checkpoint: str | os.PathLike[str] | None = None,
@@ -162,18 +162,24 @@ def train(
     Raises
     ------
     FusionError
-        If there is no image, the batch cannot be shared among the processes, the
-        checkpoint belongs to another run or the loss is no longer finite.
+        If there is no image, the batch cannot be shared evenly among the processes, the
+        checkpoint belongs to another run, the device cannot be used or the loss is no longer
+        finite.
     ImageError
         If an image cannot be read or used.
     """
     if not len(images):
         raise FusionError("training needs at least one image, none was given.")
+    if every < 1:
+        raise FusionError(f"every must be at least 1 iteration, not {every}.")
+    check_device(device)
     rank, world = _join_processes(device)
-    if min(config.batch_size, len(images)) < world:
+    size = min(config.batch_size, len(images))
+    # Unequal shares would weigh images unequally in the mean of the gradients.
+    if size % world:
         raise FusionError(
-            f"{world} processes cannot share batches of {min(config.batch_size, len(images))} "
-            "images: give more images, a larger batch or fewer processes."
+            f"{world} processes cannot share batches of {size} images evenly: choose another "
+            "batch size, more images or fewer processes."
         )
     run = _Run(images, config, device)
     if checkpoint is not None:
@@ -183,26 +189,22 @@ def train(
     model: nn.Module = run.network
     if world > 1:
         model = nn.parallel.DistributedDataParallel(model)
-    loader = DataLoader(
-        _GrayImages(images, config.size),
-        batch_sampler=_Batches(len(images), config, run.iteration, rank, world),
-        num_workers=0 if isinstance(images[0], np.ndarray) or len(images) == 1 else 2,
-    )
+    start = run.iteration
     bar = tqdm(
         total=config.iterations,
-        initial=run.iteration,
+        initial=start,
         desc=f"training on {len(images)} image{'s' * (len(images) > 1)}",
         disable=not progress or rank > 0,
     )
     try:
-        for batch in loader:
+        for batch in _batches(images, config, start, rank, world):
             bar.set_postfix(run.step(model, batch), refresh=False)
             bar.update()
             if checkpoint is not None and rank == 0 and run.iteration % every == 0:
                 run.save(checkpoint)
     finally:
         bar.close()
-        if checkpoint is not None and rank == 0 and run.finite:
+        if checkpoint is not None and rank == 0 and run.whole and run.iteration > start:
             run.save(checkpoint)
     return Training(run.network.cpu(), run.history())
 
@@ -236,11 +238,15 @@ def _join_processes(device: str) -> tuple[int, int]:
 
 
 class _Run:
-    """The state of a training run."""
+    """The state of a training run.
+
+    It is ``whole`` between two iterations: not while the optimiser changes the weights, nor
+    when the loss is no longer finite. Only a whole state may be written.
+    """
 
     def __init__(
         self,
-        images: Sequence[np.ndarray | str | os.PathLike[str]],
+        images: Images,
         config: TrainingConfig,
         device: str,
     ) -> None:
@@ -253,7 +259,7 @@ class _Run:
         self.loss = ReconstructionLoss(config.variant)
         self.optimiser = torch.optim.Adam(self.network.parameters(), lr=config.learning_rate)
         self.losses: list[tuple[float, float, float]] = []
-        self.finite = True
+        self.whole = True
 
     @property
     def iteration(self) -> int:
@@ -265,15 +271,17 @@ class _Run:
         parts = self.loss(model(batch), batch)
         self.optimiser.zero_grad(set_to_none=True)
         parts.total.backward()
-        values = tuple(part.item() for part in parts)
+        values = _mean_over_processes(parts)
         if not np.isfinite(values[0]):
-            self.finite = False
+            self.whole = False
             raise FusionError(
                 f"the loss became {values[0]} at iteration {self.iteration + 1}; "
                 "lower the learning rate or try another seed."
             )
+        self.whole = False
         self.optimiser.step()
         self.losses.append(values)
+        self.whole = True
         return {n: f"{v:.3g}" for n, v in zip(parts._fields, values, strict=True)}
 
     def history(self) -> pd.DataFrame:
@@ -294,8 +302,12 @@ class _Run:
 
     def restore(self, path: Path) -> None:
         try:
+            with zipfile.ZipFile(path) as archive:  # torch.load does not compare checksums
+                if archive.testzip():
+                    raise zipfile.BadZipFile
             state: dict[str, Any] = torch.load(path, map_location=self.device, weights_only=True)
             found = state["config"], state["images"]
+            losses, network, optimiser = state["losses"], state["network"], state["optimiser"]
         except Exception as error:
             raise FusionError(
                 f"{path} is not a checkpoint of fusionlib ({type(error).__name__}); delete it "
@@ -309,17 +321,27 @@ class _Run:
                 f"{'equal' if found[1] == self.images else 'differ'}). Delete it or name "
                 "another file."
             )
-        if len(state["losses"]) > self.config.iterations:
+        if len(losses) > self.config.iterations:
             raise FusionError(
-                f"the checkpoint {path} is already at iteration {len(state['losses'])}, this "
+                f"the checkpoint {path} is already at iteration {len(losses)}, this "
                 f"run asks for {self.config.iterations}. Name another file."
             )
-        self.network.load_state_dict(state["network"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.losses = [tuple(row) for row in state["losses"].tolist()]
+        self.network.load_state_dict(network)
+        self.optimiser.load_state_dict(optimiser)
+        self.losses = [tuple(row) for row in losses.tolist()]
 
 
-def _fingerprint(images: Sequence[np.ndarray | str | os.PathLike[str]]) -> str:
+def _mean_over_processes(parts: LossParts) -> tuple[float, float, float]:
+    """Return the losses of the whole batch: each process computed those of an equal share."""
+    values = torch.stack(parts).detach()
+    if torch.distributed.is_initialized():
+        torch.distributed.all_reduce(values)
+        values /= torch.distributed.get_world_size()
+    total, pixel, ssim = values.tolist()
+    return total, pixel, ssim
+
+
+def _fingerprint(images: Images) -> str:
     """Identify the images: pixels of arrays, name and size of files."""
     digest = hashlib.sha256()
     for image in images:

@@ -1,0 +1,274 @@
+"""experiments: every row exists here and in the print; what is missing is said with its remedy."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from skimage.metrics import mean_squared_error, peak_signal_noise_ratio
+
+import fusionlib
+from fusionlib import evaluation, experiments
+from fusionlib.datasets import load_dataset, load_images
+from fusionlib.errors import DatasetNotFound, FusionError, UnknownName
+from fusionlib.experiments import READINGS, TABLES, Row, available
+from fusionlib.methods import Method, registry
+from fusionlib.tables import paper_values
+
+ROWS = [(table, row) for table, rows in TABLES.items() for row in rows]
+OURS = Row("ours", "Res2NetFuse_1 mean", "res2netfuse", {"rule": "mean"})
+OTHER = Row("other", "Res2NetFuse_1 mean", "res2netfuse", {"rule": "average"})
+THEIRS = Row("theirs", "DenseFuse", "densefuse")
+
+
+@pytest.fixture(autouse=True)
+def no_authors_weights(monkeypatch, tmp_path_factory):
+    monkeypatch.delenv("FUSIONLIB_WEIGHTS", raising=False)
+    monkeypatch.delenv("FUSIONLIB_DATA", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
+
+
+# ---------------------------------------------------------------- rows
+
+
+@pytest.mark.parametrize(("table", "row"), ROWS, ids=[f"{t}-{r.label}" for t, r in ROWS])
+def test_row_exists_here_and_in_the_print(table, row):
+    spec = registry()[row.method]
+    key = row.options.get(spec.axis, next(iter(spec.configurations)))
+    configuration = spec.configurations[key]
+    assert row.options.get("rule", configuration.rules[0]) in configuration.rules
+    names = [file.name for file in configuration.weights]
+    assert row.options.get("weights", names[0]) in names
+    assert row.paper in set(paper_values(table)["row"])
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_labels_are_unique(table):
+    labels = [row.label for row in TABLES[table]]
+    assert len(set(labels)) == len(labels)
+
+
+def test_our_own_weights_are_always_there():
+    for rows in TABLES.values():
+        methods, missing = available(rows)
+        expected = {row.label for row in rows if row.method == "res2netfuse"}
+        assert set(methods) == expected
+        assert set(missing) == {row.label for row in rows} - expected
+
+
+@pytest.mark.parametrize("where", ["unset", "empty"])
+def test_missing_weights_come_with_a_remedy(monkeypatch, tmp_path, where):
+    if where == "empty":
+        monkeypatch.setenv("FUSIONLIB_WEIGHTS", str(tmp_path))
+    methods, missing = available([OURS, THEIRS])
+    assert methods["ours"].identity[2] == "mean"
+    assert list(missing) == ["theirs"]
+    assert "github.com" in missing["theirs"] and "FUSIONLIB_WEIGHTS" in missing["theirs"]
+    assert str(tmp_path) not in missing["theirs"]  # a saved notebook shows no one's folders
+
+
+def test_misspelt_row_is_an_error():
+    with pytest.raises(UnknownName, match="densefuse"):
+        available([Row("x", "", "densefus")])
+
+
+# ---------------------------------------------------------------- fusion
+
+
+@pytest.fixture
+def two_rows(monkeypatch):
+    monkeypatch.setitem(TABLES, "table_02", (OURS, OTHER, THEIRS))
+
+
+@pytest.fixture
+def small_scenes(monkeypatch):
+    """A corner of each scene, to be quick."""
+    monkeypatch.setattr(experiments, "load_dataset", corners)
+
+
+def corners(name, *, data_dir=None, limit=None):
+    pairs = load_dataset(name, data_dir=data_dir, limit=limit)
+    return Corners(pairs)
+
+
+class Corners:
+    def __init__(self, pairs):
+        self.pairs, self.name = pairs, pairs.name
+        self.names = pairs.names
+
+    def __len__(self):
+        return len(self.pairs)
+
+    def __getitem__(self, index):
+        if isinstance(index, slice):
+            return Corners(self.pairs[index])
+        pair = self.pairs[index]
+        return fusionlib.Pair(pair.name, pair.ir[:40, :40], pair.vis[:40, :40])
+
+
+def measure(results_dir, **options):
+    options = {"profile": "sample", "limit": 2} | options
+    return experiments.fusion_table("table_02", results_dir=results_dir, **options)
+
+
+def test_fusion_table(two_rows, small_scenes, tmp_path):
+    measured = measure(tmp_path, seed=3)
+    folder = tmp_path / "sample" / "table_02"
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "per_pair.csv",
+        "provenance.json",
+        "summary.csv",
+        "summary.md",
+    ]
+    names = load_dataset("sample", limit=2).names
+    rows = pd.read_csv(folder / "per_pair.csv")
+    assert rows.groupby(["row", "metric"]).size().to_dict() == dict.fromkeys(
+        [(row, metric) for row in ("ours", "other") for metric in ("EN", "SCD", "SSIM_a")], 2
+    )
+    assert set(rows["pair"]) == set(names) and set(rows["table"]) == {"table_02"}
+    # Each value is that of the method of its row.
+    pair = corners("sample")[0]
+    for label, rule in (("ours", "mean"), ("other", "average")):
+        method = fusionlib.create("res2netfuse", rule=rule)
+        scores = fusionlib.evaluate(method.fuse(pair.ir, pair.vis), pair.ir, pair.vis)
+        frame = measured.per_pair
+        part = frame[(frame["row"] == label) & (frame["pair"] == pair.name)]
+        assert part.set_index("metric")["value"].to_dict() == scores
+    # The printed value stands beside, but rendered scenes are no TNO images.
+    compared = measured.compared.set_index(["row", "metric"])
+    assert compared.loc[("ours", "SSIM_a"), "paper"] == 0.74206
+    assert set(compared["verdict"]) == {"other data"} and set(compared["n"]) == {2}
+    facts = json.loads((folder / "provenance.json").read_text())
+    assert facts == measured.facts
+    assert (facts["seed"], facts["limit"], facts["profile"]) == (3, 2, "sample")
+    assert set(facts["weights"]) == {"ours", "other"} and len(facts["data"]["sample"]) == 64
+
+
+def test_missing_rows_are_listed(two_rows, small_scenes, tmp_path):
+    measured = measure(tmp_path, limit=1)
+    assert "FUSIONLIB_WEIGHTS" in measured.missing["theirs"]
+    assert "not in this version" in measured.missing["MSDNet mean"]
+    assert "Res2NetFuse_1 mean" not in measured.missing
+    html = measured.show_missing().to_html()
+    assert all(name in html for name in measured.missing)
+    assert html == measured.show_missing().to_html()
+
+
+def test_measured_shows_its_table(two_rows, small_scenes, tmp_path):
+    styler = measure(tmp_path, limit=1).show(caption="Table II", decimals=3)
+    html = styler.to_html()
+    assert "Table II" in html and "0.742" in html and "①" in html
+
+
+def test_interrupted_table_continues(two_rows, small_scenes, monkeypatch, tmp_path):
+    whole = measure(tmp_path / "whole")
+    fused = []
+    original = Method.fuse
+
+    def fuse(self, *images):
+        fused.append(self.rule.name)
+        if len(fused) == 4:
+            raise KeyboardInterrupt
+        return original(self, *images)
+
+    monkeypatch.setattr(Method, "fuse", fuse)
+    with pytest.raises(KeyboardInterrupt):
+        measure(tmp_path / "stopped")
+    folder = tmp_path / "stopped" / "sample" / "table_02"
+    assert not folder.exists()
+    again = measure(tmp_path / "stopped")
+    assert fused == ["mean", "mean", "average", "average", "average"]
+    for name in ("per_pair.csv", "summary.csv", "summary.md"):
+        finished = tmp_path / "whole" / "sample" / "table_02" / name
+        assert (folder / name).read_bytes() == finished.read_bytes()
+    assert again.compared.equals(whole.compared)
+
+
+def test_rows_of_a_longer_run_do_not_count(two_rows, small_scenes, tmp_path):
+    measure(tmp_path, limit=2)
+    assert set(measure(tmp_path, limit=1).compared["n"]) == {1}
+
+
+def test_scores_of_other_code_do_not_count(two_rows, small_scenes, monkeypatch, tmp_path):
+    measure(tmp_path, limit=1)
+    fused = []
+    original = Method.fuse
+    monkeypatch.setattr(Method, "fuse", lambda *args: fused.append(1) or original(*args))
+    measure(tmp_path, limit=1)
+    assert not fused
+    monkeypatch.setattr("fusionlib.results.code_hash", lambda: "other code")
+    measure(tmp_path, limit=1)
+    assert len(fused) == 2
+
+
+def test_paper_profile_without_data(tmp_path):
+    with pytest.raises(DatasetNotFound, match="tno20"):
+        measure(tmp_path, profile="paper")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_unknown_profile_and_table(tmp_path):
+    with pytest.raises(UnknownName, match="Did you mean 'sample'"):
+        measure(tmp_path, profile="smaple")
+    with pytest.raises(UnknownName, match="unknown profile"):
+        experiments.reconstruction_table(profile="papers", results_dir=tmp_path)
+    with pytest.raises(UnknownName, match="unknown table 'table_05'"):
+        experiments.fusion_table("table_05", profile="sample", results_dir=tmp_path)
+
+
+# ---------------------------------------------------------------- reconstruction
+
+
+def test_readings_of_a_reconstruction(monkeypatch, tmp_path):
+    """Against NumPy and scikit-image, from the raw output of the network on."""
+    images = [(name, image[:48, :48]) for name, image in load_images("sample_images", limit=2)]
+    monkeypatch.setattr(experiments, "load_images", lambda *_, **__: images)
+    monkeypatch.setitem(TABLES, "table_03", (Row("ours", "Res2NetFuse_1", "res2netfuse"),))
+    measured = experiments.reconstruction_table(profile="sample", results_dir=tmp_path, limit=2)
+    assert len(measured.per_pair) == len(READINGS) * len(images) * 3
+    assert list(measured.compared["row"].unique()) == [f"ours ({r})" for r in READINGS]
+    found = measured.per_pair.set_index(["row", "pair", "metric"])["value"]
+    method = fusionlib.create("res2netfuse")
+    for name, image in images:
+        raw = method.raw_reconstruction(image).astype(np.float64)  # gray levels
+        original = evaluation.levels(image)
+        span = (raw - raw.min()) / (raw.max() - raw.min()) * 255
+        wide = original.astype(np.float64)
+        wide = np.round((wide - wide.min()) / (wide.max() - wide.min()) * 255)
+        expected = {
+            # Truncated as the authors' code does.
+            "clipped": (np.floor(np.clip(raw, 0, 255)), original),
+            "stretched": (np.floor(span), original),
+            "both stretched": (np.floor(span), wide),
+        }
+        for reading, (output, reference) in expected.items():
+            output, reference = output.astype(np.uint8), reference.astype(np.uint8)
+            key = f"ours ({reading})", name
+            mse = mean_squared_error(output, reference) / 255**2
+            psnr = peak_signal_noise_ratio(reference, output, data_range=255)
+            assert found[(*key, "MSE")] == pytest.approx(mse, rel=1e-12)
+            assert found[(*key, "PSNR")] == pytest.approx(psnr, rel=1e-12)
+    compared = measured.compared.set_index(["row", "metric"])
+    assert compared.loc[("ours (clipped)", "PSNR"), "paper"] == 40.36431
+    assert set(compared["verdict"]) == {"other data"}
+    assert measured.facts["readings"] == READINGS
+    assert (tmp_path / "sample" / "table_03" / "summary.csv").exists()
+
+
+def test_constant_image_is_not_stretched():
+    image = np.full((3, 4), 7, np.uint8)
+    assert np.array_equal(experiments._stretch(image), image)
+    assert experiments._stretch(np.array([[10, 20]], np.uint8)).tolist() == [[0, 255]]
+
+
+def test_reconstruction_limit_is_checked(tmp_path):
+    with pytest.raises(FusionError, match="limit is 0"):
+        experiments.reconstruction_table(profile="sample", results_dir=tmp_path, limit=0)
+
+
+def test_data_hash_depends_on_the_data():
+    assert experiments._data_hash("tno20") != experiments._data_hash("coco_val2017")
+    assert experiments._data_hash("sample") == experiments._data_hash("sample_images")

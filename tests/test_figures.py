@@ -1,0 +1,201 @@
+"""figures: diagrams and tables come from a live run of the network; grids hold every image."""
+
+from __future__ import annotations
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from matplotlib.patches import FancyBboxPatch
+from torch import nn
+
+from fusionlib import figures
+from fusionlib.datasets import package_data
+from fusionlib.networks.densefuse import DenseFuse
+from fusionlib.networks.msdnet import MSDNet
+from fusionlib.networks.res2netfuse import Res2NetFuse
+
+NETWORKS = {
+    "released": lambda: Res2NetFuse("released"),
+    "paper": lambda: Res2NetFuse("paper"),
+    "densefuse": DenseFuse,
+    "msdnet": MSDNet,
+}
+
+
+@pytest.fixture(params=NETWORKS)
+def network(request):
+    return NETWORKS[request.param]()
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    yield
+    plt.close("all")
+
+
+def convolution_calls(network):
+    """Counted by PyTorch's hooks: (module, output shape) in the order they run."""
+    calls = []
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_hook(lambda m, _, output: calls.append((m, output.shape)))
+    with torch.inference_mode():
+        network(torch.rand(1, 1, 32, 32))
+    return calls
+
+
+# ---------------------------------------------------------------- architecture
+
+
+def test_layer_table_is_what_ran(network):
+    table = figures.layer_table(network)
+    names = {module: name for name, module in network.named_modules()}
+    calls = convolution_calls(network)
+    assert list(table["layer"]) == [names[module] for module, _ in calls]
+    assert list(table["size"]) == [module.kernel_size[0] for module, _ in calls]
+    assert list(table["stride"]) == [module.stride[0] for module, _ in calls]
+    assert list(table["input channels"]) == [module.in_channels for module, _ in calls]
+    assert list(table["output channels"]) == [module.out_channels for module, _ in calls]
+
+
+def test_table_1_as_printed():
+    """Our live table of variant "paper" against the printed one."""
+    printed = pd.read_csv(package_data("paper_tables/res2netfuse_table_01_network.csv"))
+    twice = printed["layer"].str.contains("x2").map({True: 2, False: 1})
+    printed = printed.loc[printed.index.repeat(twice)].reset_index(drop=True)
+    columns = ["size", "stride", "input channels", "output channels"]
+    table = figures.layer_table(Res2NetFuse("paper"))
+    assert table[columns].values.tolist() == printed[columns].values.tolist()
+    assert list(table["activation"][-1:]) == list(printed["activation"][-1:]) == ["-"]
+    assert set(table["activation"][:-1]) == set(printed["activation"][:-1]) == {"ReLU"}
+
+
+def test_reuse_of_weights():
+    shared = figures.layer_table(Res2NetFuse("released"))
+    branch = shared[shared["layer"].str.contains("branches")]
+    assert list(branch["use of these weights"]) == [1, 2, 3, 4, 5, 6]
+    own = figures.layer_table(Res2NetFuse("paper"))
+    assert set(own["use of these weights"]) == {1}
+
+
+def test_stride_is_read():
+    class Halving(nn.Sequential):
+        pass
+
+    table = figures.layer_table(Halving(nn.Conv2d(1, 4, 3, stride=2), nn.ReLU()))
+    assert table[["stride", "activation"]].values.tolist() == [[2, "ReLU"]]
+
+
+def test_trace_is_connected(network):
+    operations = figures.trace(network)
+    assert operations[0].kind == "input" and not operations[0].inputs
+    for index, operation in enumerate(operations[1:], start=1):
+        assert operation.inputs and max(operation.inputs) < index
+    used = {source for operation in operations for source in operation.inputs}
+    assert used == set(range(len(operations) - 1))  # all but the output lead somewhere
+    assert operations[-1].shape == (1, 1, 32, 32)
+    sums = [o for o in operations if o.kind == "concat"]
+    for operation in sums:
+        parts = [operations[i].channels_out for i in operation.inputs]
+        assert operation.channels_out == sum(parts)
+
+
+def test_residual_of_the_released_network():
+    """Released: two sums within the block and one around it; paper: only those within."""
+    kinds = {v: [o.kind for o in figures.trace(Res2NetFuse(v))] for v in ("released", "paper")}
+    assert kinds["released"].count("add") == 3
+    assert kinds["paper"].count("add") == 2
+    assert kinds["paper"].count("split") == 4
+
+
+def test_a_box_for_every_convolution(network):
+    figure = figures.architecture(network, title="A network")
+    (axis,) = figure.axes
+    boxes = [patch for patch in axis.patches if isinstance(patch, FancyBboxPatch)]
+    assert len(boxes) == len(convolution_calls(network))
+    reused = figures.layer_table(network).query("`use of these weights` > 1")["layer"]
+    hatched = figures.layer_table(network)["layer"].isin(reused).sum()
+    assert sum(bool(box.get_hatch()) for box in boxes) == hatched
+    assert axis.get_title(loc="left") == "A network"
+    figure.canvas.draw()
+
+
+def test_boxes_do_not_overlap(network):
+    depth, lane = figures._layout(figures.trace(network))
+    assert len(set(zip(depth, lane, strict=True))) == len(depth)
+
+
+# ---------------------------------------------------------------- pictures
+
+
+@pytest.mark.parametrize("columns", [1, 3])
+@pytest.mark.parametrize("rows", [1, 2])
+def test_grid(rows, columns):
+    random = np.random.default_rng(0)
+    images = [[random.random((8, 10)) for _ in range(columns)] for _ in range(rows)]
+    titles = [f"column {c}" for c in range(columns)]
+    figure = figures.image_grid(images, titles=titles, row_titles=["a", "b"][:rows])
+    axes = np.reshape(figure.axes, (rows, columns))
+    for r in range(rows):
+        assert axes[r, 0].get_ylabel() == "ab"[r]
+        for c in range(columns):
+            (shown,) = axes[r, c].images
+            assert np.array_equal(shown.get_array(), images[r][c])
+            assert shown.get_clim() == (0, 1)
+            assert axes[r, c].get_title() == (titles[c] if r == 0 else "")
+
+
+def test_grid_with_colour_maps_and_gaps():
+    gray, rgb, values = np.zeros((4, 6)), np.zeros((4, 6, 3)), np.full((4, 6), -9.0)
+    figure = figures.image_grid([[gray, rgb, values], [gray]], ranges={2: (-10, 10, "RdBu")})
+    shown = [axis.images[0] if axis.images else None for axis in figure.axes]
+    assert shown[2].get_clim() == (-10, 10) and shown[2].get_cmap().name == "RdBu"
+    assert shown[1].get_array().shape == (4, 6, 3)
+    assert shown[4] is None and shown[5] is None
+    figure.canvas.draw()
+
+
+def test_difference_is_in_gray_levels():
+    image, reference = np.full((2, 2), 0.5), np.full((2, 2), 0.25)
+    assert np.allclose(figures.difference(image, reference), 63.75)
+    assert np.allclose(figures.difference(reference, image), -63.75)
+
+
+def test_weight_overlay_is_the_first_image_over_all_groups():
+    weights = np.stack([np.full((2, 3, 4), 0.25), np.full((2, 3, 4), 0.75)])
+    weights[0, 1] = 0.75
+    assert np.allclose(figures.weight_overlay(weights), 0.5)
+    assert figures.weight_overlay(weights).shape == (3, 4)
+
+
+def test_loss_curves():
+    history = pd.DataFrame(
+        {"iteration": [1, 2], "total": [3.0, 2.0], "pixel": [2.0, 1.5], "ssim": [1.0, 0.5]}
+    )
+    figure = figures.loss_curves({"a": history, "b": history * 2}, stable_at=200)
+    assert len(figure.axes) == 3
+    for axis, part in zip(figure.axes, ("pixel", "ssim", "total"), strict=True):
+        first, second, _ = axis.lines
+        assert list(first.get_ydata()) == list(history[part])
+        assert list(second.get_ydata()) == list(history[part] * 2)
+        assert axis.get_yscale() == "log"
+    assert figure.axes[0].get_legend() is not None
+    alone = figures.loss_curves({"a": history})
+    assert len(alone.axes[0].lines) == 1 and alone.axes[0].get_legend() is None
+
+
+@pytest.mark.parametrize(("pictures", "start"), [(True, b"\xff\xd8"), (False, b"\x89PNG")])
+def test_show_embeds_and_closes(monkeypatch, pictures, start):
+    IPython = pytest.importorskip("IPython")
+    shown = []
+    monkeypatch.setattr(IPython.display, "display", shown.append)
+    figures.show(figures.image_grid([[np.zeros((4, 4))]]), pictures=pictures)
+    (image,) = shown
+    assert image.data.startswith(start)
+    assert plt.get_fignums() == []

@@ -1,0 +1,79 @@
+"""files: a file appears whole or not at all."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from fusionlib.errors import FusionError
+from fusionlib.files import atomic_file, write_text
+
+
+def test_whole_file_in_new_folders(tmp_path):
+    path = tmp_path / "a" / "b" / "file.txt"
+    with atomic_file(path) as temporary:
+        temporary.write_bytes(b"new")
+        assert not path.exists()
+        assert temporary.parent == path.parent  # a rename is atomic within a file system only
+    assert path.read_bytes() == b"new"
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("fault", [ValueError, KeyboardInterrupt, SystemExit, MemoryError])
+@pytest.mark.parametrize("before", [None, b"old"])
+def test_fault_leaves_the_old_file(tmp_path, fault, before):
+    path = tmp_path / "file.txt"
+    if before is not None:
+        path.write_bytes(before)
+    with pytest.raises(fault), atomic_file(path) as temporary:
+        temporary.write_bytes(b"half")
+        raise fault
+    assert [p.read_bytes() for p in tmp_path.iterdir()] == ([] if before is None else [before])
+
+
+def test_replaces(tmp_path):
+    path = tmp_path / "file.txt"
+    for text in ("first", "second"):
+        write_text(path, text)
+    assert path.read_text() == "second"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("place", ["file/below.txt", "file/far/below.txt", "folder"])
+def test_unwritable(tmp_path, place):
+    (tmp_path / "file").write_text("in the way")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(FusionError, match=rf"cannot write .*{place}: .*Choose a file"):
+        write_text(tmp_path / place, "text")
+    assert sorted(p.name for p in tmp_path.rglob("*")) == ["file", "folder"]
+    assert (tmp_path / "file").read_text() == "in the way"
+
+
+def test_full_disk(tmp_path):
+    path = tmp_path / "file.txt"
+    with pytest.raises(FusionError, match="No space left on device"), atomic_file(path):
+        raise OSError(28, "No space left on device")
+
+
+def test_nothing_written_is_an_error(tmp_path):
+    path = tmp_path / "file.txt"
+    with pytest.raises(FusionError, match="cannot write"), atomic_file(path):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+@given(text=st.text(st.characters(exclude_categories=["Cs"])))
+@settings(max_examples=50, deadline=None)
+def test_text_is_utf8_with_plain_line_ends(tmp_path_factory, text):
+    path = tmp_path_factory.mktemp("text") / "file.txt"
+    write_text(path, text)
+    assert path.read_bytes() == text.encode()
+
+
+def test_two_writers_do_not_share_a_temporary_file(tmp_path):
+    path = tmp_path / "file.txt"
+    with atomic_file(path) as first, atomic_file(path) as second:
+        assert first != second
+        first.write_text("first")
+        second.write_text("second")
+    assert path.read_text() == "first"  # the outer one finished last

@@ -1,0 +1,451 @@
+"""The command line: what is given wrong gets one message and status 2, and leaves no trace."""
+
+from __future__ import annotations
+
+import os
+import signal
+import struct
+import subprocess
+import sys
+import time
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+import fusionlib
+from fusionlib.__main__ import main
+from fusionlib.images import read_image
+from fusionlib.methods import Method
+from fusionlib.weights import read_facts, read_weights
+
+OURS = Path(fusionlib.__file__).parent / "weights" / "res2netfuse_1_released_coco86.safetensors"
+COMMAND = str(Path(sys.executable).with_name("fusionlib"))
+
+
+def save(path, shape=(24, 28), seed=0):
+    pixels = np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+    path.parent.mkdir(exist_ok=True)
+    Image.fromarray(pixels).save(path)
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    """A working directory with a pair of images and a pair of folders."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("FUSIONLIB_WEIGHTS", "FUSIONLIB_DATA"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    save(Path("ir.png"))
+    save(Path("vis.png"), seed=1)
+    return tmp_path
+
+
+@pytest.fixture
+def folders():
+    for i in range(3):
+        save(Path(f"ir/{i}.png"), seed=i)
+        save(Path(f"vis/{i}.png"), (24, 28, 3), seed=10 + i)
+
+
+def files():
+    return {str(path) for path in Path().rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def refused(capsys):
+    """Run a command that must fail: status 2, one message, no new file."""
+
+    def refused(*arguments, writes=()):
+        before = files()
+        assert main([str(a) for a in arguments]) == 2
+        error = capsys.readouterr().err
+        assert error.count("fusionlib: ") == 1 and "Traceback" not in error
+        assert files() - before == set(writes)
+        return error[error.index("fusionlib: ") + 11 :]
+
+    return refused
+
+
+@pytest.fixture
+def done(capsys):
+    """Run a command that must succeed; return what it printed."""
+
+    def done(*arguments):
+        assert main([str(a) for a in arguments]) == 0
+        return capsys.readouterr().out
+
+    return done
+
+
+# ---------------------------------------------------------------- one pair
+
+
+def test_fuse_writes_what_the_library_gives(done):
+    out = done("fuse", "ir.png", "vis.png", "-o", "new/out.png", "--rule", "mean")
+    assert out == "wrote new/out.png\n"
+    fused = fusionlib.create("res2netfuse", rule="mean").fuse(
+        read_image("ir.png"), read_image("vis.png")
+    )
+    assert np.array_equal(read_image("new/out.png"), fused)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (7, 5), (1, 30)])
+@pytest.mark.parametrize("channels", [(), (3,)])
+def test_any_size(done, shape, channels):
+    save(Path("a.png"), shape)
+    save(Path("b.png"), (*shape, *channels), seed=1)
+    done("fuse", "a.png", "b.png", "-o", "out.png")
+    assert read_image("out.png").shape == (*shape, *channels)
+
+
+@pytest.mark.parametrize("level", [0, 100, 255])
+@pytest.mark.parametrize("rule", ["l1_norm", "mean", "average"])
+def test_constant_images(done, level, rule):
+    for name in ("a.png", "b.png"):
+        Image.fromarray(np.full((24, 28), level, np.uint8)).save(name)
+    done("fuse", "a.png", "b.png", "-o", "out.png", "--rule", rule)
+    assert read_image("out.png").shape == (24, 28)
+
+
+def test_sizes_differ(refused):
+    save(Path("other.png"), (20, 28))
+    message = refused("fuse", "ir.png", "other.png", "-o", "out.png")
+    assert "infrared is 28x24" in message and "visible is 28x20" in message
+
+
+def truncated():
+    return Path("vis.png").read_bytes()[:200]
+
+
+def large():
+    """A PNG whose header, with a right checksum, promises 60,000 x 60,000 pixels."""
+    data = bytearray(Path("vis.png").read_bytes())
+    data[16:24] = struct.pack(">II", 60_000, 60_000)
+    data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
+    return bytes(data)
+
+
+def float_tiff(value):
+    tifffile.imwrite("float.tif", np.full((24, 28), value, np.float32))
+    return Path("float.tif").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (truncated, "truncated"),
+        (lambda: b"", "0 bytes"),
+        (lambda: b"#!/bin/sh\n", "format"),
+        (large, "60000x60000"),
+        (lambda: float_tiff(np.nan), "NaN"),
+        (lambda: float_tiff(np.inf), "inf"),
+        (lambda: float_tiff(200), "200"),
+        (lambda: float_tiff(-0.5), "-0.5"),
+    ],
+)
+@pytest.mark.parametrize("side", ["ir", "vis"])
+def test_bad_image(refused, content, words, side):
+    Path("bad.png").write_bytes(content())
+    pair = ("bad.png", "vis.png") if side == "ir" else ("ir.png", "bad.png")
+    message = refused("fuse", *pair, "-o", "out.png")
+    assert "bad.png" in message
+    assert words.lower() in message.lower()
+
+
+def test_infrared_in_colour(refused):
+    save(Path("rgb.png"), (24, 28, 3))
+    assert "infrared image rgb.png" in refused("fuse", "rgb.png", "vis.png", "-o", "out.png")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--method", "res2netfus"], "Did you mean 'res2netfuse'"),
+        (["--rule", "l1norm"], "Did you mean 'l1_norm'"),
+        (["--variant", "papr"], "Did you mean 'paper'"),
+        (["--pipeline", "tang"], "has no pipelines"),
+        (["--post", "minmx"], "Did you mean 'minmax'"),
+        (["--weights", "res2netfuse_1"], "res2netfuse_1_released_coco86"),
+        (["--weights", "gone.safetensors"], "no such weight file: gone.safetensors"),
+        (["--method", "densefuse"], "FUSIONLIB_WEIGHTS"),
+        (["--device", "nonsense"], "device 'nonsense' cannot be used here"),
+        (["--device", "cuda:99"], "device 'cuda:99' cannot be used here"),
+        (["--device", "meta"], "device 'meta' cannot be used here"),
+        (["-o", "out.xyz"], "'.xyz' is no image format"),
+        (["-o", "ir.png/out.png"], "cannot write ir.png/out.png"),
+        (["-o", "."], "suffix '' is no image format"),
+    ],
+)
+def test_bad_option(refused, options, words):
+    assert words in refused("fuse", "ir.png", "vis.png", "-o", "out.png", *options)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_no_gpu(refused):
+    arguments = ("ir.png", "vis.png", "-o", "out.png", "--device", "cuda")
+    assert "device 'cuda' cannot be used" in refused("fuse", *arguments)
+
+
+@pytest.mark.parametrize("pair", [("gone.png", "vis.png"), ("ir.png", "gone.png")])
+def test_absent_image(refused, pair):
+    assert "gone.png: no such file" in refused("fuse", *pair, "-o", "out.png")
+
+
+@pytest.mark.parametrize("pair", [("ir.png", "."), (".", "vis.png")])
+def test_file_and_folder(refused, pair):
+    assert "two files or two folders" in refused("fuse", *pair, "-o", "out.png")
+
+
+# ---------------------------------------------------------------- weights
+
+
+def missing(state):
+    del state["decoder.0.bias"]
+
+
+def extra(state):
+    state["decoder.9.bias"] = torch.zeros(3)
+
+
+def misshapen(state):
+    state["decoder.0.bias"] = torch.zeros(65)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (missing, "missing decoder.0.bias (64,)"),
+        (extra, "extra decoder.9.bias (3,)"),
+        (misshapen, "decoder.0.bias is (65,), expected (64,)"),
+    ],
+)
+def test_weights_that_do_not_fit(refused, change, words):
+    state = read_weights(OURS)
+    change(state)
+    save_file(state, "mine.safetensors")
+    assert words in refused(
+        "fuse", "ir.png", "vis.png", "-o", "out.png", "--weights", "mine.safetensors"
+    )
+
+
+def test_damaged_weights(refused, done):
+    assert done("weights", "verify").count("verified") >= 4
+    data = OURS.read_bytes()
+    Path(OURS.name).write_bytes(data[:5000])
+    words = "not a readable safetensors file"
+    arguments = ("fuse", "ir.png", "vis.png", "-o", "out.png", "--weights-dir", ".")
+    assert words in refused(*arguments)
+    assert f"damaged: {OURS.stem}" in refused("weights", "verify", "--weights-dir", ".")
+    Path(OURS.name).write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    assert "does not hold the registered weights" in refused(*arguments)
+
+
+# ---------------------------------------------------------------- folders
+
+
+def test_folders(done, folders):
+    assert "wrote 3 images to out" in done("fuse", "ir", "vis", "-o", "out")
+    assert {path.name for path in Path("out").iterdir()} == {"0.png", "1.png", "2.png"}
+    assert read_image("out/1.png").shape == (24, 28, 3)
+
+
+def test_missing_partner(refused, folders):
+    Path("vis/1.png").unlink()
+    save(Path("vis/7.png"))
+    message = refused("fuse", "ir", "vis", "-o", "out", writes={"out/0.png", "out/2.png"})
+    assert message.startswith("2 could not be fused:")
+    assert "1.png: only in ir" in message and "7.png: only in vis" in message
+
+
+def test_damaged_file_in_a_folder(refused, folders):
+    Path("ir/1.png").write_bytes(truncated())
+    message = refused("fuse", "ir", "vis", "-o", "out", writes={"out/0.png", "out/2.png"})
+    assert "1 could not be fused:" in message and "ir/1.png" in message
+
+
+def test_skip_existing(done, folders, monkeypatch):
+    done("fuse", "ir", "vis", "-o", "out")
+    Path("out/1.png").unlink()
+    calls = []
+    original = Method.fuse
+    monkeypatch.setattr(Method, "fuse", lambda *a: calls.append(1) or original(*a))
+    out = done("fuse", "ir", "vis", "-o", "out", "--skip-existing")
+    assert "wrote 1 images to out, 2 were there" in out
+    assert len(calls) == 1
+
+
+def test_no_partner_at_all(refused):
+    save(Path("ir/a.png"))
+    save(Path("vis/b.png"))
+    assert "no infrared image has a visible partner" in refused("fuse", "ir", "vis", "-o", "out")
+
+
+def test_output_folder_is_a_file(refused, folders):
+    Path("out").touch()
+    assert "3 could not be fused" in refused("fuse", "ir", "vis", "-o", "out")
+
+
+# ---------------------------------------------------------------- training
+
+
+def test_trained_weights_can_be_used(done):
+    small = ("--variant", "paper", "--iterations", "2")
+    out = done("train", "res2netfuse", "ir.png", "-o", "mine.safetensors", *small, "--seed", "3")
+    assert "wrote mine.safetensors and mine.losses.csv" in out
+    assert len(Path("mine.losses.csv").read_text().splitlines()) == 3
+    facts = read_facts("mine.safetensors")
+    assert (facts["images"], facts["iterations"], facts["seed"]) == ("ir.png", "2", "3")
+    fuse = ("fuse", "ir.png", "vis.png", "--variant", "paper", "--weights", "mine.safetensors")
+    done(*fuse, "-o", "mine.png")
+    assert read_image("mine.png").shape == (24, 28)
+    assert main(["fuse", *fuse[1:3], "-o", "no.png", "--weights", "mine.safetensors"]) == 2
+
+
+TRAIN = ("train", "res2netfuse", "-o", "mine.safetensors", "--iterations", "2")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["ir.png", "-o", "mine.pt"], "must end in .safetensors, not 'mine.pt'"),
+        (["gone.png"], "no such training image: gone.png"),
+        (["empty"], "no image in the folder empty"),
+        (["bad.png"], "bad.png"),
+        (["bad.png", "bad.png", "ir.png"], "bad.png"),
+        (["ir.png", "--variant", "papers"], "Did you mean 'paper'"),
+        (["ir.png", "--iterations", "0"], "iterations must be at least 1"),
+        (["ir.png", "--batch-size", "-1"], "batch_size must be at least 1"),
+        (["ir.png", "--learning-rate", "nan"], "learning rate must be positive"),
+        (["ir.png", "--every", "0"], "every must be at least 1"),
+        (["ir.png", "--device", "nonsense"], "device 'nonsense'"),
+        (["ir.png", "--checkpoint", "vis.png"], "vis.png is not a checkpoint"),
+    ],
+)
+def test_bad_training(refused, arguments, words):
+    Path("empty").mkdir()
+    Path("bad.png").write_bytes(truncated())
+    assert words in refused(*TRAIN, *arguments)
+
+
+# ---------------------------------------------------------------- listings and the rest
+
+
+def test_listings(done):
+    assert all(name in done("methods") for name in ("densefuse", "msdnet", "res2netfuse"))
+    card = done("methods", "res2netfuse")
+    assert "10.48550/arXiv.2112.14540" in card and "89617" in card.replace(",", "")
+    assert all(name in done("datasets") for name in ("sample", "tno20"))
+    assert done("datasets") == done("datasets", "list")
+    assert OURS.stem in done("weights")
+    assert done("weights") == done("weights", "list")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["methods", "res2net"], "Did you mean 'res2netfuse'"),
+        (["datasets", "fetch", "roadscen"], "Did you mean 'roadscene'"),
+        (["datasets", "fetch", "sample"], "sample"),
+        (["reproduce", "--only", "99"], "unknown notebook '99'"),
+        (["reproduce", "--device", "nonsense"], "device 'nonsense'"),
+    ],
+)
+def test_bad_name(refused, arguments, words):
+    assert words in refused(*arguments)
+
+
+COMMANDS = [
+    *([], ["fuse"], ["train"], ["reproduce"], ["methods"], ["datasets"], ["datasets", "list"]),
+    *(["datasets", "fetch"], ["weights"], ["weights", "list"], ["weights", "verify"]),
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_help(capsys, command):
+    with pytest.raises(SystemExit) as caught:
+        main([*command, "--help"])
+    assert caught.value.code == 0
+    assert capsys.readouterr().out.startswith(" ".join(["usage: fusionlib", *command]))
+
+
+@pytest.mark.parametrize(
+    "command", [[], ["fusee"], ["fuse"], ["fuse", "a", "b"], ["train", "densefuse", "a"]]
+)
+def test_usage(capsys, command):
+    with pytest.raises(SystemExit) as caught:
+        main(command)
+    assert caught.value.code == 2
+    assert "error: " in capsys.readouterr().err
+
+
+def test_ctrl_c(monkeypatch, capsys):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Method, "fuse", interrupted)
+    before = files()
+    assert main(["fuse", "ir.png", "vis.png", "-o", "out.png"]) == 130
+    assert "nothing is half-written" in capsys.readouterr().err
+    assert files() == before
+
+
+# ---------------------------------------------------------------- the real command
+
+
+def test_version():
+    done = subprocess.run([COMMAND, "--version"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, f"fusionlib {fusionlib.__version__}\n")
+
+
+def test_real_failure():
+    command = [COMMAND, "fuse", "ir.png", "gone.png", "-o", "out.png"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines() == [
+        "fusionlib: gone.png: no such file. Check the spelling and the folder."
+    ]
+
+
+def test_real_ctrl_c():
+    """What is finished stays and is whole; nothing else is there."""
+    for i in range(200):
+        save(Path(f"ir/{i}.png"), (150, 150), seed=i)
+    Path("vis").symlink_to("ir")
+    command = [COMMAND, "fuse", "ir", "vis", "-o", "out"]
+    process = subprocess.Popen(command, stdout=-1, stderr=-1, text=True)
+    while not Path("out/1.png").exists():
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "nothing is half-written" in error and "Traceback" not in error
+    finished = list(Path("out").iterdir())
+    assert 2 <= len(finished) < 200
+    assert all(path.suffix == ".png" and not path.name.startswith(".") for path in finished)
+    assert all(read_image(path).shape == (150, 150) for path in finished)
+
+
+def test_closed_pipe_is_silent():
+    """As in "fusionlib methods | head -1", where head has gone before the first line."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run([COMMAND, "methods"], stdout=writer, stderr=-1, text=True)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_file_name_that_is_no_text():
+    """Linux allows any bytes in a name; printing them must not fail."""
+    name = b"out\xff.png"
+    command = [COMMAND, "fuse", "ir.png", "vis.png", "-o", name]
+    strict = os.environ | {"PYTHONIOENCODING": "utf-8:strict"}
+    done = subprocess.run(command, capture_output=True, env=strict)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert Path(os.fsdecode(name)).exists()

@@ -1,0 +1,196 @@
+"""results: what a run leaves behind can be read by others and is written whole."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import platform
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import fusionlib
+from fusionlib import results
+from fusionlib.errors import FusionError
+from fusionlib.weights import digest
+
+PER_PAIR = pd.DataFrame(
+    {
+        "row": ["Ours mean", "Ours mean"],
+        "pair": ["a", "b"],
+        "metric": "EN",
+        "value": [0.1 + 0.2, np.nan],
+    }
+)
+SUMMARY = pd.DataFrame(
+    {
+        "row": ["Ours mean"],
+        "metric": ["EN"],
+        "n": [2],
+        "mean": [1 / 3],
+        "ci_low": [np.nan],
+        "verdict": ["exact"],
+    }
+)
+
+
+@pytest.fixture(scope="module")
+def method():
+    return fusionlib.create("res2netfuse")
+
+
+@pytest.fixture(scope="module")
+def facts(method):
+    return results.provenance(
+        methods={"one": method, "two": method},
+        data={"sample": "0" * 64},
+        seed=7,
+        seconds=12.345,
+        profile="sample",
+        limit=None,
+    )
+
+
+def test_fields_of_the_schema(facts, method):
+    assert set(facts) >= {"commit", "versions", "device", "seed", "data", "weights", "seconds"}
+    assert facts["versions"]["python"] == platform.python_version()
+    assert facts["versions"]["torch"] == torch.__version__
+    assert facts["versions"]["numpy"] == np.__version__
+    assert facts["device"]["threads"] == torch.get_num_threads()
+    assert facts["device"]["name"] == "cpu"
+    assert str(os.cpu_count()) in facts["device"]["cpu"]
+    assert (facts["seed"], facts["seconds"]) == (7, 12.3)
+    assert facts["data"] == {"sample": "0" * 64}
+    assert (facts["profile"], facts["limit"]) == ("sample", None)
+    assert facts["weights"]["one"] == {
+        "name": method.card.weights,
+        "sha256": digest(method.network.state_dict()),
+    }
+
+
+def test_device_and_missing_packages(monkeypatch):
+    monkeypatch.setattr(results, "PACKAGES", ("torch", "no-such-package"))
+    facts = results.provenance(device="cuda")
+    assert facts["device"]["name"] == "cuda"
+    assert facts["versions"]["no-such-package"] == "not installed"
+    assert facts["seconds"] is None
+
+
+def git(*arguments: str, cwd: Path) -> str:
+    identity = ("-c", "user.name=a", "-c", "user.email=a@b")
+    return subprocess.run(
+        ["git", *identity, *arguments], cwd=cwd, capture_output=True, text=True, check=True
+    ).stdout.strip()
+
+
+def test_commit(monkeypatch, tmp_path):
+    package = tmp_path / "repository" / "fusionlib"
+    package.mkdir(parents=True)
+    monkeypatch.setattr(results, "__file__", str(package / "results.py"))
+    assert results.provenance()["commit"] == "unknown"
+    git("init", "-q", cwd=package.parent)
+    assert results.provenance()["commit"] == "unknown"  # nothing committed yet
+    (package / "file").write_text("one")
+    git("add", ".", cwd=package.parent)
+    git("commit", "-qm", "one", cwd=package.parent)
+    commit = git("rev-parse", "HEAD", cwd=package.parent)
+    assert results.provenance()["commit"] == commit[:12]
+    (package / "file").write_text("two")
+    assert results.provenance()["commit"] == f"{commit[:12]}-dirty"
+
+
+def test_commit_of_a_repository_around_it_is_not_ours(monkeypatch, tmp_path):
+    git("init", "-q", cwd=tmp_path)
+    git("commit", "-qm", "theirs", "--allow-empty", cwd=tmp_path)
+    package = tmp_path / "site-packages" / "fusionlib"
+    package.mkdir(parents=True)
+    monkeypatch.setattr(results, "__file__", str(package / "results.py"))
+    assert results.provenance()["commit"] == "unknown"
+
+
+def test_files(tmp_path, facts):
+    folder = tmp_path / "sample" / "table_02"
+    results.save(folder, per_pair=PER_PAIR, summary=SUMMARY, facts=facts)
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "per_pair.csv",
+        "provenance.json",
+        "summary.csv",
+        "summary.md",
+    ]
+    read = pd.read_csv(folder / "per_pair.csv", dtype={"value": str})
+    # No digit of a value is lost.
+    assert [float(v) for v in read["value"]] == [0.1 + 0.2, pytest.approx(np.nan, nan_ok=True)]
+    assert list(read) == list(PER_PAIR)
+    # Eight digits: an error of at most half a unit of the eighth.
+    pd.testing.assert_frame_equal(pd.read_csv(folder / "summary.csv"), SUMMARY, rtol=5e-8)
+    assert json.loads((folder / "provenance.json").read_text()) == facts
+    markdown = (folder / "summary.md").read_text()
+    assert markdown.splitlines() == [
+        "# table_02",
+        "",
+        "| row | metric | n | mean | ci_low | verdict |",
+        "| --- | --- | --- | --- | --- | --- |",
+        "| Ours mean | EN | 2 | 0.333333 |  | exact |",
+    ]
+
+
+def test_same_run_gives_the_same_bytes(tmp_path, facts):
+    contents = []
+    for name in ("a/table", "b/table"):
+        results.save(tmp_path / name, per_pair=PER_PAIR, summary=SUMMARY, facts=facts)
+        contents.append([p.read_bytes() for p in sorted((tmp_path / name).iterdir())])
+    assert contents[0] == contents[1]
+
+
+def test_fault_keeps_the_old_files(tmp_path, facts, monkeypatch):
+    results.save(tmp_path, per_pair=PER_PAIR, summary=SUMMARY, facts=facts)
+    before = {p: p.read_bytes() for p in tmp_path.iterdir()}
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        results.save(tmp_path, per_pair=SUMMARY, summary=SUMMARY, facts=facts)
+    assert {p: p.read_bytes() for p in tmp_path.iterdir()} == before
+
+
+def test_unwritable(tmp_path, facts):
+    (tmp_path / "file").touch()
+    with pytest.raises(FusionError, match="cannot write"):
+        results.save(tmp_path / "file", per_pair=PER_PAIR, summary=SUMMARY, facts=facts)
+
+
+def test_training(tmp_path, facts):
+    history = pd.DataFrame({"iteration": [1, 2], "total": [1 / 3, 2 / 3]})
+    results.save_training(tmp_path, "one_image", history, facts)
+    text = (tmp_path / "one_image.csv").read_text()
+    assert text == "iteration,total\n1,0.3333333\n2,0.6666667\n"
+    pd.testing.assert_frame_equal(pd.read_csv(io.StringIO(text)), history, rtol=5e-7)
+    assert json.loads((tmp_path / "provenance.json").read_text())["seed"] == 7
+
+
+def test_short_line(facts, method):
+    line = results.short_provenance(facts)
+    assert "\n" not in line
+    assert f"seed 7, profile sample; weights: {method.card.weights} " in line
+    # Two rows with the same weights name them once, by the first digits of their hash.
+    assert line.count(method.card.weights_sha256[:8]) == 1
+    assert f"torch {torch.__version__.split('+')[0]}," in line
+    assert results.short_provenance(results.provenance()).endswith("profile -; weights: none")
+
+
+def test_code_hash_changes_with_any_source(monkeypatch, tmp_path):
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "results.py").write_text("x = 1")
+    (tmp_path / "inner" / "other.py").write_text("y = 1")
+    monkeypatch.setattr(results, "__file__", str(tmp_path / "results.py"))
+    before = results.code_hash()
+    assert results.code_hash() == before
+    (tmp_path / "inner" / "other.py").write_text("y = 2")
+    assert results.code_hash() != before
