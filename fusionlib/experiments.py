@@ -36,6 +36,7 @@ __all__ = [
     "Row",
     "available",
     "fusion_table",
+    "printed_inside_interval",
     "reconstruction_table",
     "show_texts",
 ]
@@ -352,6 +353,23 @@ def reconstruction_table(
     folder = Path(results_dir) / profile / table
     results.save(folder, per_pair=per_pair, summary=compared, facts=measured.facts)
     return measured
+
+
+def printed_inside_interval(measured: Measured) -> pd.DataFrame:
+    """Count, per method and reading of Table III, the printed values inside our 95 % interval.
+
+    Returns
+    -------
+    DataFrame
+        Rows are methods, columns the `READINGS`; values from 0 to 3 (MSE, SSIM, PSNR).
+    """
+    frame = measured.compared
+    parts = frame["row"].str.extract(r"(?P<method>.*) \((?P<reading>.*)\)")
+    inside = frame["paper"].between(frame["ci_low"], frame["ci_high"]).astype(int)
+    counts = parts.assign(inside=inside).pivot_table(
+        index="method", columns="reading", values="inside", aggfunc="sum", sort=False
+    )
+    return counts.rename_axis(index=None, columns=None)
 
 
 def _dataset(table: str, profile: str, sample: str) -> str:

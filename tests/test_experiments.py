@@ -272,3 +272,18 @@ def test_reconstruction_limit_is_checked(tmp_path):
 def test_data_hash_depends_on_the_data():
     assert experiments._data_hash("tno20") != experiments._data_hash("coco_val2017")
     assert experiments._data_hash("sample") == experiments._data_hash("sample_images")
+
+
+def test_printed_inside_interval_counts_per_reading():
+    rows = [
+        ("A (clipped)", "MSE", 0.0, 2.0, 1.0),
+        ("A (clipped)", "PSNR", 0.0, 2.0, 3.0),
+        ("A (stretched)", "MSE", 0.0, 2.0, 2.0),
+        ("A (stretched)", "PSNR", 0.0, 2.0, 0.5),
+        ("B, of two (x) (clipped)", "MSE", 0.0, 2.0, -1.0),
+    ]
+    compared = pd.DataFrame(rows, columns=["row", "metric", "ci_low", "ci_high", "paper"])
+    measured = experiments.Measured("table_03", compared, compared, {}, {})
+    counts = experiments.printed_inside_interval(measured)
+    assert counts.loc["A"].to_dict() == {"clipped": 1, "stretched": 2}
+    assert counts.loc["B, of two (x)", "clipped"] == 0
