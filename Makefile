@@ -38,5 +38,5 @@ $(STAMP): pyproject.toml constraints.txt
 
 # Removes the environment and what the commands wrote; downloads in data/ stay.
 clean:
-	rm -rf $(VENV) results/sample build dist *.egg-info
+	rm -rf $(VENV) results/sample build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,4 +1,4 @@
-"""Time of fusing one pair: the plain module called eagerly, and the execution engine.
+"""Time of fusing one rendered pair: the plain module called eagerly, and the execution engine.
 
 Usage: python -m benchmarks.inference [--size 640x480] [--repeats 7]
 
@@ -16,19 +16,30 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+import fusionlib as fl
 from fusionlib.execution import TILE, run_network
+from fusionlib.images import luminance
 from fusionlib.networks.autoencoder import AutoEncoder
 from fusionlib.networks.densefuse import DenseFuse
 from fusionlib.networks.msdnet import MSDNet
-from fusionlib.networks.res2netfuse import Res2NetFuse
+from fusionlib.scenes import render
 
 NETWORKS: dict[str, Callable[[], AutoEncoder]] = {
-    "Res2NetFuse released, l1_norm": lambda: Res2NetFuse("released", "l1_norm"),
-    "Res2NetFuse released, mean": lambda: Res2NetFuse("released", "mean"),
-    "Res2NetFuse paper, l1_norm": lambda: Res2NetFuse("paper", "l1_norm"),
-    "DenseFuse tensorflow, addition": lambda: DenseFuse("tensorflow", "addition"),
-    "MSDNet, l1_norm": lambda: MSDNet("l1_norm"),
+    "Res2NetFuse released, l1_norm": lambda: trained("res2netfuse", rule="l1_norm"),
+    "Res2NetFuse released, mean": lambda: trained("res2netfuse", rule="mean"),
+    "Res2NetFuse paper, l1_norm": lambda: trained("res2netfuse", variant="paper"),
+    "DenseFuse tensorflow, addition": lambda: trained("densefuse"),
+    "MSDNet, l1_norm": lambda: trained("msdnet"),
 }
+
+
+def trained(method: str, **options: str) -> AutoEncoder:
+    """Network of a method; with random weights (seed 0) where the authors' are not here."""
+    try:
+        return fl.create(method, **options).network
+    except fl.WeightsNotFound:
+        torch.manual_seed(0)
+        return DenseFuse() if method == "densefuse" else MSDNet()
 
 
 def compare(network: AutoEncoder, images: list[Tensor], repeats: int) -> tuple[float, float, float]:
@@ -36,7 +47,6 @@ def compare(network: AutoEncoder, images: list[Tensor], repeats: int) -> tuple[f
     network.eval()
 
     def eager() -> Tensor:
-        network.to(memory_format=torch.contiguous_format)
         with torch.no_grad():
             return network(*images)
 
@@ -62,14 +72,14 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7)
     options = parser.parse_args()
     width, height = map(int, options.size.split("x"))
-    torch.manual_seed(0)
-    images = [torch.rand(1, 1, height, width) * 255 for _ in range(2)]
+    pair = render("day_street", size=(width, height))
+    images = [torch.from_numpy(image * 255)[None, None] for image in (pair.ir, luminance(pair.vis))]
     print(f"{width}x{height}, {torch.get_num_threads()} threads, torch {torch.__version__}")
     print(f"{'network':<32}{'eager s':>9}{'engine s':>10}{'ratio':>7}{'difference':>12}")
     for name, build in NETWORKS.items():
         eager, engine, difference = compare(build(), images, options.repeats)
         print(f"{name:<32}{eager:9.3f}{engine:10.3f}{eager / engine:7.2f}{difference:12.1e}")
-    network = Res2NetFuse()
+    network = trained("res2netfuse")
     print(f"\nengine by side of a tile (the default is {TILE}), Res2NetFuse released, l1_norm")
     for tile in (64, 96, 128, 160, 192, 256, 320, None):
         run_network(network, images, tile=tile)

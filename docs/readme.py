@@ -5,7 +5,6 @@ What stands between ``<!-- begin NAME -->`` and ``<!-- end NAME -->`` is replace
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
@@ -13,14 +12,6 @@ import pandas as pd
 
 ROOT = Path(__file__).parent.parent
 ROWS = ("DenseFuse", "MSDNet l1_norm", "MSDNet mean", "Res2NetFuse_1 l1_norm", "Res2NetFuse_1 mean")
-NOTEBOOKS = {
-    "00_start_here": "a first pair, fused and scored",
-    "01_train_on_one_image": "Res2NetFuse Table I, the loss figure, training on one image",
-    "02_reconstruction": "Table III",
-    "03_fusion_strategies": "Table II, weight maps",
-    "04_fusion_comparison": "Table IV of both editions, as far as the methods are here",
-    "05_color": "the RGB figures",
-}
 
 
 def table_02() -> str:
@@ -35,28 +26,10 @@ def table_02() -> str:
     return "\n".join(lines)
 
 
-def notebooks() -> str:
-    seconds = {
-        profile: json.loads((ROOT / "results" / profile / "reproduce.json").read_text())
-        for profile in ("sample", "paper")
-    }
-    lines = ["| notebook | reproduces | sample | paper |", "|---|---|---|---|"]
-    for name, what in NOTEBOOKS.items():
-        times = [_time(seconds[profile].get(name, {}).get("seconds")) for profile in seconds]
-        lines.append(f"| [{name}](notebooks/{name}.ipynb) | {what} | {' | '.join(times)} |")
-    return "\n".join(lines)
-
-
-def _time(seconds: float | None) -> str:
-    if seconds is None:
-        return "-"
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
-
-
 def main() -> None:
     path = ROOT / "README.md"
     text = path.read_text(encoding="utf-8")
-    for name, make in (("table_02", table_02), ("notebooks", notebooks)):
+    for name, make in (("table_02", table_02),):
         marked = re.compile(rf"(<!-- begin {name} -->\n).*?(<!-- end {name} -->)", re.DOTALL)
         text = marked.sub(lambda m, make=make: m[1] + make() + "\n" + m[2], text)
     path.write_text(text, encoding="utf-8")

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import __version__
-from .errors import FusionError, ImageError
+from .errors import FusionError, ImageError, WeightsNotFound
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,6 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # somewhere when Python exits, or it complains.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except (OSError, MemoryError) as error:  # of the system: names too long, memory, rights
+        return _fail(str(error) or "out of memory; give smaller images or fewer at a time.")
     except KeyboardInterrupt:
         print("\nstopped; what was finished is kept, nothing is half-written.", file=sys.stderr)
         return 130
@@ -132,6 +134,8 @@ def _fuse_files(method: Method, ir: Path, vis: Path, output: Path) -> None:
     from .datasets import read_pair
     from .images import write_image
 
+    if output.resolve() in (ir.resolve(), vis.resolve()):
+        raise ImageError(f"{output} is one of the sources; choose another output.")
     pair = read_pair(ir, vis)
     write_image(output, method.fuse(pair.ir, pair.vis))
 
@@ -153,7 +157,7 @@ def _fuse_folders(method: Method, options: argparse.Namespace) -> int:
         try:
             _fuse_files(method, ir, vis, output)
             written += 1
-        except FusionError as error:
+        except (FusionError, OSError, MemoryError) as error:
             faults.append(f"{name}: {error}")
     print(f"wrote {written} images to {options.output}" + f", {skipped} were there" * (skipped > 0))
     if faults:
@@ -318,12 +322,19 @@ def _add_listings(commands: argparse._SubParsersAction) -> None:
 
 
 def _methods(options: argparse.Namespace) -> int:
-    from .methods import create, list_methods
+    from .methods import create, list_methods, registry
 
-    if options.name:
-        print(create(options.name).card)
-    else:
+    if not options.name:
         _print(list_methods())
+        return 0
+    try:
+        print(create(options.name).card)
+    except WeightsNotFound as error:
+        spec = registry()[options.name]
+        print(f"{spec.title}: {spec.paper} (doi {spec.doi}); licence: {spec.licence}")
+        for name, configuration in spec.configurations.items():
+            print(f"{spec.axis} {name}: {configuration.summary}")
+        print(error)
     return 0
 
 

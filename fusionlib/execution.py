@@ -5,6 +5,8 @@ allocator fetches fresh pages from the system for every layer, and they leave th
 processor's caches between layers; both cost more than the arithmetic. So images are
 processed in tiles that overlap by the network's receptive field. The result is the
 same to float32 rounding, and memory no longer grows with the image.
+(Channels-last memory would save another fifth of the time, but adds up in another
+order: 1e-6 of the range instead of 3e-7.)
 """
 
 from __future__ import annotations
@@ -89,7 +91,6 @@ def run_network(network: nn.Module, images: Sequence[Tensor], *, tile: int | Non
         pass over all tiles. Differences are float32 rounding (below 1e-6 of the range).
     """
     network = network.eval()
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     with torch.inference_mode():
         if tile is None or not isinstance(network, AutoEncoder):
             return network(*images)
@@ -104,7 +105,6 @@ def rule_weights(network: AutoEncoder, images: Sequence[Tensor], *, tile: int = 
     Tensor, shape (K, groups, B, 1, H, W)
     """
     network = network.eval()
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     height, width = images[0].shape[-2:]
     tiles = list(_tiles(height, width, tile, network.radius))
     with torch.inference_mode():

@@ -28,7 +28,7 @@ __all__ = [
     "loss_curves",
     "show",
     "trace",
-    "weight_overlay",
+    "first_share",
 ]
 
 # Okabe and Ito's colours, told apart by the colour-blind.
@@ -116,7 +116,7 @@ def difference(image: np.ndarray, reference: np.ndarray) -> np.ndarray:
     return (luminance(image) - luminance(reference)) * 255
 
 
-def weight_overlay(weights: np.ndarray) -> np.ndarray:
+def first_share(weights: np.ndarray) -> np.ndarray:
     """Return the first image's share (H, W) of weight maps (2, groups, H, W)."""
     return weights[0].mean(axis=0)
 

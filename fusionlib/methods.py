@@ -189,6 +189,12 @@ def create(
     check_device(device)
     chosen_rule = get_rule(rule or configuration.rules[0])
     network = configuration.build(chosen_rule)
+    for other, theirs in spec.configurations.items():
+        if other != key and str(weights) in {file.name for file in theirs.weights}:
+            raise UnknownName(
+                f"the weights {weights!r} belong to the {spec.axis} {other!r} of {name}, not to "
+                f"{key!r}: add {spec.axis}={other!r}."
+            )
     path, entry, state = _state(configuration, weights, weights_dir)
     adapted = configuration.adapt(state) if configuration.adapt else state
     load_state(network, adapted, path)

@@ -91,7 +91,8 @@ def reproduce(
     Raises
     ------
     FusionError
-        If papermill is not installed, or there is no such notebook.
+        If papermill is not installed, there is no such notebook, the results folder cannot
+        be written, or `in_place` is asked for with other data than the whole sample.
     """
     try:
         import papermill
@@ -100,6 +101,11 @@ def reproduce(
             "running notebooks needs papermill and a kernel: install the extra with "
             "'pip install -e .[notebooks]'."
         ) from error
+    if in_place and (profile != "sample" or limit is not None):
+        raise FusionError(
+            "the notebooks that are kept show the whole built-in sample: give --in-place with "
+            "the profile sample and without --limit."
+        )
     notebooks = find_notebooks(only)
     results = Path(results_dir or ROOT / "results").resolve()
     parameters = {
@@ -111,6 +117,10 @@ def reproduce(
         "seed": seed,
         "limit": limit,
     }
+    if in_place:
+        # What this machine has must not change what the kept notebooks show.
+        os.environ.pop("FUSIONLIB_DATA", None)
+        os.environ.pop("FUSIONLIB_WEIGHTS", None)
     state_file = results / profile / "reproduce.json"
     state = _read_state(state_file)
     failed = []
@@ -121,7 +131,7 @@ def reproduce(
             print(f"{path.stem}: finished before")
         else:
             print(f"{path.stem}: running", flush=True)
-            output.parent.mkdir(parents=True, exist_ok=True)
+            _make_folder(output.parent)
             partial = output.with_suffix(".partial.ipynb")
             started = time.perf_counter()
             try:
@@ -155,8 +165,18 @@ def _read_state(path: Path) -> dict[str, Any]:
     """What is finished; nothing, if the file is not there or damaged."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+    except (OSError, ValueError):
         return {}
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FusionError(
+            f"cannot write into {folder}: {error.strerror or error}. Choose a results folder "
+            "that you may write to."
+        ) from error
 
 
 def _reason(error: Exception) -> str:

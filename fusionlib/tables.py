@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -107,7 +107,8 @@ def compare(
     table: str,
     *,
     papers: Mapping[str, str],
-    same_data: bool,
+    comparable: bool,
+    orientation: Collection[str] = (),
 ) -> pd.DataFrame:
     """Put the paper's values beside ours and judge the difference.
 
@@ -119,32 +120,37 @@ def compare(
         A key of `PAPER_TABLES`.
     papers : mapping of str to str
         Our row -> the paper's row. Rows without a partner keep an empty paper value.
-    same_data : bool
-        Whether ours was measured on the paper's images. If not, no difference is given.
+    comparable : bool
+        Whether ours was measured on the paper's images, or a sample of the same data set.
+        If not, no difference is given.
+    orientation : collection of str
+        Rows of ours that are no reproduction of the paper's row beside them.
 
     Returns
     -------
     DataFrame
         The summary with paper, difference and verdict: "exact" (within 2e-5, the
-        printed precision, and within 0.1 %), "within 2 %", "differs", "other data" or
-        "not in the paper".
+        printed precision, and within 0.1 %), "within 2 %", "differs", "for orientation",
+        "other data" or "not in the paper".
     """
     paper = paper_values(table).set_index(["row", "metric"])["paper"]
     keys = [(papers.get(row, ""), metric) for row, metric in summary[["row", "metric"]].to_numpy()]
     frame = summary.copy()
     frame["paper"] = [paper.get(key, np.nan) for key in keys]
-    frame["difference"] = (frame["mean"] - frame["paper"]) if same_data else np.nan
+    frame["difference"] = (frame["mean"] - frame["paper"]) if comparable else np.nan
     frame["verdict"] = [
-        _verdict(mean, printed, same_data)
+        _verdict(mean, printed, comparable)
         for mean, printed in zip(frame["mean"], frame["paper"], strict=True)
     ]
+    if comparable:
+        frame.loc[frame["row"].isin(list(orientation)), "verdict"] = "for orientation"
     return frame
 
 
-def _verdict(mean: float, printed: float, same_data: bool) -> str:
+def _verdict(mean: float, printed: float, comparable: bool) -> str:
     if np.isnan(printed):
         return "not in the paper"
-    if not same_data:
+    if not comparable:
         return "other data"
     # Of a value as small as the last printed digit the print tells nothing.
     if abs(mean - printed) <= min(PRINT_TOLERANCE, 1e-3 * abs(printed)):

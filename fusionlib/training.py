@@ -8,6 +8,7 @@ number of threads it ends with the same weights, bit for bit, as an uninterrupte
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -24,13 +25,22 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from .errors import FusionError, ImageError
-from .execution import check_device
+from .execution import check_device, run_network
 from .files import atomic_file
 from .images import check_image, luminance, quantise, read_image
 from .losses import LossParts, ReconstructionLoss
+from .metrics.structure import psnr
 from .networks.res2netfuse import Res2NetFuse
 
-__all__ = ["MANY_IMAGES", "ONE_IMAGE", "Training", "TrainingConfig", "stable_after", "train"]
+__all__ = [
+    "MANY_IMAGES",
+    "ONE_IMAGE",
+    "Training",
+    "TrainingConfig",
+    "stable_after",
+    "train",
+    "training_psnr",
+]
 
 
 @dataclass(frozen=True)
@@ -64,6 +74,8 @@ class TrainingConfig:
         for name in ("iterations", "batch_size", "size"):
             if getattr(self, name) < 1:
                 raise FusionError(f"{name} must be at least 1, not {getattr(self, name)}.")
+        if not 0 <= self.seed < 2**63:
+            raise FusionError(f"the seed must be 0 to 2**63 - 1, not {self.seed}.")
         if not self.learning_rate > 0:
             raise FusionError(f"the learning rate must be positive, not {self.learning_rate}.")
 
@@ -116,11 +128,13 @@ def _batches(
     # The next batch is read while the network works on this one. A thread, since an error
     # in a worker process of a DataLoader arrives with the process's traceback as its message.
     with ThreadPoolExecutor(1) as reader:
-        coming = [reader.submit(read, i) for i in range(start, min(start + 1, config.iterations))]
+        coming = reader.submit(read, start) if start < config.iterations else None
         for iteration in range(start, config.iterations):
+            assert coming is not None
+            batch = coming.result()
             if iteration + 1 < config.iterations:
-                coming.append(reader.submit(read, iteration + 1))
-            yield coming.pop(0).result()
+                coming = reader.submit(read, iteration + 1)
+            yield batch
 
 
 def train(
@@ -207,6 +221,28 @@ def train(
         if checkpoint is not None and rank == 0 and run.whole and run.iteration > start:
             run.save(checkpoint)
     return Training(run.network.cpu(), run.history())
+
+
+def training_psnr(
+    network: Res2NetFuse, image: np.ndarray | str | os.PathLike[str], size: int = 256
+) -> float:
+    """Return the PSNR of the reconstruction of a training image, as training saw it.
+
+    Parameters
+    ----------
+    network : Res2NetFuse
+    image : array or path
+        As for `train`; resized to size x size with nearest neighbour.
+    size : int
+
+    Returns
+    -------
+    float
+        Decibel, peak 255, of the reconstruction clipped to 0..255 and truncated to 8 bits.
+    """
+    target = _gray_levels(image, size)[None]
+    output = run_network(network, [target]).clamp(0, 255).floor()
+    return psnr(output[0, 0].numpy().astype(np.uint8), target[0, 0].numpy().astype(np.uint8))
 
 
 def stable_after(history: pd.DataFrame, fraction: float = 0.01) -> int:
@@ -297,8 +333,10 @@ class _Run:
             "optimiser": self.optimiser.state_dict(),
             "losses": torch.tensor(self.losses, dtype=torch.float64),
         }
+        stream = io.BytesIO()
+        torch.save(state, stream)
         with atomic_file(path) as temporary:
-            torch.save(state, temporary)
+            temporary.write_bytes(stream.getbuffer())
 
     def restore(self, path: Path) -> None:
         try:

@@ -167,11 +167,11 @@ def test_difference_is_in_gray_levels():
     assert np.allclose(figures.difference(reference, image), -63.75)
 
 
-def test_weight_overlay_is_the_first_image_over_all_groups():
+def test_first_share_is_the_first_image_over_all_groups():
     weights = np.stack([np.full((2, 3, 4), 0.25), np.full((2, 3, 4), 0.75)])
     weights[0, 1] = 0.75
-    assert np.allclose(figures.weight_overlay(weights), 0.5)
-    assert figures.weight_overlay(weights).shape == (3, 4)
+    assert np.allclose(figures.first_share(weights), 0.5)
+    assert figures.first_share(weights).shape == (3, 4)
 
 
 def test_loss_curves():

@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 
 import fusionlib
 from fusionlib.__main__ import main
-from fusionlib.images import read_image
+from fusionlib.images import read_image, write_image
 from fusionlib.methods import Method
 from fusionlib.weights import read_facts, read_weights
 
@@ -449,3 +449,30 @@ def test_file_name_that_is_no_text():
     done = subprocess.run(command, capture_output=True, env=strict)
     assert (done.returncode, done.stderr) == (0, b"")
     assert Path(os.fsdecode(name)).exists()
+
+
+def test_sources_are_not_overwritten(tmp_path, capsys):
+    image = np.zeros((20, 20), np.uint8)
+    for name in ("ir", "vis"):
+        write_image(tmp_path / f"{name}.png", image)
+    before = (tmp_path / "vis.png").read_bytes()
+    arguments = [str(tmp_path / "ir.png"), str(tmp_path / "vis.png")]
+    assert main(["fuse", *arguments, "-o", str(tmp_path / "vis.png")]) == 2
+    assert "one of the sources" in capsys.readouterr().err
+    assert (tmp_path / "vis.png").read_bytes() == before
+
+
+def test_name_too_long_for_the_system(tmp_path, capsys):
+    write_image(tmp_path / "a.png", np.zeros((20, 20), np.uint8))
+    file = str(tmp_path / "a.png")
+    assert main(["fuse", file, file, "-o", str(tmp_path / ("x" * 300 + ".png"))]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_card_without_weights_says_where_to_get_them(monkeypatch, tmp_path, capsys):
+    monkeypatch.delenv("FUSIONLIB_WEIGHTS", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert main(["methods", "densefuse"]) == 0
+    shown = capsys.readouterr().out
+    assert "10.1109/TIP.2018.2887342" in shown and "pipeline pytorch" in shown
+    assert "FUSIONLIB_WEIGHTS" in shown

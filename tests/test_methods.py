@@ -92,7 +92,11 @@ def levels(image):
         ("res2netfuse", {"post": "minimax"}, r"post-processing 'minimax'.*'minmax'"),
         ("res2netfuse", {"weights": "coco86"}, r"weights 'coco86'.*res2netfuse_1_released_coco86"),
         # A set of the other variant.
-        ("res2netfuse", {"weights": "res2netfuse_1_paper_coco86"}, r"Did you mean"),
+        (
+            "res2netfuse",
+            {"weights": "res2netfuse_1_paper_coco86"},
+            r"variant 'paper'.*variant='paper'",
+        ),
     ],
 )
 def test_unknown_names(name, options, message):

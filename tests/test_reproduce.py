@@ -199,7 +199,7 @@ def test_real_run(repository, tmp_path, capsys):
     )  # fmt: skip
     (notebooks / "01_second.ipynb").write_text(notebook("1 / 0"))
     results = tmp_path / "results"
-    arguments = {"results_dir": results, "seed": 5, "limit": 2, "in_place": True}
+    arguments = {"results_dir": results, "seed": 5, "in_place": True}
     assert reproduce(**arguments) == 2
     captured = capsys.readouterr()
     assert "01_second: failed in cell 3: ZeroDivisionError: division by zero" in captured.err
@@ -211,7 +211,7 @@ def test_real_run(repository, tmp_path, capsys):
     done = nbformat.read(notebooks / "00_first.ipynb", as_version=4)
     nbformat.validate(done)
     outputs = [output for cell in done.cells for output in cell.get("outputs", [])]
-    assert outputs[0]["text"] == "sample 5 2 ../../results\n"
+    assert outputs[0]["text"] == "sample 5 None ../../results\n"
     assert outputs[1]["data"]["text/plain"] == "'notebooks'"
     assert len(outputs) == 2
     assert str(tmp_path) not in (notebooks / "00_first.ipynb").read_text()
@@ -275,3 +275,17 @@ def test_clean_keeps_a_source_as_it_is(repository):
     before, after = (nbformat.reads(t, as_version=4).cells for t in (text, clean_notebook(text)))
     assert [c.source for c in before] == [c.source for c in after]
     assert [c.metadata for c in before] == [c.metadata for c in after]
+
+
+@pytest.mark.parametrize("other", [{"profile": "paper"}, {"limit": 2}])
+def test_kept_notebooks_show_the_whole_sample(repository, runs, other):
+    with pytest.raises(FusionError, match="whole built-in sample"):
+        reproduce(in_place=True, **other)
+    assert runs() == []
+
+
+def test_results_folder_that_cannot_be_made(repository, runs, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FusionError, match="cannot write into"):
+        reproduce(results_dir=tmp_path / "file" / "results")
+    assert runs() == []

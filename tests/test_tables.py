@@ -141,7 +141,7 @@ def test_summary_by_other_columns():
 def test_summary_of_nothing():
     empty = per_pair(a=[1.0]).iloc[:0]
     assert len(summarise(empty)) == 0
-    assert len(compare(summarise(empty), "table_02", papers={}, same_data=True)) == 0
+    assert len(compare(summarise(empty), "table_02", papers={}, comparable=True)) == 0
 
 
 # ---------------------------------------------------------------- verdicts
@@ -149,9 +149,9 @@ def test_summary_of_nothing():
 PRINTED = 6.66296  # DenseFuse, EN, table II
 
 
-def judged(mean, *, paper="DenseFuse", same_data=True):
+def judged(mean, *, paper="DenseFuse", comparable=True):
     summary = summarise(per_pair(ours=[mean]))
-    return compare(summary, "table_02", papers={"ours": paper}, same_data=same_data).iloc[0]
+    return compare(summary, "table_02", papers={"ours": paper}, comparable=comparable).iloc[0]
 
 
 @pytest.mark.parametrize(
@@ -176,15 +176,15 @@ def test_verdict(mean, verdict):
 
 
 def test_other_data_have_no_difference():
-    row = judged(PRINTED, same_data=False)
+    row = judged(PRINTED, comparable=False)
     assert (row["verdict"], row["paper"]) == ("other data", PRINTED)
     assert np.isnan(row["difference"])
 
 
 @pytest.mark.parametrize("paper", ["", "RefineFuse"])
-@pytest.mark.parametrize("same_data", [True, False])
-def test_not_in_the_paper(paper, same_data):
-    row = judged(1.0, paper=paper, same_data=same_data)
+@pytest.mark.parametrize("comparable", [True, False])
+def test_not_in_the_paper(paper, comparable):
+    row = judged(1.0, paper=paper, comparable=comparable)
     assert row["verdict"] == "not in the paper"
     assert np.isnan(row["paper"]) and np.isnan(row["difference"])
 
@@ -192,10 +192,13 @@ def test_not_in_the_paper(paper, same_data):
 # ---------------------------------------------------------------- styling
 
 
-def compared(*means, same_data=True):
+def compared(*means, comparable=True):
     rows = {f"row {i}": [mean, mean] for i, mean in enumerate(means)}
     return compare(
-        summarise(per_pair(**rows)), "table_02", papers={"row 0": "DenseFuse"}, same_data=same_data
+        summarise(per_pair(**rows)),
+        "table_02",
+        papers={"row 0": "DenseFuse"},
+        comparable=comparable,
     )
 
 
@@ -256,7 +259,15 @@ def test_cells():
 
 
 def test_other_data_in_the_caption():
-    styler = show(compared(6.5, same_data=False), decimals={"EN": 1}, caption="Table II")
+    styler = show(compared(6.5, comparable=False), decimals={"EN": 1}, caption="Table II")
     assert list(styler.data.columns) == [("EN", "paper"), ("EN", "ours")]
     assert [texts(cell)[0] for cell in styler.data.loc["row 0"]] == ["6.7", "6.5 ①"]
     assert re.search("<caption>Table II .*other data", styler.to_html())
+
+
+def test_orientation_is_no_verdict_on_a_reproduction():
+    summary = summarise(per_pair(ours=[PRINTED], other=[PRINTED]))
+    papers = {"ours": "DenseFuse", "other": "DenseFuse"}
+    compared = compare(summary, "table_02", papers=papers, comparable=True, orientation=["other"])
+    assert list(compared["verdict"]) == ["exact", "for orientation"]
+    assert compared["difference"].notna().all()

@@ -22,7 +22,14 @@ from fusionlib import training
 from fusionlib.errors import FusionError, ImageError
 from fusionlib.losses import ReconstructionLoss
 from fusionlib.networks.res2netfuse import Res2NetFuse
-from fusionlib.training import MANY_IMAGES, ONE_IMAGE, TrainingConfig, stable_after, train
+from fusionlib.training import (
+    MANY_IMAGES,
+    ONE_IMAGE,
+    TrainingConfig,
+    stable_after,
+    train,
+    training_psnr,
+)
 from fusionlib.weights import digest, read_weights
 
 #: The paper's loss works from 11x11 pixels on; the released one needs 176x176.
@@ -430,3 +437,19 @@ def test_package_directory_is_not_written(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run(config=replace(ONE, iterations=1))
     assert list(Path().iterdir()) == []
+
+
+@pytest.mark.parametrize("seed", [-1, 2**63])
+def test_seed_out_of_range(seed):
+    with pytest.raises(FusionError, match="seed"):
+        TrainingConfig(seed=seed)
+
+
+def test_training_psnr_is_that_of_the_truncated_reconstruction():
+    image = np.random.default_rng(0).integers(0, 256, (40, 40), dtype=np.uint8)
+    network = Res2NetFuse("paper")
+    with torch.no_grad():
+        output = network(torch.from_numpy(image).float()[None, None])[0, 0].numpy()
+    error = np.mean((np.floor(np.clip(output, 0, 255)) - image) ** 2)
+    expected = 10 * np.log10(255**2 / error)
+    assert training_psnr(network, image, size=40) == pytest.approx(expected, abs=0.01)
