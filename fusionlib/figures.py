@@ -146,13 +146,16 @@ def loss_curves(
         axis.grid(alpha=0.3)
         if stable_at is not None:
             axis.axvline(stable_at, color="black", ls=":", lw=1)
+            # To the left of a line that stands near the right edge.
+            left = stable_at > 0.7 * max(h["iteration"].max() for h in histories.values())
             axis.annotate(
                 f"paper: stable\nafter {stable_at}",
                 (stable_at, 0.97),
                 xycoords=("data", "axes fraction"),
-                xytext=(4, 0),
+                xytext=(-4 if left else 4, 0),
                 textcoords="offset points",
                 va="top",
+                ha="right" if left else "left",
                 fontsize=8,
             )
     if len(histories) > 1:

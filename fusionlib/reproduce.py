@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import re
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -117,10 +118,6 @@ def reproduce(
         "seed": seed,
         "limit": limit,
     }
-    if in_place:
-        # What this machine has must not change what the kept notebooks show.
-        os.environ.pop("FUSIONLIB_DATA", None)
-        os.environ.pop("FUSIONLIB_WEIGHTS", None)
     state_file = results / profile / "reproduce.json"
     state = _read_state(state_file)
     failed = []
@@ -135,14 +132,15 @@ def reproduce(
             partial = output.with_suffix(".partial.ipynb")
             started = time.perf_counter()
             try:
-                papermill.execute_notebook(
-                    path,
-                    partial,
-                    parameters,
-                    kernel_name="python3",
-                    cwd=ROOT / "notebooks",
-                    progress_bar=sys.stderr.isatty(),
-                )
+                with _without_variables() if in_place else contextlib.nullcontext():
+                    papermill.execute_notebook(
+                        path,
+                        partial,
+                        parameters,
+                        kernel_name="python3",
+                        cwd=ROOT / "notebooks",
+                        progress_bar=sys.stderr.isatty(),
+                    )
             except Exception as error:  # of a cell, or of the kernel: killed, not installed
                 failed.append(path.stem)
                 print(f"{path.stem}: failed{_reason(error)}\n  see {partial}", file=sys.stderr)
@@ -159,6 +157,20 @@ def reproduce(
         return 2
     print(f"results are in {results / profile}")
     return 0
+
+
+@contextlib.contextmanager
+def _without_variables() -> Iterator[None]:
+    """Hide data and weights of this machine: they must not change what is kept."""
+    hidden = {
+        name: os.environ.pop(name)
+        for name in ("FUSIONLIB_DATA", "FUSIONLIB_WEIGHTS")
+        if name in os.environ
+    }
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
 
 
 def _read_state(path: Path) -> dict[str, Any]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from pathlib import Path
 
 import pytest
 
@@ -289,3 +291,19 @@ def test_results_folder_that_cannot_be_made(repository, runs, tmp_path):
     with pytest.raises(FusionError, match="cannot write into"):
         reproduce(results_dir=tmp_path / "file" / "results")
     assert runs() == []
+
+
+def test_kept_notebooks_do_not_see_this_machine(repository, monkeypatch):
+    import papermill
+
+    seen = []
+
+    def execute(source, output, *_, **__):
+        seen.append(os.environ.get("FUSIONLIB_DATA"))
+        Path(output).write_text(Path(source).read_text())
+
+    monkeypatch.setattr(papermill, "execute_notebook", execute)
+    monkeypatch.setenv("FUSIONLIB_DATA", "here")
+    reproduce(in_place=True)
+    assert set(seen) == {None}
+    assert os.environ["FUSIONLIB_DATA"] == "here"
