@@ -22,6 +22,7 @@ from .weights import places
 __all__ = ["clean_notebook", "find_notebooks", "reproduce"]
 
 ROOT = Path(__file__).parent.parent
+ADDRESS = re.compile(r"(?<=\w) at 0x[0-9a-f]+(?=>)")
 
 
 def find_notebooks(only: Sequence[str] | None = None) -> list[Path]:
@@ -216,8 +217,8 @@ def _stamp(notebook: Path, parameters: dict[str, Any]) -> str:
 def clean_notebook(text: str) -> str:
     """Strip an executed notebook of what differs between machines and runs.
 
-    The injected parameters cell, timestamps, papermill's and widgets' metadata go; the
-    sources and outputs stay. Cell identifiers become the cell's number.
+    The injected parameters cell, timestamps, memory addresses, papermill's and widgets'
+    metadata go; the sources and outputs stay. Cell identifiers become the cell's number.
     """
     import nbformat
 
@@ -231,6 +232,9 @@ def clean_notebook(text: str) -> str:
         cell.id = f"cell-{len(cells):02d}"
         if cell.cell_type == "code":
             cell.outputs = [o for o in cell.outputs if not _is_progress(o)]
+            for output in cell.outputs:
+                if "text/plain" in output.get("data", {}):
+                    output["data"]["text/plain"] = ADDRESS.sub("", output["data"]["text/plain"])
         cells.append(cell)
     notebook.cells = cells
     _number_cells(notebook)

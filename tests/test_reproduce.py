@@ -242,6 +242,7 @@ def executed():
                     "display_data", data={"text/plain": "  0%|          | 0/6 [00:00<?]"}
                 ),
                 new.new_output("execute_result", data={"text/plain": "7"}, execution_count=9),
+                new.new_output("display_data", data={"text/plain": "<Styler at 0x7f9b>"}),
             ],
         ),
     ]
@@ -262,7 +263,11 @@ def test_clean():
     assert [cell.id for cell in cleaned.cells] == ["cell-00", "cell-01", "cell-02"]
     assert cleaned.cells[1].metadata == {"tags": ["parameters"]}
     outputs = cleaned.cells[2].outputs
-    assert [o.get("text", o.get("data")) for o in outputs] == ["done\n", {"text/plain": "7"}]
+    assert [o.get("text", o.get("data")) for o in outputs] == [
+        "done\n",
+        {"text/plain": "7"},
+        {"text/plain": "<Styler>"},
+    ]
     assert cleaned.cells[2].execution_count == outputs[1].execution_count == 2
 
 
