@@ -6,6 +6,7 @@ Metres and kelvin as in `fusionlib._render`, which draws them.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from itertools import pairwise
 from typing import NamedTuple
@@ -43,18 +44,18 @@ def _fade(z: Array, metres: float) -> Array:
     return 1 / (1 + (z / metres) ** 2)
 
 
-def asphalt(colour: Colour = (0.105, 0.105, 0.11), kelvin: float = 2.5) -> GroundPaint:
+def asphalt(colour: Colour = (0.105, 0.105, 0.11)) -> GroundPaint:
     def paint(x: Array, z: Array) -> tuple[Array, Array]:
         stain = texture("cloud", x * 0.09, z * 0.022) * _fade(z, 90)
         grit = texture("grain", x * 0.37, z * 0.37) * _fade(z, 9)
         crack = np.abs(texture("cloud", x * 0.05 + 0.4, z * 0.05)) < 0.012
         light = 1 + 0.09 * stain + 0.16 * grit - 0.35 * crack * _fade(z, 25)
-        return _tinted(colour, light), kelvin + 0.5 * stain + 0.25 * grit
+        return _tinted(colour, light), 2.5 + 0.5 * stain + 0.25 * grit
 
     return paint
 
 
-def grass(colour: Colour = (0.075, 0.125, 0.035), kelvin: float = -0.8) -> GroundPaint:
+def grass(colour: Colour = (0.075, 0.125, 0.035)) -> GroundPaint:
     def paint(x: Array, z: Array) -> tuple[Array, Array]:
         # log z makes the blades stand upright in the picture, at every distance
         depth = np.log(z)
@@ -65,12 +66,12 @@ def grass(colour: Colour = (0.075, 0.125, 0.035), kelvin: float = -0.8) -> Groun
         dry = np.clip(0.25 + 0.3 * patches, 0, 1)[:, None]
         albedo = _tinted(colour, light) * (1 - dry)
         albedo += dry * _tinted((1.5 * colour[0], 1.05 * colour[1], colour[2]), light)
-        return albedo, kelvin + 0.5 * tufts + 0.4 * blades + 0.5 * patches
+        return albedo, -0.8 + 0.5 * tufts + 0.4 * blades + 0.5 * patches
 
     return paint
 
 
-def soil(colour: Colour = (0.16, 0.115, 0.07), litter: float = 0.0) -> GroundPaint:
+def soil(colour: Colour, litter: float = 0.0) -> GroundPaint:
     def paint(x: Array, z: Array) -> tuple[Array, Array]:
         clods = texture("grain", x * 0.16, z * 0.16) * _fade(z, 12)
         broad = texture("cloud", x * 0.07, z * 0.07)
@@ -85,9 +86,10 @@ def soil(colour: Colour = (0.16, 0.115, 0.07), litter: float = 0.0) -> GroundPai
 
 def paving(slab: float = 0.6, colour: Colour = (0.27, 0.26, 0.245)) -> GroundPaint:
     def paint(x: Array, z: Array) -> tuple[Array, Array]:
-        row, column = np.floor(z / slab), np.floor(x / slab + 0.5 * (np.floor(z / slab) % 2))
-        tone = texture("grain", column * 0.137, row * 0.173)
-        fx = np.abs((x / slab + 0.5 * (row % 2)) % 1 - 0.5)
+        row = np.floor(z / slab)
+        shifted = x / slab + 0.5 * (row % 2)
+        tone = texture("grain", np.floor(shifted) * 0.137, row * 0.173)
+        fx = np.abs(shifted % 1 - 0.5)
         fz = np.abs((z / slab) % 1 - 0.5)
         joint = np.maximum(fx, fz) > 0.5 - 0.014 / slab
         grit = texture("grain", x * 0.31, z * 0.31) * _fade(z, 8)
@@ -122,8 +124,8 @@ def between(low: float, high: float) -> Where:
     return lambda x, z: (x > low) & (x < high)
 
 
-def dashes(centre: float, length: float = 3.0, width: float = 0.13) -> Where:
-    return lambda x, z: (np.abs(x - centre) < width / 2) & (z % (2.2 * length) < length)
+def dashes(centre: float) -> Where:
+    return lambda x, z: (np.abs(x - centre) < 0.065) & (z % 6.6 < 3)
 
 
 def zebra(near: float, far: float, left: float, right: float) -> Where:
@@ -158,6 +160,9 @@ class Frame(NamedTuple):
         s, c = np.sin(self.heading), np.cos(self.heading)
         return np.array([self.x + forward * s + side * c, up, self.z + forward * c - side * s])
 
+    def direction(self, forward: float, up: float, side: float) -> Array:
+        return self.at(forward, up, side) - self.at(0, 0, 0)
+
     def axes(self, forward: float, up: float, side: float) -> Array:
         s, c = np.sin(self.heading), np.cos(self.heading)
         return np.array([[forward * s, 0, side * c], [0, up, 0], [forward * c, 0, -side * s]])
@@ -182,11 +187,15 @@ _CLOTHES: tuple[Colour, ...] = (
 _TROUSERS: tuple[Colour, ...] = ((0.05, 0.07, 0.13), (0.06, 0.06, 0.065), (0.2, 0.17, 0.12))
 
 
+def _any_of(colours: tuple[Colour, ...], rng: np.random.Generator) -> Colour:
+    return colours[rng.integers(len(colours))]
+
+
 def person(
     stage: Stage,
     x: float,
     z: float,
-    heading: float = np.pi,
+    heading: float,
     *,
     stride: float = 0.45,
     height: float = 1.75,
@@ -197,13 +206,13 @@ def person(
     """A walking (or, with ``crouch`` above 0, a crouching) person."""
     rng, owner = stage.rng, stage.target("person")
     frame = Frame(x, z, heading)
-    skin = Surface(_SKIN[rng.integers(3)], 33.0, grain=0.03)
+    skin = Surface(_any_of(_SKIN, rng), 33.0, grain=0.03)
     hair = Surface((0.04, 0.03, 0.02), 28.5, grain=0.2)
     cloth_temp = 0.6 * stage.air_temp + 0.4 * 33 + 2.5
-    colour = coat or _CLOTHES[rng.integers(len(_CLOTHES))]
+    colour = coat or _any_of(_CLOTHES, rng)
     cloth = _camouflage if camouflage else _folds(0.22, 0.75 * height)
     top = Surface(colour, cloth_temp + 1.5, paint=cloth)
-    trousers = _TROUSERS[rng.integers(3)]
+    trousers = _any_of(_TROUSERS, rng)
     legs = Surface(
         colour if camouflage else trousers,
         cloth_temp,
@@ -224,14 +233,9 @@ def person(
         foot_x = knee_x + 0.25 * h * np.sin(0.75 * swing - 0.45 * max(-swing, 0)) - crouch * 0.2 * h
         lift = 0.05 * h * max(-swing, 0)
         side = sign * 0.055 * h
-        limb(legs, frame.at(0, hip, side), frame.at(knee_x, knee_y, side), 0.052, 0.038)
-        limb(
-            legs,
-            frame.at(knee_x, knee_y, side),
-            frame.at(foot_x, 0.05 * h + lift, side),
-            0.037,
-            0.026,
-        )
+        knee = frame.at(knee_x, knee_y, side)
+        limb(legs, frame.at(0, hip, side), knee, 0.052, 0.038)
+        limb(legs, knee, frame.at(foot_x, 0.05 * h + lift, side), 0.037, 0.026)
         toe = frame.at(foot_x + 0.09 * h, 0.02 * h + 0.4 * lift, side)
         limb(shoe, frame.at(foot_x - 0.02 * h, 0.028 * h + lift, side), toe, 0.027, 0.02)
         elbow_x = lean - 0.15 * h * np.sin(0.9 * swing)
@@ -251,27 +255,15 @@ def person(
         Blob(legs, frame.at(0, hip, 0), frame.axes(0.068 * h, 0.08 * h, 0.096 * h)),
         owner=owner,
     )
-    limb(
-        top,
-        frame.at(lean, shoulder - 0.006 * h, -0.072 * h),
-        frame.at(lean, shoulder - 0.006 * h, 0.072 * h),
-        0.03,
-        0.03,
-    )
-    limb(
-        skin,
-        frame.at(lean, shoulder, 0),
-        frame.at(lean + 0.01 * h, head - 0.03 * h, 0),
-        0.034,
-        0.03,
-    )
+    left, right = (frame.at(lean, shoulder - 0.006 * h, side * h) for side in (-0.072, 0.072))
+    limb(top, left, right, 0.03, 0.03)
+    chin = frame.at(lean + 0.01 * h, head - 0.03 * h, 0)
+    limb(skin, frame.at(lean, shoulder, 0), chin, 0.034, 0.03)
+    face = frame.at(lean + 0.015 * h, head, 0)
+    crown = frame.at(lean - 0.003 * h, head + 0.016 * h, 0)
     stage.add(
-        Blob(skin, frame.at(lean + 0.015 * h, head, 0), frame.axes(0.05 * h, 0.066 * h, 0.043 * h)),
-        Blob(
-            hair,
-            frame.at(lean - 0.003 * h, head + 0.016 * h, 0),
-            frame.axes(0.052 * h, 0.061 * h, 0.047 * h),
-        ),
+        Blob(skin, face, frame.axes(0.05 * h, 0.066 * h, 0.043 * h)),
+        Blob(hair, crown, frame.axes(0.052 * h, 0.061 * h, 0.047 * h)),
         owner=owner,
     )
     stage.contact(x, z, 0.12, 0.1, heading, 0.6)
@@ -292,17 +284,16 @@ _PROFILE = np.array(  # a hatchback from the side: forward, up, half width
         (-1.80, 1.0, 0.80), (-2.04, 0.92, 0.82), (-2.10, 0.58, 0.85), (-2.02, 0.24, 0.80),
     ]
 )  # fmt: skip
-_GLASS = Surface((0.02, 0.025, 0.03), 0.0, gloss=1.0, grain=0.02)
 
 
 def car(
     stage: Stage,
     x: float,
     z: float,
-    heading: float = 0.0,
+    heading: float,
     *,
-    colour: Colour = (0.25, 0.03, 0.03),
-    engine: float = 16.0,
+    colour: Colour,
+    engine: float,
     lights: float = 0.0,
     tail: float = 0.0,
     tall: float = 1.0,
@@ -316,7 +307,7 @@ def car(
     stretch = np.array([1.0, tall, 1.0 + 0.1 * (tall - 1)])
     profile = _PROFILE * stretch
     body = Surface(colour, air + 1.5, gloss=0.55, grain=0.03)
-    glass = Surface(_GLASS.colour, air + 2.0, gloss=1.0, grain=0.02)
+    glass = Surface((0.02, 0.025, 0.03), air + 2.0, gloss=1.0, grain=0.02)
 
     def bonnet(spot: Spot) -> None:
         across = (spot.u - spot.u.mean()) / 0.62
@@ -354,8 +345,8 @@ def car(
             frame.at(f1, y1, w1),
             frame.at(f1, y1, -w1),
         ]
-        base = glass if index in (4, 7) else body
-        surface = Surface(base.colour, base.temp, base.gloss, base.grain, paint=strips.get(index))
+        paint = strips.get(index)
+        surface = replace(glass if paint is pane else body, paint=paint)
         stage.add(Face(surface, quad, (normals[index], normals[index + 1])), owner=owner)
     for side in (-1, 1):
         _car_side(stage, frame, owner, side, stretch, body, glass, flank)
@@ -375,25 +366,19 @@ def car(
                 Lamp(
                     tuple(frame.at(2.15, 0.68, 0.64 * side)),
                     (power, 0.95 * power, 0.82 * power),
-                    tuple(frame.at(1, -0.045, 0) - frame.at(0, 0, 0)),
+                    tuple(frame.direction(1, -0.045, 0)),
                 )
             )
     pipe = Surface((0.1, 0.1, 0.1), air + 2.6 * engine)
     stage.add(Blob(pipe, frame.at(-2.08, 0.27, 0.45), frame.axes(0.06, 0.05, 0.07)), owner=owner)
-    for forward, word in ((2.135, "FL 204"), (-2.115, "FL 204")):
-        turn = 1 if forward > 0 else -1
-        plate = [
-            frame.at(forward, y, turn * s)
-            for y, s in ((0.4, 0.26), (0.4, -0.26), (0.52, -0.26), (0.52, 0.26))
-        ]
-        stage.add(
-            Face(_lettering(word, (0.75, 0.74, 0.68), (0.03, 0.03, 0.03), air + 1), plate),
-            owner=owner,
-        )
+    plate = _lettering("FL 204", (0.75, 0.74, 0.68), (0.03, 0.03, 0.03), air + 1)
+    for forward, half in ((2.135, 0.26), (-2.115, -0.26)):
+        corners = ((0.4, half), (0.4, -half), (0.52, -half), (0.52, half))
+        stage.add(Face(plate, [frame.at(forward, y, s) for y, s in corners]), owner=owner)
     stage.contact(x, z, 1.95, 0.8, heading, 0.88)
     if engine:
-        spot = frame.at(1.3, 0, 0)
-        stage.warm_ground(spot[0], spot[2], 0.9, 0.9, 0.3 * engine)
+        bonnet_x, _, bonnet_z = frame.at(1.3, 0, 0)
+        stage.warm_ground(bonnet_x, bonnet_z, 0.9, 0.9, 0.3 * engine)
 
 
 def _forward(frame: Frame, points: Array) -> Array:
@@ -408,7 +393,7 @@ def _profile_normals(frame: Frame, profile: Array) -> Array:
     flat = unit(np.stack([step[:, 1], -step[:, 0]], axis=1))
     flat[flat @ [0, 1] < -0.5] *= -1
     corner = unit(np.vstack([flat[:1], flat[:-1] + flat[1:], flat[-1:]]))
-    return np.array([frame.at(f, y, 0) - frame.at(0, 0, 0) for f, y in corner], np.float32)
+    return np.array([frame.direction(f, y, 0) for f, y in corner], np.float32)
 
 
 def _car_side(
@@ -432,15 +417,16 @@ def _car_side(
         spot.albedo[pillar] = np.asarray(body.colour) * 0.8
         spot.gloss[pillar] = body.gloss
 
-    out = frame.at(0, 0, side) - frame.at(0, 0, 0)
+    out = frame.direction(0, 0, side)
     rise = np.array([0.0, 1.0, 0.0])
     low, belt, roof = unit(out - 0.3 * rise), unit(out + 0.35 * rise), unit(out + 0.9 * rise)
-    metal = Surface(body.colour, body.temp, body.gloss, body.grain, paint=flank)
     panel = [frame.at(f, y * stretch[1], 0.855 * side) for f, y in outline]
-    stage.add(Face(metal, panel, (low, belt)), owner=owner)
     cabin = [frame.at(f, y * stretch[1], w * side) for f, y, w in windows]
-    side_glass = Surface(glass.colour, glass.temp, glass.gloss, glass.grain, paint=panes)
-    stage.add(Face(side_glass, cabin, (belt, roof)), owner=owner)
+    stage.add(
+        Face(replace(body, paint=flank), panel, (low, belt)),
+        Face(replace(glass, paint=panes), cabin, (belt, roof)),
+        owner=owner,
+    )
 
 
 def _wheel(
@@ -479,8 +465,8 @@ def cyclist(
     bicycle = stage.target("bicycle")
     tyre = Surface((0.02, 0.02, 0.02), air + 4)
     tube = Surface((0.05, 0.16, 0.35), air + 1, gloss=0.4)
-    hub = (-0.52, 0.34), (0.55, 0.34)
-    for forward, up in hub:
+    rear_hub, front_hub = (-0.52, 0.34), (0.55, 0.34)
+    for forward, up in (rear_hub, front_hub):
         angles = np.linspace(0, 2 * np.pi, 19)
         rim = [frame.at(forward + 0.33 * np.cos(a), up + 0.33 * np.sin(a), 0) for a in angles]
         for start, end in pairwise(rim):
@@ -490,12 +476,12 @@ def cyclist(
             stage.add(Limb(tube, frame.at(forward, up, 0), spoke, 0.004, 0.004), owner=bicycle)
     crank, saddle, steer = (0.0, 0.3), (-0.2, 0.92), (0.38, 0.88)
     for rear, front in (
-        (hub[0], crank),
+        (rear_hub, crank),
         (crank, saddle),
         (saddle, steer),
         (crank, steer),
-        (steer, hub[1]),
-        (hub[0], saddle),
+        (steer, front_hub),
+        (rear_hub, saddle),
     ):
         stage.add(Limb(tube, frame.at(*rear, 0), frame.at(*front, 0), 0.022, 0.022), owner=bicycle)
     stage.add(
@@ -505,36 +491,21 @@ def cyclist(
         owner=bicycle,
     )
     rider = stage.target("person")
-    skin = Surface(_SKIN[stage.rng.integers(3)], 33.0, grain=0.03)
+    skin = Surface(_any_of(_SKIN, stage.rng), 33.0, grain=0.03)
     warm = 0.5 * air + 18.0
     top, legs = Surface(coat, warm, paint=_folds(0.2, 1.2)), Surface((0.04, 0.04, 0.05), warm)
+    shoe = Surface((0.5, 0.5, 0.5), air + 6)
     for side, pedal in ((-1, 0.16), (1, 0.45)):
         knee = frame.at(0.2, 0.62 + 0.9 * (pedal - 0.3), 0.1 * side)
         foot = frame.at(0.04, pedal, 0.12 * side)
+        toe = foot + frame.direction(0.16, -0.02, 0)
+        shoulder, elbow = frame.at(0.26, 1.42, 0.17 * side), frame.at(0.3, 1.18, 0.24 * side)
         stage.add(
             Limb(legs, frame.at(-0.2, 1.0, 0.08 * side), knee, 0.09, 0.062),
             Limb(skin, knee, foot, 0.058, 0.04),
-            Limb(
-                Surface((0.5, 0.5, 0.5), air + 6),
-                foot,
-                foot + frame.at(0.16, -0.02, 0) - frame.at(0, 0, 0),
-                0.045,
-                0.03,
-            ),
-            Limb(
-                top,
-                frame.at(0.26, 1.42, 0.17 * side),
-                frame.at(0.3, 1.18, 0.24 * side),
-                0.055,
-                0.045,
-            ),
-            Limb(
-                skin,
-                frame.at(0.3, 1.18, 0.24 * side),
-                frame.at(0.44, 1.04, 0.2 * side),
-                0.042,
-                0.032,
-            ),
+            Limb(shoe, foot, toe, 0.045, 0.03),
+            Limb(top, shoulder, elbow, 0.055, 0.045),
+            Limb(skin, elbow, frame.at(0.44, 1.04, 0.2 * side), 0.042, 0.032),
             owner=rider,
         )
     helmet = Surface((0.6, 0.6, 0.6), air + 4, gloss=0.4)
@@ -569,9 +540,9 @@ def tree(
     stage: Stage,
     x: float,
     z: float,
-    height: float = 6.0,
+    height: float,
     *,
-    spread: float = 2.0,
+    spread: float,
     colour: Colour = (0.085, 0.15, 0.04),
     trunk: float = 0.15,
     bare: float = 0.3,
@@ -598,7 +569,7 @@ def tree(
 
 
 def bush(
-    stage: Stage, x: float, z: float, size: float = 0.8, colour: Colour = (0.07, 0.125, 0.035)
+    stage: Stage, x: float, z: float, size: float, colour: Colour = (0.07, 0.125, 0.035)
 ) -> None:
     rng = stage.rng
     leaves = Surface(colour, stage.air_temp + 0.2, paint=_foliage(colour))
@@ -609,6 +580,14 @@ def bush(
         axes = np.diag(size * np.array([0.5, 0.42, 0.5]) * rng.uniform(0.7, 1.15))
         stage.add(Leaves(leaves, place, axes, 0.1 + 0.004 * z, rng.uniform()))
     stage.contact(x, z, 0.5 * size, 0.7 * size, 0.0, 0.6)
+
+
+def upright(
+    surface: Surface, left: tuple[float, float], right: tuple[float, float], low: float, high: float
+) -> Face:
+    """A rectangle that stands between two ground points (x, z), from ``low`` to ``high``."""
+    (x0, z0), (x1, z1) = left, right
+    return Face(surface, [(x0, low, z0), (x1, low, z1), (x1, high, z1), (x0, high, z0)])
 
 
 @cache
@@ -650,9 +629,8 @@ def board(
     emit: float = 0.0,
 ) -> None:
     """A sign between two ground points (x, z), from height ``low`` to ``high``."""
-    (x0, z0), (x1, z1) = left, right
-    corners = [(x0, low, z0), (x1, low, z1), (x1, high, z1), (x0, high, z0)]
-    stage.add(Face(_lettering(text, ground, ink, stage.air_temp + 1.5, emit), corners))
+    sign = _lettering(text, ground, ink, stage.air_temp + 1.5, emit)
+    stage.add(upright(sign, left, right, low, high))
 
 
 def house(
@@ -665,7 +643,6 @@ def house(
     brick: bool = True,
     pitch: float = 2.5,
     lit: float = 0.0,
-    glow: float = 1.2,
     leak: float = 3.0,
     ground_floor: float = 0.0,
 ) -> None:
@@ -680,7 +657,10 @@ def house(
 
     def paint(spot: Spot) -> None:
         u, v = spot.u, spot.v
-        _brickwork(spot, wall) if brick else _plaster(spot)
+        if brick:
+            _brickwork(spot)
+        else:
+            _plaster(spot)
         spot.temp += 0.5 * texture("cloud", u * 0.05, v * 0.05)
         above = v - ground_floor
         column, row = np.floor(u / pitch), np.floor(above / storey)
@@ -690,25 +670,13 @@ def house(
         frame = valid & (a < half + 0.09) & (b > -0.09) & (b < tall + 0.09)
         sill = valid & (a < half + 0.2) & (b > -0.22) & (b <= -0.09)
         lintel_shadow = valid & (a < half + 0.2) & (b > -0.34) & (b <= -0.22)
-        spot.temp += (
-            valid
-            * (leak * chance**2)
-            * np.exp(
-                -np.maximum(a - half, 0) / 0.25
-                - np.maximum(np.abs(b - tall / 2) - tall / 2, 0) / 0.3
-            )
-        )
+        beside, beyond = np.maximum(a - half, 0), np.maximum(np.abs(b - tall / 2) - tall / 2, 0)
+        spot.temp += valid * (leak * chance**2) * np.exp(-beside / 0.25 - beyond / 0.3)
         spot.albedo[lintel_shadow] *= 0.6
         spot.albedo[sill] = (0.36, 0.35, 0.32)
         spot.albedo[frame] = (0.5, 0.49, 0.46)
-        glass = (
-            valid
-            & (a < half)
-            & (b > 0)
-            & (b < tall)
-            & (a > 0.035)
-            & (np.abs(b - 0.62 * tall) > 0.03)
-        )
+        pane = valid & (a < half) & (b > 0) & (b < tall)
+        glass = pane & (a > 0.035) & (np.abs(b - 0.62 * tall) > 0.03)  # less the glazing bars
         curtain = glass & (a > half * (0.3 + 0.9 * chance))
         spot.albedo[glass] = 0.022
         spot.albedo[curtain] = 0.16
@@ -716,7 +684,7 @@ def house(
         spot.gloss[glass] = 0.8
         spot.temp[glass] += 2.2 * (chance[glass] - 0.55) + 1.0
         on = glass & (chance < lit)
-        warm = np.array([1.0, 0.72, 0.38]) * glow * (0.55 + 0.9 * ((37 * chance) % 1))[:, None]
+        warm = np.array([1.0, 0.72, 0.38]) * 1.2 * (0.55 + 0.9 * ((37 * chance) % 1))[:, None]
         shade = (0.45 + 0.55 * b / tall) * np.where(curtain, 0.55, 1.0)
         spot.emit[on] = (warm * shade[:, None])[on]
         spot.albedo *= (1 - 0.4 * np.exp(-np.maximum(v, 0) / 0.35))[:, None]
@@ -724,18 +692,17 @@ def house(
         spot.albedo[plinth] = spot.albedo[plinth] * 0.5 + 0.05
 
     (x0, z0), (x1, z1) = left, right
-    corners = [(x0, -0.1, z0), (x1, -0.1, z1), (x1, height, z1), (x0, height, z0)]
-    stage.add(Face(Surface(wall, air + 2.0, paint=paint), corners))
     cornice = Surface((0.33, 0.31, 0.28), air + 1.0)
+    stage.add(upright(Surface(wall, air + 2.0, paint=paint), left, right, -0.1, height))
     stage.add(Limb(cornice, (x0, height, z0), (x1, height, z1), 0.18, 0.18))
 
 
-def _brickwork(spot: Spot, wall: Colour) -> None:
+def _brickwork(spot: Spot) -> None:
     course, length = 0.1, 0.3
     row = np.floor(spot.v / course)
     shifted = spot.u / length + 0.5 * (row % 2)
     tone = texture("grain", np.floor(shifted) * 0.0913 + 0.11, row * 0.0717)
-    fine = 1 / (1 + (spot.point[:, 2] / 22) ** 2)
+    fine = _fade(spot.point[:, 2], 22)
     mortar = ((spot.v / course) % 1 < 0.17) | (shifted % 1 < 0.07)
     spot.albedo *= (1 + 0.24 * fine * tone)[:, None]
     joint = (mortar * fine * 0.75)[:, None]
@@ -756,8 +723,8 @@ def scaled(colour: Colour, factor: float) -> Colour:
 def street_lamp(stage: Stage, x: float, z: float, reach: float = 0.8, light: float = 0.0,
                  tint: Colour = (1.0, 0.66, 0.3)) -> None:  # fmt: skip
     pole = Surface((0.12, 0.13, 0.13), stage.air_temp + 0.3, gloss=0.2)
-    head = scaled(tint, light)
-    bulb = Surface((0.4, 0.4, 0.4), stage.air_temp + (9 if light else 1), emit=head)
+    warmth = 9 if light else 1
+    bulb = Surface((0.4, 0.4, 0.4), stage.air_temp + warmth, emit=scaled(tint, light))
     stage.add(
         Limb(pole, (x, 0, z), (x, 4.9, z), 0.08, 0.05),
         Limb(pole, (x, 4.9, z), (x + reach, 5.2, z), 0.045, 0.04),
@@ -768,9 +735,8 @@ def street_lamp(stage: Stage, x: float, z: float, reach: float = 0.8, light: flo
         stage.lamps.append(Lamp((x + 1.1 * reach, 5.0, z), scaled(tint, 1.7 * light)))
 
 
-def fence(stage: Stage, x0: float, x1: float, z: float, height: float = 1.1,
-           colour: Colour = (0.22, 0.16, 0.1)) -> None:  # fmt: skip
-    wood = Surface(colour, stage.air_temp + 0.6, grain=0.2)
+def fence(stage: Stage, x0: float, x1: float, z: float) -> None:
+    wood, height = Surface((0.22, 0.16, 0.1), stage.air_temp + 0.6, grain=0.2), 1.1
     for x in np.arange(x0, x1 + 0.01, 1.6):
         stage.add(Limb(wood, (x, 0, z), (x, height, z), 0.06, 0.05))
     for level in (0.45, 0.85):

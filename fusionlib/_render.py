@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -33,6 +33,9 @@ _NEAR = 0.3  # metres; nothing nearer than this is drawn
 _FAR = 400.0  # metres; the ground ends here
 _TILE = 1024  # texels per side of a noise tile
 _SMALLEST_TARGET = 12  # pixels that a target needs to be annotated
+_CONE = 0.93  # cosine of the half angle at which a lamp's cone fades out
+_SMOKE_COLOUR = np.array([0.62, 0.62, 0.63], np.float32)
+_CUBE = np.array([(x, y, z) for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)])  # its corners
 
 
 # ------------------------------------------------------------------ textures
@@ -118,10 +121,10 @@ class Camera:
     ratio shows less of the scene and never its unbuilt outside.
     """
 
-    def __init__(self, width: int, height: int, eye: float, horizon: float, zoom: float) -> None:
+    def __init__(self, width: int, height: int, eye: float, horizon: float) -> None:
         self.width, self.height = width, height
         self.scale = max(width / 320, height / 240)
-        self.focal = zoom * 320 * self.scale
+        self.focal = 320 * self.scale
         self.origin = np.array([0.0, eye, 0.0], np.float32)
         self.column = width / 2
         self.row = height / 2 + (horizon - 0.5) * 240 * self.scale
@@ -147,20 +150,20 @@ class Camera:
 class SunView:
     """An orthographic view from the sun; its depths tell what lies in shadow."""
 
-    def __init__(self, to_sun: Array, size: int = 720, centre: Point = (0, 0, 15)) -> None:
-        self.width = self.height = size
+    def __init__(self, to_sun: Array) -> None:
+        self.width = self.height = size = 720
         self.reach = 26.0  # half of the side that the map covers, in metres
         self.forward = -to_sun
         self.right = unit(np.cross([0, 1, 0], to_sun))
         self.up = np.cross(to_sun, self.right)
-        self.start = np.asarray(centre, np.float32) + 60 * to_sun
+        self.start = np.array([0, 0, 15], np.float32) + 60 * to_sun
         self.depth = np.full((size, size), np.inf, np.float32)
         step = (np.arange(size, dtype=np.float32) + 0.5) / size * 2 - 1
         self.origins = (
             self.start
             + self.reach * step[None, :, None] * self.right
             + self.reach * step[:, None, None] * self.up
-        ).astype(np.float32)
+        )
 
     def project(self, points: Array) -> Array:
         offset = points - self.start
@@ -168,7 +171,7 @@ class SunView:
         return (plane / self.reach + 1) * (0.5 * self.width)
 
     def rays(self, window: tuple[slice, slice]) -> tuple[Array, Array]:
-        return self.origins[window], self.forward.astype(np.float32)
+        return self.origins[window], self.forward
 
     def draw(self, shape: Shape) -> None:
         window = _window(self, shape.corners)
@@ -181,7 +184,7 @@ class SunView:
     def lit(self, points: Array) -> Array:
         """How much of the sun each point sees, 0 to 1, with soft edges."""
         plane = self.project(points)
-        depth = (points - self.start) @ self.forward.astype(np.float32) - 0.07
+        depth = (points - self.start) @ self.forward - 0.07
         total = np.zeros(points.shape[:-1], np.float32)
         taps = ((-1.0, -0.4), (0.4, -1.0), (1.0, 0.4), (-0.4, 1.0), (0.0, 0.0))
         for dx, dy in taps:
@@ -252,8 +255,7 @@ class Blob:
         self.surface = surface
         self.centre = np.asarray(centre, np.float32)
         self.inverse = np.linalg.inv(axes).astype(np.float32)
-        signs = np.array(np.meshgrid([-1, 1], [-1, 1], [-1, 1])).reshape(3, -1)
-        self.corners = (self.centre[:, None] + axes @ signs).T
+        self.corners = self.centre + _CUBE @ axes.T
 
     def hit(self, origin: Array, ray: Array) -> tuple[Array, Array]:
         start = (origin - self.centre) @ self.inverse.T
@@ -311,10 +313,8 @@ class Limb:
         self.start = np.asarray(start, np.float32)
         self.along = np.asarray(end, np.float32) - self.start
         self.r0, self.slope = r0, r1 - r0
-        reach = max(r0, r1)
         ends = np.stack([self.start, self.start + self.along])
-        signs = np.array(np.meshgrid([-1, 1], [-1, 1], [-1, 1])).reshape(3, -1).T * reach
-        self.corners = (ends[:, None] + signs[None]).reshape(-1, 3)
+        self.corners = (ends[:, None] + max(r0, r1) * _CUBE).reshape(-1, 3)
 
     def hit(self, origin: Array, ray: Array) -> tuple[Array, Array]:
         w = origin - self.start
@@ -356,7 +356,7 @@ class Face:
         self.v_axis = np.cross(self.normal, self.u_axis)
         self.v_size = float(((self.corners - self.corners[0]) @ self.v_axis).max())
         edges = np.roll(self.corners, -1, axis=0) - self.corners
-        self.inward = np.cross(self.normal, edges).astype(np.float32)
+        self.inward = np.cross(self.normal, edges)
         self.limits = (self.inward * self.corners).sum(axis=1)
 
     def hit(self, origin: Array, ray: Array) -> tuple[Array, Array]:
@@ -387,7 +387,6 @@ class Lamp:
     place: Point
     colour: Colour
     aim: Point | None = None
-    cone: float = 0.93  # cosine of the half angle at which a cone fades out
 
 
 @dataclass(frozen=True)
@@ -399,7 +398,7 @@ class Puff:
     depth: float
 
 
-@dataclass
+@dataclass(frozen=True)
 class Sky:
     """Colours and temperatures above the horizon."""
 
@@ -436,14 +435,12 @@ class Stage:
     ground: GroundPaint  # albedo and kelvin above the air
     eye: float = 1.7
     horizon: float = 0.42
-    zoom: float = 1.0
     sun: Colour = (0.0, 0.0, 0.0)
     to_sun: Point = (0.5, 0.6, -0.5)
     ambient: Colour = (0.35, 0.4, 0.5)
     air: Colour = (0.6, 0.66, 0.75)
     haze: float = 0.002  # extinction per metre in the visible
     haze_ir: float = 0.0008
-    smoke_colour: Colour = (0.62, 0.62, 0.63)
     wet: float = 0.0  # mirror-like share of the ground
     exposure: float = 1.6
     read_noise: float = 0.006
@@ -618,9 +615,7 @@ def photograph(stage: Stage, width: int, height: int, shift: float) -> Shot:
         [0, 1]; ``mask`` bool (H, W), where a target is not hidden by a solid object;
         ``boxes`` of the whole silhouettes.
     """
-    camera = Camera(
-        width * OVERSAMPLING, height * OVERSAMPLING, stage.eye, stage.horizon, stage.zoom
-    )
+    camera = Camera(width * OVERSAMPLING, height * OVERSAMPLING, stage.eye, stage.horizon)
     drift = float(stage.rng.uniform())
     canvas = _Canvas(camera, stage)
     canvas.draw_ground()
@@ -659,22 +654,18 @@ def _annotate(canvas: _Canvas) -> tuple[Array, tuple[Box, ...]]:
             continue
         mask |= seen
         whole = _shrink(canvas.silhouettes[number - 1]) >= 0.5
-        rows, columns = np.flatnonzero(whole.any(axis=1)), np.flatnonzero(whole.any(axis=0))
-        boxes.append(
-            Box(
-                label,
-                float(columns[0]),
-                float(rows[0]),
-                float(columns[-1] + 1),
-                float(rows[-1] + 1),
-            )
-        )
+        y, x = ndimage.find_objects(whole.astype(np.uint8))[0]
+        boxes.append(Box(label, float(x.start), float(y.start), float(x.stop), float(y.stop)))
     return mask, tuple(boxes)
 
 
+def _distance(canvas: _Canvas) -> Array:
+    """How deep the camera looks into the air: the depth, and `_FAR` where it meets the sky."""
+    return np.where(np.isinf(canvas.depth), _FAR, canvas.depth)
+
+
 def _points(canvas: _Canvas) -> Array:
-    depth = np.where(np.isinf(canvas.depth), _FAR, canvas.depth)
-    return canvas.camera.origin + depth[..., None] * canvas.camera.directions
+    return canvas.camera.origin + _distance(canvas)[..., None] * canvas.camera.directions
 
 
 def _sunlight(canvas: _Canvas) -> Array:
@@ -693,11 +684,11 @@ def _sunlight(canvas: _Canvas) -> Array:
     return facing * lit
 
 
-def _light(canvas: _Canvas, sunlight: Array, sky: Array, smoke: Array) -> Array:
+def _light(canvas: _Canvas, sunlight: Array, sky: Array, smoke: _Smoke) -> Array:
     stage = canvas.stage
     up = canvas.normal[..., 1]
     ambient = np.asarray(stage.ambient, np.float32)
-    bounce = np.float32(0.22) * (ambient + 0.35 * np.asarray(stage.sun, np.float32))
+    bounce = 0.22 * (ambient + 0.35 * np.asarray(stage.sun, np.float32))
     flux = ((0.5 + 0.5 * up) * canvas.shade)[..., None] * ambient
     flux += ((0.5 - 0.5 * up) * canvas.shade)[..., None] * bounce
     flux += sunlight[..., None] * np.asarray(stage.sun, np.float32)
@@ -705,16 +696,14 @@ def _light(canvas: _Canvas, sunlight: Array, sky: Array, smoke: Array) -> Array:
     _add_lamps(canvas, flux, solid)
     radiance = canvas.albedo * flux + canvas.emit
     _add_reflections(canvas, radiance, sunlight, solid)
-    radiance = np.where(solid[..., None], radiance, sky)
-    depth = np.where(solid, canvas.depth, _FAR)
-    clear = np.exp(-stage.haze * depth)[..., None]
+    clear = np.exp(-stage.haze * _distance(canvas))[..., None]
     air = np.asarray(stage.air, np.float32)
-    radiance = np.where(solid[..., None], radiance * clear + air * (1 - clear), radiance)
     if stage.haze > 0.01:  # fog swallows the sky as well
-        radiance = np.where(solid[..., None], radiance, 0.15 * radiance + 0.85 * air)
+        sky = 0.15 * sky + 0.85 * air
+    radiance = np.where(solid[..., None], radiance * clear + air * (1 - clear), sky)
     if stage.puffs:
-        veil = np.exp(-smoke[0])[..., None]
-        colour = np.asarray(stage.smoke_colour, np.float32) * smoke[1][..., None]
+        veil = np.exp(-smoke.depth)[..., None]
+        colour = _SMOKE_COLOUR * smoke.tone[..., None]
         radiance = radiance * veil + colour * (1 - veil)
     return radiance
 
@@ -731,7 +720,7 @@ def _add_lamps(canvas: _Canvas, flux: Array, solid: Array) -> None:
         strength = np.maximum(cosine, 0) / distance2
         if lamp.aim is not None:
             inside = -(towards @ unit(lamp.aim)) / np.sqrt(distance2)
-            strength *= smoothstep(lamp.cone, 0.5 + 0.5 * lamp.cone, inside)
+            strength *= smoothstep(_CONE, 0.5 + 0.5 * _CONE, inside)
         total += strength[:, None] * np.asarray(lamp.colour, np.float32)
     flux[solid] += total * canvas.shade[solid][:, None]
 
@@ -771,12 +760,16 @@ def _add_wet_streaks(canvas: _Canvas, radiance: Array) -> None:
     radiance[ground] += canvas.stage.wet * 0.5 * above[mirror.astype(int), column]
 
 
-def _smoke(canvas: _Canvas, drift: float) -> Array:
-    """Optical depth in front of each pixel, and the brightness of the smoke there."""
+class _Smoke(NamedTuple):
+    depth: Array  # optical, of the smoke in front of each pixel
+    tone: Array  # its brightness there
+
+
+def _smoke(canvas: _Canvas, drift: float) -> _Smoke:
     camera = canvas.camera
-    smoke = np.zeros((2, camera.height, camera.width), np.float32)
+    optical_depth = np.zeros((camera.height, camera.width), np.float32)
     if not canvas.stage.puffs:
-        return smoke
+        return _Smoke(optical_depth, np.ones_like(optical_depth))
     scale = 1 / (330 * camera.scale)
     rows, columns = np.mgrid[0 : camera.height, 0 : camera.width].astype(np.float32) * scale
     warp = 0.05 * texture("cloud", columns * 0.6 + drift, rows * 0.6)
@@ -791,28 +784,26 @@ def _smoke(canvas: _Canvas, drift: float) -> Array:
         radius = camera.focal * puff.radius / centre[2]
         x = camera.column + camera.focal * centre[0] / centre[2]
         y = camera.row - camera.focal * (centre[1] - camera.origin[1]) / centre[2]
-        r = np.mgrid[window].astype(np.float32)
-        spread = ((r[0] - y) ** 2 + (r[1] - x) ** 2) / radius**2
+        row, column = np.mgrid[window].astype(np.float32)
+        spread = ((row - y) ** 2 + (column - x) ** 2) / radius**2
         density = puff.depth * np.exp(-1.6 * spread) * np.maximum(0.25, 1 + 0.55 * billow[window])
-        smoke[0][window] += density * smoothstep(-1.5, 1.5, canvas.depth[window] - centre[2])
-    smoke[1] = 1 + 0.16 * billow
-    return smoke
+        optical_depth[window] += density * smoothstep(-1.5, 1.5, canvas.depth[window] - centre[2])
+    return _Smoke(optical_depth, 1 + 0.16 * billow)
 
 
-def _heat(canvas: _Canvas, sunlight: Array, sky: Array, smoke: Array) -> Array:
+def _heat(canvas: _Canvas, sunlight: Array, sky: Array, smoke: _Smoke) -> Array:
     """Apparent temperature in Celsius: sun-warmed, seen through air and smoke."""
     stage = canvas.stage
-    solid = np.isfinite(canvas.depth)
-    soaked = sunlight * (canvas.owner == 0) + 0.25 * sunlight * (canvas.owner > 0)
+    soaked = np.where(canvas.owner == 0, sunlight, 0.25 * sunlight)
     heat = canvas.temp + stage.sun_heat * canvas.absorb * soaked
     # surfaces seen at a grazing angle mirror the cold sky
     facing = -_dot(canvas.normal, unit(canvas.camera.directions))
     graze = np.clip(1 - facing, 0, 1) ** 3
     heat -= 0.16 * graze * np.maximum(heat - stage.sky.horizon_temp, 0) * (canvas.owner > 0)
     heat -= 1.5 * (1 - canvas.shade) * (canvas.owner == 0)
-    clear = np.exp(-stage.haze_ir * np.where(solid, canvas.depth, _FAR))
-    heat = np.where(solid, heat * clear + stage.air_temp * (1 - clear), sky)
-    return heat + 0.1 * (1 - np.exp(-smoke[0])) * (stage.air_temp + 4 - heat)
+    clear = np.exp(-stage.haze_ir * _distance(canvas))
+    heat = np.where(np.isinf(canvas.depth), sky, heat * clear + stage.air_temp * (1 - clear))
+    return heat + 0.1 * (1 - np.exp(-smoke.depth)) * (stage.air_temp + 4 - heat)
 
 
 # ------------------------------------------------------------------- sensors

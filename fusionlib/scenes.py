@@ -40,6 +40,7 @@ from ._props import (
     street,
     street_lamp,
     tree,
+    upright,
     zebra,
     zones,
 )
@@ -47,7 +48,6 @@ from ._render import (
     Array,
     Blob,
     Colour,
-    Face,
     Lamp,
     Limb,
     Puff,
@@ -93,11 +93,12 @@ _MIST = Sky((0.6, 0.62, 0.65), (0.68, 0.69, 0.7), clouds=0.0, zenith_temp=2, hor
 
 # ------------------------------------------------------------------- scenes
 
-_BUILDERS: dict[str, Callable[[np.random.Generator], Stage]] = {}
+_Builder = Callable[[np.random.Generator], Stage]
+_BUILDERS: dict[str, _Builder] = {}
 
 
-def _scene(build: Callable[[np.random.Generator], Stage]) -> Callable[[np.random.Generator], Stage]:
-    _BUILDERS[build.__name__.lstrip("_")] = build
+def _scene(build: _Builder) -> _Builder:
+    _BUILDERS[build.__name__.removeprefix("_")] = build
     return build
 
 
@@ -275,19 +276,13 @@ def _car_park(rng: np.random.Generator) -> Stage:
         air_temp=17,
         treeline=11,
     )
-    colours = (
-        (0.5, 0.5, 0.5),
-        (0.03, 0.05, 0.12),
-        (0.35, 0.03, 0.03),
-        (0.06, 0.06, 0.06),
-        (0.12, 0.2, 0.28),
-    )
-    for x, colour, engine in zip((-4.05, -1.35, 4.05), colours, (0, 22, 0), strict=False):
-        car(stage, x, 10.8, np.pi, colour=colour, engine=engine)
-    for x, colour, engine in zip(
-        (-6.75, -1.35, 1.35, 6.75), colours[::-1], (0, 0, 15, 0), strict=False
-    ):
-        car(stage, x, 21.5, 0.0, colour=colour, engine=engine, tall=1.0 + 0.25 * (x > 6))
+    car(stage, -4.05, 10.8, np.pi, colour=(0.5, 0.5, 0.5), engine=0)
+    car(stage, -1.35, 10.8, np.pi, colour=(0.03, 0.05, 0.12), engine=22)
+    car(stage, 4.05, 10.8, np.pi, colour=(0.35, 0.03, 0.03), engine=0)
+    car(stage, -6.75, 21.5, 0.0, colour=(0.12, 0.2, 0.28), engine=0)
+    car(stage, -1.35, 21.5, 0.0, colour=(0.06, 0.06, 0.06), engine=0)
+    car(stage, 1.35, 21.5, 0.0, colour=(0.35, 0.03, 0.03), engine=15)
+    car(stage, 6.75, 21.5, 0.0, colour=(0.03, 0.05, 0.12), engine=0, tall=1.25)
     stage.warm_ground(1.35, 10.8, 0.75, 2.0, 9.0)  # a car has just left this bay
     person(stage, 2.4, 15.5, -1.5, stride=0.55)
     person(stage, -5.2, 16.5, 1.6, stride=-0.5, coat=(0.4, 0.06, 0.05))
@@ -321,8 +316,8 @@ def _cyclist_road(rng: np.random.Generator) -> Stage:
     tree(stage, -5.4, 17, 6.5, spread=2.2)
     tree(stage, 8.6, 22, 7, spread=2.4)
     fence(stage, 4.6, 14, 13.5)
+    post = Surface((0.6, 0.6, 0.6), 19.5)
     for z in (10, 18, 27, 38):
-        post = Surface((0.6, 0.6, 0.6), 19.5)
         x = -3.3 + 0.0022 * z**2 + 0.4
         stage.add(Limb(post, (x, 0, z), (x, 0.85, z), 0.06, 0.06))
     return stage
@@ -338,7 +333,7 @@ def _courtyard(rng: np.random.Generator) -> Stage:
     house(stage, (-6.2, 4), (-6.2, 21), 13, leak=6)
     house(stage, (8.0, 21), (8.0, 5), 9, wall=(0.2, 0.1, 0.08), leak=7)
     door = Surface((0.06, 0.1, 0.07), 8.5, grain=0.1)
-    stage.add(Face(door, [(0.4, 0, 20.9), (1.7, 0, 20.9), (1.7, 2.3, 20.9), (0.4, 2.3, 20.9)]))
+    stage.add(upright(door, (0.4, 20.9), (1.7, 20.9), 0, 2.3))
     board(stage, "No 14", (2.1, 20.85), (3.2, 20.85), 1.5, 1.9, (0.1, 0.14, 0.3), (0.8, 0.8, 0.8))
     bin_, crate = Surface((0.03, 0.09, 0.05), 5.5), Surface((0.2, 0.14, 0.08), 5.2, grain=0.2)
     box(stage, Frame(6.6, 14, 0.0), 0.9, 1.2, 1.15, bin_)
@@ -393,18 +388,12 @@ def _shop_night(rng: np.random.Generator) -> Stage:
         air_temp=9,
     )
     house(stage, (-10, 13), (10, 13), 10, ground_floor=3.7, lit=0.25, wall=(0.28, 0.15, 0.1))
-    for left, right, text, ink in (
-        (-6.0, -0.9, "CAFE LUNA", (0.95, 0.7, 0.25)),
-        (0.7, 5.6, "BOOKS", (0.6, 0.85, 0.95)),
+    for left, right, text, ink, glow in (
+        (-6.0, -0.9, "CAFE LUNA", (0.95, 0.7, 0.25), (1.5, 1.15, 0.7)),
+        (0.7, 5.6, "BOOKS", (0.6, 0.85, 0.95), (1.2, 1.2, 1.1)),
     ):
-        glow = (1.5, 1.15, 0.7) if text != "BOOKS" else (1.2, 1.2, 1.1)
         pane = Surface((0.03, 0.03, 0.03), 13.0, gloss=0.5, paint=_shop_window(glow, rng))
-        stage.add(
-            Face(
-                pane,
-                [(left, 0.5, 12.9), (right, 0.5, 12.9), (right, 2.75, 12.9), (left, 2.75, 12.9)],
-            )
-        )
+        stage.add(upright(pane, (left, 12.9), (right, 12.9), 0.5, 2.75))
         board(
             stage, text, (left, 12.8), (right, 12.8), 2.85, 3.55, (0.03, 0.03, 0.04), ink, emit=1.8
         )
@@ -553,9 +542,9 @@ def _night_yard(rng: np.random.Generator) -> Stage:
     car(stage, 4.4, 13.0, -2.5, colour=(0.4, 0.4, 0.4), engine=12, tall=1.3)
     person(stage, -2.9, 10.5, 2.4, crouch=0.55, coat=(0.02, 0.02, 0.025))
     person(stage, 0.8, 16.5, -1.2, stride=0.7, coat=(0.03, 0.03, 0.03))
+    post, wire = Surface((0.25, 0.26, 0.27), 3.5), Surface((0.25, 0.26, 0.27), 3.0)
     for x in np.arange(-14, 15, 2.0):
-        stage.add(Limb(Surface((0.25, 0.26, 0.27), 3.5), (x, 0, 27), (x, 2.4, 27), 0.05, 0.05))
-    wire = Surface((0.25, 0.26, 0.27), 3.0)
+        stage.add(Limb(post, (x, 0, 27), (x, 2.4, 27), 0.05, 0.05))
     for y in np.linspace(0.3, 2.3, 6):
         stage.add(Limb(wire, (-14, y, 27), (14, y, 27), 0.02, 0.02))
     street_lamp(stage, 7.4, 25, -1.2, 12.0, (0.75, 0.85, 1.0))
@@ -703,7 +692,7 @@ _SIDE = 256
 
 
 class _Head(NamedTuple):
-    """Tissue maps of one phantom slice, each (256, 256) in [0, 1]."""
+    """Tissue maps of one phantom slice, each (256, 256) in [0, 1], and its randomness."""
 
     scalp: Array
     skull: Array
@@ -767,9 +756,8 @@ def _disc(x: Array, y: Array, cx: float, cy: float, rx: float, ry: float, tilt: 
 def _ripple(rng: np.random.Generator, scale: float) -> Array:
     """Smooth noise whose features are about ``scale`` pixels apart; deviation 1."""
     white = rng.standard_normal((_SIDE, _SIDE))
-    band = ndimage.gaussian_filter(white, 0.35 * scale) - ndimage.gaussian_filter(
-        white, 0.7 * scale
-    )
+    fine, coarse = (ndimage.gaussian_filter(white, k * scale) for k in (0.35, 0.7))
+    band = fine - coarse
     return (band / band.std()).astype(np.float32)
 
 
