@@ -302,8 +302,10 @@ def _add_listings(commands: argparse._SubParsersAction) -> None:
 
     datasets = commands.add_parser("datasets", help="list the data sets, or fetch one")
     actions = datasets.add_subparsers(metavar="ACTION")
-    datasets.set_defaults(run=_list_datasets)
-    actions.add_parser("list", help="list them (default)").set_defaults(run=_list_datasets)
+    datasets.set_defaults(run=_list_datasets, data_dir=None)
+    listing = actions.add_parser("list", help="list them (default)")
+    listing.add_argument("--data-dir", type=Path, help="where to look first")
+    listing.set_defaults(run=_list_datasets)
     fetch = actions.add_parser("fetch", help="download one, verified by its hashes")
     fetch.add_argument("name")
     fetch.add_argument("--data-dir", type=Path, help="default: $FUSIONLIB_DATA, else data/")
@@ -341,7 +343,7 @@ def _methods(options: argparse.Namespace) -> int:
 def _list_datasets(options: argparse.Namespace) -> int:
     from .datasets import list_datasets
 
-    _print(list_datasets())
+    _print(list_datasets(options.data_dir))
     return 0
 
 

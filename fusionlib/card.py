@@ -9,7 +9,7 @@ from __future__ import annotations
 import html
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .networks.autoencoder import AutoEncoder
     from .rules import Rule
 
-__all__ = ["Card", "Configuration", "MethodSpec", "WeightFile"]
+__all__ = ["Card", "Configuration", "Identity", "MethodSpec", "WeightFile"]
 
 
 LABELS = {
@@ -117,6 +117,19 @@ class MethodSpec:
     licence: str
     axis: Literal["variant", "pipeline"]
     configurations: Mapping[str, Configuration]
+
+
+class Identity(NamedTuple):
+    """What distinguishes a method's results: the first columns of every table of scores.
+
+    ``variant`` is the configuration's name, ``weights`` their name and the start of their hash.
+    """
+
+    method: str
+    variant: str
+    rule: str
+    post: str
+    weights: str
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,7 @@ __all__ = [
     "Dataset",
     "FolderMatch",
     "Pair",
+    "data_roots",
     "fetch_dataset",
     "find_data",
     "list_datasets",
@@ -477,6 +478,7 @@ def _built_in(card: DatasetCard) -> DatasetNotFound:
 
 
 def data_roots(data_dir: PathLike | None) -> list[Path]:
+    """Return the folders that may hold data sets, in the order in which they are searched."""
     roots = [Path(data_dir)] if data_dir is not None else []
     if os.environ.get("FUSIONLIB_DATA"):
         roots.append(Path(os.environ["FUSIONLIB_DATA"]))

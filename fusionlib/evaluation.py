@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm.auto import tqdm
 
-from .errors import FusionError, PairMismatch
+from .card import Identity
+from .errors import FusionError
 from .files import write_text
-from .images import check_image, luminance, quantise
+from .images import check_image, check_one_size, luminance, quantise
 from .metrics import select
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["benchmark", "evaluate", "levels"]
 
-KEYS = ["method", "variant", "rule", "post", "weights", "dataset", "pair"]
+KEYS = [*Identity._fields, "dataset", "pair"]
 COLUMNS = [*KEYS, "metric", "convention", "value"]
 
 
@@ -65,12 +66,7 @@ def evaluate(
         levels(image, what)
         for image, what in ((fused, "fused image"), (ir, "infrared image"), (vis, "visible image"))
     ]
-    sizes = {f"{image.shape[1]}x{image.shape[0]}" for image in images}
-    if len(sizes) > 1:
-        raise PairMismatch(
-            f"the fused image and its sources must have one size, not {' and '.join(sorted(sizes))}"
-            " (width x height)."
-        )
+    check_one_size(images, "the fused image and its sources")
     return {metric.name: metric.compute(*images) for metric in chosen}
 
 

@@ -17,13 +17,15 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from tqdm.auto import tqdm
 
-from . import results, tables
+from . import figures, results, tables
+from .card import Identity
 from .datasets import load_dataset, load_images, package_data
 from .errors import FusionError, UnknownName, unknown
 from .evaluation import benchmark, levels
 from .methods import Method, create
 from .metrics import select
 from .metrics.structure import mse, psnr, ssim
+from .networks.res2netfuse import Res2NetFuse
 
 if TYPE_CHECKING:
     from pandas.io.formats.style import Styler
@@ -35,6 +37,7 @@ __all__ = [
     "Row",
     "available",
     "fusion_table",
+    "network_table",
     "printed_inside_interval",
     "reconstruction_table",
     "show_texts",
@@ -192,6 +195,47 @@ def show_texts(texts: Mapping[str, str]) -> Styler:
     return styler.set_table_styles([{"selector": "td", "props": "text-align: left"}])
 
 
+def network_table(
+    *,
+    profile: str,
+    results_dir: str | os.PathLike[str],
+    device: str = "cpu",
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Check Table I layer by layer against the network as it runs, and save the comparison.
+
+    Parameters
+    ----------
+    profile, results_dir, device, seed
+        As in `fusion_table`; the network is the same in both profiles.
+
+    Returns
+    -------
+    DataFrame
+        One row per convolution in the order they run: the paper's part and layer, then size,
+        stride, channels and activation of the live ``paper`` variant, and whether all agree.
+    """
+    printed = pd.read_csv(
+        package_data("paper_tables/res2netfuse_table_01_network.csv"), keep_default_na=False
+    )
+    # A row such as "(Conv3) x2" stands for two convolutions.
+    times = printed["layer"].str.endswith("x2").map({True: 2, False: 1})
+    printed = printed.loc[printed.index.repeat(times)].reset_index(drop=True)
+    network = Res2NetFuse("paper")
+    live = figures.layer_table(network)
+    facts = ["size", "stride", "input channels", "output channels", "activation"]
+    agrees = (printed[facts] == live[facts]).all(axis=1).rename("agrees")
+    checked = pd.concat([printed[["part", "layer"]], live[facts], agrees], axis=1)
+    provenance = results.provenance(
+        seed=seed,
+        device=device,
+        profile=profile,
+        parameters=sum(p.numel() for p in network.parameters()),
+    )
+    results.save(Path(results_dir) / profile / "table_01", summary=checked, facts=provenance)
+    return checked
+
+
 def available(
     rows: Sequence[Row], weights_dir: str | os.PathLike[str] | None = None, device: str = "cpu"
 ) -> tuple[dict[str, Method], dict[str, str]]:
@@ -262,41 +306,25 @@ def fusion_table(
     metrics = [metric.name for metric in select("res2netfuse") if metric.name in printed]
     rows = benchmark(list(methods.values()), pairs, metrics=metrics, csv=scores)
     labels = {method.identity: label for label, method in methods.items()}
-    keys = rows[["method", "variant", "rule", "post", "weights"]].itertuples(index=False)
+    keys = rows[list(Identity._fields)].itertuples(index=False)
     rows.insert(0, "table", table)
-    rows.insert(1, "row", [labels.get(tuple(key)) for key in keys])
+    rows.insert(1, "row", [labels.get(Identity(*key)) for key in keys])
     # The file may hold other tables' methods and metrics, and more pairs.
     asked = rows["row"].notna() & rows["pair"].isin(pairs.names) & rows["metric"].isin(metrics)
     rows = rows[asked]
     places = {label: i for i, label in enumerate(methods)}
     rows = rows.sort_values("row", key=lambda row: row.map(places), kind="stable")
     rows = rows.reset_index(drop=True)
-    papers = {row.label: row.paper for row in TABLES[table]}
-    orientation = [row.label for row in TABLES[table] if row.orientation]
-    compared = tables.compare(
-        tables.summarise(rows),
-        table,
-        papers=papers,
-        comparable=profile == "paper" and limit is None,
-        orientation=orientation,
+    facts = results.provenance(
+        methods=methods,
+        data={dataset: _data_hash(dataset)},
+        seed=seed,
+        device=device,
+        seconds=time.perf_counter() - started,
+        profile=profile,
+        limit=limit,
     )
-    measured = Measured(
-        table,
-        rows,
-        compared,
-        _missing_rows(table, missing),
-        results.provenance(
-            methods=methods,
-            data={dataset: _data_hash(dataset)},
-            seed=seed,
-            device=device,
-            seconds=time.perf_counter() - started,
-            profile=profile,
-            limit=limit,
-        ),
-    )
-    results.save(folder, per_pair=rows, summary=compared, facts=measured.facts)
-    return measured
+    return _compared(table, rows, {row.label: row for row in TABLES[table]}, missing, facts, folder)
 
 
 def reconstruction_table(
@@ -338,43 +366,47 @@ def reconstruction_table(
                     "PSNR": psnr(output, reference),
                 }
                 post = "clip" if reading == "clipped" else "minmax"
-                identity = (method.name, method.identity[1], "", post, method.identity[4])
-                keys = ("method", "variant", "rule", "post", "weights", "dataset", "pair")
+                identity = method.identity._replace(rule="", post=post)
                 rows += [
                     {"table": table, "row": f"{label} ({reading})"}
-                    | dict(zip(keys, (*identity, dataset, name), strict=True))
+                    | identity._asdict()
+                    | {"dataset": dataset, "pair": name}
                     | {"metric": metric, "convention": reading, "value": value}
                     for metric, value in values.items()
                 ]
-    per_pair = pd.DataFrame(rows)
-    papers = {f"{row.label} ({r})": row.paper for row in TABLES[table] for r in READINGS}
-    orientation = [f"{x.label} ({r})" for x in TABLES[table] if x.orientation for r in READINGS]
+    facts = results.provenance(
+        methods=methods,
+        data={dataset: _data_hash(dataset)},
+        seed=seed,
+        device=device,
+        seconds=time.perf_counter() - started,
+        profile=profile,
+        limit=limit,
+        readings=READINGS,
+    )
+    labels = {f"{row.label} ({reading})": row for row in TABLES[table] for reading in READINGS}
+    folder = Path(results_dir) / profile / table
+    return _compared(table, pd.DataFrame(rows), labels, missing, facts, folder)
+
+
+def _compared(
+    table: str,
+    per_pair: pd.DataFrame,
+    labels: Mapping[str, Row],
+    missing: Mapping[str, str],
+    facts: Mapping[str, Any],
+    folder: Path,
+) -> Measured:
+    """Put the paper's values beside the measured rows, by label, and save all of it."""
     compared = tables.compare(
         tables.summarise(per_pair),
         table,
-        papers=papers,
-        comparable=profile == "paper" and limit is None,
-        orientation=orientation,
+        papers={label: row.paper for label, row in labels.items()},
+        comparable=facts["profile"] == "paper" and facts["limit"] is None,
+        orientation=[label for label, row in labels.items() if row.orientation],
     )
-    measured = Measured(
-        table,
-        per_pair,
-        compared,
-        _missing_rows(table, missing),
-        results.provenance(
-            methods=methods,
-            data={dataset: _data_hash(dataset)},
-            seed=seed,
-            device=device,
-            seconds=time.perf_counter() - started,
-            profile=profile,
-            limit=limit,
-            readings=READINGS,
-        ),
-    )
-    folder = Path(results_dir) / profile / table
-    results.save(folder, per_pair=per_pair, summary=compared, facts=measured.facts)
-    return measured
+    results.save(folder, per_pair=per_pair, summary=compared, facts=facts)
+    return Measured(table, per_pair, compared, _missing_rows(table, missing), facts)
 
 
 def printed_inside_interval(measured: Measured) -> pd.DataFrame:

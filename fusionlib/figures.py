@@ -23,12 +23,12 @@ __all__ = [
     "Operation",
     "architecture",
     "difference",
+    "first_share",
     "image_grid",
     "layer_table",
     "loss_curves",
     "show",
     "trace",
-    "first_share",
 ]
 
 # Okabe and Ito's colours, told apart by the colour-blind.
@@ -172,7 +172,7 @@ class Operation:
 
     Attributes
     ----------
-    kind : {"input", "conv", "add", "concat", "split", "fuse"}
+    kind : {"input", "conv", "add", "concat", "split"}
     inputs : list of int
         Indices of the operations whose results it takes.
     name : str
@@ -249,7 +249,7 @@ class _Recorder(TorchFunctionMode):
             for index in sources:
                 self.operations[index].activation = "ReLU"
                 self._remember(result, index)
-        elif name in ("pad",):
+        elif name == "pad":
             for index in self._sources(args[0]):
                 self._remember(result, index)
         elif name == "chunk":
@@ -351,8 +351,6 @@ def _layout(operations: Sequence[Operation]) -> tuple[list[int], list[float]]:
             lane.append(lanes[0] + (len(siblings) - 1) / 2 - place)
         elif operation.kind == "concat":
             lane.append(float(np.mean([min(lanes), max(lanes)])))
-        elif operation.kind == "add":
-            lane.append(lanes[0])
         else:
             lane.append(lanes[0] if lanes else 0.0)
     return depth, lane

@@ -10,13 +10,13 @@ from __future__ import annotations
 import io
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .errors import FusionError, ImageError
+from .errors import FusionError, ImageError, PairMismatch
 from .files import atomic_file
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ __all__ = [
     "MAX_PIXELS",
     "SUFFIXES",
     "check_image",
+    "check_one_size",
     "collapse_gray",
     "decode_image",
     "luminance",
@@ -157,6 +158,28 @@ def _check_range(array: np.ndarray, what: str) -> np.ndarray:
     if low < 0 or high > 1:
         array = np.clip(array, 0, 1)
     return array.astype(np.float32, copy=False)
+
+
+def check_one_size(images: Sequence[np.ndarray], what: str) -> None:
+    """Make sure that images which belong together have one height and width.
+
+    Parameters
+    ----------
+    images : sequence of ndarray, shape (H, W) or (H, W, 3)
+    what : str
+        How the error message calls them, in their order.
+
+    Raises
+    ------
+    PairMismatch
+        If a height or width differs.
+    """
+    sizes = [f"{image.shape[1]}x{image.shape[0]}" for image in images]
+    if len(set(sizes)) > 1:
+        raise PairMismatch(
+            f"{what} must have one size, not {' and '.join(sizes)} (width x height); register or "
+            "crop them first."
+        )
 
 
 def collapse_gray(image: np.ndarray) -> np.ndarray:

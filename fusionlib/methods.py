@@ -18,17 +18,23 @@ import torch
 from torch import Tensor
 
 from . import networks
-from .card import Card, Configuration, MethodSpec, WeightFile
+from .card import Card, Configuration, Identity, MethodSpec, WeightFile
 from .errors import (
     FusionError,
-    PairMismatch,
     UnknownName,
     WeightsMismatch,
     WeightsNotFound,
     unknown,
 )
 from .execution import check_device, rule_weights, run_network
-from .images import check_image, luminance, merge_luminance, quantise, require_gray
+from .images import (
+    check_image,
+    check_one_size,
+    luminance,
+    merge_luminance,
+    quantise,
+    require_gray,
+)
 from .networks.autoencoder import AutoEncoder
 from .rules import Rule, get_rule
 from .weights import digest, find_weights, load_state, read_weights, verify_weights
@@ -65,7 +71,7 @@ def list_methods() -> pd.DataFrame:
             "rules": ", ".join(configuration.rules),
             "post-processing": configuration.post,
             "weights": ", ".join(file.name for file in configuration.weights),
-            "weights found": _found(configuration.weights),
+            "weights found": _count_found(configuration.weights),
             "summary": configuration.summary,
         }
         for spec in registry().values()
@@ -77,16 +83,9 @@ def list_methods() -> pd.DataFrame:
     return frame.drop(columns=axes)
 
 
-def _found(files: tuple[WeightFile, ...]) -> str:
-    return f"{sum(_is_found(file) for file in files)} of {len(files)}"
-
-
-def _is_found(file: WeightFile) -> bool:
-    try:
-        find_weights(file)
-    except WeightsNotFound:
-        return False
-    return True
+def _count_found(files: tuple[WeightFile, ...]) -> str:
+    states = [_weight_state(file, None, verify=False)[0] for file in files]
+    return f"{states.count('found')} of {len(files)}"
 
 
 def list_weights(
@@ -108,7 +107,7 @@ def list_weights(
     for spec in registry().values():
         for configuration in spec.configurations.values():
             for file in configuration.weights:
-                state, path = _weight_state(file, weights_dir, verify)
+                state, path = _weight_state(file, weights_dir, verify=verify)
                 rows.append(
                     {
                         "name": file.name,
@@ -125,7 +124,7 @@ def list_weights(
 
 
 def _weight_state(
-    file: WeightFile, weights_dir: str | os.PathLike[str] | None, verify: bool
+    file: WeightFile, weights_dir: str | os.PathLike[str] | None, *, verify: bool
 ) -> tuple[str, str]:
     try:
         path = find_weights(file, weights_dir)
@@ -290,10 +289,10 @@ class Method:
         self.card = self._make_card(spec, key, *weights)
 
     @property
-    def identity(self) -> tuple[str, str, str, str, str]:
-        """Method, variant, rule, post-processing and weights: what a row of results states."""
+    def identity(self) -> Identity:
+        """What a row of results states about the method that produced it."""
         weights = f"{self.card.weights}@{self.card.weights_sha256[:8]}"
-        return self.name, self._key, self.rule.name, self.post, weights
+        return Identity(self.name, self._key, self.rule.name, self.post, weights)
 
     def __repr__(self) -> str:
         return (
@@ -420,12 +419,7 @@ class Method:
             luminance(check_image(vis, "visible image")),
             *(require_gray(check_image(image, "image"), what="image") for image in others),
         ]
-        sizes = [f"{s.shape[1]}x{s.shape[0]}" for s in sources]
-        if len(set(sizes)) > 1:
-            raise PairMismatch(
-                f"the images to fuse must have one size, not {' and '.join(sizes)} (width x "
-                "height); register or crop them first."
-            )
+        check_one_size(sources, "the images to fuse")
         return sources
 
     def _tensors(self, sources: list[np.ndarray]) -> tuple[list[Tensor], tuple[slice, slice]]:

@@ -96,25 +96,29 @@ def _commit() -> str:
     if not (root / ".git").exists():
         return "unknown"
     try:
-        return subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
-            cwd=root,
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.strip()
+        commit = _git("rev-parse", "--short=12", "HEAD", cwd=root)
+        # A run writes results and Markdown tells of them: neither decides a number.
+        changed = _git(
+            "status", "--porcelain", "--", ".", ":!results", ":!*.md", ":!docs", cwd=root
+        )
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
+    return commit + "-dirty" * bool(changed)
+
+
+def _git(*arguments: str, cwd: Path) -> str:
+    done = subprocess.run(["git", *arguments], cwd=cwd, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
 
 
 def save(
     folder: str | os.PathLike[str],
     *,
-    per_pair: pd.DataFrame,
     summary: pd.DataFrame,
     facts: Mapping[str, Any],
+    per_pair: pd.DataFrame | None = None,
 ) -> None:
-    """Write a table's results into `folder`.
+    """Write a table's results into `folder`; a table that measures no pairs has no ``per_pair``.
 
     Raises
     ------
@@ -122,10 +126,11 @@ def save(
         If a file cannot be written.
     """
     folder = Path(folder)
-    write_text(folder / "per_pair.csv", per_pair.to_csv(index=False))
+    if per_pair is not None:
+        write_text(folder / "per_pair.csv", per_pair.to_csv(index=False))
     write_text(folder / "summary.csv", summary.to_csv(index=False, float_format="%.8g"))
     write_text(folder / "summary.md", _markdown(summary, folder.name))
-    write_text(folder / "provenance.json", json.dumps(facts, indent=1, sort_keys=True) + "\n")
+    _save_facts(folder, facts)
 
 
 def save_training(
@@ -140,6 +145,10 @@ def save_training(
     """
     folder = Path(folder)
     write_text(folder / f"{name}.csv", history.to_csv(index=False, float_format="%.7g"))
+    _save_facts(folder, facts)
+
+
+def _save_facts(folder: Path, facts: Mapping[str, Any]) -> None:
     write_text(folder / "provenance.json", json.dumps(facts, indent=1, sort_keys=True) + "\n")
 
 

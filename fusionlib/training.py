@@ -186,6 +186,7 @@ def train(
         raise FusionError("training needs at least one image, none was given.")
     if every < 1:
         raise FusionError(f"every must be at least 1 iteration, not {every}.")
+    device = _own_device(device)
     check_device(device)
     rank, world = _join_processes(device)
     size = min(config.batch_size, len(images))
@@ -265,6 +266,12 @@ def stable_after(history: pd.DataFrame, fraction: float = 0.01) -> int:
     return int(above[-1]) + 2 if len(above) else 1
 
 
+def _own_device(device: str) -> str:
+    """Return the device of this process: under torchrun each takes a GPU of its own."""
+    rank = os.environ.get("LOCAL_RANK")
+    return f"cuda:{rank}" if device == "cuda" and rank is not None else device
+
+
 def _join_processes(device: str) -> tuple[int, int]:
     """Return rank and number of processes; under torchrun, join its process group."""
     world = int(os.environ.get("WORLD_SIZE", "1"))
@@ -308,13 +315,12 @@ class _Run:
         self.optimiser.zero_grad(set_to_none=True)
         parts.total.backward()
         values = _mean_over_processes(parts)
+        self.whole = False
         if not np.isfinite(values[0]):
-            self.whole = False
             raise FusionError(
                 f"the loss became {values[0]} at iteration {self.iteration + 1}; "
                 "lower the learning rate or try another seed."
             )
-        self.whole = False
         self.optimiser.step()
         self.losses.append(values)
         self.whole = True
@@ -333,7 +339,7 @@ class _Run:
             "optimiser": self.optimiser.state_dict(),
             "losses": torch.tensor(self.losses, dtype=torch.float64),
         }
-        stream = io.BytesIO()
+        stream = io.BytesIO()  # torch.save to a path reports a full disk as a RuntimeError
         torch.save(state, stream)
         with atomic_file(path) as temporary:
             temporary.write_bytes(stream.getbuffer())

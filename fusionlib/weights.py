@@ -190,12 +190,13 @@ def save_weights(
 
 
 def training_facts(config: TrainingConfig, images: Sequence[str], device: str) -> dict[str, object]:
-    """Return what a weight file should say of its training: settings, images, versions."""
+    """Return what a weight file should say of its training: settings, images, machine, versions."""
     return {
         **asdict(config),
         "images": ", ".join(images),
         "trained_by": "fusionlib train",
         "device": device,
+        "threads": torch.get_num_threads(),
         "torch": torch.__version__,
     }
 

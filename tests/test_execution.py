@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -20,6 +19,8 @@ from fusionlib.networks.msdnet import MSDNet
 from fusionlib.networks.res2netfuse import Res2NetFuse
 from fusionlib.rules import RULES
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 NETWORKS = {
     "res2netfuse": lambda rule: Res2NetFuse("released", rule),
     "res2netfuse paper": lambda rule: Res2NetFuse("paper", rule),
@@ -27,15 +28,6 @@ NETWORKS = {
     "densefuse pytorch": lambda rule: DenseFuse("pytorch", rule),
     "msdnet": MSDNet,
 }
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """On images this small, threads wait for each other longer than they work."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def network(name, rule):

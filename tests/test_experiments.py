@@ -10,11 +10,12 @@ import pytest
 from skimage.metrics import mean_squared_error, peak_signal_noise_ratio
 
 import fusionlib
-from fusionlib import evaluation, experiments
+from fusionlib import evaluation, experiments, figures
 from fusionlib.datasets import load_dataset, load_images
 from fusionlib.errors import DatasetNotFound, FusionError, UnknownName
 from fusionlib.experiments import READINGS, TABLES, Row, available
 from fusionlib.methods import Method, registry
+from fusionlib.networks.res2netfuse import Res2NetFuse
 from fusionlib.tables import paper_values
 
 ROWS = [(table, row) for table, rows in TABLES.items() for row in rows]
@@ -73,6 +74,30 @@ def test_missing_weights_come_with_a_remedy(monkeypatch, tmp_path, where):
 def test_misspelt_row_is_an_error():
     with pytest.raises(UnknownName, match="densefuse"):
         available([Row("x", "", "densefus")])
+
+
+# ---------------------------------------------------------------- the network
+
+
+def test_network_table(tmp_path):
+    """All of Table I agrees, and what is saved is what is returned."""
+    checked = experiments.network_table(profile="sample", results_dir=tmp_path)
+    assert len(checked) == 14 and checked["agrees"].all()
+    folder = tmp_path / "sample" / "table_01"
+    saved = pd.read_csv(folder / "summary.csv", keep_default_na=False)
+    assert saved.equals(checked)
+    assert {path.name for path in folder.iterdir()} == {
+        *("summary.csv", "summary.md", "provenance.json")
+    }
+    assert json.loads((folder / "provenance.json").read_text())["parameters"] == 101_217
+
+
+def test_network_table_says_where_a_network_differs(tmp_path, monkeypatch):
+    live = figures.layer_table(Res2NetFuse("paper"))
+    live.loc[3, "output channels"] += 1
+    monkeypatch.setattr(figures, "layer_table", lambda network: live)
+    checked = experiments.network_table(profile="sample", results_dir=tmp_path)
+    assert list(checked.index[~checked["agrees"]]) == [3]
 
 
 # ---------------------------------------------------------------- fusion

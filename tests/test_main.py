@@ -336,12 +336,14 @@ def test_bad_training(refused, arguments, words):
 # ---------------------------------------------------------------- listings and the rest
 
 
-def test_listings(done):
+def test_listings(done, tmp_path):
     assert all(name in done("methods") for name in ("densefuse", "msdnet", "res2netfuse"))
     card = done("methods", "res2netfuse")
     assert "10.48550/arXiv.2112.14540" in card and "89617" in card.replace(",", "")
     assert all(name in done("datasets") for name in ("sample", "tno20"))
     assert done("datasets") == done("datasets", "list")
+    (tmp_path / "tno20").mkdir()
+    assert str(tmp_path / "tno20") in done("datasets", "list", "--data-dir", str(tmp_path))
     assert OURS.stem in done("weights")
     assert done("weights") == done("weights", "list")
 

@@ -100,6 +100,11 @@ def test_commit(monkeypatch, tmp_path):
     git("commit", "-qm", "one", cwd=package.parent)
     commit = git("rev-parse", "HEAD", cwd=package.parent)
     assert results.provenance()["commit"] == commit[:12]
+    # What a run writes does not make the code another.
+    (package.parent / "results").mkdir()
+    (package.parent / "results" / "summary.csv").write_text("1")
+    (package.parent / "README.md").write_text("1")
+    assert results.provenance()["commit"] == commit[:12]
     (package / "file").write_text("two")
     assert results.provenance()["commit"] == f"{commit[:12]}-dirty"
 

@@ -32,6 +32,8 @@ from fusionlib.training import (
 )
 from fusionlib.weights import digest, read_weights
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 #: The paper's loss works from 11x11 pixels on; the released one needs 176x176.
 ONE = TrainingConfig(variant="paper", iterations=6, size=16)
 #: Five images in batches of two: an epoch has two batches, so five iterations end in the third.
@@ -57,15 +59,6 @@ def same(a, b):
 def whole(one_thread):
     """Uninterrupted runs on one image and on many."""
     return {"one": run(), "many": run(pictures(5), MANY)}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """On such small images a second thread costs more than it saves."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def interrupt(monkeypatch, calls, owner=ReconstructionLoss, name="forward"):
@@ -453,3 +446,12 @@ def test_training_psnr_is_that_of_the_truncated_reconstruction():
     error = np.mean((np.floor(np.clip(output, 0, 255)) - image) ** 2)
     expected = 10 * np.log10(255**2 / error)
     assert training_psnr(network, image, size=40) == pytest.approx(expected, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("device", "own"), [("cuda", "cuda:3"), ("cuda:1", "cuda:1"), ("cpu", "cpu")]
+)
+def test_each_process_takes_its_own_gpu(monkeypatch, device, own):
+    assert training._own_device(device) == device
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    assert training._own_device(device) == own

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -11,13 +11,9 @@ from scipy.signal import correlate2d
 from torch import nn
 
 
-@pytest.fixture(autouse=True, scope="package")
-def one_thread() -> Iterator[None]:
-    """On images this small, threads wait for each other longer than they work."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+@pytest.fixture(autouse=True, scope="module")
+def always_one_thread(one_thread: None) -> None:
+    """Every network test runs on one thread."""
 
 
 def _convolve(image: np.ndarray, layer: nn.Conv2d, mode: str) -> np.ndarray:
