@@ -105,6 +105,11 @@ TABLES: dict[str, tuple[Row, ...]] = {
         ),
         *_res2netfuse("Res2NetFuse_1", "Res2NetFuse_1"),
         *_res2netfuse(
+            "Res2NetFuse_1, trained again",
+            "Res2NetFuse_1",
+            weights="res2netfuse_1_released_coco86_again",
+        ),
+        *_res2netfuse(
             "Res2NetFuse_1, another image",
             "Res2NetFuse_1",
             weights="res2netfuse_1_released_coco34",

@@ -76,6 +76,32 @@ def test_misspelt_row_is_an_error():
         available([Row("x", "", "densefus")])
 
 
+@pytest.mark.parametrize(
+    ("profile", "limit", "verdicts"),
+    [
+        ("paper", None, ["exact", "for orientation"]),
+        ("paper", 3, ["other data"] * 2),
+        ("sample", None, ["other data"] * 2),
+    ],
+)
+def test_verdict_follows_data_and_row(tmp_path, profile, limit, verdicts):
+    printed = paper_values("table_02").set_index(["row", "metric"])["paper"]
+    rows = {
+        "ours": Row("ours", "Res2NetFuse_1 mean", "res2netfuse"),
+        "fewer images": Row(
+            "fewer images", "Res2NetFuse_80000 mean", "res2netfuse", orientation=True
+        ),
+    }
+    per_pair = pd.DataFrame(
+        {"row": label, "pair": pair, "metric": "EN", "value": printed[row.paper, "EN"]}
+        for label, row in rows.items()
+        for pair in "ab"
+    )
+    facts = {"profile": profile, "limit": limit}
+    measured = experiments._compared("table_02", per_pair, rows, {}, facts, tmp_path)
+    assert list(measured.compared["verdict"]) == verdicts
+
+
 # ---------------------------------------------------------------- the network
 
 

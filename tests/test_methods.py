@@ -438,7 +438,7 @@ def test_list_methods():
         configuration = registry()[row["method"]].configurations[row["variant or pipeline"]]
         assert row["rules"].split(", ") == list(configuration.rules)
     res2netfuse = frame[frame["method"] == "res2netfuse"].iloc[0]
-    assert res2netfuse["weights found"] == "3 of 3"
+    assert res2netfuse["weights found"] == "4 of 4"
 
 
 def test_listed_rules_exist():

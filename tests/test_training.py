@@ -30,7 +30,7 @@ from fusionlib.training import (
     train,
     training_psnr,
 )
-from fusionlib.weights import digest, read_weights
+from fusionlib.weights import digest, read_weights, training_losses
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -455,3 +455,12 @@ def test_each_process_takes_its_own_gpu(monkeypatch, device, own):
     assert training._own_device(device) == device
     monkeypatch.setenv("LOCAL_RANK", "3")
     assert training._own_device(device) == own
+
+
+@pytest.mark.realdata
+def test_recorded_training_begins_like_this_code(data_root):
+    """Another processor rounds the last of seven digits otherwise; ten steps multiply it by ten."""
+    image = data_root / "coco_train2017" / "images" / "000000000086.jpg"
+    history = run([image], replace(ONE_IMAGE, iterations=10)).history
+    recorded = training_losses("res2netfuse_1_released_coco86").head(10)
+    pd.testing.assert_frame_equal(history, recorded, rtol=1e-5)
