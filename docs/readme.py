@@ -11,7 +11,15 @@ from pathlib import Path
 import pandas as pd
 
 ROOT = Path(__file__).parent.parent
-ROWS = ("DenseFuse", "MSDNet l1_norm", "MSDNet mean", "Res2NetFuse_1 l1_norm", "Res2NetFuse_1 mean")
+ROWS = (
+    "DenseFuse",
+    "MSDNet l1_norm",
+    "MSDNet mean",
+    "Res2NetFuse_1 l1_norm",
+    "Res2NetFuse_1 mean",
+    "Res2NetFuse_1, trained again l1_norm",
+    "Res2NetFuse_1, trained again mean",
+)
 
 
 def table_02() -> str:
