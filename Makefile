@@ -28,6 +28,7 @@ lab: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.inference
 	$(BIN)/python -m benchmarks.memory
+	$(BIN)/python -m benchmarks.metrics
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "fusionlib needs Python 3.11 or newer, this is " + sys.version.split()[0])'

@@ -29,12 +29,18 @@ if TYPE_CHECKING:
         DatasetNotFound as DatasetNotFound,
         FusionError as FusionError,
         ImageError as ImageError,
+        ImageTooSmall as ImageTooSmall,
+        MetricWarning as MetricWarning,
         PairMismatch as PairMismatch,
         UnknownName as UnknownName,
         WeightsMismatch as WeightsMismatch,
         WeightsNotFound as WeightsNotFound,
     )
-    from .evaluation import benchmark as benchmark, evaluate as evaluate
+    from .evaluation import (
+        benchmark as benchmark,
+        evaluate as evaluate,
+        evaluate_files as evaluate_files,
+    )
     from .images import luminance as luminance, read_image as read_image, write_image as write_image
     from .methods import Method as Method, create as create, list_methods as list_methods
     from .metrics import list_metrics as list_metrics
@@ -52,12 +58,15 @@ _HOME = {
     "DatasetNotFound": "errors",
     "FusionError": "errors",
     "ImageError": "errors",
+    "ImageTooSmall": "errors",
+    "MetricWarning": "errors",
     "PairMismatch": "errors",
     "UnknownName": "errors",
     "WeightsMismatch": "errors",
     "WeightsNotFound": "errors",
     "benchmark": "evaluation",
     "evaluate": "evaluation",
+    "evaluate_files": "evaluation",
     "read_image": "images",
     "luminance": "images",
     "write_image": "images",

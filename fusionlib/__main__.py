@@ -1,4 +1,4 @@
-"""The command line: ``fusionlib fuse | train | reproduce | methods | datasets | weights``.
+"""The command line: ``fusionlib fuse | evaluate | train | reproduce | methods | metrics | ...``.
 
 Exit status: 0 done, 2 something given was wrong (one message on standard error), 130 stopped
 by Ctrl-C.
@@ -72,6 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"fusionlib {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_fuse(commands)
+    _add_evaluate(commands)
     _add_train(commands)
     _add_reproduce(commands)
     _add_listings(commands)
@@ -163,6 +164,95 @@ def _fuse_folders(method: Method, options: argparse.Namespace) -> int:
     if faults:
         return _fail(f"{len(faults)} could not be fused:\n  " + "\n  ".join(faults))
     return 0
+
+
+# ---------------------------------------------------------------- evaluate
+
+
+def _add_evaluate(commands: argparse._SubParsersAction) -> None:
+    evaluate = commands.add_parser(
+        "evaluate",
+        help="score a fused image, or a folder of them, against the sources",
+        description="Score fused images against their sources: three files, or three folders "
+        "whose images are matched by name. Prints the values, of several images the means with "
+        "95 % bootstrap intervals. 'fusionlib metrics' lists the metrics.",
+    )
+    evaluate.add_argument("fused", type=Path, metavar="FUSED", help="fused image or folder")
+    evaluate.add_argument("ir", type=Path, metavar="IR", help="infrared image or folder")
+    evaluate.add_argument("vis", type=Path, metavar="VIS", help="visible image or folder")
+    _add_scoring(evaluate)
+    evaluate.set_defaults(run=_evaluate)
+
+
+def _add_scoring(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "-m",
+        "--metrics",
+        default="common",
+        help="common (default), res2netfuse or refinefuse (the papers' columns), all, or names "
+        "separated by commas, each with a convention if wanted: EN,MI:tang",
+    )
+    parser.add_argument(
+        "-c", "--convention", help="standard, li, cddfuse, tang or vifb; default: standard"
+    )
+    parser.add_argument(
+        "--colour",
+        default="Y",
+        help="Y (default): colour images are scored on their luminance; channels: per channel",
+    )
+    parser.add_argument(
+        "--csv", type=Path, metavar="OUT.csv", help="one row per image and metric; continues there"
+    )
+    parser.add_argument(
+        "-j", "--jobs", type=int, help="processes that score at a time; default: one per core"
+    )
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from .evaluation import evaluate_files
+
+    scored = evaluate_files(
+        options.fused,
+        options.ir,
+        options.vis,
+        metrics=_metric_names(options.metrics),
+        convention=options.convention,
+        colour=options.colour,
+        csv=options.csv,
+        jobs=options.jobs if options.fused.is_dir() else 1,
+        progress=options.fused.is_dir(),
+    )
+    if len(scored.rows):
+        _print_scores(scored.rows)
+    if options.csv and len(scored.rows):
+        print(f"wrote {options.csv}")
+    if scored.faults:
+        return _fail(f"{len(scored.faults)} could not be scored:\n  " + "\n  ".join(scored.faults))
+    return 0
+
+
+def _metric_names(text: str) -> str | list[str]:
+    """Split a list; a single name may be a selection."""
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    return names if len(names) != 1 else names[0]
+
+
+def _print_scores(rows: pd.DataFrame) -> None:
+    """Print the values of one image, or means over several."""
+    from .evaluation import COLOURS
+    from .metrics import METRICS
+    from .tables import summarise
+
+    summary = summarise(rows, by=("metric", "convention"))
+    summary["better"] = [
+        "higher" if METRICS[name].higher_is_better else "lower" for name in summary["metric"]
+    ]
+    if summary["n"].max() == 1:
+        summary = summary.drop(columns=["n", "ci_low", "ci_high"]).rename(columns={"mean": "value"})
+    print(summary.to_string(index=False, float_format="{:.6g}".format))
+    for colour in rows["colour"].unique():
+        if colour in COLOURS:
+            print(f"colour images are scored {COLOURS[colour]}")
 
 
 # ---------------------------------------------------------------- train
@@ -300,6 +390,10 @@ def _add_listings(commands: argparse._SubParsersAction) -> None:
     methods.add_argument("name", nargs="?", help="show this method's card")
     methods.set_defaults(run=_methods)
 
+    metrics = commands.add_parser("metrics", help="list the metrics, or show one's card")
+    metrics.add_argument("name", nargs="?", help="show this metric's card")
+    metrics.set_defaults(run=_metrics)
+
     datasets = commands.add_parser("datasets", help="list the data sets, or fetch one")
     actions = datasets.add_subparsers(metavar="ACTION")
     datasets.set_defaults(run=_list_datasets, data_dir=None)
@@ -337,6 +431,17 @@ def _methods(options: argparse.Namespace) -> int:
         for name, configuration in spec.configurations.items():
             print(f"{spec.axis} {name}: {configuration.summary}")
         print(error)
+    return 0
+
+
+def _metrics(options: argparse.Namespace) -> int:
+    from .metrics import list_metrics, select
+
+    if options.name:
+        for one in select(options.name):
+            print(one.metric)
+    else:
+        _print(list_metrics().drop(columns="doi").reset_index())
     return 0
 
 

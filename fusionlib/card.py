@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .networks.autoencoder import AutoEncoder
     from .rules import Rule
 
-__all__ = ["Card", "Configuration", "Identity", "MethodSpec", "WeightFile"]
+__all__ = ["Card", "Configuration", "Identity", "MethodSpec", "Sheet", "WeightFile"]
 
 
 LABELS = {
@@ -132,8 +132,29 @@ class Identity(NamedTuple):
     weights: str
 
 
+class Sheet:
+    """Facts that can be printed and shown in a notebook; a subclass says which, in `rows`."""
+
+    def rows(self) -> dict[str, Any]:
+        """Return the facts as label -> value, in reading order."""
+        raise NotImplementedError
+
+    def __str__(self) -> str:
+        rows = self.rows()
+        width = max(map(len, rows))
+        return "\n".join(f"{label:<{width}}  {value}" for label, value in rows.items())
+
+    def _repr_html_(self) -> str:
+        cells = "".join(
+            f"<tr><th style='text-align:left'>{html.escape(label)}</th>"
+            f"<td style='text-align:left'>{html.escape(str(value))}</td></tr>"
+            for label, value in self.rows().items()
+        )
+        return f"<table>{cells}</table>"
+
+
 @dataclass(frozen=True)
-class Card:
+class Card(Sheet):
     """The facts about one created method, for people: ``print`` it or show it in a notebook."""
 
     method: str
@@ -158,16 +179,3 @@ class Card:
         facts = asdict(self)
         facts["parameters"] = f"{self.parameters:,}"
         return {LABELS.get(name, name): value for name, value in facts.items()}
-
-    def __str__(self) -> str:
-        rows = self.rows()
-        width = max(map(len, rows))
-        return "\n".join(f"{label:<{width}}  {value}" for label, value in rows.items())
-
-    def _repr_html_(self) -> str:
-        cells = "".join(
-            f"<tr><th style='text-align:left'>{html.escape(label)}</th>"
-            f"<td style='text-align:left'>{html.escape(str(value))}</td></tr>"
-            for label, value in self.rows().items()
-        )
-        return f"<table>{cells}</table>"

@@ -37,6 +37,7 @@ __all__ = [
     "data_roots",
     "fetch_dataset",
     "find_data",
+    "images_by_stem",
     "list_datasets",
     "load_dataset",
     "load_images",
@@ -182,7 +183,7 @@ def match_folders(ir_dir: PathLike, vis_dir: PathLike) -> FolderMatch:
     PairMismatch
         If no name is in both folders, or a folder has one name twice (a.png and a.jpg).
     """
-    ir, vis = _images_by_stem(Path(ir_dir)), _images_by_stem(Path(vis_dir))
+    ir, vis = images_by_stem(Path(ir_dir)), images_by_stem(Path(vis_dir))
     names = sorted(ir.keys() & vis.keys(), key=_natural)
     if not names:
         raise PairMismatch(
@@ -231,11 +232,20 @@ def read_pairs(ir_dir: PathLike, vis_dir: PathLike) -> Dataset[Pair]:
     return Dataset(Path(ir_dir).name, None, [name for name, _, _ in files], read)
 
 
-def _images_by_stem(folder: Path) -> dict[str, Path]:
+def images_by_stem(folder: Path) -> dict[str, Path]:
+    """Return the image files of a folder by their names without suffix, 2 before 10.
+
+    Raises
+    ------
+    DatasetNotFound
+        If the folder does not exist.
+    PairMismatch
+        If it has one name twice (a.png and a.jpg).
+    """
     if not folder.is_dir():
         raise DatasetNotFound(f"{folder}: no such folder. Check the spelling.")
     found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
+    for path in sorted(folder.iterdir(), key=lambda path: _natural(path.name)):
         if path.name.startswith(".") or path.suffix.lower() not in SUFFIXES:
             continue
         if path.stem in found:

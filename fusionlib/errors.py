@@ -13,6 +13,8 @@ __all__ = [
     "DatasetNotFound",
     "FusionError",
     "ImageError",
+    "ImageTooSmall",
+    "MetricWarning",
     "PairMismatch",
     "UnknownName",
     "WeightsMismatch",
@@ -27,6 +29,14 @@ class FusionError(Exception):
 
 class ImageError(FusionError, ValueError):
     """An image cannot be read, written or used: format, size, range or channels."""
+
+
+class ImageTooSmall(ImageError):
+    """An image is smaller than a window that must fit into it."""
+
+
+class MetricWarning(UserWarning):
+    """A metric's formula is not defined for these images; the value is one set by rule."""
 
 
 class PairMismatch(FusionError, ValueError):

@@ -1,20 +1,32 @@
-"""Scores: one fused image, or methods x pairs -> one tidy table."""
+"""Scores: one fused image, files and folders, or methods x pairs -> one tidy table."""
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import os
-from collections.abc import Sequence
+import time
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from tqdm.auto import tqdm
 
 from .card import Identity
-from .errors import FusionError
+from .errors import FusionError, ImageError, MetricWarning, PairMismatch, unknown
 from .files import write_text
-from .images import check_image, check_one_size, luminance, quantise
-from .metrics import select
+from .images import (
+    check_image,
+    check_one_size,
+    collapse_gray,
+    luminance,
+    quantise,
+    read_image,
+)
+from .metrics import Chosen, select
+from .metrics.plane import Plane
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,14 +34,31 @@ if TYPE_CHECKING:
     from .datasets import Pair
     from .methods import Method
 
-__all__ = ["benchmark", "evaluate", "levels"]
+__all__ = ["COLOURS", "Scored", "benchmark", "evaluate", "evaluate_files", "levels"]
 
 KEYS = [*Identity._fields, "dataset", "pair"]
-COLUMNS = [*KEYS, "metric", "convention", "value"]
+MEASURED = ["metric", "convention", "colour"]
+COLUMNS = [*KEYS, *MEASURED, "value"]
+FILE_COLUMNS = ["pair", "sha256", *MEASURED, "value"]
+
+#: How colour images are scored.
+COLOURS = {
+    "Y": "on the luminance Y (ITU-R BT.601)",
+    "channels": "on red, green and blue by themselves, then averaged",
+}
+
+WHAT = ("fused image", "infrared image", "visible image")
+SECONDS_BETWEEN_SAVES = 2.0
+
+
+# ---------------------------------------------------------------- one fused image
 
 
 def levels(image: np.ndarray, what: str = "image") -> np.ndarray:
-    """Return the 8-bit gray levels (H, W) on which metrics work; RGB by its luminance."""
+    """Return the 8-bit gray levels (H, W) on which metrics work; RGB by its luminance.
+
+    16 bits and floats are brought to [0, 1] and rounded to 8 bits, halves upwards.
+    """
     return quantise(luminance(check_image(image, what)))
 
 
@@ -37,48 +66,300 @@ def evaluate(
     fused: np.ndarray,
     ir: np.ndarray,
     vis: np.ndarray,
-    metrics: str | Sequence[str] = "res2netfuse",
+    metrics: str | Sequence[str] = "common",
+    convention: str | None = None,
+    *,
+    colour: str = "Y",
 ) -> dict[str, float]:
     """Score a fused image against its sources.
+
+    Metrics work on the 8-bit image that would be saved: 16 bits and floats are rounded to 8
+    bits first, each image by its own type.
 
     Parameters
     ----------
     fused, ir, vis : ndarray, shape (H, W) or (H, W, 3)
-        uint8, uint16 or float in [0, 1]; RGB is scored by its luminance.
+        uint8, uint16 or float in [0, 1].
     metrics : str or sequence of str
-        A selection such as "res2netfuse", or names from `fusionlib.list_metrics`.
+        A selection ("common", "res2netfuse", "refinefuse", "all"), or names from
+        `fusionlib.list_metrics`, each with its convention if wanted: "MI:tang".
+    convention : str, optional
+        For all metrics that do not name their own; otherwise a selection's own, else
+        "standard".
+    colour : {"Y", "channels"}
+        Colour images are scored on their luminance, or per channel and averaged.
 
     Returns
     -------
     dict of str to float
+        Metric, as it was named -> value. Never NaN: where a formula gives 0/0 (constant
+        images), the value is set by a rule that the metric's card states, with a
+        `MetricWarning`.
 
     Raises
     ------
     ImageError
-        If an image has a wrong type, range or number of channels.
+        If an image has a wrong type, range or number of channels; `ImageTooSmall` if it is
+        smaller than a metric's windows.
     PairMismatch
         If the sizes differ.
     UnknownName
-        If a metric is unknown.
+        If a metric, or its convention, is unknown.
     """
-    chosen = select(metrics)
-    images = [
-        levels(image, what)
-        for image, what in ((fused, "fused image"), (ir, "infrared image"), (vis, "visible image"))
-    ]
+    chosen = select(metrics, convention)
+    views = _views(_checked((fused, ir, vis)), colour)
+    return {one.label: score for one, score in zip(chosen, _scores(views, chosen), strict=True)}
+
+
+def _views(images: Sequence[np.ndarray], colour: str) -> list[tuple[np.ndarray, ...]]:
+    """Return the triples of gray levels to score: one, or one per colour channel."""
+    if colour not in COLOURS:
+        raise unknown("way to score colour", colour, COLOURS)
     check_one_size(images, "the fused image and its sources")
-    return {metric.name: metric.compute(*images) for metric in chosen}
+    if colour == "Y" or not _coloured(images):
+        return [tuple(quantise(luminance(image)) for image in images)]
+    return [
+        tuple(quantise(image[..., k] if image.ndim == 3 else image) for image in images)
+        for k in range(3)
+    ]
+
+
+def _checked(images: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Bring images to [0, 1]; a gray picture stored as RGB is gray."""
+    return [
+        collapse_gray(check_image(image, what)) for image, what in zip(images, WHAT, strict=True)
+    ]
+
+
+def _coloured(images: Iterable[np.ndarray]) -> bool:
+    return any(image.ndim == 3 for image in images)
+
+
+def _scores(views: Sequence[tuple[np.ndarray, ...]], chosen: Sequence[Chosen]) -> list[float]:
+    """Score in the order of `chosen`; what metrics share is computed once per view."""
+    values = []
+    for view in views:
+        fused, ir, vis = map(Plane, view)
+        values.append([one.metric.compute(fused, ir, vis, one.convention) for one in chosen])
+    return [float(value) for value in np.mean(values, axis=0)]
+
+
+# ---------------------------------------------------------------- many, in parallel
+
+
+class _Task(NamedTuple):
+    """One fused image to score."""
+
+    key: tuple[str, ...]  # the first columns of its rows
+    name: str  # for warnings
+    colour: str  # as the rows state it
+    views: list[tuple[np.ndarray, ...]]
+    chosen: list[Chosen]
+
+
+def _task(
+    key: tuple[str, ...],
+    name: str,
+    images: Sequence[np.ndarray],
+    chosen: list[Chosen],
+    colour: str,
+) -> _Task:
+    images = _checked(images)
+    views = _views(images, colour)
+    return _Task(key, name, colour if _coloured(images) else "gray", views, chosen)
+
+
+def _score_task(
+    views: list[tuple[np.ndarray, ...]], labels: list[str]
+) -> tuple[list[float], list[str]]:
+    """Score in a worker, which knows metrics by their names; warnings are returned."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", MetricWarning)
+        scores = _scores(views, select(labels))
+    return scores, [str(warning.message) for warning in caught]
+
+
+def _rows(
+    tasks: Iterable[_Task], columns: Sequence[str], jobs: int | None, executor: Any
+) -> Iterator[list[dict[str, Any]]]:
+    """Score tasks in their order, several at a time; yield the rows of each."""
+    for task, (scores, messages) in _in_order(tasks, jobs, executor):
+        for message in messages:
+            warnings.warn(f"{task.name}: {message}", MetricWarning, stacklevel=4)
+        yield [
+            dict(
+                zip(
+                    columns,
+                    (*task.key, one.metric.name, one.convention, task.colour, score),
+                    strict=True,
+                )
+            )
+            for one, score in zip(task.chosen, scores, strict=True)
+        ]
+
+
+def _in_order(
+    tasks: Iterable[_Task], jobs: int | None, executor: Any
+) -> Iterator[tuple[_Task, tuple[list[float], list[str]]]]:
+    import loky
+
+    jobs = loky.cpu_count() if jobs is None else jobs
+    if jobs == 1 and executor is None:
+        for task in tasks:
+            yield task, _score_task(task.views, _labels(task))
+        return
+    pool = executor or loky.get_reusable_executor(max_workers=jobs)
+    tasks = iter(tasks)
+    # First fuse, then score: PyTorch's threads and these processes would fight for the cores.
+    while batch := list(itertools.islice(tasks, 4 * jobs)):
+        futures = [pool.submit(_score_task, task.views, _labels(task)) for task in batch]
+        try:
+            for task, future in zip(batch, futures, strict=True):
+                yield task, future.result()
+        finally:
+            for future in futures:
+                future.cancel()
+
+
+def _labels(task: _Task) -> list[str]:
+    return [f"{one.metric.name}:{one.convention}" for one in task.chosen]
+
+
+# ---------------------------------------------------------------- files and folders
+
+
+class Scored(NamedTuple):
+    """What `evaluate_files` measured."""
+
+    rows: pd.DataFrame  # columns pair, sha256, metric, convention, colour, value
+    faults: list[str]  # what could not be scored, and why
+
+
+def evaluate_files(
+    fused: str | os.PathLike[str],
+    ir: str | os.PathLike[str],
+    vis: str | os.PathLike[str],
+    *,
+    metrics: str | Sequence[str] = "common",
+    convention: str | None = None,
+    colour: str = "Y",
+    csv: str | os.PathLike[str] | None = None,
+    jobs: int | None = 1,
+    executor: Any = None,
+    progress: bool = True,
+) -> Scored:
+    """Score fused image files, or a folder of them, against their sources.
+
+    Parameters
+    ----------
+    fused, ir, vis : path
+        Three files, or three folders whose images are matched by name without suffix.
+    metrics, convention, colour
+        As in `evaluate`.
+    csv : path, optional
+        Rows are written there while they are measured. Rows that it holds already, of files
+        with the same content, are not measured again.
+    jobs, executor, progress
+        As in `benchmark`.
+
+    Returns
+    -------
+    Scored
+        The rows, and which images of the folders could not be scored: without partners,
+        damaged, of unequal sizes.
+
+    Raises
+    ------
+    FusionError
+        If one of three files cannot be scored, files and folders are mixed, no name is in all
+        three folders, a metric is unknown or the CSV file is not one of scores.
+    """
+    chosen = select(metrics, convention)
+    if colour not in COLOURS:
+        raise unknown("way to score colour", colour, COLOURS)
+    found, faults = _match(Path(fused), Path(ir), Path(vis))
+    table = _Table(csv, FILE_COLUMNS)
+    asked: set[tuple[str, ...]] = set()
+
+    def tasks() -> Iterator[_Task]:
+        for name, files in tqdm(found, desc="scoring", unit="image", disable=not progress):
+            try:
+                key = (name, _sha256(files))
+                asked.update((*key, one.metric.name, one.convention) for one in chosen)
+                missing = [one for one in chosen if not table.holds(key, one, colour)]
+                if missing:
+                    yield _task(key, name, [read_image(file) for file in files], missing, colour)
+            except (FusionError, OSError, MemoryError) as error:
+                if not Path(fused).is_dir():
+                    raise
+                faults.append(f"{name}: {error}")
+
+    with table:
+        for rows in _rows(tasks(), FILE_COLUMNS, jobs, executor):
+            table.add(rows)
+    frame = table.frame()
+    # The file may hold other images and metrics.
+    keys = frame[["pair", "sha256", "metric", "convention"]].itertuples(index=False, name=None)
+    here = np.array([key in asked for key in keys], bool)
+    here &= frame["colour"].isin(["gray", colour]).to_numpy()
+    return Scored(frame[here].reset_index(drop=True), faults)
+
+
+def _match(fused: Path, ir: Path, vis: Path) -> tuple[list[tuple[str, list[Path]]], list[str]]:
+    """Return (name, files) of what belongs together, and images without partners."""
+    from .datasets import images_by_stem
+
+    paths = fused, ir, vis
+    folders = [path.is_dir() for path in paths]
+    if not any(folders):
+        return [(fused.stem, [fused, ir, vis])], []
+    if not all(folders):
+        kinds = ", ".join(
+            f"{path} ({'folder' if folder else 'file'})"
+            for path, folder in zip(paths, folders, strict=True)
+        )
+        raise ImageError(f"give three files or three folders, not {kinds}.")
+    files = [images_by_stem(path) for path in paths]
+    names = [name for name in files[0] if name in files[1] and name in files[2]]
+    if not names:
+        raise PairMismatch(
+            f"no image of {fused} has partners of the same name in {ir} and {vis}. Give a fused "
+            "image and its sources one name (the suffix may differ)."
+        )
+    faults = []
+    for name in dict.fromkeys(name for every in files for name in every):
+        lacking = [str(path) for path, every in zip(paths, files, strict=True) if name not in every]
+        if lacking:
+            faults.append(f"{name}: not in {' and '.join(lacking)}")
+    return [(name, [every[name] for every in files]) for name in names], faults
+
+
+def _sha256(files: Iterable[Path]) -> str:
+    digest = hashlib.sha256()
+    for file in files:
+        try:
+            digest.update(hashlib.sha256(file.read_bytes()).digest())
+        except OSError as error:
+            raise ImageError(f"{file}: {error.strerror or error}.") from error
+    return digest.hexdigest()[:16]
+
+
+# ---------------------------------------------------------------- methods x pairs
 
 
 def benchmark(
     methods: Sequence[str | Method] | str | Method,
     dataset: str | Sequence[Pair],
     *,
-    metrics: str | Sequence[str] = "res2netfuse",
+    metrics: str | Sequence[str] = "common",
+    convention: str | None = None,
+    colour: str = "Y",
     limit: int | None = None,
     data_dir: str | os.PathLike[str] | None = None,
     weights_dir: str | os.PathLike[str] | None = None,
     csv: str | os.PathLike[str] | None = None,
+    jobs: int | None = 1,
+    executor: Any = None,
     progress: bool = True,
 ) -> pd.DataFrame:
     """Fuse every pair with every method and score the results.
@@ -88,15 +369,20 @@ def benchmark(
     methods : name, Method or a sequence of them
     dataset : str or sequence of Pair
         Name of a data set, or the pairs themselves.
-    metrics : str or sequence of str
+    metrics, convention, colour
         As in `evaluate`.
     limit : int, optional
         Use only the first pairs.
     data_dir, weights_dir : path, optional
         Where to look first.
     csv : path, optional
-        Rows are written there after every pair; rows that it holds already, of the same
-        method with the same weights, are not computed again (and are returned too).
+        Rows are written there while they are measured; rows that it holds already, of the
+        same method with the same weights, are not measured again (and are returned too).
+    jobs : int, optional
+        Processes that score at the same time; None: one per core. Rows and their order do not
+        depend on it.
+    executor : concurrent.futures.Executor or dask.distributed.Client, optional
+        Scores there instead, four times `jobs` images at a time.
     progress : bool
         Whether to show a progress bar.
 
@@ -104,19 +390,19 @@ def benchmark(
     -------
     DataFrame
         Columns method, variant, rule, post, weights, dataset, pair, metric, convention,
-        value.
+        colour ("gray", "Y" or "channels"), value.
 
     Raises
     ------
     FusionError
         Of what is found wrong with a method, the data set, a pair or a metric.
     """
-    import pandas as pd
-
     from .datasets import Dataset, load_dataset
     from .methods import create
 
-    chosen = select(metrics)
+    chosen = select(metrics, convention)
+    if colour not in COLOURS:
+        raise unknown("way to score colour", colour, COLOURS)
     if not isinstance(methods, Sequence) or isinstance(methods, str):
         methods = [methods]
     ready = [create(m, weights_dir=weights_dir) if isinstance(m, str) else m for m in methods]
@@ -126,40 +412,80 @@ def benchmark(
     else:
         name, pairs = getattr(dataset, "name", "given pairs"), dataset[:limit]
     names = pairs.names if isinstance(pairs, Dataset) else [pair.name for pair in pairs]
-    rows = _read_rows(csv)
-    known = {tuple(row[key] for key in [*KEYS, "metric"]) for row in rows}
-    work = [(method, i) for method in ready for i in range(len(pairs))]
-    for method, i in tqdm(work, desc=f"scoring on {name}", disable=not progress):
-        key = (*method.identity, name, names[i])
-        missing = [metric for metric in chosen if (*key, metric.name) not in known]
-        if not missing:
-            continue
-        pair = pairs[i]
-        fused = method.fuse(pair.ir, pair.vis)
-        scores = evaluate(fused, pair.ir, pair.vis, [metric.name for metric in missing])
-        rows += [
-            dict(zip(COLUMNS, (*key, m.name, m.convention, scores[m.name]), strict=True))
-            for m in missing
-        ]
-        if csv is not None:
-            write_text(csv, pd.DataFrame(rows, columns=COLUMNS).to_csv(index=False))
-    return pd.DataFrame(rows, columns=COLUMNS)
+    table = _Table(csv, COLUMNS)
+
+    def tasks() -> Iterator[_Task]:
+        work = [(method, i) for method in ready for i in range(len(pairs))]
+        for method, i in tqdm(work, desc=f"scoring on {name}", disable=not progress):
+            key = (*method.identity, name, names[i])
+            missing = [one for one in chosen if not table.holds(key, one, colour)]
+            if missing:
+                pair = pairs[i]
+                images = method.fuse(pair.ir, pair.vis), pair.ir, pair.vis
+                yield _task(key, names[i], images, missing, colour)
+
+    with table:
+        for rows in _rows(tasks(), COLUMNS, jobs, executor):
+            table.add(rows)
+    return table.frame()
 
 
-def _read_rows(csv: str | os.PathLike[str] | None) -> list[dict[str, Any]]:
+# ---------------------------------------------------------------- rows on disk
+
+
+class _Table:
+    """Rows that are also kept in a CSV file, if one is named; a context that saves at its end."""
+
+    def __init__(self, csv: str | os.PathLike[str] | None, columns: list[str]) -> None:
+        self.csv = csv
+        self.columns = columns
+        self.rows = _read_rows(csv, columns)
+        self.known = {tuple(row[c] for c in columns[:-1]) for row in self.rows}
+        self._saved = time.monotonic()
+        self._changed = False
+
+    def holds(self, key: tuple[str, ...], one: Chosen, colour: str) -> bool:
+        """Tell whether a value is there; that an image is gray shows only when it is read."""
+        measured = (one.metric.name, one.convention)
+        return any((*key, *measured, how) in self.known for how in ("gray", colour))
+
+    def add(self, rows: list[dict[str, Any]]) -> None:
+        self.rows += rows
+        self._changed = True
+        if time.monotonic() - self._saved > SECONDS_BETWEEN_SAVES:
+            self._save()
+
+    def frame(self) -> pd.DataFrame:
+        import pandas as pd
+
+        return pd.DataFrame(self.rows, columns=self.columns)
+
+    def _save(self) -> None:
+        if self.csv is not None and self._changed:
+            write_text(self.csv, self.frame().to_csv(index=False))
+        self._saved, self._changed = time.monotonic(), False
+
+    def __enter__(self) -> _Table:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._save()
+
+
+def _read_rows(csv: str | os.PathLike[str] | None, columns: list[str]) -> list[dict[str, Any]]:
     import pandas as pd
 
     if csv is None or not Path(csv).exists():
         return []
     try:
-        # As text, since a pair may be called "007" or "NA"; only a value can be missing.
+        # As text, since a pair may be called "007" or "NA"; only a value is a number.
         frame = pd.read_csv(csv, dtype=str, keep_default_na=False)
-        if list(frame.columns) != COLUMNS:
+        if list(frame.columns) != columns:
             raise ValueError(f"it has the columns {', '.join(frame.columns)}")
-        frame["value"] = [float(value or "nan") for value in frame["value"]]
-    except ValueError as error:  # the base of what pandas raises on a damaged file
+        frame["value"] = [float(value) for value in frame["value"]]
+    except (ValueError, OSError) as error:  # ValueError: base of pandas' errors of damaged files
         raise FusionError(
-            f"{csv} does not hold scores: {error}; expected the columns {', '.join(COLUMNS)}. "
+            f"{csv} does not hold scores: {error}; expected the columns {', '.join(columns)}. "
             "Delete it or name another file."
         ) from error
-    return [dict(zip(COLUMNS, row, strict=True)) for row in frame.itertuples(index=False)]
+    return [dict(zip(columns, row, strict=True)) for row in frame.itertuples(index=False)]

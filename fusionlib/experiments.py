@@ -23,7 +23,7 @@ from .datasets import load_dataset, load_images, package_data
 from .errors import FusionError, UnknownName, unknown
 from .evaluation import benchmark, levels
 from .methods import Method, create
-from .metrics import select
+from .metrics import METRICS, select
 from .metrics.structure import mse, psnr, ssim
 from .networks.res2netfuse import Res2NetFuse
 
@@ -36,6 +36,7 @@ __all__ = [
     "Measured",
     "Row",
     "available",
+    "convention_table",
     "fusion_table",
     "network_table",
     "printed_inside_interval",
@@ -143,6 +144,7 @@ TABLES: dict[str, tuple[Row, ...]] = {
     ),
     "table_04_2021": (_DENSEFUSE, *_MSDNET, *_res2netfuse("Res2NetFuse", "Res2NetFuse")),
     "table_04_2023": (_DENSEFUSE, *_MSDNET, *_res2netfuse("Res2NetFuse", "Res2NetFuse")),
+    "refinefuse_03": (_DENSEFUSE,),
 }
 
 #: The data that the papers' tables were measured on.
@@ -151,7 +153,12 @@ PAPER_DATA = {
     "table_03": "coco_val2017",
     "table_04_2021": "tno20",
     "table_04_2023": "tno20",
+    "refinefuse_03": "tno42",
+    "metric_conventions": "tno20",
 }
+
+#: Metrics of which codes in circulation give different values.
+DISPUTED = tuple(name for name, one in METRICS.items() if len(one.definitions()) > 1)
 
 #: How a reconstruction is compared with its original, since the paper does not say.
 READINGS = {
@@ -307,16 +314,15 @@ def fusion_table(
     pairs = load_dataset(dataset, data_dir=data_dir, limit=limit)
     # Tables share pairs and methods; scores of other code are never used again.
     scores = folder.parent / "cache" / f"{dataset}-{results.code_hash()[:12]}.csv"
-    printed = set(tables.paper_values(table)["metric"])
-    metrics = [metric.name for metric in select("res2netfuse") if metric.name in printed]
-    rows = benchmark(list(methods.values()), pairs, metrics=metrics, csv=scores)
+    columns = _columns(table)
+    rows = benchmark(list(methods.values()), pairs, metrics=list(columns), csv=scores, jobs=None)
     labels = {method.identity: label for label, method in methods.items()}
     keys = rows[list(Identity._fields)].itertuples(index=False)
     rows.insert(0, "table", table)
     rows.insert(1, "row", [labels.get(Identity(*key)) for key in keys])
     # The file may hold other tables' methods and metrics, and more pairs.
-    asked = rows["row"].notna() & rows["pair"].isin(pairs.names) & rows["metric"].isin(metrics)
-    rows = rows[asked]
+    measured = rows["metric"] + ":" + rows["convention"]
+    rows = rows[rows["row"].notna() & rows["pair"].isin(pairs.names) & measured.isin(columns)]
     places = {label: i for i, label in enumerate(methods)}
     rows = rows.sort_values("row", key=lambda row: row.map(places), kind="stable")
     rows = rows.reset_index(drop=True)
@@ -329,7 +335,75 @@ def fusion_table(
         profile=profile,
         limit=limit,
     )
-    return _compared(table, rows, {row.label: row for row in TABLES[table]}, missing, facts, folder)
+    headings = (rows["metric"] + ":" + rows["convention"]).map(columns)
+    by_label = {row.label: row for row in TABLES[table]}
+    return _compared(table, rows, headings, by_label, missing, facts, folder)
+
+
+#: Columns whose printed convention is a mistake -> the right value to show beside them.
+MENDED = {"MI:li": "MI:standard", "SSIM:cddfuse": "SSIM:cddfuse_255"}
+
+
+def _columns(table: str) -> dict[str, str]:
+    """Return the columns to measure, "metric:convention" -> heading."""
+    printed = list(dict.fromkeys(tables.paper_values(table)["metric"]))
+    columns = {
+        f"{one.metric.name}:{one.convention}": one.metric.name
+        for one in select("refinefuse" if table.startswith("refinefuse") else "res2netfuse")
+        if one.metric.name in printed
+    }
+    return columns | {MENDED[name]: MENDED[name] for name in columns if name in MENDED}
+
+
+def convention_table(
+    *,
+    profile: str,
+    results_dir: str | os.PathLike[str],
+    data_dir: str | os.PathLike[str] | None = None,
+    weights_dir: str | os.PathLike[str] | None = None,
+    device: str = "cpu",
+    seed: int = 0,
+    limit: int | None = None,
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Score the same fused images in every convention of every disputed metric, and save it.
+
+    Parameters
+    ----------
+    profile, results_dir, data_dir, weights_dir, device, seed, limit
+        As in `fusion_table`. Profile "paper" fuses with DenseFuse's published weights, "sample"
+        with Res2NetFuse.
+
+    Returns
+    -------
+    summary : DataFrame
+        Columns metric, convention, n, mean, ci_low, ci_high.
+    facts : dict
+        The provenance.
+    """
+    started = time.perf_counter()
+    dataset = _dataset("metric_conventions", profile, "sample")
+    method = create(
+        "densefuse" if profile == "paper" else "res2netfuse",
+        weights_dir=weights_dir,
+        device=device,
+    )
+    pairs = load_dataset(dataset, data_dir=data_dir, limit=limit)
+    metrics = [f"{name}:{other}" for name in DISPUTED for other in METRICS[name].conventions]
+    per_pair = benchmark(method, pairs, metrics=metrics, jobs=None)
+    per_pair.insert(0, "table", "metric_conventions")
+    summary = tables.summarise(per_pair, by=("metric", "convention"))
+    facts = results.provenance(
+        methods={method.card.method: method},
+        data={dataset: _data_hash(dataset)},
+        seed=seed,
+        device=device,
+        seconds=time.perf_counter() - started,
+        profile=profile,
+        limit=limit,
+    )
+    folder = Path(results_dir) / profile / "metric_conventions"
+    results.save(folder, per_pair=per_pair, summary=summary, facts=facts)
+    return summary, facts
 
 
 def reconstruction_table(
@@ -366,7 +440,7 @@ def reconstruction_table(
                 ("both stretched", stretched, levels(method.finish(original, "minmax"))),
             ):
                 values = {
-                    "MSE": mse(output, reference),
+                    "MSE": mse(output, reference) / 255**2,  # printed on 0..1
                     "SSIM": ssim(output, reference),
                     "PSNR": psnr(output, reference),
                 }
@@ -376,7 +450,7 @@ def reconstruction_table(
                     {"table": table, "row": f"{label} ({reading})"}
                     | identity._asdict()
                     | {"dataset": dataset, "pair": name}
-                    | {"metric": metric, "convention": reading, "value": value}
+                    | {"metric": metric, "convention": reading, "colour": "Y", "value": value}
                     for metric, value in values.items()
                 ]
     facts = results.provenance(
@@ -391,20 +465,22 @@ def reconstruction_table(
     )
     labels = {f"{row.label} ({reading})": row for row in TABLES[table] for reading in READINGS}
     folder = Path(results_dir) / profile / table
-    return _compared(table, pd.DataFrame(rows), labels, missing, facts, folder)
+    frame = pd.DataFrame(rows)
+    return _compared(table, frame, frame["metric"], labels, missing, facts, folder)
 
 
 def _compared(
     table: str,
     per_pair: pd.DataFrame,
+    headings: pd.Series,
     labels: Mapping[str, Row],
     missing: Mapping[str, str],
     facts: Mapping[str, Any],
     folder: Path,
 ) -> Measured:
-    """Put the paper's values beside the measured rows, by label, and save all of it."""
+    """Put the paper's values beside the measured rows, by label and heading, and save them."""
     compared = tables.compare(
-        tables.summarise(per_pair),
+        tables.summarise(per_pair.assign(metric=headings)),
         table,
         papers={label: row.paper for label, row in labels.items()},
         comparable=facts["profile"] == "paper" and facts["limit"] is None,

@@ -22,12 +22,14 @@ from .images import luminance
 __all__ = [
     "Operation",
     "architecture",
+    "conventions",
     "difference",
     "first_share",
     "image_grid",
     "layer_table",
     "loss_curves",
     "show",
+    "taps",
     "trace",
 ]
 
@@ -160,6 +162,62 @@ def loss_curves(
             )
     if len(histories) > 1:
         axes[0].legend(fontsize=8)
+    return figure
+
+
+# ---------------------------------------------------------------- metrics
+
+
+def conventions(values: pd.DataFrame, *, width: float = 11.0) -> Figure:
+    """Draw what each convention gives, one panel per metric.
+
+    Parameters
+    ----------
+    values : DataFrame
+        Columns metric, convention and mean; the order of the rows is kept, and the textbook's
+        bar is set off.
+    """
+    metrics = list(dict.fromkeys(values["metric"]))
+    figure, axes = plt.subplots(
+        1, len(metrics), figsize=(width, 2.5), layout="constrained", squeeze=False
+    )
+    for axis, metric in zip(axes[0], metrics, strict=True):
+        part = values[values["metric"] == metric]
+        colours = [BLUE if name == "standard" else GREY for name in part["convention"]]
+        bars = axis.barh(part["convention"], part["mean"], color=colours)
+        labels = [f"{value:.3g}" for value in part["mean"]]
+        axis.bar_label(bars, labels, fontsize=8, padding=2)
+        axis.margins(x=0.25)
+        axis.set_xlim(left=0)
+        axis.invert_yaxis()
+        axis.set_title(metric, fontsize=10)
+        axis.tick_params(labelsize=8)
+        axis.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def taps(filters: Mapping[str, np.ndarray], *, width: float = 8.0) -> Figure:
+    """Draw the sizes of filters' coefficients, centred on the largest, on a logarithmic scale.
+
+    Parameters
+    ----------
+    filters : mapping of str to ndarray
+        Name -> coefficients. Coefficients of 0 are left out.
+    """
+    figure, axis = plt.subplots(figsize=(width, 2.8), layout="constrained")
+    for (name, taps), colour, marker in zip(
+        filters.items(), (BLUE, ORANGE, GREEN), "o.x", strict=False
+    ):
+        offsets = np.arange(len(taps)) - int(np.argmax(np.abs(taps)))
+        there = np.abs(taps) > 0
+        axis.plot(
+            offsets[there], np.abs(taps)[there], marker, color=colour, label=name, markersize=5
+        )
+    axis.set_yscale("log")
+    axis.set_xlabel("offset from the centre")
+    axis.set_title("size of the coefficients", fontsize=10)
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize=8)
     return figure
 
 

@@ -1,7 +1,7 @@
-"""What a run leaves behind: tidy CSV, a Markdown summary and its provenance.
+"""What a run leaves behind: tidy CSV, summaries to read and print, and its provenance.
 
-``results/<profile>/<table>/`` holds ``per_pair.csv``, ``summary.csv``, ``summary.md`` and
-``provenance.json``. Every file is written whole or not at all.
+``results/<profile>/<table>/`` holds ``per_pair.csv``, ``summary.csv``, ``summary.md``,
+``summary.tex`` and ``provenance.json``. Every file is written whole or not at all.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from . import tables
 from .files import write_text
 
 if TYPE_CHECKING:
@@ -118,7 +119,10 @@ def save(
     facts: Mapping[str, Any],
     per_pair: pd.DataFrame | None = None,
 ) -> None:
-    """Write a table's results into `folder`; a table that measures no pairs has no ``per_pair``.
+    """Write a table's results into `folder`.
+
+    A table that measures no pairs has no ``per_pair``, one that is not from `tables.compare`
+    no ``summary.tex``.
 
     Raises
     ------
@@ -129,7 +133,9 @@ def save(
     if per_pair is not None:
         write_text(folder / "per_pair.csv", per_pair.to_csv(index=False))
     write_text(folder / "summary.csv", summary.to_csv(index=False, float_format="%.8g"))
-    write_text(folder / "summary.md", _markdown(summary, folder.name))
+    write_text(folder / "summary.md", f"# {folder.name}\n\n{tables.markdown(summary)}")
+    if "paper" in summary:
+        write_text(folder / "summary.tex", tables.latex(summary, caption=folder.name))
     _save_facts(folder, facts)
 
 
@@ -150,15 +156,6 @@ def save_training(
 
 def _save_facts(folder: Path, facts: Mapping[str, Any]) -> None:
     write_text(folder / "provenance.json", json.dumps(facts, indent=1, sort_keys=True) + "\n")
-
-
-def _markdown(summary: pd.DataFrame, title: str) -> str:
-    header = list(summary.columns)
-    lines = [f"# {title}", "", "| " + " | ".join(header) + " |", "|" + " --- |" * len(header)]
-    for row in summary.itertuples(index=False):
-        cells = ["" if pd.isna(v) else f"{v:.6g}" if isinstance(v, float) else str(v) for v in row]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
 
 
 def short_provenance(facts: Mapping[str, Any]) -> str:

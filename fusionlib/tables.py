@@ -1,20 +1,35 @@
-"""The papers' tables beside ours: paper values, means with intervals, verdicts, styling."""
+"""The papers' tables beside ours: paper values, means with intervals, verdicts.
+
+A compared table is written in three forms from the same cells: `show` (notebooks),
+`markdown` and `latex`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from .datasets import package_data
 from .errors import unknown
+from .metrics import METRICS
 
 if TYPE_CHECKING:
     from pandas.io.formats.style import Styler
 
-__all__ = ["PAPER_TABLES", "bootstrap_interval", "compare", "paper_values", "show", "summarise"]
+__all__ = [
+    "PAPER_TABLES",
+    "bootstrap_interval",
+    "compare",
+    "latex",
+    "markdown",
+    "paper_values",
+    "show",
+    "summarise",
+]
 
 #: Table name -> file with its printed values.
 PAPER_TABLES = {
@@ -22,34 +37,66 @@ PAPER_TABLES = {
     "table_03": "res2netfuse_table_03_reconstruction.csv",
     "table_04_2021": "res2netfuse_table_04_2021.csv",
     "table_04_2023": "res2netfuse_table_04_2023.csv",
+    "refinefuse_01": "refinefuse_table_01_msrs.csv",
+    "refinefuse_02": "refinefuse_table_02_m3fd.csv",
+    "refinefuse_03": "refinefuse_table_03_tno.csv",
+    "refinefuse_05": "refinefuse_table_05_mri_ct.csv",
+    "refinefuse_06": "refinefuse_table_06_mri_pet.csv",
+    "refinefuse_07": "refinefuse_table_07_mri_spect.csv",
+    "refinefuse_08": "refinefuse_table_08_loss_ablation.csv",
+    "refinefuse_09": "refinefuse_table_09_module_ablation.csv",
+    "refinefuse_10": "refinefuse_table_10_depth_ablation.csv",
 }
 
-# Five printed decimals, summed over 20 images in the authors' MATLAB.
+# Means over 20 images, five decimals, from the authors' MATLAB: those of the same pictures lie
+# up to 1.1e-5 from ours (Table II, EN of DenseFuse).
 PRINT_TOLERANCE = 2e-5
 CLOSE = 0.02
 # Best, second, third: a mark and a weight besides the colour, which are those of Okabe and Ito.
+# An unmarked number comes first.
 RANKS = (
-    ("①", "font-weight: bold; color: #9d4400"),
-    ("②", "font-weight: bold; color: #00567d"),
-    ("③", "font-style: italic; color: #006b4d"),
+    ("", "", ""),
+    ("①", "font-weight: bold; color: #9d4400", r"\textbf"),
+    ("②", "font-weight: bold; color: #00567d", r"\underline"),
+    ("③", "font-style: italic; color: #006b4d", r"\textit"),
+)
+SYMBOLS = {"exact": "✓", "within 2 %": "≈", "differs": "≠", "for orientation": "○"}
+OTHER_DATA = "other data than the paper's, so no differences"
+MOST_DECIMALS = 8
+SMALL = "<small style='color: #555; font-weight: normal'>{}</small>"
+# What begins a command or an option in LaTeX ("[" and "*" after the end of a line).
+LATEX = str.maketrans(
+    {character: f"\\{character}" for character in "{}$&#_%"}
+    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    | {"[": "{[}", "*": "{*}", "\N{MINUS SIGN}": "$-$", "<": "$<$", ">": "$>$", "|": "$|$"}
 )
 
 
 def paper_values(table: str) -> pd.DataFrame:
     """Return a paper's table, tidy: columns row (the printed method and strategy), metric, paper.
 
+    Columns of the print that are no metric of `METRICS` (modules, times) are left out.
+
     Raises
     ------
     UnknownName
         If there is no such table.
     """
+    frame = _printed(table)
+    return frame.assign(paper=frame["paper"].astype(float))
+
+
+def _printed(table: str) -> pd.DataFrame:
+    """Read a paper's table as `paper_values` does, but as text, with the digits as printed."""
     if table not in PAPER_TABLES:
         raise unknown("paper table", table, PAPER_TABLES)
-    frame = pd.read_csv(package_data(f"paper_tables/{PAPER_TABLES[table]}"))
-    strategy = frame.pop("strategy") if "strategy" in frame else pd.Series("", frame.index)
-    method = frame.pop("method")
-    frame.insert(0, "row", (method + " " + strategy.fillna("").replace("-", "")).str.strip())
-    return frame.melt("row", var_name="metric", value_name="paper").dropna(ignore_index=True)
+    frame = pd.read_csv(package_data(f"paper_tables/{PAPER_TABLES[table]}"), dtype=str)
+    row = next(frame[name] for name in ("method", "row", "setting") if name in frame)
+    if "strategy" in frame:
+        row = (row + " " + frame["strategy"].fillna("").replace("-", "")).str.strip()
+    metrics = frame[[name for name in frame if name in METRICS]]
+    tidy = metrics.assign(row=row).melt("row", var_name="metric", value_name="paper")
+    return tidy.dropna(ignore_index=True)
 
 
 def bootstrap_interval(
@@ -129,88 +176,176 @@ def compare(
     Returns
     -------
     DataFrame
-        The summary with paper, difference and verdict: "exact" (within 2e-5, the
-        printed precision, and within 0.1 %), "within 2 %", "differs", "for orientation",
-        "other data" or "not in the paper".
+        The summary with paper, difference, verdict and paper_rank (1 to 3 for the best three
+        values of the paper's own column, else 0). A verdict is "exact" (rounded as printed,
+        within 2e-5: two units of Res2NetFuse's last digit, equal digits of RefineFuse's four;
+        and within 0.1 %), "within 2 %", "differs", "for orientation", "other data" or "not in
+        the paper".
     """
+    printed = _printed(table)
+    decimals = max(len(text.partition(".")[2]) for text in printed["paper"])
     paper = paper_values(table).set_index(["row", "metric"])["paper"]
+    ranks = {
+        key: rank
+        for metric, column in paper.groupby("metric")
+        for key, rank in zip(column.index, _ranks(column, str(metric)), strict=True)
+    }
     keys = [(papers.get(row, ""), metric) for row, metric in summary[["row", "metric"]].to_numpy()]
     frame = summary.copy()
     frame["paper"] = [paper.get(key, np.nan) for key in keys]
     frame["difference"] = (frame["mean"] - frame["paper"]) if comparable else np.nan
     frame["verdict"] = [
-        _verdict(mean, printed, comparable)
-        for mean, printed in zip(frame["mean"], frame["paper"], strict=True)
+        _verdict(mean, value, comparable, decimals)
+        for mean, value in zip(frame["mean"], frame["paper"], strict=True)
     ]
+    frame["paper_rank"] = [ranks.get(key, 0) for key in keys]
     if comparable:
         frame.loc[frame["row"].isin(list(orientation)), "verdict"] = "for orientation"
     return frame
 
 
-def _verdict(mean: float, printed: float, comparable: bool) -> str:
+def _verdict(mean: float, printed: float, comparable: bool, decimals: int) -> str:
     if np.isnan(printed):
         return "not in the paper"
     if not comparable:
         return "other data"
-    # Of a value as small as the last printed digit the print tells nothing.
-    if abs(mean - printed) <= min(PRINT_TOLERANCE, 1e-3 * abs(printed)):
+    # Both as printed. Where a print has few digits of a small value it tells little, so the
+    # mean itself must be near it too. 1e-9: for the rounding of the difference.
+    as_printed = abs(round(mean, decimals) - printed) <= PRINT_TOLERANCE + 1e-9
+    if as_printed and abs(mean - printed) <= 1e-3 * abs(printed):
         return "exact"
     return "within 2 %" if abs(mean / printed - 1) <= CLOSE else "differs"
+
+
+def _ranks(values: pd.Series, metric: str) -> list[int]:
+    """Return 1 to 3 for the best three, ties sharing the better one, and 0 for the others.
+
+    The registry says which end is best; of a metric that is not there (a label may end in
+    ":convention") nothing is best.
+    """
+    known = METRICS.get(metric.partition(":")[0])
+    if known is None:
+        return [0] * len(values)
+    ranks = values.rank(ascending=not known.higher_is_better, method="min")
+    return [int(rank) if rank < len(RANKS) else 0 for rank in ranks]
+
+
+class Cell(NamedTuple):
+    """What every form writes: a number, its rank (0: none) and what stands below it."""
+
+    number: str
+    rank: int
+    below: str
+
+
+def _cells(compared: pd.DataFrame, decimals: int | Mapping[str, int] | None) -> pd.DataFrame:
+    """Prepare a compared table: rows as they appear, columns (metric, part), values `Cell`.
+
+    The parts are paper, ours (below it the interval) and, unless the data are others,
+    difference (below it the verdict).
+    """
+    order = list(dict.fromkeys(compared["row"]))
+    comparable = compared["difference"].notna().any()
+    printed = max(map(_decimals, compared["paper"].dropna()), default=0)
+    cells: dict[tuple[str, str], list[Cell]] = {}
+    for metric in dict.fromkeys(compared["metric"]):
+        part = compared[compared["metric"] == metric].set_index("row").reindex(order)
+        paper_ranks = part.get("paper_rank", pd.Series(0, order)).fillna(0).astype(int)
+        if decimals is None:
+            digits = min(max(printed, _two_digits(part["mean"])), MOST_DECIMALS)
+        else:
+            digits = decimals if isinstance(decimals, int) else decimals[metric]
+        cells[metric, "paper"] = [
+            Cell(_number(value, min(digits, printed)), rank, "")
+            for value, rank in zip(part["paper"], paper_ranks, strict=True)
+        ]
+        ranks = _ranks(part["mean"], metric)
+        values = part[["mean", "ci_low", "ci_high"]].to_numpy()
+        cells[metric, "ours"] = [
+            Cell(_number(mean, digits), rank, _interval(low, high, digits))
+            for (mean, low, high), rank in zip(values, ranks, strict=True)
+        ]
+        if comparable:
+            verdicts = part["verdict"].fillna("")
+            cells[metric, "difference"] = [
+                Cell(_number(value, digits, sign=True), 0, verdict)
+                for value, verdict in zip(part["difference"], verdicts, strict=True)
+            ]
+    return pd.DataFrame(
+        list(zip(*cells.values(), strict=True)),
+        index=pd.Index(order, name=""),
+        columns=pd.MultiIndex.from_arrays([[m for m, _ in cells], [part for _, part in cells]]),
+        dtype=object,
+    )
+
+
+def _decimals(value: float) -> int:
+    return len(np.format_float_positional(value).partition(".")[2])
+
+
+def _two_digits(means: pd.Series) -> int:
+    """Return the decimals that show two digits of the smallest mean that is not 0."""
+    sizes = means.abs()[means.abs() > 0]
+    return 1 - int(np.floor(np.log10(sizes.min()))) if len(sizes) else 0
+
+
+def _lines(cells: pd.DataFrame) -> list[tuple[str, list[Cell]]]:
+    return list(zip(cells.index, cells.to_numpy().tolist(), strict=True))
+
+
+def _metrics(cells: pd.DataFrame) -> list[str]:
+    return list(dict.fromkeys(cells.columns.get_level_values(0)))
+
+
+def _comparable(cells: pd.DataFrame) -> bool:
+    return "difference" in cells.columns.get_level_values(1)
+
+
+def _note(compared: pd.DataFrame, cells: pd.DataFrame, *facts: str) -> str:
+    """Join what a reader must know: the given facts, over how many images, whether the paper's."""
+    low, high = compared["n"].min(), compared["n"].max()
+    images = f"{low:.0f} to {high:.0f}" if low < high else f"{high:.0f}"
+    every = [*facts, *[f"means over {images} images"] * (not compared.empty)]
+    return "; ".join(every + [OTHER_DATA] * (not _comparable(cells))) + "."
+
+
+def _full_note(compared: pd.DataFrame, cells: pd.DataFrame, best: str) -> str:
+    facts = [
+        f"{best} of a column, the paper's among all of its rows",
+        "below our mean its 95 % interval",
+        *["below the difference the verdict"] * _comparable(cells),
+    ]
+    return _note(compared, cells, *facts)
 
 
 def show(
     compared: pd.DataFrame,
     *,
-    decimals: int | Mapping[str, int] = 5,
-    lower_is_better: Sequence[str] = (),
+    decimals: int | Mapping[str, int] | None = None,
     caption: str = "",
 ) -> Styler:
     """Style a compared table for a notebook: per metric the paper, ours and the difference.
 
     Below each mean stands its 95 % interval, below each difference the verdict. The best
-    three means of a column are marked by a digit, weight and colour.
+    three means of a column are marked by a digit, weight and colour; so are the best three
+    that the paper prints, among all of its rows.
 
     Parameters
     ----------
     compared : DataFrame
         From `compare`.
-    decimals : int or mapping
-        Digits after the point, also per metric.
-    lower_is_better : sequence of str
-        Metrics whose smallest value is best.
+    decimals : int or mapping, optional
+        Digits after the point, also per metric. Default: as printed, and at least two digits
+        of every mean.
     caption : str
         Shown above the table.
     """
-    metrics = list(dict.fromkeys(compared["metric"]))
-    order = list(dict.fromkeys(compared["row"]))
-    comparable = compared["difference"].notna().any()
-    cells: dict[tuple[str, str], list[str]] = {}
-    styles: dict[tuple[str, str], list[str]] = {}
-    for metric in metrics:
-        digits = decimals if isinstance(decimals, int) else decimals[metric]
-        part = compared[compared["metric"] == metric].set_index("row").reindex(order)
-        ranks = part["mean"].rank(ascending=metric in lower_is_better, method="min")
-        marks = [RANKS[int(r) - 1] if r <= len(RANKS) else ("", "") for r in ranks.fillna(99)]
-        cells[metric, "paper"] = [_number(v, digits) for v in part["paper"]]
-        cells[metric, "ours"] = [
-            f"{_number(mean, digits)} {mark}{_interval(low, high, digits)}"
-            for mean, (mark, _), low, high in zip(
-                part["mean"], marks, part["ci_low"], part["ci_high"], strict=True
-            )
-        ]
-        styles[metric, "ours"] = [style for _, style in marks]
-        if comparable:
-            cells[metric, "difference"] = [
-                f"{_number(v, digits, sign=True)}{_small(verdict)}"
-                for v, verdict in zip(part["difference"], part["verdict"].fillna(""), strict=True)
-            ]
-    wide = pd.DataFrame(cells, index=pd.Index(order, name=""))
-    colours = pd.DataFrame("", index=wide.index, columns=wide.columns)
-    for column, values in styles.items():
-        colours[column] = values
-    if not comparable:
-        caption += " (other data than the paper's, so no differences)"
-    styler = wide.style.apply(lambda _: colours, axis=None).set_caption(caption)
+    cells = _cells(compared, decimals)
+    styles = cells.map(lambda cell: RANKS[cell.rank][1])
+    if not _comparable(cells):
+        caption += f" ({OTHER_DATA})"
+    styler = cells.map(_marked, below=SMALL).style
+    styler.apply(lambda _: styles, axis=None).set_caption(caption)
     # A fixed identifier, since a random one would change the notebook at every run.
     styler.set_uuid("fusionlib").set_table_styles(
         [
@@ -224,14 +359,147 @@ def show(
     return styler
 
 
-def _interval(low: float, high: float, digits: int) -> str:
-    if np.isnan(low):
+def markdown(
+    frame: pd.DataFrame,
+    *,
+    decimals: int | Mapping[str, int] | None = None,
+    compact: bool = False,
+) -> str:
+    """Write a table as GitHub Markdown; below a compared one stands what its marks mean.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        From `compare`: the columns are those of `show`. Any other frame is written as it is.
+    decimals
+        As for `show`.
+    compact : bool
+        Turn the table, so that it stays narrow: one line per metric, one column per row, and
+        in a cell the paper's value above ours with a sign for the verdict.
+    """
+    if "paper" not in frame:
+        rows = [[_plain(value) for value in row] for row in frame.itertuples(index=False)]
+        return _grid([_escape(str(name)) for name in frame], rows)
+    cells = _cells(frame, decimals)
+    if compact:
+        return _compact(frame, cells)
+    header = ["", *(f"{_escape(column[0])} {column[1]}" for column in cells.columns)]
+    rows = [[_escape(row), *map(_marked, line)] for row, line in _lines(cells)]
+    note = _full_note(frame, cells, "①②③: the best three")
+    return f"{_grid(header, rows)}\n{note}\n"
+
+
+def _compact(compared: pd.DataFrame, cells: pd.DataFrame) -> str:
+    rows = []
+    for metric in _metrics(cells):
+        parts = cells[metric]
+        rows.append([_escape(metric)])
+        for row in parts.index:
+            paper, ours = parts.loc[row, "paper"].number, parts.loc[row, "ours"].number
+            verdict = parts.loc[row, "difference"].below if "difference" in parts else ""
+            both = f"{paper or '–'}<br>{ours or '–'} {SYMBOLS.get(verdict, '')}".strip()
+            rows[-1].append(both if paper or ours else "")
+    used = set(compared["verdict"])
+    signs = [f"{sign} {verdict}" for verdict, sign in SYMBOLS.items() if verdict in used]
+    facts = ["The paper's value, below it ours", ", ".join(signs)]
+    note = _note(compared, cells, *filter(None, facts))
+    return f"{_grid(['', *map(_escape, cells.index)], rows)}\n{note}\n"
+
+
+def _marked(cell: Cell, below: str = "{}") -> str:
+    """Write a cell with its mark, and what stands below it in the given form."""
+    number = f"{cell.number} {RANKS[cell.rank][0]}".strip()
+    return number + "<br>" + below.format(cell.below) if cell.below else number
+
+
+def _grid(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [header, ["---"] + ["---:"] * (len(header) - 1), *rows]
+    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
+
+
+def _plain(value: Any) -> str:
+    if pd.isna(value):
         return ""
-    return _small(f"{_number(low, digits)} to {_number(high, digits)}")
+    return f"{value:.6g}" if isinstance(value, float) else _escape(str(value))
 
 
-def _small(text: str) -> str:
-    return f"<br><small style='color: #555; font-weight: normal'>{text}</small>" if text else ""
+def _escape(text: str) -> str:
+    """Keep Markdown from reading a label; an underscore inside a word is none of its marks."""
+    return re.sub(r"([\\|*<`\[]|\b_|_\b)", r"\\\1", text)
+
+
+def latex(
+    compared: pd.DataFrame,
+    *,
+    decimals: int | Mapping[str, int] | None = None,
+    caption: str = "",
+    abreast: int = 2,
+) -> str:
+    """Write a compared table as LaTeX for the package booktabs.
+
+    Contents as of `show`; the best three are bold, underlined and italic.
+
+    Parameters
+    ----------
+    compared, decimals
+        As for `show`.
+    caption : str
+        Plain text; what the marks mean is added.
+    abreast : int
+        Metrics side by side, two of which fill a page. More metrics take more tables.
+    """
+    cells = _cells(compared, decimals)
+    note = _full_note(compared, cells, "Bold, underlined, italic: the best three")
+    title = _tex(f"{caption.rstrip('.')}. {note}" if caption else note)
+    metrics = _metrics(cells)
+    groups = [metrics[i : i + abreast] for i in range(0, len(metrics), abreast)]
+    return "\n".join(_tabular(cells[group], title) for group in groups)
+
+
+def _tabular(cells: pd.DataFrame, caption: str) -> str:
+    metrics = _metrics(cells)
+    parts = list(dict.fromkeys(cells.columns.get_level_values(1)))
+    width = len(parts)
+    heads = [rf"\multicolumn{{{width}}}{{c}}{{{_tex(metric)}}}" for metric in metrics]
+    rules = [
+        rf"\cmidrule(lr){{{i}-{i + width - 1}}}" for i in range(2, len(cells.columns) + 2, width)
+    ]
+    lines = [
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{caption}}}",
+        r"\scriptsize",
+        r"\setlength{\tabcolsep}{4pt}",
+        rf"\begin{{tabular}}{{l{'r' * len(cells.columns)}}}",
+        r"\toprule",
+        _row("", heads),
+        " ".join(rules),
+        _row("", parts * len(metrics)),
+        r"\midrule",
+    ]
+    for row, line in _lines(cells):
+        lines.append(_row(_tex(row), [_emphasised(cell) for cell in line]))
+        if any(cell.below for cell in line):
+            below = [rf"{{\tiny {_tex(cell.below)}}}" if cell.below else "" for cell in line]
+            lines.append(_row("", below))
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}", ""])
+
+
+def _row(label: str, cells: Iterable[str]) -> str:
+    return " & ".join([label, *cells]) + r" \\"
+
+
+def _emphasised(cell: Cell) -> str:
+    command = RANKS[cell.rank][2]
+    return f"{command}{{{_tex(cell.number)}}}" if command else _tex(cell.number)
+
+
+def _tex(text: str) -> str:
+    return text.translate(LATEX)
+
+
+def _interval(low: float, high: float, digits: int) -> str:
+    return "" if pd.isna(low) else f"{_number(low, digits)} to {_number(high, digits)}"
 
 
 def _number(value: float, digits: int, *, sign: bool = False) -> str:

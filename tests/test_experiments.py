@@ -15,6 +15,7 @@ from fusionlib.datasets import load_dataset, load_images
 from fusionlib.errors import DatasetNotFound, FusionError, UnknownName
 from fusionlib.experiments import READINGS, TABLES, Row, available
 from fusionlib.methods import Method, registry
+from fusionlib.metrics import SELECTIONS
 from fusionlib.networks.res2netfuse import Res2NetFuse
 from fusionlib.tables import paper_values
 
@@ -98,7 +99,9 @@ def test_verdict_follows_data_and_row(tmp_path, profile, limit, verdicts):
         for pair in "ab"
     )
     facts = {"profile": profile, "limit": limit}
-    measured = experiments._compared("table_02", per_pair, rows, {}, facts, tmp_path)
+    measured = experiments._compared(
+        "table_02", per_pair, per_pair["metric"], rows, {}, facts, tmp_path
+    )
     assert list(measured.compared["verdict"]) == verdicts
 
 
@@ -136,8 +139,9 @@ def two_rows(monkeypatch):
 
 @pytest.fixture
 def small_scenes(monkeypatch):
-    """A corner of each scene, to be quick."""
+    """A corner of each scene, and one process, to be quick."""
     monkeypatch.setattr(experiments, "load_dataset", corners)
+    monkeypatch.setattr("loky.cpu_count", lambda: 1)
 
 
 def corners(name, *, data_dir=None, limit=None):
@@ -157,7 +161,7 @@ class Corners:
         if isinstance(index, slice):
             return Corners(self.pairs[index])
         pair = self.pairs[index]
-        return fusionlib.Pair(pair.name, pair.ir[:40, :40], pair.vis[:40, :40])
+        return fusionlib.Pair(pair.name, pair.ir[:44, :44], pair.vis[:44, :44])
 
 
 def measure(results_dir, **options):
@@ -173,25 +177,34 @@ def test_fusion_table(two_rows, small_scenes, tmp_path):
         "provenance.json",
         "summary.csv",
         "summary.md",
+        "summary.tex",
     ]
     names = load_dataset("sample", limit=2).names
     rows = pd.read_csv(folder / "per_pair.csv")
-    assert rows.groupby(["row", "metric"]).size().to_dict() == dict.fromkeys(
-        [(row, metric) for row in ("ours", "other") for metric in ("EN", "SCD", "SSIM_a")], 2
+    columns = [*(column.split(":") for column in SELECTIONS["res2netfuse"]), ["MI", "standard"]]
+    assert rows.groupby(["row", "metric", "convention"]).size().to_dict() == dict.fromkeys(
+        [(row, *column) for row in ("ours", "other") for column in columns], 2
     )
     assert set(rows["pair"]) == set(names) and set(rows["table"]) == {"table_02"}
     # Each value is that of the method of its row.
     pair = corners("sample")[0]
     for label, rule in (("ours", "mean"), ("other", "average")):
         method = fusionlib.create("res2netfuse", rule=rule)
-        scores = fusionlib.evaluate(method.fuse(pair.ir, pair.vis), pair.ir, pair.vis)
+        images = method.fuse(pair.ir, pair.vis), pair.ir, pair.vis
+        scores = fusionlib.evaluate(*images, [*SELECTIONS["res2netfuse"], "MI:standard"])
         frame = measured.per_pair
         part = frame[(frame["row"] == label) & (frame["pair"] == pair.name)]
-        assert part.set_index("metric")["value"].to_dict() == scores
+        found = part.set_index(part["metric"] + ":" + part["convention"])["value"].to_dict()
+        assert found == scores
     # The printed value stands beside, but rendered scenes are no TNO images.
     compared = measured.compared.set_index(["row", "metric"])
     assert compared.loc[("ours", "SSIM_a"), "paper"] == 0.74206
-    assert set(compared["verdict"]) == {"other data"} and set(compared["n"]) == {2}
+    assert set(compared["n"]) == {2}
+    # The printed MI is 2 EN; the true one stands beside it and has no partner.
+    verdicts = compared["verdict"].to_dict()
+    assert {verdicts.pop((row, "MI:standard")) for row in ("ours", "other")} == {"not in the paper"}
+    assert set(verdicts.values()) == {"other data"}
+    assert compared.loc[("ours", "MI"), "mean"] == 2 * compared.loc[("ours", "EN"), "mean"]
     facts = json.loads((folder / "provenance.json").read_text())
     assert facts == measured.facts
     assert (facts["seed"], facts["limit"], facts["profile"]) == (3, 2, "sample")

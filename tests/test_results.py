@@ -33,8 +33,12 @@ SUMMARY = pd.DataFrame(
         "metric": ["EN"],
         "n": [2],
         "mean": [1 / 3],
-        "ci_low": [np.nan],
+        "ci_low": [0.1],
+        "ci_high": [0.5],
+        "paper": [0.33333],
+        "difference": [1 / 3 - 0.33333],
         "verdict": ["exact"],
+        "paper_rank": [2],
     }
 )
 
@@ -126,6 +130,7 @@ def test_files(tmp_path, facts):
         "provenance.json",
         "summary.csv",
         "summary.md",
+        "summary.tex",
     ]
     read = pd.read_csv(folder / "per_pair.csv", dtype={"value": str})
     # No digit of a value is lost.
@@ -138,9 +143,29 @@ def test_files(tmp_path, facts):
     assert markdown.splitlines() == [
         "# table_02",
         "",
-        "| row | metric | n | mean | ci_low | verdict |",
-        "| --- | --- | --- | --- | --- | --- |",
-        "| Ours mean | EN | 2 | 0.333333 |  | exact |",
+        "|  | EN paper | EN ours | EN difference |",
+        "| --- | ---: | ---: | ---: |",
+        "| Ours mean | 0.33333 ② | 0.33333 ①<br>0.10000 to 0.50000 | +0.00000<br>exact |",
+        "",
+        "①②③: the best three of a column, the paper's among all of its rows; below our mean its "
+        "95 % interval; below the difference the verdict; means over 2 images.",
+    ]
+    latex = (folder / "summary.tex").read_text()
+    assert r"\caption{table\_02. " in latex
+    assert r"Ours mean & \underline{0.33333} & \textbf{0.33333} & +0.00000 \\" in latex
+
+
+def test_summary_of_another_kind(tmp_path, facts):
+    layers = pd.DataFrame({"layer": ["(Conv3) x2"], "size": [3], "agrees": [True]})
+    results.save(tmp_path / "table_01", summary=layers, facts=facts)
+    names = sorted(path.name for path in (tmp_path / "table_01").iterdir())
+    assert names == ["provenance.json", "summary.csv", "summary.md"]
+    assert (tmp_path / "table_01" / "summary.md").read_text().splitlines() == [
+        "# table_01",
+        "",
+        "| layer | size | agrees |",
+        "| --- | ---: | ---: |",
+        "| (Conv3) x2 | 3 | True |",
     ]
 
 

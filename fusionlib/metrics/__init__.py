@@ -1,95 +1,122 @@
-"""Metrics: the registry. One file per family; every function works on 8-bit gray levels."""
+"""Metrics: one file per family, every definition under the name of its convention.
+
+    from fusionlib.metrics import METRICS
+
+    METRICS["MI"]                                   # its card: source, range, conventions
+    METRICS["MI"].compute(fused, ir, vis, "tang")   # gray levels, uint8 (H, W)
+
+`fusionlib.evaluate` also takes colour, 16 bits and floats, and whole selections.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-import numpy as np
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import unknown
-from . import information, structure
+from . import feature, gradient, information, multiscale, structure, visual
+from .registry import METRICS, Convention, Metric, metric
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["METRICS", "SELECTIONS", "Metric", "list_metrics", "select"]
+__all__ = [
+    "CONVENTIONS",
+    "METRICS",
+    "SELECTIONS",
+    "Chosen",
+    "Convention",
+    "Metric",
+    "feature",
+    "gradient",
+    "information",
+    "list_metrics",
+    "metric",
+    "multiscale",
+    "select",
+    "structure",
+    "visual",
+]
 
-
-@dataclass(frozen=True)
-class Metric:
-    """A registered metric.
-
-    Attributes
-    ----------
-    name : str
-        The column of the published tables.
-    compute : callable
-        (fused, ir, vis), each uint8 (H, W) -> float.
-    convention : str
-        The convention it follows: "li" is that of Res2NetFuse's tables.
-    higher_is_better : bool
-    summary : str
-        One line, range included.
-    doi : str
-    """
-
-    name: str
-    compute: Callable[[np.ndarray, np.ndarray, np.ndarray], float]
-    convention: str
-    higher_is_better: bool
-    summary: str
-    doi: str
-
-
-METRICS: dict[str, Metric] = {
-    metric.name: metric
-    for metric in (
-        Metric(
-            "SSIM_a",
-            structure.ssim_a,
-            "li",
-            True,
-            "mean structural similarity to both sources, -1..1",
-            "10.1109/TIP.2003.819861",
-        ),
-        Metric(
-            "EN",
-            lambda fused, ir, vis: information.entropy(fused),
-            "li",
-            True,
-            "entropy of the fused image, 0..8 bits",
-            "10.1117/1.2945910",
-        ),
-        Metric(
-            "SCD",
-            structure.scd,
-            "li",
-            True,
-            "sum of the correlations of differences, -2..2",
-            "10.1016/j.aeue.2015.09.004",
-        ),
-    )
+#: Whose code a convention follows.
+CONVENTIONS = {
+    "standard": "the textbook definition with the right ranges; the default",
+    "li": "MATLAB code of the DenseFuse/Res2NetFuse group (H. Li), github.com/hli1221",
+    "cddfuse": "Python evaluator of CDDFuse (Z. Zhao), which RefineFuse's tables follow",
+    "tang": "MATLAB evaluation of L. Tang, github.com/Linfeng-Tang",
+    "vifb": "toolbox of the benchmark VIFB (X. Zhang), arXiv 2002.03322",
+    "cddfuse_255": "cddfuse with the range of SSIM mended",
+    "pywt": "with the wavelet of PyWavelets",
 }
 
-#: Named selections: the columns of a paper's tables, as far as they are implemented.
-SELECTIONS: dict[str, tuple[str, ...]] = {"res2netfuse": ("SSIM_a", "EN", "SCD")}
+#: Named selections, each "metric:convention"; the papers' are the columns of their tables.
+SELECTIONS: dict[str, tuple[str, ...]] = {
+    "res2netfuse": (
+        "SSIM_a:li",
+        "EN:li",
+        "MI:li",
+        "Qabf:li",
+        "FMI_dct:li",
+        "FMI_w:li",
+        "SCD:li",
+        "MS_SSIM:li",
+    ),
+    "refinefuse": (
+        "VIF:cddfuse",
+        "AG:tang",
+        "SCD:cddfuse",
+        "Qabf:cddfuse",
+        "SF:cddfuse",
+        "EN:cddfuse",
+        "SSIM:cddfuse",
+    ),
+    "common": tuple(
+        f"{name}:standard"
+        for name in ("EN", "MI", "SD", "SF", "AG", "CC", "SCD", "SSIM", "VIF", "Qabf", "Nabf")
+    ),
+    "all": tuple(f"{name}:standard" for name in METRICS),
+}
 
 
-def select(metrics: str | Sequence[str]) -> list[Metric]:
-    """Resolve a selection ("res2netfuse"), a metric's name or a list of names.
+class Chosen(NamedTuple):
+    """A metric in a convention, and what a result is called: "VIF", or "VIF:tang" if asked so."""
+
+    label: str
+    metric: Metric
+    convention: str
+
+
+def select(metrics: str | Sequence[str], convention: str | None = None) -> list[Chosen]:
+    """Resolve a selection's name, a metric's name or a list of metrics' names.
+
+    Parameters
+    ----------
+    metrics : str or sequence of str
+        A key of `SELECTIONS`, or names of metrics. "MI:tang" names a metric in a convention.
+    convention : str, optional
+        For every metric that does not name its own, and for those of a selection instead of
+        the selection's. Without it: the selection's, else "standard".
 
     Raises
     ------
     UnknownName
-        If a name is neither a selection nor a metric.
+        If a name is neither a selection nor a metric, or a metric has no such convention.
     """
-    names = SELECTIONS.get(metrics, (metrics,)) if isinstance(metrics, str) else metrics
-    for name in names:
-        if name not in METRICS:
-            raise unknown("metric", name, [*METRICS, *SELECTIONS])
-    return [METRICS[name] for name in names]
+    if isinstance(metrics, str) and metrics in SELECTIONS:
+        pairs = [name.split(":") for name in SELECTIONS[metrics]]
+        return [_choose(name, name, convention or own) for name, own in pairs]
+    chosen = []
+    for label in [metrics] if isinstance(metrics, str) else metrics:
+        name, _, own = label.partition(":")
+        chosen.append(_choose(label, name, own or convention or "standard"))
+    return chosen
+
+
+def _choose(label: str, name: str, convention: str) -> Chosen:
+    if name not in METRICS:
+        raise unknown("metric", name, [*METRICS, *SELECTIONS])
+    METRICS[name].convention(convention)
+    return Chosen(label, METRICS[name], convention)
 
 
 def list_metrics() -> pd.DataFrame:
@@ -99,9 +126,10 @@ def list_metrics() -> pd.DataFrame:
     return pd.DataFrame(
         {
             "metric": metric.name,
-            "convention": metric.convention,
+            "meaning": metric.title,
             "better": "higher" if metric.higher_is_better else "lower",
-            "summary": metric.summary,
+            "range": metric.range.split(";")[0],
+            "conventions": ", ".join(metric.conventions),
             "doi": metric.doi,
         }
         for metric in METRICS.values()

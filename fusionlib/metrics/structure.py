@@ -1,15 +1,55 @@
-"""Metrics that compare pixels and local structure. Images are 8-bit gray levels 0..255."""
+"""Metrics that compare pixels, correlations and local structure."""
 
 from __future__ import annotations
 
+import functools
+import math
+from collections.abc import Callable
+
 import numpy as np
-from scipy.ndimage import correlate1d
+from scipy.ndimage import correlate, uniform_filter
 
-__all__ = ["mse", "psnr", "scd", "ssim", "ssim_a"]
+from .plane import (
+    Plane,
+    as_plane,
+    inner,
+    local_covariance,
+    local_mean,
+    total,
+    undefined,
+    valid,
+)
+from .registry import Convention, metric
+
+__all__ = [
+    "correlation_coefficient",
+    "mean_squared_error",
+    "mse",
+    "peak_signal_to_noise_ratio",
+    "psnr",
+    "root_mean_squared_error",
+    "scd",
+    "ssim",
+    "ssim_a",
+    "ssim_map",
+    "ssim_of_sources",
+    "ssim_uniform",
+]
+
+JAGALINGAM = (
+    'P. Jagalingam, A. V. Hegde, "A review of quality metrics for fused image", Aquatic '
+    "Procedia 4, 2015"
+)
+WANG = (
+    'Z. Wang, A. C. Bovik, H. R. Sheikh, E. P. Simoncelli, "Image quality assessment: from error '
+    'visibility to structural similarity", IEEE Trans. Image Process. 13(4), 2004'
+)
+
+# ---------------------------------------------------------------- squared differences
 
 
-def mse(image: np.ndarray, reference: np.ndarray) -> float:
-    """Mean squared error on the [0, 1] scale.
+def mse(image: Plane | np.ndarray, reference: Plane | np.ndarray) -> float:
+    """Mean squared error of one image against another.
 
     Parameters
     ----------
@@ -18,14 +58,15 @@ def mse(image: np.ndarray, reference: np.ndarray) -> float:
     Returns
     -------
     float
-        In [0, 1], 0 for equal images; lower is better.
+        In 0..65025, squared gray levels; lower is better. Sums of integers: exact but for
+        the last division.
     """
-    difference = image.astype(np.float64) - reference.astype(np.float64)
-    return float(np.mean(difference**2)) / 255**2
+    x, y = as_plane(image), as_plane(reference)
+    return (inner(x, x) - 2 * inner(x, y) + inner(y, y)) / x.values.size
 
 
-def psnr(image: np.ndarray, reference: np.ndarray) -> float:
-    """Peak signal-to-noise ratio with peak 255: ``10 log10(1 / mse)``.
+def psnr(image: Plane | np.ndarray, reference: Plane | np.ndarray) -> float:
+    """Peak signal-to-noise ratio of one image against another: ``10 log10(255**2 / mse)``.
 
     Parameters
     ----------
@@ -36,19 +77,185 @@ def psnr(image: np.ndarray, reference: np.ndarray) -> float:
     float
         Decibel, infinite for equal images; higher is better.
     """
-    error = mse(image, reference)
-    return float(np.inf) if error == 0 else float(-10 * np.log10(error))
+    return _decibel(255**2, mse(image, reference))
 
 
-def ssim(image: np.ndarray, reference: np.ndarray) -> float:
-    """Structural similarity as MATLAB's ``ssim`` computes it.
+def _decibel(signal: float, noise: float) -> float:
+    if noise == 0:
+        return math.inf
+    return 10 * math.log10(signal / noise) if signal > 0 else -math.inf
 
-    Gaussian window of 11 taps and sigma 1.5, borders replicated, population variances,
-    mean over the whole map; L is the full range of 8 bits.
+
+@metric(
+    "MSE",
+    "mean squared error",
+    higher_is_better=False,
+    range="0..65025, squared gray levels; 0 only if both sources are equal to the fused image",
+    paper=JAGALINGAM,
+    doi="10.1016/j.aqpro.2015.02.019",
+    conventions={
+        "standard cddfuse": Convention("mean of the errors against the two sources, on 0..255"),
+        "tang": Convention("the same on 0..1", {"peak": 1}),
+    },
+)
+def mean_squared_error(fused: Plane, ir: Plane, vis: Plane, *, peak: float = 255) -> float:
+    r"""Mean of the squared errors against both sources: :math:`(MSE(F,A) + MSE(F,B)) / 2`.
+
+    Parameters
+    ----------
+    fused, ir, vis : ndarray of uint8, shape (H, W)
+    peak : float
+        What level 255 stands for.
+    """
+    return (mse(fused, ir) + mse(fused, vis)) / 2 * (peak / 255) ** 2
+
+
+@metric(
+    "RMSE",
+    "root mean squared error",
+    higher_is_better=False,
+    range="0..255 gray levels",
+    paper=JAGALINGAM,
+    doi="10.1016/j.aqpro.2015.02.019",
+    conventions={
+        "standard": Convention("mean of the roots of the two mean squared errors"),
+        "vifb": Convention(
+            "the root is taken before the division by the number of pixels N: smaller by the "
+            "factor sqrt(N), so that it depends on the size",
+            {"root_first": True},
+        ),
+    },
+)
+def root_mean_squared_error(
+    fused: Plane, ir: Plane, vis: Plane, *, root_first: bool = False
+) -> float:
+    r"""Mean of the root mean squared errors against both sources.
+
+    Parameters
+    ----------
+    fused, ir, vis : ndarray of uint8, shape (H, W)
+    root_first : bool
+        Divide the root of the summed squares by the number of pixels.
+    """
+    value = (math.sqrt(mse(fused, ir)) + math.sqrt(mse(fused, vis))) / 2
+    return value / math.sqrt(fused.values.size) if root_first else value
+
+
+def _psnr_brightest(fused: Plane, ir: Plane, vis: Plane) -> float:
+    return _decibel(fused.values.max() ** 2, mean_squared_error(fused, ir, vis))
+
+
+def _psnr_255_on_unit(fused: Plane, ir: Plane, vis: Plane) -> float:
+    return _decibel(255**2, mean_squared_error(fused, ir, vis, peak=1))
+
+
+def _psnr_root_first(fused: Plane, ir: Plane, vis: Plane) -> float:
+    return _decibel(255**2, root_mean_squared_error(fused, ir, vis, root_first=True))
+
+
+@metric(
+    "PSNR",
+    "peak signal-to-noise ratio",
+    range="dB; infinite only if both sources are equal to the fused image",
+    paper=JAGALINGAM,
+    doi="10.1016/j.aqpro.2015.02.019",
+    conventions={
+        "standard": Convention("peak 255, mean of the two squared errors on 0..255"),
+        "cddfuse": Convention(
+            "the peak is the brightest pixel of the fused image; -inf for a black one",
+            function=_psnr_brightest,
+        ),
+        "tang": Convention(
+            "peak 255 with errors on 0..1: 20 log10(255) = 48.13 dB too high",
+            function=_psnr_255_on_unit,
+        ),
+        "vifb": Convention(
+            "10 log10 of 255**2 over RMSE (vifb), which is not squared",
+            function=_psnr_root_first,
+        ),
+    },
+)
+def peak_signal_to_noise_ratio(fused: Plane, ir: Plane, vis: Plane) -> float:
+    r"""Peak over error in decibel: :math:`10 \log_{10} (255^2 / MSE)`, `MSE` of both sources."""
+    return _decibel(255**2, mean_squared_error(fused, ir, vis))
+
+
+# ---------------------------------------------------------------- correlations
+
+
+def _correlation(n: int, x: int, y: int, xx: int, yy: int, xy: int, what: str) -> float:
+    """Pearson correlation from exact sums of x, y, x*x, y*y, x*y over n pixels."""
+    spread = (n * xx - x * x) * (n * yy - y * y)
+    if spread == 0:
+        return undefined(f"{what}: a correlation with a constant image", 0)
+    # Python's integers: nothing is rounded before the root.
+    return (n * xy - x * y) / math.sqrt(spread)
+
+
+@metric(
+    "CC",
+    "correlation coefficient",
+    range="-1..1; a constant image counts as uncorrelated, 0 with a warning",
+    paper='M. Deshmukh, U. Bhosale, "Image fusion and image quality assessment of fused images", '
+    "Int. J. Image Processing 4(5), 2010",
+    conventions={
+        "standard cddfuse tang": Convention("mean of the correlations with the two sources")
+    },
+)
+def correlation_coefficient(fused: Plane, ir: Plane, vis: Plane) -> float:
+    r"""Mean of the Pearson correlations with both sources: :math:`(r(F,A) + r(F,B)) / 2`."""
+    f, n = fused, fused.values.size
+    return sum(
+        _correlation(n, total(f), total(s), inner(f, f), inner(s, s), inner(f, s), "CC") / 2
+        for s in (ir, vis)
+    )
+
+
+@metric(
+    "SCD",
+    "sum of the correlations of differences",
+    range="-2..2; where a source or a difference is constant its term is 0, with a warning",
+    paper='V. Aslantas, E. Bendes, "A new image quality metric for image fusion: the sum of the '
+    'correlations of differences", AEU Int. J. Electron. Commun. 69(12), 2015',
+    doi="10.1016/j.aeue.2015.09.004",
+    conventions={
+        "standard li cddfuse tang": Convention("sum of the two correlations; all codes agree")
+    },
+)
+def scd(fused: Plane, ir: Plane, vis: Plane) -> float:
+    r"""How the difference to one source resembles the other: :math:`r(F-B, A) + r(F-A, B)`."""
+    f, n = fused, fused.values.size
+    value = 0.0
+    for kept, taken in ((ir, vis), (vis, ir)):  # r(F - taken, kept)
+        value += _correlation(
+            n,
+            total(f) - total(taken),
+            total(kept),
+            inner(f, f) - 2 * inner(f, taken) + inner(taken, taken),
+            inner(kept, kept),
+            inner(f, kept) - inner(ir, vis),
+            "SCD",
+        )
+    return value
+
+
+# ---------------------------------------------------------------- structural similarity
+
+
+def ssim(
+    image: Plane | np.ndarray, reference: Plane | np.ndarray, *, border: str = "replicate"
+) -> float:
+    """Structural similarity of one image to another.
+
+    Gaussian window of 11x11 and sigma 1.5, population variances, L = 255.
 
     Parameters
     ----------
     image, reference : ndarray of uint8, shape (H, W)
+    border : {"replicate", "valid"}
+        "replicate" repeats the border outwards and averages over all pixels, as MATLAB's ssim
+        does; "valid" averages over the pixels whose window lies inside the image, as the
+        authors' code does (sides of at least 11).
 
     Returns
     -------
@@ -61,58 +268,143 @@ def ssim(image: np.ndarray, reference: np.ndarray) -> float:
        from error visibility to structural similarity", IEEE Trans. Image Process. 13(4),
        2004, doi 10.1109/TIP.2003.819861.
     """
-    x = image.astype(np.float64) / 255
-    y = reference.astype(np.float64) / 255
-    c1, c2 = 0.01**2, 0.03**2
-    mx, my = _blur(x), _blur(y)
-    xx = _blur(x * x) - mx * mx
-    yy = _blur(y * y) - my * my
-    xy = _blur(x * y) - mx * my
-    luminance = (2 * mx * my + c1) / (mx * mx + my * my + c1)
-    return float(np.mean(luminance * (2 * xy + c2) / (xx + yy + c2)))
+    x, y = as_plane(image), as_plane(reference)
+    result = _ssim_map(
+        local_mean(x),
+        local_mean(y),
+        local_covariance(x, x),
+        local_covariance(y, y),
+        local_covariance(x, y),
+        255,
+    )
+    return float(np.mean(valid(result, 5) if border == "valid" else result))
 
 
-def _blur(image: np.ndarray) -> np.ndarray:
-    taps = np.exp(-(np.arange(-5, 6) ** 2) / (2 * 1.5**2))
-    taps /= taps.sum()
-    rows = correlate1d(image, taps, axis=0, mode="nearest")
-    return correlate1d(rows, taps, axis=1, mode="nearest")
+def _ssim_map(
+    mx: np.ndarray, my: np.ndarray, xx: np.ndarray, yy: np.ndarray, xy: np.ndarray, peak: float
+) -> np.ndarray:
+    """Means, variances and covariance in each window -> similarity in each window."""
+    c1, c2 = (0.01 * peak) ** 2, (0.03 * peak) ** 2
+    shared = (2 * mx * my + c1) * (2 * xy + c2)
+    return shared / ((mx**2 + my**2 + c1) * (xx + yy + c2))
 
 
-def ssim_a(fused: np.ndarray, ir: np.ndarray, vis: np.ndarray) -> float:
-    """Mean of the structural similarities to both sources, Res2NetFuse equation 9.
-
-    Returns
-    -------
-    float
-        In [-1, 1]; higher is better. See `ssim` for the definition.
-    """
+@metric(
+    "SSIM_a",
+    "mean structural similarity to both sources",
+    range="-1..1; 1 for a fused image equal to both sources",
+    paper=WANG,
+    doi="10.1109/TIP.2003.819861",
+    conventions={
+        "standard li": Convention(
+            "MATLAB's ssim on images in 0..1 (L = 1): 11x11 Gaussian of sigma 1.5, border "
+            "repeated outwards, mean over all pixels"
+        )
+    },
+)
+def ssim_a(fused: Plane, ir: Plane, vis: Plane) -> float:
+    r"""Mean of the structural similarities to both sources, Res2NetFuse equation 9."""
     return (ssim(fused, ir) + ssim(fused, vis)) / 2
 
 
-def scd(fused: np.ndarray, ir: np.ndarray, vis: np.ndarray) -> float:
-    r"""Sum of the correlations of differences: :math:`r(F - B, A) + r(F - A, B)`.
+def _ssim_between(
+    x: np.ndarray,
+    y: np.ndarray,
+    mean: Callable[[np.ndarray], np.ndarray],
+    peak: float,
+    sample: float = 1,
+) -> np.ndarray:
+    """Similarity in each window of `mean`; `sample` scales the population variances."""
+    mx, my = mean(x), mean(y)
+    xx = sample * (mean(x * x) - mx * mx)
+    yy = sample * (mean(y * y) - my * my)
+    xy = sample * (mean(x * y) - mx * my)
+    return _ssim_map(mx, my, xx, yy, xy, peak)
+
+
+def _ssim_range_one(fused: Plane, ir: Plane, vis: Plane) -> float:
+    # Beside constants of L = 1 rounding counts on 0..255, so the kernel is applied as a whole.
+    offsets = np.arange(-5, 6)
+    kernel = np.exp(-(offsets[:, None] ** 2 + offsets**2) / (2 * 1.5**2))
+    kernel /= kernel.sum()
+    mean = functools.partial(correlate, weights=kernel, mode="nearest")
+    maps = (_ssim_between(fused.values, s.values, mean, peak=1) for s in (ir, vis))
+    return sum(float(np.mean(similarity)) / 2 for similarity in maps)
+
+
+def ssim_map(
+    image: Plane | np.ndarray,
+    reference: Plane | np.ndarray,
+    *,
+    peak: float = 255,
+    dtype: type[np.floating] = np.float64,
+) -> np.ndarray:
+    """Structural similarity in each window of 7x7 pixels, as scikit-image computes it.
+
+    Parameters
+    ----------
+    image, reference : ndarray of uint8, shape (H, W)
+    peak : float
+        The range L that the constants are made for; gray levels are on 0..255 whatever it is.
+    dtype : type
+        In which everything is computed.
+
+    Returns
+    -------
+    ndarray, shape (H - 6, W - 6)
+        In [-1, 1]; uniform window, sample variances.
+    """
+    x, y = (as_plane(picture).values.astype(dtype) for picture in (image, reference))
+    mean = functools.partial(uniform_filter, size=7)
+    return valid(_ssim_between(x, y, mean, peak, sample=float(dtype(49 / 48))), 3)
+
+
+def ssim_uniform(
+    fused: Plane, ir: Plane, vis: Plane, *, peak: float, dtype: type[np.floating]
+) -> float:
+    """Sum over both sources of the mean of `ssim_map`."""
+    maps = (ssim_map(fused, source, peak=peak, dtype=dtype) for source in (ir, vis))
+    return sum(float(similarity.mean(dtype=np.float64)) for similarity in maps)
+
+
+@metric(
+    "SSIM",
+    "structural similarity",
+    range="-1..1, or -2..2 where a convention sums over the sources",
+    paper=WANG,
+    doi="10.1109/TIP.2003.819861",
+    smallest=11,
+    conventions={
+        "standard": Convention(
+            "mean over the sources; 11x11 Gaussian of sigma 1.5, L = 255, mean over the pixels "
+            "whose window lies inside the image"
+        ),
+        "cddfuse": Convention(
+            "sum over the sources; scikit-image's 7x7 uniform window, sample variances, float32, "
+            "and L = 2 on 0..255: scikit-image once took 2 as the range of any float image",
+            {"peak": 2, "dtype": np.float32},
+            ssim_uniform,
+        ),
+        "cddfuse_255": Convention(
+            "cddfuse with the mistake mended: L = 255, float64",
+            {"peak": 255, "dtype": np.float64},
+            ssim_uniform,
+        ),
+        "tang": Convention(
+            "mean over the sources; MATLAB's ssim on 0..255 in double, for which its L stays 1",
+            function=_ssim_range_one,
+        ),
+        "vifb": Convention("sum over the sources, else as standard", {"summed": True}),
+    },
+)
+def ssim_of_sources(fused: Plane, ir: Plane, vis: Plane, *, summed: bool = False) -> float:
+    """Structural similarity to both sources, see `ssim`.
 
     Parameters
     ----------
     fused, ir, vis : ndarray of uint8, shape (H, W)
-
-    Returns
-    -------
-    float
-        In [-2, 2]; higher is better. NaN where a source, or a difference, is constant.
-
-    References
-    ----------
-    .. [1] V. Aslantas, E. Bendes, "A new image quality metric for image fusion: the sum of
-       the correlations of differences", AEU Int. J. Electron. Commun. 69(12), 2015,
-       doi 10.1016/j.aeue.2015.09.004.
+    summed : bool
+        Whether to add the two similarities instead of averaging them.
     """
-    f, a, b = (image.astype(np.float64) for image in (fused, ir, vis))
-    return _correlation(f - b, a) + _correlation(f - a, b)
-
-
-def _correlation(x: np.ndarray, y: np.ndarray) -> float:
-    x, y = x - x.mean(), y - y.mean()
-    norm = np.sqrt(np.sum(x * x) * np.sum(y * y))
-    return float(np.sum(x * y) / norm) if norm > 0 else float(np.nan)
+    value = ssim(fused, ir, border="valid") + ssim(fused, vis, border="valid")
+    return value if summed else value / 2

@@ -1,0 +1,162 @@
+"""Structural similarity over several scales: Wang's index, and the one for multi-exposures.
+
+Both are printed as "MS-SSIM" in tables of image fusion, and they have little in common.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from .plane import Plane, as_plane, halved, local_covariance, local_mean, once, undefined, valid
+from .registry import Convention, metric
+
+__all__ = ["multi_exposure_scores", "multiscale_ssim"]
+
+#: Of the scales, full resolution first. The multi-exposure index uses the first three.
+WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
+SIDE = 11  # of the windows
+_C1, _C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+
+
+def _combine(scores: list[float]) -> float:
+    """Weighted product over the scales; the weights add up to 1."""
+    if min(scores) < 0:
+        return undefined("MS_SSIM of scales with negative similarity", 0)
+    weights = WEIGHTS[: len(scores)]
+    return math.prod(s ** (w / sum(weights)) for s, w in zip(scores, weights, strict=True))
+
+
+# ---------------------------------------------------------------- Ma, Zeng, Wang
+
+
+def _box(array: np.ndarray) -> np.ndarray:
+    """Sum over each 11x11 block inside the image; exact for multiples of 1/256."""
+    for _ in range(2):
+        sums = np.cumsum(array, axis=0)
+        blocks = sums[SIDE - 1 :].copy()
+        blocks[1:] -= sums[:-SIDE]
+        array = blocks.T
+    return array
+
+
+@once
+def _block_sum(x: Plane) -> np.ndarray:
+    return _box(x.values)
+
+
+@once
+def _block_scatter(x: Plane, y: Plane) -> np.ndarray:
+    """Sum over each block of the products of deviations from the block's means."""
+    scatter = _box(x.values * y.values)
+    scatter -= _block_sum(x) * _block_sum(y) / SIDE**2
+    return scatter
+
+
+def multi_exposure_scores(
+    fused: Plane | np.ndarray, ir: Plane | np.ndarray, vis: Plane | np.ndarray
+) -> list[float]:
+    """Scores of the multi-exposure index on three scales, see `multiscale_ssim`.
+
+    Parameters
+    ----------
+    fused, ir, vis : ndarray of uint8, shape (H, W)
+        Sides of at least 44.
+
+    Returns
+    -------
+    list of float
+        Three values in [-1, 1], full resolution first; higher is better.
+    """
+    f, a, b = map(as_plane, (fused, ir, vis))
+    scores = [_desired_similarity(f, a, b)]
+    for _ in range(2):
+        f, a, b = map(halved, (f, a, b))
+        scores.append(_desired_similarity(f, a, b))
+    return scores
+
+
+def _desired_similarity(f: Plane, a: Plane, b: Plane) -> float:
+    """Compare each block with the one that its sources would ideally give.
+
+    That block is a combination p (a - mean) + q (b - mean) of the sources' blocks, so its norm
+    and its moments follow from theirs, without a loop over blocks.
+    """
+    eps = np.finfo(float).eps
+    aa, ab, bb = _block_scatter(a, a), _block_scatter(a, b), _block_scatter(b, b)
+    norm_a, norm_b = np.sqrt(aa), np.sqrt(bb)
+    # How consistent the sources' structures are decides how sharply the stronger one is chosen.
+    consistency = np.sqrt(np.maximum(aa + bb + 2 * ab, 0)) + eps
+    consistency /= norm_a + norm_b + eps
+    np.copyto(consistency, 1 - eps, where=consistency > 1)
+    power = np.minimum(np.tan(consistency * (np.pi / 2)), 10)
+    e_a, e_b = norm_a + 0.001, norm_b + 0.001
+    w_a = (e_a / SIDE) ** power + eps
+    w_b = (e_b / SIDE) ** power + eps
+    p = w_a / (w_a + w_b) / e_a
+    q = w_b / (w_a + w_b) / e_b
+    norm = np.sqrt(np.maximum(p * p * aa + q * q * bb + 2 * p * q * ab, 0))
+    scale = np.divide(np.maximum(e_a, e_b), norm, out=np.zeros_like(norm), where=norm > 0)
+    p, q = scale * p, scale * q
+
+    def cov(x: Plane, y: Plane) -> np.ndarray:
+        return valid(local_covariance(x, y), SIDE // 2)
+
+    shared = 2 * (p * cov(f, a) + q * cov(f, b)) + _C2
+    own = p * p * cov(a, a) + 2 * p * q * cov(a, b) + q * q * cov(b, b)
+    return float(np.mean(shared / (own + cov(f, f) + _C2)))
+
+
+def _multi_exposure(fused: Plane, ir: Plane, vis: Plane) -> float:
+    return _combine(multi_exposure_scores(fused, ir, vis))
+
+
+# ---------------------------------------------------------------- Wang, Simoncelli, Bovik
+
+
+def _between(x: Plane, y: Plane) -> float:
+    scores = []
+    for scale in range(len(WEIGHTS)):
+        if scale:
+            x, y = halved(x), halved(y)
+        similarity = 2 * local_covariance(x, y) + _C2
+        similarity /= local_covariance(x, x) + local_covariance(y, y) + _C2
+        if scale == len(WEIGHTS) - 1:
+            mx, my = local_mean(x), local_mean(y)
+            similarity *= (2 * mx * my + _C1) / (mx * mx + my * my + _C1)
+        scores.append(float(np.mean(valid(similarity, SIDE // 2))))
+    return _combine(scores)
+
+
+@metric(
+    "MS_SSIM",
+    "multi-scale structural similarity",
+    range="0..1; negative similarity on a scale (seen with noise only) gives 0, with a warning",
+    paper='standard: Z. Wang, E. P. Simoncelli, A. C. Bovik, "Multiscale structural similarity '
+    'for image quality assessment", Asilomar 2003, doi 10.1109/ACSSC.2003.1292216; li: K. Ma, '
+    'K. Zeng, Z. Wang, "Perceptual quality assessment for multi-exposure image fusion", IEEE '
+    "Trans. Image Process. 24(11), 2015",
+    doi="10.1109/TIP.2015.2442920",
+    smallest=176,
+    conventions={
+        "standard": Convention(
+            "Wang's index, five scales, mean over the two sources; needs 176x176 pixels"
+        ),
+        "li": Convention(
+            "the multi-exposure index of Ma, Zeng and Wang on three scales: contrast and "
+            "structure against the block that the sources would ideally give, no luminance; "
+            "needs 44x44 pixels",
+            function=_multi_exposure,
+            smallest=44,
+        ),
+    },
+)
+def multiscale_ssim(fused: Plane, ir: Plane, vis: Plane) -> float:
+    r"""Structural similarity to both sources as a weighted product over five scales.
+
+    Per source :math:`\prod_l c_l^{w_l}`, :math:`c_l` the mean of contrast times structure on
+    scale `l`, on the last scale times luminance; images are averaged over 2x2 pixels between
+    scales. The mean over both sources. Under "li" another index has the name, see there.
+    """
+    return (_between(fused, ir) + _between(fused, vis)) / 2

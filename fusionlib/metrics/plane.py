@@ -1,0 +1,238 @@
+"""One image as metrics see it, and what several metrics derive from it, computed once."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import warnings
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+import numpy as np
+from scipy.ndimage import correlate1d
+
+from ..errors import ImageError, MetricWarning
+
+__all__ = [
+    "Plane",
+    "as_plane",
+    "blur",
+    "gaussian_taps",
+    "gradient",
+    "halved",
+    "histogram",
+    "inner",
+    "joint_histogram",
+    "local_covariance",
+    "local_mean",
+    "once",
+    "stretched",
+    "total",
+    "undefined",
+    "valid",
+]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+#: Bytes of derived arrays that a plane keeps; those used longest ago are computed again.
+KEPT_BYTES = 2**29
+
+
+_NUMBERS = itertools.count()
+
+
+class Plane:
+    """A gray image with a memory for what is derived from it.
+
+    Parameters
+    ----------
+    values : ndarray of uint8 or float64, shape (H, W)
+        On the scale 0..255.
+
+    Attributes
+    ----------
+    levels : ndarray of uint8, shape (H, W), or None
+        The gray levels, if the plane is an image and not one derived from it.
+    values : ndarray of float64, shape (H, W)
+        The same on the same scale.
+    number : int
+        Which no other plane of this process has.
+    """
+
+    def __init__(self, values: np.ndarray) -> None:
+        self.levels = values if values.dtype == np.uint8 else None
+        self.values = values.astype(np.float64, copy=False)
+        self.number = next(_NUMBERS)
+        self._kept: OrderedDict[Hashable, Any] = OrderedDict()
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width."""
+        height, width = self.values.shape
+        return height, width
+
+    def recall(self, key: Hashable, compute: Callable[[], Any]) -> Any:
+        """Return what `compute` gives, from memory if it is there."""
+        if key in self._kept:
+            self._kept.move_to_end(key)
+            return self._kept[key]
+        value = compute()
+        self._kept[key] = value
+        while len(self._kept) > 1 and sum(map(_size, self._kept.values())) > KEPT_BYTES:
+            self._kept.popitem(last=False)
+        return value
+
+
+def _size(value: Any) -> int:
+    if isinstance(value, tuple):
+        return sum(map(_size, value))
+    return int(value.values.nbytes if isinstance(value, Plane) else getattr(value, "nbytes", 0))
+
+
+def as_plane(image: Plane | np.ndarray, what: str = "image") -> Plane:
+    """Return the image as a `Plane`.
+
+    Parameters
+    ----------
+    image : Plane, or ndarray of uint8, shape (H, W)
+    what : str
+        How the error message calls it.
+
+    Raises
+    ------
+    ImageError
+        For any other type or shape. `fusionlib.evaluate` also takes 16 bits, floats and RGB.
+    """
+    if isinstance(image, Plane):
+        return image
+    image = np.asarray(image)
+    if image.dtype != np.uint8 or image.ndim != 2 or image.size == 0:
+        raise ImageError(
+            f"{what}: given {image.dtype} of shape {image.shape}, expected gray levels, uint8 of "
+            "shape (H, W). Use fusionlib.evaluate, which converts 16 bits, floats and RGB, or "
+            "convert it with fusionlib.evaluation.levels."
+        )
+    return Plane(image)
+
+
+def once(
+    function: Callable[Concatenate[Plane, P], T],
+) -> Callable[Concatenate[Plane, P], T]:
+    """Make a function of a plane, and perhaps of further ones, remember its results."""
+
+    @functools.wraps(function)
+    def remembered(plane: Plane, *args: P.args, **kwargs: P.kwargs) -> T:
+        # Numbers stand for planes: a plane that keeps a reference to itself would not be freed.
+        named = tuple(arg.number if isinstance(arg, Plane) else arg for arg in args)
+        key = (function, named, tuple(kwargs.items()))
+        result: T = plane.recall(key, lambda: function(plane, *args, **kwargs))
+        return result
+
+    return remembered
+
+
+def undefined(what: str, value: float) -> float:
+    """Warn that a formula gives 0/0 here, and return the value it is given instead."""
+    warnings.warn(f"{what}; its value is set to {value:g}", MetricWarning, stacklevel=2)
+    return value
+
+
+# ---------------------------------------------------------------- sums and histograms
+
+
+@once
+def histogram(x: Plane) -> np.ndarray:
+    """Return how often each of the 256 levels occurs; int, shape (256,)."""
+    assert x.levels is not None
+    return np.bincount(x.levels.ravel(), minlength=256)
+
+
+@once
+def joint_histogram(x: Plane, y: Plane) -> np.ndarray:
+    """Return how often each pair of levels occurs; int, shape (256, 256), rows are `x`."""
+    assert x.levels is not None and y.levels is not None
+    # One number per pair of levels: an ordinary histogram of 65536 bins.
+    pairs = x.levels.astype(np.int32)
+    pairs <<= 8
+    pairs |= y.levels
+    return np.bincount(pairs.ravel(), minlength=65536).reshape(256, 256)
+
+
+@once
+def total(x: Plane) -> int:
+    """Return the sum of the levels. It is exact."""
+    assert x.levels is not None
+    return int(x.levels.sum(dtype=np.int64))
+
+
+@once
+def inner(x: Plane, y: Plane) -> int:
+    """Return the sum of products of levels. It is exact: every partial sum is below 2**53."""
+    return int(np.vdot(x.values, y.values))
+
+
+@once
+def stretched(x: Plane) -> Plane:
+    """Stretch to 0..255 and round, halves upwards; an image without contrast becomes 0."""
+    low, high = x.values.min(), x.values.max()
+    if high > low:
+        return Plane(np.floor((x.values - low) / (high - low) * 255 + 0.5).astype(np.uint8))
+    if high > 0:
+        undefined("the stretch of a constant image", 0)
+    return Plane(np.zeros(x.shape, np.uint8))
+
+
+# ---------------------------------------------------------------- derivatives and windows
+
+
+@once
+def gradient(x: Plane) -> tuple[np.ndarray, np.ndarray]:
+    """Return central differences down the columns and along the rows, one-sided at the ends."""
+    down, along = (np.asarray(np.gradient(x.values, axis=axis)) for axis in (0, 1))
+    return down, along
+
+
+def gaussian_taps(size: int, sigma: float) -> np.ndarray:
+    """Return a Gaussian window of odd `size` with sum 1."""
+    offsets = np.arange(size) - size // 2
+    taps = np.exp(-(offsets**2) / (2 * sigma**2))
+    return taps / taps.sum()
+
+
+def blur(array: np.ndarray, taps: np.ndarray) -> np.ndarray:
+    """Filter by a separable symmetric window; the border is repeated outwards."""
+    rows = correlate1d(array, taps, axis=0, mode="nearest")
+    return correlate1d(rows, taps, axis=1, mode="nearest", output=rows)
+
+
+def valid(array: np.ndarray, border: int) -> np.ndarray:
+    """Return the part whose windows lie inside the image."""
+    return array[border:-border, border:-border]
+
+
+# The window of the SSIM family.
+_WINDOW = gaussian_taps(11, 1.5)
+
+
+@once
+def local_mean(x: Plane) -> np.ndarray:
+    """Return the mean in the 11x11 Gaussian window around each pixel, border repeated."""
+    return blur(x.values, _WINDOW)
+
+
+@once
+def local_covariance(x: Plane, y: Plane) -> np.ndarray:
+    """Return the covariance in the 11x11 Gaussian window around each pixel, border repeated."""
+    product = blur(x.values * y.values, _WINDOW)
+    product -= local_mean(x) * local_mean(y)
+    return product
+
+
+@once
+def halved(x: Plane) -> Plane:
+    """Average 2x2 pixels and keep every second; the last row and column are repeated."""
+    padded = np.pad(x.values, ((0, 1), (0, 1)), mode="edge")
+    rows = padded[:-1:2] + padded[1::2]
+    return Plane((rows[:, :-1:2] + rows[:, 1::2]) / 4)
