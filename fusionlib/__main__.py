@@ -1,4 +1,4 @@
-"""The command line: ``fusionlib fuse | evaluate | train | reproduce | methods | metrics | ...``.
+"""The command line: ``fusionlib fuse | evaluate | benchmark | train | reproduce | methods | ...``.
 
 Exit status: 0 done, 2 something given was wrong (one message on standard error), 130 stopped
 by Ctrl-C.
@@ -73,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_fuse(commands)
     _add_evaluate(commands)
+    _add_benchmark(commands)
     _add_train(commands)
     _add_reproduce(commands)
     _add_listings(commands)
@@ -223,7 +224,7 @@ def _evaluate(options: argparse.Namespace) -> int:
         progress=options.fused.is_dir(),
     )
     if len(scored.rows):
-        _print_scores(scored.rows)
+        _print_scores(scored.rows, by=["metric", "convention"])
     if options.csv and len(scored.rows):
         print(f"wrote {options.csv}")
     if scored.faults:
@@ -237,13 +238,13 @@ def _metric_names(text: str) -> str | list[str]:
     return names if len(names) != 1 else names[0]
 
 
-def _print_scores(rows: pd.DataFrame) -> None:
+def _print_scores(rows: pd.DataFrame, by: list[str]) -> None:
     """Print the values of one image, or means over several."""
     from .evaluation import COLOURS
     from .metrics import METRICS
     from .tables import summarise
 
-    summary = summarise(rows, by=("metric", "convention"))
+    summary = summarise(rows, by=by)
     summary["better"] = [
         "higher" if METRICS[name].higher_is_better else "lower" for name in summary["metric"]
     ]
@@ -253,6 +254,53 @@ def _print_scores(rows: pd.DataFrame) -> None:
     for colour in rows["colour"].unique():
         if colour in COLOURS:
             print(f"colour images are scored {COLOURS[colour]}")
+
+
+# ---------------------------------------------------------------- benchmark
+
+
+def _add_benchmark(commands: argparse._SubParsersAction) -> None:
+    benchmark = commands.add_parser(
+        "benchmark",
+        help="fuse a data set with several methods and score the results",
+        description="Fuse every pair of a data set with every method and score the results. "
+        "Prints means with 95 % bootstrap intervals.",
+    )
+    benchmark.add_argument(
+        "methods", metavar="METHODS", help="names separated by commas: densefuse,msdnet"
+    )
+    benchmark.add_argument("dataset", metavar="DATASET", help="'fusionlib datasets' lists them")
+    _add_scoring(benchmark)
+    benchmark.add_argument("--limit", type=int, help="only the first N pairs")
+    benchmark.add_argument("--data-dir", type=Path, help="where to look for data first")
+    benchmark.add_argument("--weights-dir", type=Path, help="where to look for weights first")
+    benchmark.add_argument("--device", default="cpu", help="default: %(default)s")
+    benchmark.set_defaults(run=_benchmark)
+
+
+def _benchmark(options: argparse.Namespace) -> int:
+    from .evaluation import benchmark
+    from .methods import create
+
+    methods = [
+        create(name.strip(), weights_dir=options.weights_dir, device=options.device)
+        for name in options.methods.split(",")
+    ]
+    rows = benchmark(
+        methods,
+        options.dataset,
+        metrics=_metric_names(options.metrics),
+        convention=options.convention,
+        colour=options.colour,
+        limit=options.limit,
+        data_dir=options.data_dir,
+        csv=options.csv,
+        jobs=options.jobs,
+    )
+    _print_scores(rows, by=["method", "variant", "rule", "metric", "convention"])
+    if options.csv:
+        print(f"wrote {options.csv}")
+    return 0
 
 
 # ---------------------------------------------------------------- train

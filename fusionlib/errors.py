@@ -82,6 +82,7 @@ def unknown(kind: str, name: object, known: Iterable[str]) -> UnknownName:
         The names that exist.
     """
     names = sorted(known)
-    near = difflib.get_close_matches(str(name).lower(), names, n=3, cutoff=0.5)
-    hint = f"Did you mean {' or '.join(map(repr, near))}? " if near else ""
+    folded = {known.lower(): known for known in names}
+    near = difflib.get_close_matches(str(name).lower(), folded, n=3, cutoff=0.5)
+    hint = f"Did you mean {' or '.join(repr(folded[one]) for one in near)}? " if near else ""
     return UnknownName(f"unknown {kind} {name!r}. {hint}Known: {', '.join(names)}.")

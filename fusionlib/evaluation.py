@@ -204,6 +204,8 @@ def _in_order(
     import loky
 
     jobs = loky.cpu_count() if jobs is None else jobs
+    if jobs < 1:
+        raise FusionError(f"jobs is {jobs}, expected 1 or more.")
     if jobs == 1 and executor is None:
         for task in tasks:
             yield task, _score_task(task.views, _labels(task))

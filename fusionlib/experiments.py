@@ -191,9 +191,10 @@ class Measured:
     missing: Mapping[str, str]
     facts: Mapping[str, Any]
 
-    def show(self, *, caption: str = "", **options: Any) -> Styler:
-        """Style the table, see `fusionlib.tables.show`."""
-        return tables.show(self.compared, caption=caption, **options)
+    def show(self, *metrics: str, caption: str = "", **options: Any) -> Styler:
+        """Style the table, or some of its columns; see `fusionlib.tables.show`."""
+        asked = self.compared["metric"].isin(metrics or self.compared["metric"])
+        return tables.show(self.compared[asked], caption=caption, **options)
 
     def show_missing(self) -> Styler:
         """List the rows of the paper that could not be measured and what would fill them."""

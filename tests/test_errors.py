@@ -9,8 +9,8 @@ from fusionlib import errors
 from fusionlib.errors import FusionError, UnknownName, unknown
 
 KNOWN = ["densefuse", "msdnet", "res2netfuse"]
-INPUT_ERRORS = {"ImageError", "PairMismatch", "UnknownName", "WeightsMismatch"}
-CLASSES = [name for name in errors.__all__ if name != "unknown"]
+INPUT_ERRORS = {"ImageError", "ImageTooSmall", "PairMismatch", "UnknownName", "WeightsMismatch"}
+CLASSES = [name for name in errors.__all__ if name not in ("unknown", "MetricWarning")]
 
 
 @pytest.mark.parametrize("name", CLASSES)
@@ -35,6 +35,10 @@ def test_near_names(given, near):
     message = str(unknown("method", given, KNOWN))
     assert message.startswith(f"unknown method {given!r}. Did you mean {near}")
     assert message.endswith("Known: densefuse, msdnet, res2netfuse.")
+
+
+def test_near_names_keep_their_case():
+    assert "Did you mean 'Qabf'?" in str(unknown("metric", "QABF", ["EN", "Qabf"]))
 
 
 def test_nothing_near():

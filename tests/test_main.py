@@ -12,6 +12,7 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import tifffile
 import torch
@@ -333,6 +334,84 @@ def test_bad_training(refused, arguments, words):
     assert words in refused(*TRAIN, *arguments)
 
 
+# ---------------------------------------------------------------- scores
+
+
+@pytest.fixture
+def scored():
+    """A fused image and a folder of them, their sources, in colour where the name is 2."""
+    for k, folder in enumerate(("fused", "a", "b")):
+        for name in range(3):
+            shape = (48, 50, 3) if (folder, name) == ("b", 2) else (48, 50)
+            save(Path(f"{folder}/{name}.png"), shape, seed=3 * k + name)
+
+
+ONE = ("evaluate", "fused/0.png", "a/0.png", "b/0.png")
+ALL = ("evaluate", "fused", "a", "b")
+
+
+def test_evaluate_prints_the_librarys_values(done, scored):
+    lines = done(*ONE, "--metrics", "EN,MI:tang", "-c", "li").splitlines()
+    assert lines[0].split() == ["metric", "convention", "value", "better"]
+    images = [read_image(path) for path in ONE[1:]]
+    for line, (name, convention) in zip(lines[1:], [("EN", "li"), ("MI", "tang")], strict=True):
+        expected = fusionlib.evaluate(*images, f"{name}:{convention}")[f"{name}:{convention}"]
+        assert line.split() == [name, convention, f"{expected:.6g}", "higher"]
+
+
+def test_evaluate_folders(done, scored, tmp_path):
+    out = done(*ALL, "-m", "refinefuse", "--csv", "new/scores.csv", "-j", "2")
+    rows = pd.read_csv("new/scores.csv", dtype={"pair": str})
+    assert rows.groupby("pair").size().to_dict() == {"0": 7, "1": 7, "2": 7}
+    assert set(rows["convention"]) == {"cddfuse", "tang"}
+    mean = rows.loc[rows["metric"] == "VIF", "value"].mean()
+    assert f"{mean:.6g}" in out and "wrote new/scores.csv" in out
+    assert "scored on the luminance Y" in out
+    before = Path("new/scores.csv").read_bytes()
+    assert done(*ALL, "-m", "refinefuse", "--csv", "new/scores.csv", "-j", "1") == out
+    assert Path("new/scores.csv").read_bytes() == before
+
+
+def test_evaluate_says_what_could_not_be_scored(refused, scored):
+    Path("a/1.png").write_bytes(truncated())
+    save(Path("b/7.png"))
+    message = refused(*ALL, "-m", "EN", "--csv", "s.csv", writes={"s.csv"})
+    assert message.startswith("2 could not be scored:")
+    assert "a/1.png" in message and "7: not in fused and a" in message
+    assert set(pd.read_csv("s.csv")["pair"]) == {0, 2}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((*ONE[:3], "b"), "three files or three folders"),
+        ((*ONE[:3], "b/9.png"), "b/9.png"),
+        ((*ONE[:3], "vis.png"), "50x48 and 50x48 and 28x24"),
+        ((*ONE, "-m", "EM"), "Did you mean 'MI' or 'EN'"),
+        ((*ONE, "-m", "Q_CB", "-c", "li"), "Q_CB has no convention 'li'"),
+        ((*ONE, "-c", "textbook"), "'textbook'"),
+        ((*ONE, "-m", "MS_SSIM"), "MS_SSIM needs images of at least 176x176"),
+        ((*ONE, "--colour", "RGB"), "Known: Y, channels"),
+        ((*ONE, "--csv", "ir.png"), "ir.png does not hold scores"),
+        ((*ONE, "--csv", "ir.png/s.csv"), "cannot write ir.png/s.csv"),
+        ((*ALL, "-j", "0"), "jobs is 0, expected 1 or more"),
+        (("evaluate", "fused", "a", "no"), "three files or three folders"),
+        (("benchmark", "densfuse", "sample"), "Did you mean 'densefuse'"),
+        (("benchmark", "res2netfuse", "sampel"), "Did you mean 'sample"),
+        (("benchmark", "res2netfuse", "sample", "--limit", "0"), "limit is 0"),
+    ],
+)
+def test_bad_scoring(refused, scored, arguments, words):
+    assert words in refused(*arguments)
+
+
+def test_benchmark(done):
+    out = done("benchmark", "res2netfuse", "sample", "--limit", "1", "-m", "EN,SCD", "-j", "1")
+    frame = fusionlib.benchmark("res2netfuse", "sample", limit=1, metrics=["EN", "SCD"])
+    assert all(f"{value:.6g}" in out for value in frame["value"])
+    assert "scored on the luminance Y" in out
+
+
 # ---------------------------------------------------------------- listings and the rest
 
 
@@ -344,6 +423,8 @@ def test_listings(done, tmp_path):
     assert done("datasets") == done("datasets", "list")
     (tmp_path / "tno20").mkdir()
     assert str(tmp_path / "tno20") in done("datasets", "list", "--data-dir", str(tmp_path))
+    assert all(name in done("metrics") for name in ("SSIM_a", "Q_NCIE", "cddfuse"))
+    assert "saturates at 255" in done("metrics", "MI")
     assert OURS.stem in done("weights")
     assert done("weights") == done("weights", "list")
 
@@ -352,6 +433,7 @@ def test_listings(done, tmp_path):
     ("arguments", "words"),
     [
         (["methods", "res2net"], "Did you mean 'res2netfuse'"),
+        (["metrics", "Qabff"], "Did you mean 'Qabf'"),
         (["datasets", "fetch", "roadscen"], "Did you mean 'roadscene'"),
         (["datasets", "fetch", "sample"], "sample"),
         (["reproduce", "--only", "99"], "unknown notebook '99'"),
@@ -363,7 +445,8 @@ def test_bad_name(refused, arguments, words):
 
 
 COMMANDS = [
-    *([], ["fuse"], ["train"], ["reproduce"], ["methods"], ["datasets"], ["datasets", "list"]),
+    *([], ["fuse"], ["evaluate"], ["benchmark"], ["train"], ["reproduce"], ["methods"]),
+    *(["metrics"], ["datasets"], ["datasets", "list"]),
     *(["datasets", "fetch"], ["weights"], ["weights", "list"], ["weights", "verify"]),
 ]
 
