@@ -8,9 +8,10 @@ taken between independence and the closest coupling that their correlation allow
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from typing import NamedTuple
 
 import numpy as np
 import pywt
@@ -78,9 +79,19 @@ class _Windows:
     spread: np.ndarray  # (n,), standard deviation of the position
     entropy: np.ndarray  # (n,), bits
 
-    def take(self, chosen: np.ndarray) -> _Windows:
-        """Return some of the windows."""
-        return _Windows(*(getattr(self, part.name)[..., chosen] for part in fields(self)))
+    def take(self, chosen: np.ndarray) -> _Distributions:
+        """Return some of the windows, by their numbers, as far as information needs them."""
+        parts = self.p, self.cumulative, self.spread, self.entropy
+        return _Distributions(*(part.take(chosen, axis=-1) for part in parts))
+
+
+class _Distributions(NamedTuple):
+    """What `_Windows` has of the same names."""
+
+    p: np.ndarray
+    cumulative: np.ndarray
+    spread: np.ndarray
+    entropy: np.ndarray
 
 
 def _windows(rows: np.ndarray) -> _Windows:
@@ -116,7 +127,47 @@ def _sum_times_log(p: np.ndarray, room: np.ndarray) -> np.ndarray:
     return np.einsum("kn,kn->n", room, p)
 
 
-def _information(f: _Windows, s: _Windows, correlation: np.ndarray, lower: bool) -> np.ndarray:
+def _bounds(x: np.ndarray, y: np.ndarray, lower: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Return a Frechet bound (10, 10, n) of two cumulative distributions, and its covariance."""
+    bounds = np.empty((10, 10, x.shape[1]))
+    bounds[0] = 0  # the sums before any position
+    bounds[:, 0] = 0
+    inside = bounds[1:, 1:]
+    if lower:
+        np.add((x - 1)[:, None], y, out=inside)
+        np.maximum(inside, 0, out=inside)
+    else:
+        np.minimum(x[:, None], y, out=inside)
+    # Hoeffding: the sum of bound minus product over all cells.
+    return bounds, inside.sum(axis=0).sum(axis=0) - x.sum(axis=0) * y.sum(axis=0)
+
+
+def _bounds_in_order(x: np.ndarray, y: np.ndarray, lower: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Return the same, rounded as by the authors' code: it adds cell by cell."""
+    bounds = np.zeros((10, 10, x.shape[1]))
+    covariance = np.zeros(x.shape[1])
+    room = np.empty_like(y)
+    for row, bound in zip(x, bounds[1:, 1:], strict=True):
+        np.add(row, y, out=bound)
+        if lower:
+            bound -= 1
+            np.abs(bound, out=room)
+            bound += room
+        else:
+            np.subtract(row, y, out=room)
+            np.abs(room, out=room)
+            bound -= room
+        bound *= 0.5
+        np.multiply(row, y, out=room)
+        for j in range(9):
+            covariance += bound[j]
+            covariance -= room[j]
+    return bounds, covariance
+
+
+def _information(
+    f: _Distributions, s: _Distributions, correlation: np.ndarray, lower: bool, in_order: bool
+) -> np.ndarray:
     """Normalised mutual information of windows whose correlations have one sign.
 
     The joint distribution of the two positions lies between independence (share 0) and the
@@ -124,34 +175,17 @@ def _information(f: _Windows, s: _Windows, correlation: np.ndarray, lower: bool)
     min(x, y), for positive correlations, the lower one, max(x + y - 1, 0), for negative ones.
     """
     count = len(correlation)
-    bounds = np.zeros((10, 10, count))  # first row and column: the sums before any position
-    room = np.empty((9, count))
-    for x, bound in zip(f.cumulative, bounds[1:, 1:], strict=True):
-        np.add(x, s.cumulative, out=bound)
-        if lower:
-            bound -= 1
-            np.abs(bound, out=room)
-            bound += room
-        else:
-            np.subtract(x, s.cumulative, out=room)
-            np.abs(room, out=room)
-            bound -= room
-        bound *= 0.5
-
-    covariance = np.zeros(count)  # of the positions, in the coupling that reaches the bound
-    for x, bound in zip(f.cumulative, bounds[1:, 1:], strict=True):
-        np.multiply(x, s.cumulative, out=room)
-        for j in range(9):
-            covariance += bound[j]
-            covariance -= room[j]
+    bounds, covariance = (_bounds_in_order if in_order else _bounds)(
+        f.cumulative, s.cumulative, lower
+    )
     spread = f.spread * s.spread
     usable = (spread > 0) & ((covariance < 0) if lower else (covariance > 0))
     share = np.zeros(count)
     share[usable] = correlation[usable] / (covariance[usable] / spread[usable])
 
     entropy = np.zeros(count)
-    joint = np.empty_like(room)
     independent = (1 - share) * f.p
+    joint, room = np.empty((2, 9, count))
     for i in range(9):
         np.subtract(bounds[i + 1, 1:], bounds[i, 1:], out=joint)
         joint -= bounds[i + 1, :-1]
@@ -165,7 +199,7 @@ def _information(f: _Windows, s: _Windows, correlation: np.ndarray, lower: bool)
     return np.divide(2 * mutual, marginal, out=np.zeros(count), where=marginal > 0)
 
 
-def _window_values(f: _Windows, s: _Windows) -> np.ndarray:
+def _window_values(f: _Windows, s: _Windows, in_order: bool) -> np.ndarray:
     """Return the normalised mutual information of each window, in [0, 1]."""
     # Both constant: the authors' code takes them as equal whatever their values.
     value = ((f.constant & s.constant) | (f.raw == s.raw).all(axis=0)).astype(np.float64)
@@ -173,13 +207,14 @@ def _window_values(f: _Windows, s: _Windows) -> np.ndarray:
     norm = np.sqrt((f.deviation**2).sum(axis=0) * (s.deviation**2).sum(axis=0))
     open_ = (value == 0) & ~f.constant & ~s.constant & (norm > 0)
     correlation = np.divide(shared, norm, out=np.zeros_like(norm), where=open_)
-    for lower, chosen in ((False, correlation > 0), (True, correlation < 0)):
+    for lower, sign in ((False, correlation > 0), (True, correlation < 0)):
+        chosen = np.flatnonzero(sign)
         parts = f.take(chosen), s.take(chosen)
-        value[chosen] = _information(*parts, correlation[chosen], lower)
+        value[chosen] = _information(*parts, correlation[chosen], lower, in_order)
     return value
 
 
-def _fmi(fused: np.ndarray, ir: np.ndarray, vis: np.ndarray) -> float:
+def _fmi(fused: np.ndarray, ir: np.ndarray, vis: np.ndarray, *, in_order: bool = False) -> float:
     """Mean over windows and sources of the feature maps' mutual information."""
     height, width = fused.shape[0] - 2, fused.shape[1] - 2
     step = max(1, CHUNK // width)
@@ -187,7 +222,7 @@ def _fmi(fused: np.ndarray, ir: np.ndarray, vis: np.ndarray) -> float:
     for top in range(0, height, step):
         rows = slice(top, min(top + step, height) + 2)
         f = _windows(fused[rows])
-        value += sum(float(_window_values(f, _windows(s[rows])).sum()) for s in (ir, vis))
+        value += sum(float(_window_values(f, _windows(s[rows]), in_order).sum()) for s in (ir, vis))
     return value / (2 * height * width)
 
 
@@ -270,4 +305,5 @@ def fmi_pixel(fused: Plane, ir: Plane, vis: Plane) -> float:
 )
 def fmi_gradient(fused: Plane, ir: Plane, vis: Plane) -> float:
     """Mutual information of 3x3 windows of the images' gradients, mean over the sources."""
-    return _fmi(_gradient(fused), _gradient(ir), _gradient(vis))
+    # Windows with one value far above the others are common here, see `_windows`.
+    return _fmi(_gradient(fused), _gradient(ir), _gradient(vis), in_order=True)

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from scipy.ndimage import sobel
 
-from .plane import Plane, gradient, inner, once, total, undefined
+from .plane import Plane, gradient, inner, once, strips, total, undefined
 from .registry import Convention, metric
 
 __all__ = [
@@ -174,8 +174,8 @@ def _edges(x: Plane, peak: float, order: str, dtype: type) -> tuple[np.ndarray, 
 @metric(
     "Qabf",
     "edge transfer of Xydeas and Petrovic",
-    range="0..0.9754; 1 is not reached; 0.9754 for a fused image equal to both sources; three "
-    "black images have no edge to keep and get that value too, with a warning",
+    range="0..0.9754; 1 is not reached; 0.9754 for a fused image equal to both sources; black "
+    "sources have no edge to keep and give that value too, with a warning",
     paper=XYDEAS,
     doi="10.1049/el:20000267",
     conventions={
@@ -235,20 +235,21 @@ def qabf(
     dtype : type
         In which everything is computed.
     """
-    f_strength, f_angle = _edges(fused, peak, order, dtype)
-    kept = there = np.zeros_like(f_strength)
-    for source in (ir, vis):
-        strength, angle = _edges(source, peak, order, dtype)
-        low, high = np.minimum(strength, f_strength), np.maximum(strength, f_strength)
-        equal = low == high
-        ratio = np.divide(low, high, out=np.ones_like(low), where=~equal)
-        if ties == "strength":
-            np.copyto(ratio, f_strength, where=equal)
-        direction = 1 - np.abs(angle - f_angle) / dtype(np.pi / 2)
-        quality = 0.9994 / (1 + np.exp(-15 * (ratio - 0.5)))
-        quality *= 0.9879 / (1 + np.exp(-22 * (direction - 0.8)))
-        kept = kept + quality * strength
-        there = there + strength
+    edges = [_edges(image, peak, order, dtype) for image in (fused, ir, vis)]
+    kept, there = (np.zeros(fused.shape, dtype) for _ in range(2))
+    for rows in strips(fused.shape):
+        (f_strength, f_angle), *sources = ([part[rows] for part in edge] for edge in edges)
+        for strength, angle in sources:
+            low, high = np.minimum(strength, f_strength), np.maximum(strength, f_strength)
+            equal = low == high
+            ratio = np.divide(low, high, out=np.ones_like(low), where=~equal)
+            if ties == "strength":
+                np.copyto(ratio, f_strength, where=equal)
+            direction = 1 - np.abs(angle - f_angle) / dtype(np.pi / 2)
+            quality = 0.9994 / (1 + np.exp(-15 * (ratio - 0.5)))
+            quality *= 0.9879 / (1 + np.exp(-22 * (direction - 0.8)))
+            kept[rows] += quality * strength
+            there[rows] += strength
     kept, there = kept.sum(), there.sum()
     if there == 0:
         best = 0.9994 / (1 + math.exp(-7.5)) * 0.9879 / (1 + math.exp(-4.4))

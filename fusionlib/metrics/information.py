@@ -27,7 +27,13 @@ def _bits(counts: np.ndarray) -> float:
 
 
 def _mutual_bits(x: Plane, y: Plane) -> float:
-    return _bits(histogram(x)) + _bits(histogram(y)) - _bits(joint_histogram(x, y))
+    joint = joint_histogram(x, y)
+    return _marginal_bits(joint) - _bits(joint)
+
+
+def _marginal_bits(joint: np.ndarray) -> float:
+    """Return the entropies of both images; summing is cheaper than two more histograms."""
+    return _bits(joint.sum(axis=1)) + _bits(joint.sum(axis=0))
 
 
 @metric(
@@ -110,12 +116,13 @@ def mutual_information(
     value = 0.0
     for source in (ir, vis):
         joint = joint_histogram(fused, source)
+        apart = _marginal_bits(joint)
         if merge_top:
             joint = joint.copy()
             joint[254] += joint[255]
             joint[:, 254] += joint[:, 255]
             joint = joint[:255, :255]
-        value += _bits(histogram(fused)) + _bits(histogram(source)) - _bits(joint)
+        value += apart - _bits(joint)
     return value / math.log2(base)
 
 

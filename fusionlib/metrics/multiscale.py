@@ -6,26 +6,37 @@ Both are printed as "MS-SSIM" in tables of image fusion, and they have little in
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
+import cv2
 import numpy as np
 
-from .plane import Plane, as_plane, halved, local_covariance, local_mean, once, undefined, valid
+from .plane import (
+    Plane,
+    as_plane,
+    halved,
+    local_covariance,
+    local_mean,
+    once,
+    strips,
+    undefined,
+    valid,
+)
 from .registry import Convention, metric
 
 __all__ = ["multi_exposure_scores", "multiscale_ssim"]
 
-#: Of the scales, full resolution first. The multi-exposure index uses the first three.
+#: Of the scales, full resolution first, as published; the sum is 1.0001.
 WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 SIDE = 11  # of the windows
 _C1, _C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
 
 
-def _combine(scores: list[float]) -> float:
-    """Weighted product over the scales; the weights add up to 1."""
+def _combine(scores: list[float], weights: Sequence[float]) -> float:
+    """Weighted product over the scales."""
     if min(scores) < 0:
         return undefined("MS_SSIM of scales with negative similarity", 0)
-    weights = WEIGHTS[: len(scores)]
-    return math.prod(s ** (w / sum(weights)) for s, w in zip(scores, weights, strict=True))
+    return math.prod(score**weight for score, weight in zip(scores, weights, strict=True))
 
 
 # ---------------------------------------------------------------- Ma, Zeng, Wang
@@ -33,12 +44,7 @@ def _combine(scores: list[float]) -> float:
 
 def _box(array: np.ndarray) -> np.ndarray:
     """Sum over each 11x11 block inside the image; exact for multiples of 1/256."""
-    for _ in range(2):
-        sums = np.cumsum(array, axis=0)
-        blocks = sums[SIDE - 1 :].copy()
-        blocks[1:] -= sums[:-SIDE]
-        array = blocks.T
-    return array
+    return valid(cv2.boxFilter(array, cv2.CV_64F, (SIDE, SIDE), normalize=False), SIDE // 2)
 
 
 @once
@@ -78,13 +84,25 @@ def multi_exposure_scores(
 
 
 def _desired_similarity(f: Plane, a: Plane, b: Plane) -> float:
-    """Compare each block with the one that its sources would ideally give.
+    """Mean similarity of the fused image's blocks to those that its sources would ideally give."""
+    scatters = [_block_scatter(x, y) for x, y in ((a, a), (a, b), (b, b))]
+    pairs = ((f, f), (f, a), (f, b), (a, a), (a, b), (b, b))
+    covariances = [valid(local_covariance(x, y), SIDE // 2) for x, y in pairs]
+    similarity = np.empty(scatters[0].shape)
+    for rows in strips(similarity.shape):
+        p, q = _desired(*(part[rows] for part in scatters))
+        ff, fa, fb, aa, ab, bb = (part[rows] for part in covariances)
+        own = p * p * aa + 2 * p * q * ab + q * q * bb
+        similarity[rows] = (2 * (p * fa + q * fb) + _C2) / (own + ff + _C2)
+    return float(similarity.mean())
 
-    That block is a combination p (a - mean) + q (b - mean) of the sources' blocks, so its norm
-    and its moments follow from theirs, without a loop over blocks.
+
+def _desired(aa: np.ndarray, ab: np.ndarray, bb: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return p, q: the ideal block is p (a - mean) + q (b - mean) of its sources' blocks.
+
+    So its norm and its moments follow from theirs, without a loop over blocks.
     """
     eps = np.finfo(float).eps
-    aa, ab, bb = _block_scatter(a, a), _block_scatter(a, b), _block_scatter(b, b)
     norm_a, norm_b = np.sqrt(aa), np.sqrt(bb)
     # How consistent the sources' structures are decides how sharply the stronger one is chosen.
     consistency = np.sqrt(np.maximum(aa + bb + 2 * ab, 0)) + eps
@@ -98,18 +116,13 @@ def _desired_similarity(f: Plane, a: Plane, b: Plane) -> float:
     q = w_b / (w_a + w_b) / e_b
     norm = np.sqrt(np.maximum(p * p * aa + q * q * bb + 2 * p * q * ab, 0))
     scale = np.divide(np.maximum(e_a, e_b), norm, out=np.zeros_like(norm), where=norm > 0)
-    p, q = scale * p, scale * q
-
-    def cov(x: Plane, y: Plane) -> np.ndarray:
-        return valid(local_covariance(x, y), SIDE // 2)
-
-    shared = 2 * (p * cov(f, a) + q * cov(f, b)) + _C2
-    own = p * p * cov(a, a) + 2 * p * q * cov(a, b) + q * q * cov(b, b)
-    return float(np.mean(shared / (own + cov(f, f) + _C2)))
+    return scale * p, scale * q
 
 
 def _multi_exposure(fused: Plane, ir: Plane, vis: Plane) -> float:
-    return _combine(multi_exposure_scores(fused, ir, vis))
+    # The first three, divided by their sum.
+    weights = [weight / sum(WEIGHTS[:3]) for weight in WEIGHTS[:3]]
+    return _combine(multi_exposure_scores(fused, ir, vis), weights)
 
 
 # ---------------------------------------------------------------- Wang, Simoncelli, Bovik
@@ -126,7 +139,7 @@ def _between(x: Plane, y: Plane) -> float:
             mx, my = local_mean(x), local_mean(y)
             similarity *= (2 * mx * my + _C1) / (mx * mx + my * my + _C1)
         scores.append(float(np.mean(valid(similarity, SIDE // 2))))
-    return _combine(scores)
+    return _combine(scores, WEIGHTS)
 
 
 @metric(

@@ -6,11 +6,11 @@ import functools
 import itertools
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
+import cv2
 import numpy as np
-from scipy.ndimage import correlate1d
 
 from ..errors import ImageError, MetricWarning
 
@@ -28,6 +28,7 @@ __all__ = [
     "local_mean",
     "once",
     "stretched",
+    "strips",
     "total",
     "undefined",
     "valid",
@@ -55,23 +56,28 @@ class Plane:
     ----------
     levels : ndarray of uint8, shape (H, W), or None
         The gray levels, if the plane is an image and not one derived from it.
-    values : ndarray of float64, shape (H, W)
-        The same on the same scale.
+    given : ndarray
+        The argument.
     number : int
         Which no other plane of this process has.
     """
 
     def __init__(self, values: np.ndarray) -> None:
         self.levels = values if values.dtype == np.uint8 else None
-        self.values = values.astype(np.float64, copy=False)
+        self.given = values
         self.number = next(_NUMBERS)
         self._kept: OrderedDict[Hashable, Any] = OrderedDict()
 
     @property
     def shape(self) -> tuple[int, int]:
         """Height and width."""
-        height, width = self.values.shape
+        height, width = self.given.shape
         return height, width
+
+    @functools.cached_property
+    def values(self) -> np.ndarray:
+        """The same as float64, made when first asked for: histograms do without."""
+        return self.given.astype(np.float64, copy=False)
 
     def recall(self, key: Hashable, compute: Callable[[], Any]) -> Any:
         """Return what `compute` gives, from memory if it is there."""
@@ -88,7 +94,9 @@ class Plane:
 def _size(value: Any) -> int:
     if isinstance(value, tuple):
         return sum(map(_size, value))
-    return int(value.values.nbytes if isinstance(value, Plane) else getattr(value, "nbytes", 0))
+    if isinstance(value, Plane):  # with all that it keeps in its turn
+        return int(value.values.nbytes) + sum(map(_size, value._kept.values()))
+    return int(getattr(value, "nbytes", 0))
 
 
 def as_plane(image: Plane | np.ndarray, what: str = "image") -> Plane:
@@ -154,7 +162,7 @@ def joint_histogram(x: Plane, y: Plane) -> np.ndarray:
     """Return how often each pair of levels occurs; int, shape (256, 256), rows are `x`."""
     assert x.levels is not None and y.levels is not None
     # One number per pair of levels: an ordinary histogram of 65536 bins.
-    pairs = x.levels.astype(np.int32)
+    pairs = x.levels.astype(np.uint16)
     pairs <<= 8
     pairs |= y.levels
     return np.bincount(pairs.ravel(), minlength=65536).reshape(256, 256)
@@ -203,8 +211,13 @@ def gaussian_taps(size: int, sigma: float) -> np.ndarray:
 
 def blur(array: np.ndarray, taps: np.ndarray) -> np.ndarray:
     """Filter by a separable symmetric window; the border is repeated outwards."""
-    rows = correlate1d(array, taps, axis=0, mode="nearest")
-    return correlate1d(rows, taps, axis=1, mode="nearest", output=rows)
+    return cv2.sepFilter2D(array, cv2.CV_64F, taps, taps, borderType=cv2.BORDER_REPLICATE)
+
+
+def strips(shape: tuple[int, ...]) -> Iterator[slice]:
+    """Cut an image into strips of rows, so small that what is derived stays in the cache."""
+    step = max(1, 2**15 // shape[1])
+    return (slice(top, top + step) for top in range(0, shape[0], step))
 
 
 def valid(array: np.ndarray, border: int) -> np.ndarray:

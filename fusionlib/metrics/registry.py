@@ -200,7 +200,7 @@ def _checked(function: Callable[..., float], name: str, smallest: int) -> Callab
     @functools.wraps(function)
     def checked(*images: Image, **options: Any) -> float:
         planes = [as_plane(image, what) for image, what in zip(images, names, strict=False)]
-        check_one_size([plane.values for plane in planes], " and ".join(names[: len(planes)]))
+        check_one_size([plane.given for plane in planes], " and ".join(names[: len(planes)]))
         height, width = planes[0].shape
         if min(height, width) < smallest:
             raise ImageTooSmall(

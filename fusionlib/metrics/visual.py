@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import cv2
 import numpy as np
 from scipy import fft
 from scipy.ndimage import convolve1d, correlate1d
 
-from .plane import Plane, as_plane, gaussian_taps, once, stretched, undefined
+from .plane import Plane, as_plane, gaussian_taps, once, stretched, strips, undefined, valid
 from .registry import Convention, metric
 
 __all__ = ["q_cb", "q_cv", "vif", "vif_of_sources"]
@@ -41,22 +42,23 @@ def vif(image: Plane | np.ndarray, reference: Plane | np.ndarray) -> float:
     x, y = as_plane(image), as_plane(reference)
     kept = there = 0.0
     for scale in range(4):
-        mx, xx = _scale_moments(x, scale)
-        my, yy = _scale_moments(y, scale)
-        xy = _smooth(_scaled(x, scale) * _scaled(y, scale), scale)
-        xy -= mx * my
-        flat, blind = yy < _TINY, xx < _TINY
-        gain = xy / (yy + _TINY)
-        np.copyto(gain, 0, where=flat | blind)
-        rest = xx - gain * xy
-        np.copyto(rest, 0, where=blind)
-        negative = gain < 0
-        np.copyto(rest, xx, where=negative)
-        np.copyto(gain, 0, where=negative)
-        np.maximum(rest, _TINY, out=rest)
-        yy = np.where(flat, 0, yy)
-        kept += float(np.log1p(gain * gain * yy / (rest + _NOISE)).sum())
-        there += float(np.log1p(yy / _NOISE).sum())
+        moments = (*_scale_moments(x, scale), *_scale_moments(y, scale))
+        product = _smooth(_scaled(x, scale) * _scaled(y, scale), scale)
+        for rows in strips(product.shape):
+            mx, xx, my, yy = (part[rows] for part in moments)
+            xy = product[rows] - mx * my
+            flat, blind = yy < _TINY, xx < _TINY
+            gain = xy / (yy + _TINY)
+            np.copyto(gain, 0, where=flat | blind)
+            rest = xx - gain * xy
+            np.copyto(rest, 0, where=blind)
+            negative = gain < 0
+            np.copyto(rest, xx, where=negative)
+            np.copyto(gain, 0, where=negative)
+            np.maximum(rest, _TINY, out=rest)
+            yy = np.where(flat, 0, yy)
+            kept += float(np.log1p(gain * gain * yy / (rest + _NOISE)).sum())
+            there += float(np.log1p(yy / _NOISE).sum())
     return kept / there if there > 0 else undefined("VIF against a constant source", 1)
 
 
@@ -64,13 +66,13 @@ def _smooth(array: np.ndarray, scale: int) -> np.ndarray:
     """Average in a Gaussian window of 17, 9, 5 or 3 taps, where it lies inside the image."""
     size = 2 ** (4 - scale) + 1
     taps, half = gaussian_taps(size, size / 5), size // 2
-    rows = correlate1d(array, taps, axis=0)[half:-half]
-    return correlate1d(rows, taps, axis=1)[:, half:-half]
+    return valid(cv2.sepFilter2D(array, cv2.CV_64F, taps, taps), half)
 
 
 @once
 def _scaled(x: Plane, scale: int) -> np.ndarray:
-    return x.values if scale == 0 else _smooth(_scaled(x, scale - 1), scale)[::2, ::2]
+    # A copy, since a view would keep all of it.
+    return x.values if scale == 0 else _smooth(_scaled(x, scale - 1), scale)[::2, ::2].copy()
 
 
 @once

@@ -27,9 +27,9 @@ pytestmark = pytest.mark.filterwarnings("error")
 ONE_IMAGE = [standard_deviation, spatial_frequency, average_gradient, edge_intensity]
 
 
-def few_levels():
+def few_levels(step=37):
     """The maximum of sources of four levels: rounding on 0..1 decides whether edges are equal."""
-    _, a, b = (image // 64 * 37 for image in noise((9, 12)))
+    _, a, b = (image // 64 * step for image in noise((9, 12)))
     return [np.maximum(a, b), a, b]
 
 
@@ -42,8 +42,9 @@ PICTURES = pytest.mark.parametrize(
         photos((13, 11)),
         few_levels(),
         [image.T.copy() for image in few_levels()],
+        few_levels(1),
     ],
-    ids=["noise", "least", "low", "photos", "few levels", "turned"],
+    ids=["noise", "least", "low", "photos", "few levels", "turned", "weak"],
 )
 
 

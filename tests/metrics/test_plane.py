@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import math
+import weakref
 
 import numpy as np
 import pytest
@@ -91,6 +93,22 @@ def test_once_computes_once_per_plane_and_arguments():
     assert scaled.__name__ == "scaled" and scaled.__doc__ == "Scale."
 
 
+def test_a_plane_is_freed_at_once():
+    """Neither its own memory nor that of another plane keeps it, without a search for cycles."""
+    scaled, calls = counted()
+    other, fleeting = map(Plane, noise(count=2))
+    assert other.number != fleeting.number
+    gc.disable()
+    try:
+        scaled(fleeting, fleeting), scaled(fleeting, other), scaled(other, fleeting)
+        watched = weakref.ref(fleeting)
+        calls.clear()
+        del fleeting
+        assert watched() is None
+    finally:
+        gc.enable()
+
+
 def test_two_functions_do_not_share_a_memory():
     x = Plane(noise()[0])
     assert plane.total(x) != plane.inner(x, x)
@@ -167,9 +185,9 @@ def test_histograms_and_sums_are_exact(images):
 
 def test_sums_of_large_pictures_are_exact():
     """Where 32 bits, and the 24 bits of float32, are too few."""
-    white = Plane(np.full((2000, 2001), 255, np.uint8))
-    assert plane.total(white) == 2000 * 2001 * 255
-    assert plane.inner(white, white) == 2000 * 2001 * 255**2 > 2**32
+    white = Plane(np.full((2910, 2911), 255, np.uint8))
+    assert plane.total(white) == 2910 * 2911 * 255 > 2**31
+    assert plane.inner(white, white) == 2910 * 2911 * 255**2
     assert isinstance(plane.inner(white, white), int) and isinstance(plane.total(white), int)
 
 

@@ -85,6 +85,8 @@ BOUNDS = {
     "SD": (0, 127.5),
     "SF": (0, 255 * math.sqrt(2)),
     "AG": (0, 255),
+    # Divided by a quarter of the pixels of 2x2.
+    "AG:tang": (0, 4 * 255),
     "Qabf": (0, 0.9754),
     "Nabf": (0, 1),
     "Q_CB": (0, 1),

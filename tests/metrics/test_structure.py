@@ -11,7 +11,8 @@ from scipy import stats
 from skimage import metrics as skimage
 
 from fusionlib.errors import MetricWarning
-from fusionlib.metrics import METRICS
+from fusionlib.metrics import METRICS, structure
+from fusionlib.metrics.plane import Plane
 from fusionlib.metrics.structure import (
     correlation_coefficient,
     mean_squared_error,
@@ -23,6 +24,7 @@ from fusionlib.metrics.structure import (
     ssim,
     ssim_a,
     ssim_of_sources,
+    ssim_uniform,
 )
 from tests.metrics.pictures import flat, large_triples, noise, photos, triples, undefined_allowed
 
@@ -263,11 +265,20 @@ def test_ssim_inside_is_that_of_scikit_image(images):
     "images", [noise(), noise((11, 11)), photos()], ids=["noise", "least", "photos"]
 )
 def test_ssim_of_uniform_windows_is_that_of_scikit_image(images):
-    for convention, peak, dtype in [("cddfuse", 2, np.float32), ("cddfuse_255", 255, np.float64)]:
+    for convention, peak, dtype in [
+        ("cddfuse", 2, np.float32),
+        ("cddfuse_255", 255, np.float64),
+        (None, 2, np.float64),
+    ]:
         f, a, b = (image.astype(dtype) for image in images)
-        expected = sum(float(skimage.structural_similarity(f, s, data_range=peak)) for s in (a, b))
+        options = {"data_range": peak, "full": True}
+        results = [skimage.structural_similarity(f, s, **options) for s in (a, b)]
         # The same operations in the same order, in float32 too.
-        assert METRICS["SSIM"].compute(*images, convention) == pytest.approx(expected, rel=1e-14)
+        ours = structure.ssim_map(*images[:2], peak=peak, dtype=dtype)
+        assert (ours == results[0][1][3:-3, 3:-3]).all()
+        close = pytest.approx(sum(float(mean) for mean, _ in results), rel=1e-14)
+        assert ssim_uniform(*map(Plane, images), peak=peak, dtype=dtype) == close
+        assert convention is None or METRICS["SSIM"].compute(*images, convention) == close
 
 
 def test_ssim_of_range_one_on_255():
