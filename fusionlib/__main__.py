@@ -194,7 +194,10 @@ def _add_scoring(parser: argparse.ArgumentParser) -> None:
         "separated by commas, each with a convention if wanted: EN,MI:tang",
     )
     parser.add_argument(
-        "-c", "--convention", help="standard, li, cddfuse, tang or vifb; default: standard"
+        "-c",
+        "--convention",
+        help="standard, li, cddfuse, tang or vifb ('fusionlib metrics' explains them); default: a "
+        "selection's own, else standard",
     )
     parser.add_argument(
         "--colour",
@@ -279,6 +282,7 @@ def _add_benchmark(commands: argparse._SubParsersAction) -> None:
 
 
 def _benchmark(options: argparse.Namespace) -> int:
+    from .card import Identity
     from .evaluation import benchmark
     from .methods import create
 
@@ -297,7 +301,7 @@ def _benchmark(options: argparse.Namespace) -> int:
         csv=options.csv,
         jobs=options.jobs,
     )
-    _print_scores(rows, by=["method", "variant", "rule", "metric", "convention"])
+    _print_scores(rows, by=[*Identity._fields, "metric", "convention"])
     if options.csv:
         print(f"wrote {options.csv}")
     return 0
@@ -483,13 +487,16 @@ def _methods(options: argparse.Namespace) -> int:
 
 
 def _metrics(options: argparse.Namespace) -> int:
-    from .metrics import list_metrics, select
+    from .metrics import CONVENTIONS, list_metrics, select
 
     if options.name:
         for one in select(options.name):
             print(one.metric)
     else:
         _print(list_metrics().drop(columns="doi").reset_index())
+        print("\nconventions")
+        for name, meaning in CONVENTIONS.items():
+            print(f"  {name:<12} {meaning}")
     return 0
 
 

@@ -7,6 +7,7 @@ A network's file ends with one `MethodSpec`; that is all the registry in
 from __future__ import annotations
 
 import html
+import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -140,9 +141,15 @@ class Sheet:
         raise NotImplementedError
 
     def __str__(self) -> str:
-        rows = self.rows()
+        rows = {label: str(value) for label, value in self.rows().items()}
         width = max(map(len, rows))
-        return "\n".join(f"{label:<{width}}  {value}" for label, value in rows.items())
+        indent = " " * (width + 2)
+        return "\n".join(
+            textwrap.fill(
+                value, 100, initial_indent=f"{label:<{width}}  ", subsequent_indent=indent
+            )
+            for label, value in rows.items()
+        )
 
     def _repr_html_(self) -> str:
         cells = "".join(

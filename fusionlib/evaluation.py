@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 
 from .card import Identity
 from .errors import FusionError, ImageError, MetricWarning, PairMismatch, unknown
-from .files import write_text
+from .files import check_writable, write_text
 from .images import (
     check_image,
     check_one_size,
@@ -26,7 +26,7 @@ from .images import (
     read_image,
 )
 from .metrics import Chosen, select
-from .metrics.plane import Plane
+from .metrics.plane import Plane, notes, undefined
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -92,9 +92,9 @@ def evaluate(
     Returns
     -------
     dict of str to float
-        Metric, as it was named -> value. Never NaN: where a formula gives 0/0 (constant
-        images), the value is set by a rule that the metric's card states, with a
-        `MetricWarning`.
+        Metric, as it was named -> value. (In "res2netfuse", "MI" is what that paper prints
+        as MI: 2 x EN.) Never NaN: where a formula gives 0/0 (constant images), the value is
+        set by a rule that the metric's card states, with a `MetricWarning`.
 
     Raises
     ------
@@ -141,7 +141,15 @@ def _scores(views: Sequence[tuple[np.ndarray, ...]], chosen: Sequence[Chosen]) -
     for view in views:
         fused, ir, vis = map(Plane, view)
         values.append([one.metric.compute(fused, ir, vis, one.convention) for one in chosen])
-    return [float(value) for value in np.mean(values, axis=0)]
+    if len(values) == 1:
+        return [float(value) for value in values[0]]
+    return [_mean(channels) for channels in zip(*values, strict=True)]
+
+
+def _mean(values: Sequence[float]) -> float:
+    if np.inf in values and -np.inf in values:
+        return undefined("the mean of infinite values of both signs", -np.inf)
+    return float(np.mean(values))
 
 
 # ---------------------------------------------------------------- many, in parallel
@@ -173,29 +181,29 @@ def _score_task(
     views: list[tuple[np.ndarray, ...]], labels: list[str]
 ) -> tuple[list[float], list[str]]:
     """Score in a worker, which knows metrics by their names; warnings are returned."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", MetricWarning)
+    with notes() as collected:
         scores = _scores(views, select(labels))
-    return scores, [str(warning.message) for warning in caught]
+    return scores, list(dict.fromkeys(collected))
 
 
-def _rows(
-    tasks: Iterable[_Task], columns: Sequence[str], jobs: int | None, executor: Any
-) -> Iterator[list[dict[str, Any]]]:
-    """Score tasks in their order, several at a time; yield the rows of each."""
+def _score_all(
+    tasks: Iterable[_Task], table: _Table, jobs: int | None, executor: Any, bar: tqdm
+) -> None:
+    """Score tasks in their order, several at a time, and add their rows to the table."""
     for task, (scores, messages) in _in_order(tasks, jobs, executor):
         for message in messages:
-            warnings.warn(f"{task.name}: {message}", MetricWarning, stacklevel=4)
-        yield [
+            warnings.warn(f"{task.name}: {message}", MetricWarning, stacklevel=3)
+        table.add(
             dict(
                 zip(
-                    columns,
+                    table.columns,
                     (*task.key, one.metric.name, one.convention, task.colour, score),
                     strict=True,
                 )
             )
             for one, score in zip(task.chosen, scores, strict=True)
-        ]
+        )
+        bar.update()
 
 
 def _in_order(
@@ -276,35 +284,36 @@ def evaluate_files(
         If one of three files cannot be scored, files and folders are mixed, no name is in all
         three folders, a metric is unknown or the CSV file is not one of scores.
     """
-    chosen = select(metrics, convention)
+    chosen = _once_each(select(metrics, convention))
     if colour not in COLOURS:
         raise unknown("way to score colour", colour, COLOURS)
     found, faults = _match(Path(fused), Path(ir), Path(vis))
     table = _Table(csv, FILE_COLUMNS)
-    asked: set[tuple[str, ...]] = set()
+    keys = []
 
     def tasks() -> Iterator[_Task]:
-        for name, files in tqdm(found, desc="scoring", unit="image", disable=not progress):
+        for name, files in found:
             try:
-                key = (name, _sha256(files))
-                asked.update((*key, one.metric.name, one.convention) for one in chosen)
+                keys.append(key := (name, _sha256(files)))
                 missing = [one for one in chosen if not table.holds(key, one, colour)]
                 if missing:
                     yield _task(key, name, [read_image(file) for file in files], missing, colour)
+                    continue
             except (FusionError, OSError, MemoryError) as error:
                 if not Path(fused).is_dir():
                     raise
                 faults.append(f"{name}: {error}")
+            bar.update()
 
-    with table:
-        for rows in _rows(tasks(), FILE_COLUMNS, jobs, executor):
-            table.add(rows)
-    frame = table.frame()
-    # The file may hold other images and metrics.
-    keys = frame[["pair", "sha256", "metric", "convention"]].itertuples(index=False, name=None)
-    here = np.array([key in asked for key in keys], bool)
-    here &= frame["colour"].isin(["gray", colour]).to_numpy()
-    return Scored(frame[here].reset_index(drop=True), faults)
+    bar = tqdm(total=len(found), desc="scoring", unit="image", disable=not progress)
+    with bar, table:
+        _score_all(tasks(), table, jobs, executor, bar)
+    return Scored(table.asked(keys, chosen, colour), faults)
+
+
+def _once_each(chosen: list[Chosen]) -> list[Chosen]:
+    """Leave out what is asked for twice, which would count twice."""
+    return list({(one.metric.name, one.convention): one for one in chosen}.values())
 
 
 def _match(fused: Path, ir: Path, vis: Path) -> tuple[list[tuple[str, list[Path]]], list[str]]:
@@ -317,8 +326,8 @@ def _match(fused: Path, ir: Path, vis: Path) -> tuple[list[tuple[str, list[Path]
         return [(fused.stem, [fused, ir, vis])], []
     if not all(folders):
         kinds = ", ".join(
-            f"{path} ({'folder' if folder else 'file'})"
-            for path, folder in zip(paths, folders, strict=True)
+            f"{path} ({'folder' if path.is_dir() else 'file' if path.exists() else 'not there'})"
+            for path in paths
         )
         raise ImageError(f"give three files or three folders, not {kinds}.")
     files = [images_by_stem(path) for path in paths]
@@ -379,7 +388,8 @@ def benchmark(
         Where to look first.
     csv : path, optional
         Rows are written there while they are measured; rows that it holds already, of the
-        same method with the same weights, are not measured again (and are returned too).
+        same method with the same weights, are not measured again. For pairs that are not of a
+        registered data set, the column dataset also names a hash of their content.
     jobs : int, optional
         Processes that score at the same time; None: one per core. Rows and their order do not
         depend on it.
@@ -402,34 +412,48 @@ def benchmark(
     from .datasets import Dataset, load_dataset
     from .methods import create
 
-    chosen = select(metrics, convention)
+    chosen = _once_each(select(metrics, convention))
     if colour not in COLOURS:
         raise unknown("way to score colour", colour, COLOURS)
     if not isinstance(methods, Sequence) or isinstance(methods, str):
         methods = [methods]
     ready = [create(m, weights_dir=weights_dir) if isinstance(m, str) else m for m in methods]
+    ready = list({method.identity: method for method in ready}.values())
     if isinstance(dataset, str):
         name = dataset
         pairs: Sequence[Pair] = load_dataset(dataset, data_dir=data_dir, limit=limit)
     else:
         name, pairs = getattr(dataset, "name", "given pairs"), dataset[:limit]
     names = pairs.names if isinstance(pairs, Dataset) else [pair.name for pair in pairs]
+    # Files of a registered data set are verified; of others only the content tells whether a
+    # value in the CSV file is theirs.
+    verified = getattr(pairs, "card", None) is not None or csv is None
+    sources = [name if verified else f"{name} {_content(pairs[i])}" for i in range(len(pairs))]
+    work = [(method, i) for method in ready for i in range(len(pairs))]
+    keys = [(*method.identity, sources[i], names[i]) for method, i in work]
     table = _Table(csv, COLUMNS)
 
     def tasks() -> Iterator[_Task]:
-        work = [(method, i) for method in ready for i in range(len(pairs))]
-        for method, i in tqdm(work, desc=f"scoring on {name}", disable=not progress):
-            key = (*method.identity, name, names[i])
+        for (method, i), key in zip(work, keys, strict=True):
             missing = [one for one in chosen if not table.holds(key, one, colour)]
             if missing:
                 pair = pairs[i]
                 images = method.fuse(pair.ir, pair.vis), pair.ir, pair.vis
                 yield _task(key, names[i], images, missing, colour)
+            else:
+                bar.update()
 
-    with table:
-        for rows in _rows(tasks(), COLUMNS, jobs, executor):
-            table.add(rows)
-    return table.frame()
+    bar = tqdm(total=len(work), desc=f"scoring on {name}", disable=not progress)
+    with bar, table:
+        _score_all(tasks(), table, jobs, executor, bar)
+    return table.asked(keys, chosen, colour)
+
+
+def _content(pair: Pair) -> str:
+    digest = hashlib.sha256()
+    for image in (pair.ir, pair.vis):
+        digest.update(repr((image.shape, image.dtype)).encode() + image.tobytes())
+    return digest.hexdigest()[:12]
 
 
 # ---------------------------------------------------------------- rows on disk
@@ -441,6 +465,8 @@ class _Table:
     def __init__(self, csv: str | os.PathLike[str] | None, columns: list[str]) -> None:
         self.csv = csv
         self.columns = columns
+        if csv is not None:
+            check_writable(csv)
         self.rows = _read_rows(csv, columns)
         self.known = {tuple(row[c] for c in columns[:-1]) for row in self.rows}
         self._saved = time.monotonic()
@@ -451,20 +477,33 @@ class _Table:
         measured = (one.metric.name, one.convention)
         return any((*key, *measured, how) in self.known for how in ("gray", colour))
 
-    def add(self, rows: list[dict[str, Any]]) -> None:
+    def add(self, rows: Iterable[dict[str, Any]]) -> None:
         self.rows += rows
         self._changed = True
         if time.monotonic() - self._saved > SECONDS_BETWEEN_SAVES:
             self._save()
 
-    def frame(self) -> pd.DataFrame:
+    def asked(
+        self, keys: Iterable[tuple[str, ...]], chosen: Sequence[Chosen], colour: str
+    ) -> pd.DataFrame:
+        """Return the rows of these images and metrics; a file may hold others."""
         import pandas as pd
 
-        return pd.DataFrame(self.rows, columns=self.columns)
+        wanted = {
+            (*key, one.metric.name, one.convention, how)
+            for key in keys
+            for one in chosen
+            for how in ("gray", colour)
+        }
+        rows = [row for row in self.rows if tuple(row[c] for c in self.columns[:-1]) in wanted]
+        return pd.DataFrame(rows, columns=self.columns)
 
     def _save(self) -> None:
         if self.csv is not None and self._changed:
-            write_text(self.csv, self.frame().to_csv(index=False))
+            import pandas as pd
+
+            frame = pd.DataFrame(self.rows, columns=self.columns)
+            write_text(self.csv, frame.to_csv(index=False))
         self._saved, self._changed = time.monotonic(), False
 
     def __enter__(self) -> _Table:

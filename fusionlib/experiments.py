@@ -321,9 +321,6 @@ def fusion_table(
     keys = rows[list(Identity._fields)].itertuples(index=False)
     rows.insert(0, "table", table)
     rows.insert(1, "row", [labels.get(Identity(*key)) for key in keys])
-    # The file may hold other tables' methods and metrics, and more pairs.
-    measured = rows["metric"] + ":" + rows["convention"]
-    rows = rows[rows["row"].notna() & rows["pair"].isin(pairs.names) & measured.isin(columns)]
     places = {label: i for i, label in enumerate(methods)}
     rows = rows.sort_values("row", key=lambda row: row.map(places), kind="stable")
     rows = rows.reset_index(drop=True)

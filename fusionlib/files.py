@@ -10,7 +10,14 @@ from pathlib import Path
 
 from .errors import FusionError
 
-__all__ = ["atomic_file", "write_text"]
+__all__ = ["atomic_file", "check_writable", "write_text"]
+
+
+def _cannot_write(path: Path, error: OSError) -> FusionError:
+    return FusionError(
+        f"cannot write {path}: {error.strerror or error}. Choose a file in a folder that you may "
+        "write to."
+    )
 
 
 @contextlib.contextmanager
@@ -35,13 +42,26 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[Path]:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        raise FusionError(
-            f"cannot write {path}: {error.strerror or error}. Choose a file in a folder that "
-            "you may write to."
-        ) from error
+        raise _cannot_write(path, error) from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """Make sure that a file can be written at `path`, before long work; errors as `atomic_file`."""
+    path = Path(path)
+    probe = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(None, "it is a folder")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+    finally:
+        with contextlib.suppress(OSError):
+            probe.unlink()
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

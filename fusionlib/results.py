@@ -26,7 +26,16 @@ if TYPE_CHECKING:
 
 __all__ = ["code_hash", "provenance", "save", "save_training", "short_provenance"]
 
-PACKAGES = ("irvis-fusionlib", "torch", "numpy", "scipy", "pillow", "scikit-image")
+PACKAGES = (
+    "irvis-fusionlib",
+    "torch",
+    "numpy",
+    "scipy",
+    "pillow",
+    "scikit-image",
+    "opencv-python-headless",
+    "PyWavelets",
+)
 
 
 def provenance(
@@ -79,7 +88,8 @@ def provenance(
 def code_hash() -> str:
     """Hash the source of this package: results of other code are not this code's results."""
     sha = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.rglob("*.py")):
+    package = Path(__file__).parent
+    for path in sorted([*package.rglob("*.py"), *package.rglob("metrics/*.txt")]):
         sha.update(path.read_bytes())
     return sha.hexdigest()
 

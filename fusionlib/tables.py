@@ -116,11 +116,14 @@ def bootstrap_interval(
     Returns
     -------
     (float, float)
-        NaN, NaN for fewer than two values.
+        NaN, NaN for fewer than two values, or if some are infinite and others not.
     """
     values = np.asarray(values, dtype=np.float64)
     if len(values) < 2:
         return float("nan"), float("nan")
+    if not np.isfinite(values).all():  # PSNR of equal images: no mean to speak of
+        low, high = float(values.min()), float(values.max())
+        return (low, high) if low == high else (float("nan"), float("nan"))
     chosen = np.random.default_rng(seed).integers(len(values), size=(draws, len(values)))
     low, high = np.quantile(values[chosen].mean(axis=1), [0.025, 0.975])
     return float(low), float(high)

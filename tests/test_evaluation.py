@@ -171,6 +171,29 @@ def test_constant_images_have_values_and_warnings():
     assert all(map(math.isfinite, scores.values()))
 
 
+def test_channels_of_infinite_score_and_the_reverse():
+    """PSNR (cddfuse): equal black channels give +inf, a black one against a source -inf."""
+    fused = np.zeros((4, 5, 3), np.uint8)
+    fused[..., 0] = 9
+    source = np.zeros((4, 5, 3), np.uint8)
+    source[..., 0], source[..., 2] = 9, 7
+    with pytest.warns(MetricWarning, match="infinite values of both signs"):
+        score = evaluate(fused, source, source, "PSNR", "cddfuse", colour="channels")
+    assert score == {"PSNR": -math.inf}
+
+
+def test_selections_in_a_list():
+    images = [picture(seed, (48, 52)) for seed in range(3)]
+    scores = evaluate(*images, ["SD", "refinefuse"])
+    assert scores == evaluate(*images, "SD") | evaluate(*images, "refinefuse")
+    with pytest.raises(UnknownName, match="no metric is named"):
+        evaluate(*images, [])
+    with pytest.raises(UnknownName, match="EN has no convention ''"):
+        evaluate(*images, ["EN:"])
+    with pytest.raises(UnknownName, match="unknown metric 'common'"):
+        evaluate(*images, ["common:tang"])
+
+
 def test_metrics_by_name():
     images = [picture(seed) for seed in range(3)]
     assert list(evaluate(*images, "SCD")) == ["SCD"]
@@ -265,11 +288,13 @@ def test_interrupted_and_continued(methods, fuses, monkeypatch, tmp_path, done):
         benchmark(methods, PAIRS, metrics=FAST, csv=csv, progress=False)
     assert len(pd.read_csv(csv)) == 3 * done
     fuses.clear()
-    assert benchmark(methods, PAIRS, metrics=FAST, csv=csv, progress=False).equals(whole)
-    assert len(fuses) == 6 - done
-    fuses.clear()
-    assert benchmark(methods, PAIRS, metrics=FAST, csv=csv, progress=False).equals(whole)
-    assert fuses == []
+    for expected in (6 - done, 0):
+        again = benchmark(methods, PAIRS, metrics=FAST, csv=csv, progress=False)
+        # With a file, pairs of no registered data set are told apart by their content.
+        assert again["dataset"].str.fullmatch("given pairs [0-9a-f]{12}").all()
+        assert again.drop(columns="dataset").equals(whole.drop(columns="dataset"))
+        assert len(fuses) == expected
+        fuses.clear()
 
 
 def test_rows_are_saved_while_others_are_measured(methods, monkeypatch, tmp_path):
@@ -307,6 +332,10 @@ def test_warnings_and_errors_come_back_from_a_worker(methods, jobs):
     with pytest.warns(MetricWarning, match="flat: SCD: a correlation with a constant image"):
         frame = benchmark(methods[0], [flat], metrics="SCD", jobs=jobs, progress=False)
     assert len(frame) == 1 and math.isfinite(frame["value"][0])
+    with ThreadPoolExecutor(4) as executor, pytest.warns(MetricWarning) as caught:
+        flats = [Pair(f"flat{k}", flat.ir, flat.vis) for k in range(20)]
+        benchmark(methods[0], flats, metrics="SCD", executor=executor, progress=False)
+    assert len(caught) == 20
     with pytest.raises(ImageTooSmall, match="VIF needs images of at least 41x41"):
         benchmark(methods[0], PAIRS, metrics="VIF", jobs=jobs, progress=False)
 
@@ -324,8 +353,54 @@ def test_other_weights_are_measured_anew(methods, fuses, tmp_path):
     benchmark(methods[0], PAIRS[:1], metrics="EN", csv=csv, progress=False)
     other = fusionlib.create("res2netfuse", rule="mean", weights="res2netfuse_1_released_coco34")
     frame = benchmark(other, PAIRS[:1], metrics="EN", csv=csv, progress=False)
-    assert frame["weights"].nunique() == 2
+    assert frame["weights"].tolist() == [other.identity.weights]
+    assert pd.read_csv(csv)["weights"].nunique() == 2
     assert len(fuses) == 2
+
+
+def test_only_what_is_asked_for_comes_back(methods, tmp_path):
+    """Else a mean over the rows would pool data sets, colours and pairs of other calls."""
+    options = {"csv": tmp_path / "scores.csv", "progress": False}
+    benchmark(methods[0], "sample", limit=2, metrics=["EN", "SD"], **options)
+    benchmark(methods[0], "sample", limit=2, metrics="EN", colour="channels", **options)
+    frame = benchmark(methods[0], "sample", limit=1, metrics="EN", **options)
+    assert frame[["metric", "colour"]].values.tolist() == [["EN", "Y"]]
+    assert len(pd.read_csv(tmp_path / "scores.csv")) == 6
+
+
+def test_other_pairs_of_the_same_name_are_measured(methods, tmp_path):
+    options = {"metrics": "EN", "csv": tmp_path / "scores.csv", "progress": False}
+    first, second = (benchmark(methods[0], [pair("1", seed)], **options) for seed in (0, 10))
+    expected = benchmark(methods[0], [pair("1", 10)], metrics="EN", progress=False)
+    assert second["value"].tolist() == expected["value"].tolist() != first["value"].tolist()
+
+
+def test_what_is_named_twice_counts_once(methods):
+    same = [methods[0], methods[0]]
+    frame = benchmark(same, PAIRS[:1], metrics=["MI", "MI:standard"], progress=False)
+    assert len(frame) == 1
+
+
+def test_a_csv_that_cannot_be_written_is_noticed_first(methods, fuses, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(FusionError, match="cannot write"):
+        benchmark(methods[0], PAIRS, csv=tmp_path / "file" / "scores.csv", progress=False)
+    assert fuses == []
+
+
+def test_the_bar_counts_what_is_scored(methods, monkeypatch):
+    counts = []
+    score = evaluation._score_task
+
+    class Bar(evaluation.tqdm):
+        def update(self, n=1):
+            counts.append("bar")
+            return super().update(n)
+
+    monkeypatch.setattr(evaluation, "tqdm", Bar)
+    monkeypatch.setattr(evaluation, "_score_task", lambda *a: counts.append("score") or score(*a))
+    benchmark(methods[0], PAIRS, metrics="EN", progress=False)
+    assert counts == ["score", "bar"] * 3
 
 
 @pytest.mark.parametrize("name", ["NA", "null", "nan", "007", "1e5", "", 'a,"b"\nc', "Größe"])
@@ -438,6 +513,8 @@ def test_faulty_files_are_listed_and_the_rest_is_scored(folders):
 
 
 def test_what_cannot_be_matched(folders, tmp_path):
+    with pytest.raises(ImageError, match=r"x \(not there\)"):
+        evaluate_files(folders[0], folders[1], tmp_path / "x")
     with pytest.raises(ImageError, match="three files or three folders"):
         evaluate_files(folders[0], folders[1], folders[2] / "1.png")
     (tmp_path / "empty").mkdir()

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from fusionlib.errors import FusionError
-from fusionlib.files import atomic_file, write_text
+from fusionlib.files import atomic_file, check_writable, write_text
 
 
 def test_whole_file_in_new_folders(tmp_path):
@@ -77,3 +77,14 @@ def test_two_writers_do_not_share_a_temporary_file(tmp_path):
         first.write_text("first")
         second.write_text("second")
     assert path.read_text() == "first"  # the outer one finished last
+
+
+def test_whether_a_file_can_be_written(tmp_path):
+    (tmp_path / "old.csv").write_text("old")
+    for name in ("old.csv", "new.csv", "folder/new.csv"):
+        check_writable(tmp_path / name)
+    assert {p.name for p in tmp_path.rglob("*") if p.is_file()} == {"old.csv"}
+    assert (tmp_path / "old.csv").read_text() == "old"
+    for name in ("folder", "old.csv/new.csv"):
+        with pytest.raises(FusionError, match=f"cannot write .*{name}"):
+            check_writable(tmp_path / name)

@@ -626,3 +626,13 @@ def test_markdown_of_another_frame():
         r"| a\|b | 0.333333 | 1 |",
         r"| \_c\_ |  | 2 |",
     ]
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [([np.inf] * 3, (np.inf, np.inf)), ([-np.inf] * 2, (-np.inf, -np.inf))],
+)
+def test_infinite_values_have_no_interval_but_themselves(recwarn, values, expected):
+    assert bootstrap_interval(values) == expected
+    assert np.isnan(bootstrap_interval([*values, 3.0])).all()
+    assert not recwarn

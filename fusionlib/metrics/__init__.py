@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..errors import unknown
+from ..errors import UnknownName, unknown
 from . import feature, gradient, information, multiscale, structure, visual
 from .registry import METRICS, Convention, Metric, metric
 
@@ -92,7 +92,7 @@ def select(metrics: str | Sequence[str], convention: str | None = None) -> list[
     Parameters
     ----------
     metrics : str or sequence of str
-        A key of `SELECTIONS`, or names of metrics. "MI:tang" names a metric in a convention.
+        Keys of `SELECTIONS` and names of metrics. "MI:tang" names a metric in a convention.
     convention : str, optional
         For every metric that does not name its own, and for those of a selection instead of
         the selection's. Without it: the selection's, else "standard".
@@ -100,21 +100,27 @@ def select(metrics: str | Sequence[str], convention: str | None = None) -> list[
     Raises
     ------
     UnknownName
-        If a name is neither a selection nor a metric, or a metric has no such convention.
+        If a name is neither a selection nor a metric, a metric has no such convention, or
+        nothing is named.
     """
     if isinstance(metrics, str) and metrics in SELECTIONS:
         pairs = [name.split(":") for name in SELECTIONS[metrics]]
         return [_choose(name, name, convention or own) for name, own in pairs]
     chosen = []
     for label in [metrics] if isinstance(metrics, str) else metrics:
-        name, _, own = label.partition(":")
-        chosen.append(_choose(label, name, own or convention or "standard"))
+        name, colon, own = label.partition(":")
+        if label in SELECTIONS:
+            chosen += select(label, convention)
+        else:
+            chosen.append(_choose(label, name, own if colon else convention or "standard"))
+    if not chosen:
+        raise UnknownName(f"no metric is named. Known: {', '.join([*METRICS, *SELECTIONS])}.")
     return chosen
 
 
 def _choose(label: str, name: str, convention: str) -> Chosen:
     if name not in METRICS:
-        raise unknown("metric", name, [*METRICS, *SELECTIONS])
+        raise unknown("metric", name, [*METRICS, *([] if ":" in label else SELECTIONS)])
     METRICS[name].convention(convention)
     return Chosen(label, METRICS[name], convention)
 

@@ -17,7 +17,7 @@ import numpy as np
 import pywt
 from scipy import fft
 
-from .plane import Plane, once
+from .plane import Plane, note, once
 from .registry import Convention, metric
 
 __all__ = ["fmi_dct", "fmi_gradient", "fmi_pixel", "fmi_w", "meyer102"]
@@ -29,15 +29,27 @@ PAPER = (
     "doi 10.1016/j.compeleceng.2011.07.012"
 )
 DOI = "10.1109/ICAICT.2014.7036000"
+RANGE = "0..1; 1 for a fused image equal to both sources; a single window may exceed 1"
 #: Windows that are worked on together: their arrays fit into the processor's cache.
 CHUNK = 4096
 
 # ---------------------------------------------------------------- features
 
 
+def _constant(x: Plane, metric: str) -> bool:
+    """Tell whether an image is constant, with a warning: what is left of it must be rounding."""
+    constant = x.given.min() == x.given.max()
+    if constant:
+        note(f"{metric}: a constant image has no features but its mean")
+    return bool(constant)
+
+
 @once
 def _dct(x: Plane) -> np.ndarray:
-    return fft.dctn(x.values / 255, norm="ortho")
+    coefficients = fft.dctn(x.values / 255, norm="ortho")
+    if _constant(x, "FMI_dct"):
+        coefficients.ravel()[1:] = 0
+    return coefficients
 
 
 @once
@@ -59,6 +71,10 @@ def meyer102() -> pywt.Wavelet:
 def _wavelet(x: Plane, name: str) -> np.ndarray:
     wavelet = meyer102() if name == "dmey102" else pywt.Wavelet(name)
     average, (down, along, both) = pywt.dwt2(x.values / 255, wavelet, mode="symmetric")
+    if _constant(x, "FMI_w"):
+        average[:] = 2 * x.values[0, 0] / 255
+        for band in (down, along, both):
+            band[:] = 0
     mosaic = np.block([[average, down], [along, both]])
     low, high = mosaic.min(), mosaic.max()
     return (mosaic - low) / (high - low) if high > low else np.ones_like(mosaic)
@@ -229,7 +245,7 @@ def _fmi(fused: np.ndarray, ir: np.ndarray, vis: np.ndarray, *, in_order: bool =
 @metric(
     "FMI_dct",
     "feature mutual information, cosine transform",
-    range="0..1; 1 for a fused image equal to both sources",
+    range=RANGE,
     paper=PAPER,
     doi=DOI,
     smallest=3,
@@ -238,7 +254,7 @@ def _fmi(fused: np.ndarray, ir: np.ndarray, vis: np.ndarray, *, in_order: bool =
 def fmi_dct(fused: Plane, ir: Plane, vis: Plane) -> float:
     """Mutual information of 3x3 windows of the images' cosine transforms, mean over the sources.
 
-    Of a constant image the transform is rounding, which the windows normalise: no meaning.
+    Of a constant image only the first coefficient is not 0, with a warning.
     """
     return _fmi(_dct(fused), _dct(ir), _dct(vis))
 
@@ -246,7 +262,7 @@ def fmi_dct(fused: Plane, ir: Plane, vis: Plane) -> float:
 @metric(
     "FMI_w",
     "feature mutual information, wavelet",
-    range="0..1; 1 for a fused image equal to both sources",
+    range=RANGE,
     paper=PAPER,
     doi=DOI,
     conventions={
@@ -264,6 +280,8 @@ def fmi_dct(fused: Plane, ir: Plane, vis: Plane) -> float:
 def fmi_w(fused: Plane, ir: Plane, vis: Plane, *, wavelet: str = "dmey102") -> float:
     """Mutual information of 3x3 windows of the images' wavelet bands, mean over the sources.
 
+    Of a constant image only the average is not 0, with a warning.
+
     Parameters
     ----------
     fused, ir, vis : ndarray of uint8, shape (H, W)
@@ -276,7 +294,7 @@ def fmi_w(fused: Plane, ir: Plane, vis: Plane, *, wavelet: str = "dmey102") -> f
 @metric(
     "FMI_pixel",
     "feature mutual information, pixels",
-    range="0..1; 1 for a fused image equal to both sources",
+    range=RANGE,
     paper=PAPER,
     doi=DOI,
     smallest=3,
@@ -295,7 +313,7 @@ def fmi_pixel(fused: Plane, ir: Plane, vis: Plane) -> float:
 @metric(
     "FMI_gradient",
     "feature mutual information, gradient",
-    range="0..1; 1 for a fused image equal to both sources",
+    range=RANGE,
     paper=PAPER,
     doi=DOI,
     smallest=3,

@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 from scipy.ndimage import sobel
 
+from ..errors import unknown
 from .plane import Plane, gradient, inner, once, strips, total, undefined
 from .registry import Convention, metric
 
@@ -174,8 +175,9 @@ def _edges(x: Plane, peak: float, order: str, dtype: type) -> tuple[np.ndarray, 
 @metric(
     "Qabf",
     "edge transfer of Xydeas and Petrovic",
-    range="0..0.9754; 1 is not reached; 0.9754 for a fused image equal to both sources; black "
-    "sources have no edge to keep and give that value too, with a warning",
+    range="0..0.9748 (0.9754 where ties count as the strength itself); 1 is not reached; the "
+    "largest value for a fused image equal to both sources; black sources have no edge to keep "
+    "and give 0.9748, with a warning",
     paper=XYDEAS,
     doi="10.1049/el:20000267",
     conventions={
@@ -235,6 +237,10 @@ def qabf(
     dtype : type
         In which everything is computed.
     """
+    if ties not in ("one", "strength"):
+        raise unknown("rule for ties", ties, ("one", "strength"))
+    if order not in ORDERS:
+        raise unknown("order", order, ORDERS)
     edges = [_edges(image, peak, order, dtype) for image in (fused, ir, vis)]
     kept, there = (np.zeros(fused.shape, dtype) for _ in range(2))
     for rows in strips(fused.shape):

@@ -173,7 +173,7 @@ def nonlinear_correlation_information_entropy(fused: Plane, ir: Plane, vis: Plan
     of the matrix of :math:`I(X;Y)`, logarithm to base 256, with ones on the diagonal.
     """
     matrix = np.eye(3)
-    for i, j, (x, y) in ((0, 1, (ir, vis)), (0, 2, (ir, fused)), (1, 2, (vis, fused))):
+    for i, j, (x, y) in ((0, 1, (ir, vis)), (0, 2, (fused, ir)), (1, 2, (fused, vis))):
         matrix[i, j] = matrix[j, i] = _mutual_bits(x, y) / 8
     shares = np.linalg.eigvalsh(matrix) / 3
     shares = shares[shares > 0]
@@ -184,7 +184,7 @@ def nonlinear_correlation_information_entropy(fused: Plane, ir: Plane, vis: Plan
     "CE",
     "cross entropy",
     higher_is_better=False,
-    range="bits; 0 for equal histograms, and for histograms without a common level",
+    range="any sign, bits; 0 for equal histograms, and for histograms without a common level",
     paper='D. M. Bulanon, T. F. Burks, V. Alchanatis, "Image fusion of visible and thermal images '
     'for fruit detection", Biosystems Engineering 103(1), 2009',
     doi="10.1016/j.biosystemseng.2009.02.009",
@@ -203,5 +203,5 @@ def cross_entropy(fused: Plane, ir: Plane, vis: Plane) -> float:
     for source in (ir, vis):
         common = (histogram(source) > 0) & (histogram(fused) > 0)
         p, q = histogram(source)[common], histogram(fused)[common]
-        value += float((p * np.log2(p / q)).sum()) / fused.values.size
+        value += float((p * np.log2(p / q)).sum()) / fused.given.size
     return value / 2

@@ -13,7 +13,7 @@ import numpy as np
 
 from .plane import (
     Plane,
-    as_plane,
+    as_planes,
     halved,
     local_covariance,
     local_mean,
@@ -75,7 +75,8 @@ def multi_exposure_scores(
     list of float
         Three values in [-1, 1], full resolution first; higher is better.
     """
-    f, a, b = map(as_plane, (fused, ir, vis))
+    images = {"fused image": fused, "infrared image": ir, "visible image": vis}
+    f, a, b = as_planes(images, metric="MS_SSIM", smallest=44)
     scores = [_desired_similarity(f, a, b)]
     for _ in range(2):
         f, a, b = map(halved, (f, a, b))
@@ -146,20 +147,17 @@ def _between(x: Plane, y: Plane) -> float:
     "MS_SSIM",
     "multi-scale structural similarity",
     range="0..1; negative similarity on a scale (seen with noise only) gives 0, with a warning",
-    paper='standard: Z. Wang, E. P. Simoncelli, A. C. Bovik, "Multiscale structural similarity '
-    'for image quality assessment", Asilomar 2003, doi 10.1109/ACSSC.2003.1292216; li: K. Ma, '
-    'K. Zeng, Z. Wang, "Perceptual quality assessment for multi-exposure image fusion", IEEE '
-    "Trans. Image Process. 24(11), 2015",
-    doi="10.1109/TIP.2015.2442920",
+    paper='li: K. Ma, K. Zeng, Z. Wang, "Perceptual quality assessment for multi-exposure image '
+    'fusion", IEEE Trans. Image Process. 24(11), 2015, doi 10.1109/TIP.2015.2442920; standard: '
+    'Z. Wang, E. P. Simoncelli, A. C. Bovik, "Multiscale structural similarity for image quality '
+    'assessment", Asilomar 2003',
+    doi="10.1109/ACSSC.2003.1292216",
     smallest=176,
     conventions={
-        "standard": Convention(
-            "Wang's index, five scales, mean over the two sources; needs 176x176 pixels"
-        ),
+        "standard": Convention("Wang's index, five scales, mean over the two sources"),
         "li": Convention(
             "the multi-exposure index of Ma, Zeng and Wang on three scales: contrast and "
-            "structure against the block that the sources would ideally give, no luminance; "
-            "needs 44x44 pixels",
+            "structure against the block that the sources would ideally give, no luminance",
             function=_multi_exposure,
             smallest=44,
         ),

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from contextvars import ContextVar
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import cv2
 import numpy as np
 
-from ..errors import ImageError, MetricWarning
+from ..errors import ImageError, ImageTooSmall, MetricWarning
+from ..images import check_one_size
 
 __all__ = [
     "Plane",
-    "as_plane",
+    "as_planes",
     "blur",
     "gaussian_taps",
     "gradient",
@@ -26,6 +29,8 @@ __all__ = [
     "joint_histogram",
     "local_covariance",
     "local_mean",
+    "note",
+    "notes",
     "once",
     "stretched",
     "strips",
@@ -85,6 +90,8 @@ class Plane:
             self._kept.move_to_end(key)
             return self._kept[key]
         value = compute()
+        if isinstance(value, np.ndarray):
+            value.setflags(write=False)  # others will read it
         self._kept[key] = value
         while len(self._kept) > 1 and sum(map(_size, self._kept.values())) > KEPT_BYTES:
             self._kept.popitem(last=False)
@@ -95,34 +102,55 @@ def _size(value: Any) -> int:
     if isinstance(value, tuple):
         return sum(map(_size, value))
     if isinstance(value, Plane):  # with all that it keeps in its turn
-        return int(value.values.nbytes) + sum(map(_size, value._kept.values()))
+        made = value.values.nbytes if value.levels is not None and "values" in vars(value) else 0
+        return int(value.given.nbytes) + made + sum(map(_size, value._kept.values()))
     return int(getattr(value, "nbytes", 0))
 
 
-def as_plane(image: Plane | np.ndarray, what: str = "image") -> Plane:
-    """Return the image as a `Plane`.
+def as_planes(
+    images: Mapping[str, Plane | np.ndarray], *, metric: str = "", smallest: int = 1
+) -> list[Plane]:
+    """Return images that belong together as planes.
 
     Parameters
     ----------
-    image : Plane, or ndarray of uint8, shape (H, W)
-    what : str
-        How the error message calls it.
+    images : mapping of str to Plane, or ndarray of uint8, shape (H, W)
+        What error messages call them -> the images.
+    metric : str
+        What needs them.
+    smallest : int
+        The shortest side that they may have.
 
     Raises
     ------
     ImageError
-        For any other type or shape. `fusionlib.evaluate` also takes 16 bits, floats and RGB.
+        If one is not of gray levels. `fusionlib.evaluate` also takes 16 bits, floats and RGB.
+    PairMismatch
+        If the sizes differ.
+    ImageTooSmall
+        If a side is shorter than `smallest`.
     """
-    if isinstance(image, Plane):
-        return image
-    image = np.asarray(image)
-    if image.dtype != np.uint8 or image.ndim != 2 or image.size == 0:
-        raise ImageError(
-            f"{what}: given {image.dtype} of shape {image.shape}, expected gray levels, uint8 of "
-            "shape (H, W). Use fusionlib.evaluate, which converts 16 bits, floats and RGB, or "
-            "convert it with fusionlib.evaluation.levels."
+    planes = []
+    for what, image in images.items():
+        if not isinstance(image, Plane):
+            image = np.asarray(image)
+            if image.dtype != np.uint8 or image.ndim != 2 or image.size == 0:
+                raise ImageError(
+                    f"{what}: given {image.dtype} of shape {image.shape}, expected gray levels, "
+                    "uint8 of shape (H, W). Use fusionlib.evaluate, which converts 16 bits, "
+                    "floats and RGB, or convert it with fusionlib.evaluation.levels."
+                )
+            image = Plane(image)
+        planes.append(image)
+    check_one_size([plane.given for plane in planes], " and ".join(images))
+    height, width = planes[0].shape
+    if min(height, width) < smallest:
+        raise ImageTooSmall(
+            f"{metric} needs images of at least {smallest}x{smallest} pixels, these have "
+            f"{width}x{height}. Leave this metric out, or score the images before they are "
+            "cropped or scaled down."
         )
-    return Plane(image)
+    return planes
 
 
 def once(
@@ -141,9 +169,32 @@ def once(
     return remembered
 
 
+_NOTES: ContextVar[list[str] | None] = ContextVar("notes", default=None)
+
+
+@contextlib.contextmanager
+def notes() -> Iterator[list[str]]:
+    """Collect what would be warnings; unlike Python's own filters, in this thread only."""
+    collected: list[str] = []
+    token = _NOTES.set(collected)
+    try:
+        yield collected
+    finally:
+        _NOTES.reset(token)
+
+
+def note(text: str) -> None:
+    """Warn of a value that is one by rule, or collect the warning, see `notes`."""
+    collected = _NOTES.get()
+    if collected is None:
+        warnings.warn(text, MetricWarning, stacklevel=3)
+    else:
+        collected.append(text)
+
+
 def undefined(what: str, value: float) -> float:
     """Warn that a formula gives 0/0 here, and return the value it is given instead."""
-    warnings.warn(f"{what}; its value is set to {value:g}", MetricWarning, stacklevel=2)
+    note(f"{what}; its value is set to {value:g}")
     return value
 
 
@@ -188,7 +239,7 @@ def stretched(x: Plane) -> Plane:
     if high > low:
         return Plane(np.floor((x.values - low) / (high - low) * 255 + 0.5).astype(np.uint8))
     if high > 0:
-        undefined("the stretch of a constant image", 0)
+        note("a constant image cannot be stretched and counts as black (Q_CB, Q_CV, MI:vifb)")
     return Plane(np.zeros(x.shape, np.uint8))
 
 

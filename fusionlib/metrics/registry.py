@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -12,9 +13,8 @@ from typing import Any
 import numpy as np
 
 from ..card import Sheet
-from ..errors import ImageTooSmall, UnknownName
-from ..images import check_one_size
-from .plane import Plane, as_plane
+from ..errors import UnknownName
+from .plane import Plane, as_planes
 
 __all__ = ["METRICS", "Convention", "Metric", "metric"]
 
@@ -36,7 +36,7 @@ class Convention:
     function : callable or None
         Computes it instead of the metric's function, where the two have little in common.
     smallest : int
-        The shortest side that an image may have; 0: that of the metric.
+        The shortest side that an image may have; 0: that given to `metric`.
     """
 
     summary: str
@@ -45,7 +45,7 @@ class Convention:
     smallest: int = 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Metric(Sheet):
     """A registered metric. ``print`` it or show it in a notebook: it is its own card.
 
@@ -53,6 +53,8 @@ class Metric(Sheet):
     ----------
     name, title : str
         The column of the published tables, and the name in words.
+    definition : str
+        What it measures, formula included.
     function : callable
         (fused) or (fused, ir, vis), uint8 (H, W) or `Plane` -> float.
     range : str
@@ -62,20 +64,18 @@ class Metric(Sheet):
         Of the source; empty if it has none.
     paper : str
         The source.
-    smallest : int
-        The shortest side that an image may have.
     conventions : mapping of str to Convention
         By name; the first is "standard".
     """
 
     name: str
     title: str
+    definition: str
     function: Callable[..., float]
     range: str
     higher_is_better: bool
     paper: str
     doi: str
-    smallest: int
     conventions: Mapping[str, Convention]
 
     def compute(self, fused: Image, ir: Image, vis: Image, convention: str = "standard") -> float:
@@ -125,16 +125,18 @@ class Metric(Sheet):
 
     def rows(self) -> dict[str, Any]:
         """Return the facts as label -> value, in reading order."""
-        return {
+        facts = {
             "metric": f"{self.name}: {self.title}",
+            "definition": self.definition,
             "range": self.range,
             "better": "higher" if self.higher_is_better else "lower",
-            "smallest image": f"{self.smallest}x{self.smallest} pixels",
             "source": self.paper + f", doi {self.doi}" * bool(self.doi),
-        } | {
-            f"convention {', '.join(names)}": summary
-            for summary, names in self.definitions().items()
         }
+        for summary, names in self.definitions().items():
+            side = self.conventions[names[0]].smallest
+            size = f"; images of at least {side}x{side} pixels" if side > 1 else ""
+            facts[f"convention {', '.join(names)}"] = summary + size
+        return facts
 
 
 #: Name -> metric, in the order of the families' files.
@@ -154,38 +156,58 @@ def metric(
 ) -> Callable[[Callable[..., float]], Callable[..., float]]:
     """Register a function as a metric and add these facts to its docstring.
 
-    The decorated function takes gray levels, uint8 (H, W), or planes, and checks them.
+    The decorated function takes gray levels, uint8 (H, W), or planes, and checks them. Its
+    arguments for images are called fused, ir and vis; its docstring begins with the definition.
+    Processes that score at the same time know the metrics of this package only.
 
     Parameters
     ----------
-    name, title, range, paper, doi, higher_is_better, smallest
+    name, title, range, paper, doi, higher_is_better
         As the attributes of `Metric`.
+    smallest : int
+        The shortest side that an image may have, unless a convention says otherwise.
     conventions : mapping of str to Convention
         Key: one name, or several that share a definition, separated by spaces.
     """
 
     def register(function: Callable[..., float]) -> Callable[..., float]:
-        checked = _checked(function, name, smallest)
-        every = {one: chosen for names, chosen in conventions.items() for one in names.split()}
-        every = {
-            one: Convention(
-                chosen.summary,
-                chosen.options,
-                chosen.function and _checked(chosen.function, name, chosen.smallest or smallest),
-                chosen.smallest or smallest,
-            )
-            for one, chosen in every.items()
-        }
-        entry = Metric(name, title, checked, range, higher_is_better, paper, doi, smallest, every)
+        every = {}
+        for names, chosen in conventions.items():
+            side = chosen.smallest or smallest
+            other = chosen.function and _checked(chosen.function, name, side)
+            for one in names.split():
+                every[one] = Convention(chosen.summary, chosen.options, other, side)
+        checked = _checked(function, name, every["standard"].smallest)
+        text = inspect.cleandoc(function.__doc__ or "")
+        entry = Metric(
+            name,
+            title,
+            _definition(text),
+            checked,
+            range,
+            higher_is_better,
+            paper,
+            doi,
+            every,
+        )
         METRICS[name] = entry
-        facts = [f"{label}: {text}" for label, text in entry.rows().items()]
+        facts = [
+            f"{label}: {fact}" for label, fact in entry.rows().items() if label != "definition"
+        ]
         notes = "\n".join(
             textwrap.fill(fact, 92, initial_indent="- ", subsequent_indent="  ") for fact in facts
         )
-        checked.__doc__ = f"{inspect.cleandoc(function.__doc__ or '')}\n\nNotes\n-----\n{notes}\n"
+        checked.__doc__ = f"{text}\n\nNotes\n-----\n{notes}\n"
         return checked
 
     return register
+
+
+def _definition(text: str) -> str:
+    """Return what a docstring says before its parameters, formulas between dollars."""
+    text = text.split("\n\nParameters\n")[0]
+    text = re.sub(r"\.\. math:: (.*)", r"$\1$", text)
+    return " ".join(re.sub(r":math:`([^`]*)`", r"$\1$", text).split())
 
 
 def _inputs(function: Callable[..., float]) -> int:
@@ -195,19 +217,15 @@ def _inputs(function: Callable[..., float]) -> int:
 
 def _checked(function: Callable[..., float], name: str, smallest: int) -> Callable[..., float]:
     """Turn arrays into planes, and refuse images of other sizes or smaller than the windows."""
-    names = [NAMES.get(p, p) for p in inspect.signature(function).parameters]
+    signature = inspect.signature(function)
+    images = list(signature.parameters)[: _inputs(function)]
 
     @functools.wraps(function)
-    def checked(*images: Image, **options: Any) -> float:
-        planes = [as_plane(image, what) for image, what in zip(images, names, strict=False)]
-        check_one_size([plane.given for plane in planes], " and ".join(names[: len(planes)]))
-        height, width = planes[0].shape
-        if min(height, width) < smallest:
-            raise ImageTooSmall(
-                f"{name} needs images of at least {smallest}x{smallest} pixels, these have "
-                f"{width}x{height}. Leave this metric out, or score the images before they are "
-                "cropped or scaled down."
-            )
-        return float(function(*planes, **options))
+    def checked(*args: Any, **options: Any) -> float:
+        given = signature.bind(*args, **options).arguments
+        planes = as_planes(
+            {NAMES[image]: given.pop(image) for image in images}, metric=name, smallest=smallest
+        )
+        return float(function(*planes, **given))
 
     return checked

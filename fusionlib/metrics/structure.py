@@ -9,9 +9,10 @@ from collections.abc import Callable
 import numpy as np
 from scipy.ndimage import correlate, uniform_filter
 
+from ..errors import unknown
 from .plane import (
     Plane,
-    as_plane,
+    as_planes,
     inner,
     local_covariance,
     local_mean,
@@ -61,7 +62,7 @@ def mse(image: Plane | np.ndarray, reference: Plane | np.ndarray) -> float:
         In 0..65025, squared gray levels; lower is better. Sums of integers: exact but for
         the last division.
     """
-    x, y = as_plane(image), as_plane(reference)
+    x, y = as_planes({"image": image, "reference": reference})
     return (inner(x, x) - 2 * inner(x, y) + inner(y, y)) / x.values.size
 
 
@@ -156,7 +157,7 @@ def _psnr_root_first(fused: Plane, ir: Plane, vis: Plane) -> float:
 @metric(
     "PSNR",
     "peak signal-to-noise ratio",
-    range="dB; infinite only if both sources are equal to the fused image",
+    range="any sign, dB; infinite only if both sources are equal to the fused image",
     paper=JAGALINGAM,
     doi="10.1016/j.aqpro.2015.02.019",
     conventions={
@@ -268,7 +269,11 @@ def ssim(
        from error visibility to structural similarity", IEEE Trans. Image Process. 13(4),
        2004, doi 10.1109/TIP.2003.819861.
     """
-    x, y = as_plane(image), as_plane(reference)
+    if border not in ("replicate", "valid"):
+        raise unknown("border", border, ("replicate", "valid"))
+    smallest = 11 if border == "valid" else 1
+    images = {"image": image, "reference": reference}
+    x, y = as_planes(images, metric="SSIM", smallest=smallest)
     result = _ssim_map(
         local_mean(x),
         local_mean(y),
@@ -354,7 +359,9 @@ def ssim_map(
     ndarray, shape (H - 6, W - 6)
         In [-1, 1]; uniform window, sample variances.
     """
-    x, y = (as_plane(picture).values.astype(dtype) for picture in (image, reference))
+    images = {"image": image, "reference": reference}
+    planes = as_planes(images, metric="SSIM", smallest=7)
+    x, y = (plane.values.astype(dtype) for plane in planes)
     mean = functools.partial(uniform_filter, size=7)
     return valid(_ssim_between(x, y, mean, peak, sample=float(dtype(49 / 48))), 3)
 
@@ -384,15 +391,18 @@ def ssim_uniform(
             "and L = 2 on 0..255: scikit-image once took 2 as the range of any float image",
             {"peak": 2, "dtype": np.float32},
             ssim_uniform,
+            smallest=7,
         ),
         "cddfuse_255": Convention(
             "cddfuse with the mistake mended: L = 255, float64",
             {"peak": 255, "dtype": np.float64},
             ssim_uniform,
+            smallest=7,
         ),
         "tang": Convention(
             "mean over the sources; MATLAB's ssim on 0..255 in double, for which its L stays 1",
             function=_ssim_range_one,
+            smallest=1,
         ),
         "vifb": Convention("sum over the sources, else as standard", {"summed": True}),
     },

@@ -9,7 +9,7 @@ import numpy as np
 from scipy import fft
 from scipy.ndimage import convolve1d, correlate1d
 
-from .plane import Plane, as_plane, gaussian_taps, once, stretched, strips, undefined, valid
+from .plane import Plane, as_planes, gaussian_taps, once, stretched, strips, undefined, valid
 from .registry import Convention, metric
 
 __all__ = ["q_cb", "q_cv", "vif", "vif_of_sources"]
@@ -39,7 +39,8 @@ def vif(image: Plane | np.ndarray, reference: Plane | np.ndarray) -> float:
     .. [1] H. R. Sheikh, A. C. Bovik, "Image information and visual quality", IEEE Trans. Image
        Process. 15(2), 2006, doi 10.1109/TIP.2005.859378.
     """
-    x, y = as_plane(image), as_plane(reference)
+    images = {"image": image, "reference": reference}
+    x, y = as_planes(images, metric="VIF", smallest=41)
     kept = there = 0.0
     for scale in range(4):
         moments = (*_scale_moments(x, scale), *_scale_moments(y, scale))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from fusionlib.errors import MetricWarning
+from fusionlib.errors import MetricWarning, UnknownName
 from fusionlib.metrics import METRICS
 from fusionlib.metrics.gradient import (
     average_gradient,
@@ -416,3 +416,11 @@ def test_peaks_and_orders_do_not_mix_on_shared_planes():
         for convention in METRICS[name].conventions:
             fresh = METRICS[name].compute(*images, convention)
             assert METRICS[name].compute(*planes, convention) == fresh
+
+
+def test_misspelt_options():
+    images = photos()
+    with pytest.raises(UnknownName, match=r"unknown rule for ties 'on'. Did you mean 'one'"):
+        qabf(*images, ties="on")
+    with pytest.raises(UnknownName, match="Known: matlab, octave"):
+        qabf(*images, order="scipy")

@@ -13,7 +13,7 @@ from scipy import signal
 
 from fusionlib.errors import ImageError, MetricWarning
 from fusionlib.metrics import plane
-from fusionlib.metrics.plane import Plane, as_plane, once
+from fusionlib.metrics.plane import Plane, as_planes, once
 from tests.metrics.pictures import flat, noise, photos, stretch, triples
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -28,10 +28,10 @@ def window(size, sigma):
 
 def test_a_plane_has_the_levels_and_the_same_as_floats():
     image = noise()[0]
-    x = as_plane(image, "picture")
+    (x,) = as_planes({"picture": image})
     assert x.levels is image and x.values.dtype == np.float64 and (x.values == image).all()
     assert x.shape == image.shape == (40, 53)
-    assert as_plane(x) is x
+    assert as_planes({"picture": x}) == [x]
     derived = Plane(x.values / 2)
     assert derived.levels is None and (derived.values == image / 2).all()
 
@@ -57,7 +57,7 @@ def test_a_plane_has_the_levels_and_the_same_as_floats():
 def test_only_gray_levels_become_a_plane(image):
     given_ = np.asarray(image)
     with pytest.raises(ImageError) as caught:
-        as_plane(image, "picture")
+        as_planes({"picture": image})
     assert f"picture: given {given_.dtype} of shape {given_.shape}, expected" in str(caught.value)
     assert "fusionlib.evaluate" in str(caught.value)
 
@@ -155,6 +155,16 @@ def test_every_kind_of_result_counts(monkeypatch, result, size):
         calls.clear()
         large(x, 1), large(x, 2), large(x, 1)
         assert calls == expected
+
+
+@pytest.mark.parametrize("room, kept", [(512 + 128 + 128, True), (512 + 128 + 127, False)])
+def test_what_a_derived_plane_keeps_counts_too(monkeypatch, room, kept):
+    monkeypatch.setattr(plane, "KEPT_BYTES", room)
+    x = Plane(noise((8, 8))[0])
+    small = plane.halved(x)
+    plane.local_mean(small)
+    counted()[0](x)
+    assert (plane.halved(x) is small) == kept
 
 
 def test_numbers_need_no_room(monkeypatch):
@@ -271,8 +281,39 @@ def test_valid_crops_every_side():
     assert (plane.valid(image, 2) == image[2:5, 2:6]).all()
 
 
+@pytest.mark.parametrize("shape", [(1, 1), (480, 640), (1000, 99), (3, 40000)])
+def test_strips_cover_every_row_once(shape):
+    image = np.zeros(shape)
+    for rows in plane.strips(shape):
+        image[rows] += 1
+        assert image[rows].size <= max(2**15, shape[1])
+    assert (image == 1).all()
+
+
 def test_blur_is_the_two_dimensional_window():
     image = photos()[1].astype(float)
     expected = signal.correlate2d(np.pad(image, 2, mode="edge"), window(5, 1.1), mode="valid")
     # 25 products, each rounded once.
     assert plane.blur(image, plane.gaussian_taps(5, 1.1)) == pytest.approx(expected, rel=1e-14)
+
+
+# ---------------------------------------------------------------- notes
+
+
+def test_notes_are_warnings_unless_they_are_collected():
+    with pytest.warns(MetricWarning, match="0/0 here; its value is set to 0.5"):
+        assert plane.undefined("0/0 here", 0.5) == 0.5
+    with plane.notes() as outer:
+        plane.note("first")
+        with plane.notes() as inner:
+            plane.note("second")
+        plane.note("third")
+    assert (outer, inner) == (["first", "third"], ["second"])
+    with pytest.warns(MetricWarning, match="fourth"):
+        plane.note("fourth")
+
+
+def test_what_is_remembered_cannot_be_changed():
+    mean = plane.local_mean(Plane(noise()[0]))
+    with pytest.raises(ValueError, match="read-only"):
+        mean += 1

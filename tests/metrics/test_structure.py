@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from scipy import stats
 from skimage import metrics as skimage
 
-from fusionlib.errors import MetricWarning
+from fusionlib.errors import ImageTooSmall, MetricWarning, PairMismatch, UnknownName
 from fusionlib.metrics import METRICS, structure
 from fusionlib.metrics.plane import Plane
 from fusionlib.metrics.structure import (
@@ -335,3 +335,26 @@ def test_ssim_properties(images):
         # Sums of a separable filter in another order: rounding of 5e-11 beside C2 = 58.
         for turned in (np.transpose, np.fliplr, np.flipud):
             assert ssim(turned(x), turned(y), border=border) == pytest.approx(value, abs=1e-10)
+
+
+# ---------------------------------------------------------------- what is refused
+
+
+@pytest.mark.parametrize("function", [mse, psnr, ssim, structure.ssim_map])
+def test_two_images_must_have_one_size(function):
+    """A product of sums would take 10x20 against 20x10 without a word."""
+    x = noise((10, 20), 1)[0]
+    with pytest.raises(PairMismatch, match="image and reference must have one size, not 20x10"):
+        function(x, x.T)
+
+
+def test_windows_must_fit():
+    x, y = noise((10, 30), 2)
+    assert math.isfinite(ssim(x, y))
+    with pytest.raises(ImageTooSmall, match="SSIM needs images of at least 11x11"):
+        ssim(x, y, border="valid")
+    assert structure.ssim_map(x[:7], y[:7]).shape == (1, 24)
+    with pytest.raises(ImageTooSmall, match="SSIM needs images of at least 7x7"):
+        structure.ssim_map(x[:6], y[:6])
+    with pytest.raises(UnknownName, match="Did you mean 'valid'"):
+        ssim(x, y, border="vaild")

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from scipy import signal
 
-from fusionlib.errors import MetricWarning
+from fusionlib.errors import ImageTooSmall, MetricWarning, PairMismatch
 from fusionlib.metrics import METRICS
 from fusionlib.metrics.visual import q_cb, q_cv, vif, vif_of_sources
 from tests.metrics.pictures import (
@@ -296,3 +296,11 @@ def test_q_cb_sees_no_direction(turned):
     """Even in the spectrum and in the windows; noise, since black regions are noise of the FFT."""
     images = noise((30, 37))
     assert q_cb(*map(turned, images)) == pytest.approx(q_cb(*images), rel=1e-9)
+
+
+def test_vif_alone_checks_its_images():
+    x = photos((60, 50))[0]
+    with pytest.raises(PairMismatch):
+        vif(x, x.T)
+    with pytest.raises(ImageTooSmall, match="VIF needs images of at least 41x41"):
+        vif(x[:40], x[:40])
