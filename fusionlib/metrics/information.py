@@ -62,7 +62,8 @@ def _twice_entropy(fused: Plane) -> float:
 @metric(
     "MI",
     "mutual information",
-    range="0..16 bits (11.09 nats), the sum over both sources; 0 for a constant image",
+    range="0..16 bits (11.09 nats), the sum over both sources; 0 for a constant image; tang up to "
+    "18 bits, and not exactly 0 for a constant image",
     paper='G. Qu, D. Zhang, P. Yan, "Information measure for performance of image fusion", '
     "Electronics Letters 38(7), 2002",
     doi="10.1049/el:20020212",

@@ -146,7 +146,7 @@ def _between(x: Plane, y: Plane) -> float:
 @metric(
     "MS_SSIM",
     "multi-scale structural similarity",
-    range="0..1; negative similarity on a scale (seen with noise only) gives 0, with a warning",
+    range="0..1; negative similarity on a scale (of unrelated images) gives 0, with a warning",
     paper='li: K. Ma, K. Zeng, Z. Wang, "Perceptual quality assessment for multi-exposure image '
     'fusion", IEEE Trans. Image Process. 24(11), 2015, doi 10.1109/TIP.2015.2442920; standard: '
     'Z. Wang, E. P. Simoncelli, A. C. Bovik, "Multiscale structural similarity for image quality '

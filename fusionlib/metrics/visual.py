@@ -48,16 +48,10 @@ def vif(image: Plane | np.ndarray, reference: Plane | np.ndarray) -> float:
         for rows in strips(product.shape):
             mx, xx, my, yy = (part[rows] for part in moments)
             xy = product[rows] - mx * my
-            flat, blind = yy < _TINY, xx < _TINY
             gain = xy / (yy + _TINY)
-            np.copyto(gain, 0, where=flat | blind)
-            rest = xx - gain * xy
-            np.copyto(rest, 0, where=blind)
-            negative = gain < 0
-            np.copyto(rest, xx, where=negative)
-            np.copyto(gain, 0, where=negative)
-            np.maximum(rest, _TINY, out=rest)
-            yy = np.where(flat, 0, yy)
+            np.copyto(gain, 0, where=(xx < _TINY) | (gain < 0))
+            rest = np.maximum(xx - gain * xy, _TINY)
+            yy = np.where(yy < _TINY, 0, yy)
             kept += float(np.log1p(gain * gain * yy / (rest + _NOISE)).sum())
             there += float(np.log1p(yy / _NOISE).sum())
     return kept / there if there > 0 else undefined("VIF against a constant source", 1)
