@@ -6,6 +6,7 @@ A compared table is written in three forms from the same cells: `show` (notebook
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -203,7 +204,8 @@ def compare(
     ]
     frame["paper_rank"] = [ranks.get(key, 0) for key in keys]
     if comparable:
-        frame.loc[frame["row"].isin(list(orientation)), "verdict"] = "for orientation"
+        beside = frame["row"].isin(list(orientation)) & frame["paper"].notna()
+        frame.loc[beside, "verdict"] = "for orientation"
     return frame
 
 
@@ -349,8 +351,10 @@ def show(
         caption += f" ({OTHER_DATA})"
     styler = cells.map(_marked, below=SMALL).style
     styler.apply(lambda _: styles, axis=None).set_caption(caption)
-    # A fixed identifier, since a random one would change the notebook at every run.
-    styler.set_uuid("fusionlib").set_table_styles(
+    # Not a random identifier, which would change the notebook at every run, but one of its own,
+    # since the styles of tables on one page would mix.
+    content = repr((caption, _lines(cells), list(cells.columns)))
+    styler.set_uuid(hashlib.sha256(content.encode()).hexdigest()[:8]).set_table_styles(
         [
             {"selector": "th, td", "props": "text-align: right; padding: 0.2em 0.6em"},
             {"selector": "th.col_heading.level0", "props": "text-align: center"},

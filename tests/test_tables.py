@@ -636,3 +636,33 @@ def test_infinite_values_have_no_interval_but_themselves(recwarn, values, expect
     assert bootstrap_interval(values) == expected
     assert np.isnan(bootstrap_interval([*values, 3.0])).all()
     assert not recwarn
+
+
+def test_tables_on_one_page_do_not_share_styles():
+    """Their cells would otherwise have one identifier, and each the other's colours too."""
+    compared = {mean: judged_frame(mean) for mean in (PRINTED, PRINTED + 1)}
+    first, again, second = (show(compared[m]).to_html() for m in (PRINTED, PRINTED, PRINTED + 1))
+    identifiers = [set(re.findall(r'id="(T_\w{8})', html)) for html in (first, again, second)]
+    assert first == again
+    assert identifiers[0] == identifiers[1] and identifiers[0].isdisjoint(identifiers[2])
+    captioned = set(re.findall(r'id="(T_\w{8})', show(compared[PRINTED], caption="x").to_html()))
+    assert captioned.isdisjoint(identifiers[0])
+
+
+def judged_frame(mean):
+    return compare(
+        summarise(per_pair(ours=[mean])), "table_02", papers={"ours": "DenseFuse"}, comparable=True
+    )
+
+
+def test_a_row_for_orientation_without_a_print_is_not_in_the_paper():
+    summary = summarise(per_pair("MI:standard", ours=[2.0]))
+    for orientation in ((), ("ours",)):
+        row = compare(
+            summary,
+            "table_02",
+            papers={"ours": "DenseFuse"},
+            comparable=True,
+            orientation=orientation,
+        ).iloc[0]
+        assert row["verdict"] == "not in the paper"

@@ -308,7 +308,7 @@ def _ssim_map(
     },
 )
 def ssim_a(fused: Plane, ir: Plane, vis: Plane) -> float:
-    r"""Mean of the structural similarities to both sources, Res2NetFuse equation 9."""
+    r"""Mean of the structural similarities to both sources, Res2NetFuse equation 9; see SSIM."""
     return (ssim(fused, ir) + ssim(fused, vis)) / 2
 
 
@@ -408,7 +408,11 @@ def ssim_uniform(
     },
 )
 def ssim_of_sources(fused: Plane, ir: Plane, vis: Plane, *, summed: bool = False) -> float:
-    """Structural similarity to both sources, see `ssim`.
+    r"""Structural similarity to both sources, averaged over windows.
+
+    Per source :math:`(2 \mu_S \mu_F + C_1)(2 \sigma_{SF} + C_2) / ((\mu_S^2 + \mu_F^2 + C_1)
+    (\sigma_S^2 + \sigma_F^2 + C_2))` with :math:`C_1 = (0.01 L)^2`, :math:`C_2 = (0.03 L)^2` and
+    the means, variances and covariance of each window; L is the range of the data.
 
     Parameters
     ----------
