@@ -351,10 +351,10 @@ def show(
         caption += f" ({OTHER_DATA})"
     styler = cells.map(_marked, below=SMALL).style
     styler.apply(lambda _: styles, axis=None).set_caption(caption)
-    # Not a random identifier, which would change the notebook at every run, but one of its own,
-    # since the styles of tables on one page would mix.
-    content = repr((caption, _lines(cells), list(cells.columns)))
-    styler.set_uuid(hashlib.sha256(content.encode()).hexdigest()[:8]).set_table_styles(
+    # An identifier of its own, since the styles of tables on one page would mix; not a random
+    # one nor one of the numbers, which would change the notebook at every run.
+    headings = repr((caption, list(cells.index), list(cells.columns)))
+    styler.set_uuid(hashlib.sha256(headings.encode()).hexdigest()[:8]).set_table_styles(
         [
             {"selector": "th, td", "props": "text-align: right; padding: 0.2em 0.6em"},
             {"selector": "th.col_heading.level0", "props": "text-align: center"},

@@ -640,19 +640,23 @@ def test_infinite_values_have_no_interval_but_themselves(recwarn, values, expect
 
 def test_tables_on_one_page_do_not_share_styles():
     """Their cells would otherwise have one identifier, and each the other's colours too."""
-    compared = {mean: judged_frame(mean) for mean in (PRINTED, PRINTED + 1)}
-    first, again, second = (show(compared[m]).to_html() for m in (PRINTED, PRINTED, PRINTED + 1))
-    identifiers = [set(re.findall(r'id="(T_\w{8})', html)) for html in (first, again, second)]
-    assert first == again
-    assert identifiers[0] == identifiers[1] and identifiers[0].isdisjoint(identifiers[2])
-    captioned = set(re.findall(r'id="(T_\w{8})', show(compared[PRINTED], caption="x").to_html()))
-    assert captioned.isdisjoint(identifiers[0])
+    one = compared_with_print("EN", PRINTED)
+    tables = {
+        "itself": show(one),
+        "other numbers": show(compared_with_print("EN", PRINTED + 1)),
+        "other caption": show(one, caption="x"),
+        "other metric": show(compared_with_print("SCD", PRINTED)),
+    }
+    identifiers = {
+        name: set(re.findall(r'id="(T_\w{8})', table.to_html())) for name, table in tables.items()
+    }
+    assert identifiers["itself"] == identifiers["other numbers"] and len(identifiers["itself"]) == 1
+    assert len(set.union(*identifiers.values())) == 3
 
 
-def judged_frame(mean):
-    return compare(
-        summarise(per_pair(ours=[mean])), "table_02", papers={"ours": "DenseFuse"}, comparable=True
-    )
+def compared_with_print(metric, mean):
+    summary = summarise(per_pair(metric, ours=[mean]))
+    return compare(summary, "table_02", papers={"ours": "DenseFuse"}, comparable=True)
 
 
 def test_a_row_for_orientation_without_a_print_is_not_in_the_paper():
