@@ -264,7 +264,8 @@ def _cells(compared: pd.DataFrame, decimals: int | Mapping[str, int] | None) -> 
             Cell(_number(value, min(digits, printed)), rank, "")
             for value, rank in zip(part["paper"], paper_ranks, strict=True)
         ]
-        ranks = _ranks(part["mean"], metric)
+        # Of the numbers as shown: what reads the same shares a rank.
+        ranks = _ranks(part["mean"].round(digits), metric)
         values = part[["mean", "ci_low", "ci_high"]].to_numpy()
         cells[metric, "ours"] = [
             Cell(_number(mean, digits), rank, _interval(low, high, digits))

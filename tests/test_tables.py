@@ -670,3 +670,12 @@ def test_a_row_for_orientation_without_a_print_is_not_in_the_paper():
             orientation=orientation,
         ).iloc[0]
         assert row["verdict"] == "not in the paper"
+
+
+def test_means_that_read_the_same_share_a_rank():
+    summary = summarise(per_pair("EN", a=[6.8004], b=[6.8001], c=[6.7]))
+    papers = dict.fromkeys("abc", "DenseFuse")
+    compared = compare(summary, "table_02", papers=papers, comparable=False)
+    text = show(compared, decimals=3).to_html()
+    assert text.count("6.800 ①") == 2 and "6.700 ③" in text
+    assert "6.8001 ②" in show(compared, decimals=4).to_html()
