@@ -13,7 +13,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from . import __version__
 from .errors import FusionError, ImageError, WeightsNotFound
@@ -59,6 +59,13 @@ def _fail(message: str) -> int:
     return 2
 
 
+def _fail_each(faults: Sequence[str], what: str) -> int:
+    """Fail with a line per image, if there are any."""
+    if not faults:
+        return 0
+    return _fail(f"{len(faults)} could not be {what}:\n  " + "\n  ".join(faults))
+
+
 def _show_warning(message: Warning | str, *_: object) -> None:
     print(f"warning: {message}", file=sys.stderr)
 
@@ -78,6 +85,20 @@ def _parser() -> argparse.ArgumentParser:
     _add_reproduce(commands)
     _add_listings(commands)
     return parser
+
+
+#: Options that several commands have.
+SHARED: dict[str, dict[str, Any]] = {
+    "--limit": {"type": int, "help": "only the first N pairs of a data set"},
+    "--data-dir": {"type": Path, "help": "where to look for data first"},
+    "--weights-dir": {"type": Path, "help": "where to look for weights first"},
+    "--device": {"default": "cpu", "help": "default: %(default)s"},
+}
+
+
+def _add_shared(parser: argparse.ArgumentParser, *names: str) -> None:
+    for name in names:
+        parser.add_argument(name, **SHARED[name])
 
 
 # ---------------------------------------------------------------- fuse
@@ -101,8 +122,7 @@ def _add_fuse(commands: argparse._SubParsersAction) -> None:
     fuse.add_argument("--pipeline", help="published way of use, where a method has several")
     fuse.add_argument("--post", help="minmax (stretch to 0..255) or clip")
     fuse.add_argument("--weights", help="name of a weight set, or a .safetensors file")
-    fuse.add_argument("--weights-dir", type=Path, help="where to look for weights first")
-    fuse.add_argument("--device", default="cpu", help="default: %(default)s")
+    _add_shared(fuse, "--weights-dir", "--device")
     fuse.add_argument(
         "--skip-existing", action="store_true", help="folders: leave outputs that exist"
     )
@@ -162,9 +182,7 @@ def _fuse_folders(method: Method, options: argparse.Namespace) -> int:
         except (FusionError, OSError, MemoryError) as error:
             faults.append(f"{name}: {error}")
     print(f"wrote {written} images to {options.output}" + f", {skipped} were there" * (skipped > 0))
-    if faults:
-        return _fail(f"{len(faults)} could not be fused:\n  " + "\n  ".join(faults))
-    return 0
+    return _fail_each(faults, "fused")
 
 
 # ---------------------------------------------------------------- evaluate
@@ -219,7 +237,7 @@ def _evaluate(options: argparse.Namespace) -> int:
         options.fused,
         options.ir,
         options.vis,
-        metrics=_metric_names(options.metrics),
+        metrics=_names(options.metrics),
         convention=options.convention,
         colour=options.colour,
         csv=options.csv,
@@ -230,15 +248,12 @@ def _evaluate(options: argparse.Namespace) -> int:
         _print_scores(scored.rows, by=["metric", "convention"])
     if options.csv and len(scored.rows):
         print(f"wrote {options.csv}")
-    if scored.faults:
-        return _fail(f"{len(scored.faults)} could not be scored:\n  " + "\n  ".join(scored.faults))
-    return 0
+    return _fail_each(scored.faults, "scored")
 
 
-def _metric_names(text: str) -> str | list[str]:
-    """Split a list; a single name may be a selection."""
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    return names if len(names) != 1 else names[0]
+def _names(text: str) -> list[str]:
+    """Split names at commas."""
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def _print_scores(rows: pd.DataFrame, by: list[str]) -> None:
@@ -274,10 +289,7 @@ def _add_benchmark(commands: argparse._SubParsersAction) -> None:
     )
     benchmark.add_argument("dataset", metavar="DATASET", help="'fusionlib datasets' lists them")
     _add_scoring(benchmark)
-    benchmark.add_argument("--limit", type=int, help="only the first N pairs")
-    benchmark.add_argument("--data-dir", type=Path, help="where to look for data first")
-    benchmark.add_argument("--weights-dir", type=Path, help="where to look for weights first")
-    benchmark.add_argument("--device", default="cpu", help="default: %(default)s")
+    _add_shared(benchmark, *SHARED)
     benchmark.set_defaults(run=_benchmark)
 
 
@@ -287,13 +299,13 @@ def _benchmark(options: argparse.Namespace) -> int:
     from .methods import create
 
     methods = [
-        create(name.strip(), weights_dir=options.weights_dir, device=options.device)
-        for name in options.methods.split(",")
+        create(name, weights_dir=options.weights_dir, device=options.device)
+        for name in _names(options.methods)
     ]
     rows = benchmark(
         methods,
         options.dataset,
-        metrics=_metric_names(options.metrics),
+        metrics=_names(options.metrics),
         convention=options.convention,
         colour=options.colour,
         limit=options.limit,
@@ -331,7 +343,7 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
     train.add_argument("--learning-rate", type=float, help="published: 5e-4 (one image), 1e-4")
     train.add_argument("--batch-size", type=int, help="published: 1 (one image), 4")
     train.add_argument("--seed", type=int, default=0, help="default: %(default)s")
-    train.add_argument("--device", default="cpu", help="default: %(default)s")
+    _add_shared(train, "--device")
     train.add_argument("--checkpoint", type=Path, help="default: OUT with the suffix .checkpoint")
     train.add_argument(
         "--every", type=int, default=200, help="iterations between checkpoints, default %(default)s"
@@ -404,11 +416,8 @@ def _add_reproduce(commands: argparse._SubParsersAction) -> None:
     reproduce.add_argument(
         "--only", action="append", metavar="NN", help="only this notebook, may be repeated"
     )
-    reproduce.add_argument("--data-dir", type=Path, help="where the data sets are")
-    reproduce.add_argument("--weights-dir", type=Path, help="where the authors' weights are")
+    _add_shared(reproduce, *SHARED)
     reproduce.add_argument("--results-dir", type=Path, help="default: results/ of the checkout")
-    reproduce.add_argument("--limit", type=int, help="only the first N pairs of each data set")
-    reproduce.add_argument("--device", default="cpu", help="default: %(default)s")
     reproduce.add_argument("--restart", action="store_true", help="run finished ones again too")
     reproduce.add_argument(
         "--in-place",
@@ -450,7 +459,7 @@ def _add_listings(commands: argparse._SubParsersAction) -> None:
     actions = datasets.add_subparsers(metavar="ACTION")
     datasets.set_defaults(run=_list_datasets, data_dir=None)
     listing = actions.add_parser("list", help="list them (default)")
-    listing.add_argument("--data-dir", type=Path, help="where to look first")
+    _add_shared(listing, "--data-dir")
     listing.set_defaults(run=_list_datasets)
     fetch = actions.add_parser("fetch", help="download one, verified by its hashes")
     fetch.add_argument("name")
@@ -465,7 +474,7 @@ def _add_listings(commands: argparse._SubParsersAction) -> None:
         ("verify", "check the hash of every file that is found", _verify_weights),
     ):
         action = actions.add_parser(name, help=text)
-        action.add_argument("--weights-dir", type=Path, help="where to look first")
+        _add_shared(action, "--weights-dir")
         action.set_defaults(run=run)
 
 

@@ -106,15 +106,19 @@ def evaluate(
     UnknownName
         If a metric, or its convention, is unknown.
     """
+    _check_colour(colour)
     chosen = select(metrics, convention)
     views = _views(_checked((fused, ir, vis)), colour)
     return {one.label: score for one, score in zip(chosen, _scores(views, chosen), strict=True)}
 
 
-def _views(images: Sequence[np.ndarray], colour: str) -> list[tuple[np.ndarray, ...]]:
-    """Return the triples of gray levels to score: one, or one per colour channel."""
+def _check_colour(colour: str) -> None:
     if colour not in COLOURS:
         raise unknown("way to score colour", colour, COLOURS)
+
+
+def _views(images: Sequence[np.ndarray], colour: str) -> list[tuple[np.ndarray, ...]]:
+    """Return the triples of gray levels to score: one, or one per colour channel."""
     check_one_size(images, "the fused image and its sources")
     if colour == "Y" or not _coloured(images):
         return [tuple(quantise(luminance(image)) for image in images)]
@@ -141,8 +145,6 @@ def _scores(views: Sequence[tuple[np.ndarray, ...]], chosen: Sequence[Chosen]) -
     for view in views:
         fused, ir, vis = map(Plane, view)
         values.append([one.metric.compute(fused, ir, vis, one.convention) for one in chosen])
-    if len(values) == 1:
-        return [float(value) for value in values[0]]
     return [_mean(channels) for channels in zip(*values, strict=True)]
 
 
@@ -284,9 +286,8 @@ def evaluate_files(
         If one of three files cannot be scored, files and folders are mixed, no name is in all
         three folders, a metric is unknown or the CSV file is not one of scores.
     """
+    _check_colour(colour)
     chosen = _once_each(select(metrics, convention))
-    if colour not in COLOURS:
-        raise unknown("way to score colour", colour, COLOURS)
     found, faults = _match(Path(fused), Path(ir), Path(vis))
     table = _Table(csv, FILE_COLUMNS)
     keys = []
@@ -409,12 +410,11 @@ def benchmark(
     FusionError
         Of what is found wrong with a method, the data set, a pair or a metric.
     """
-    from .datasets import Dataset, load_dataset
+    from .datasets import Dataset, load_dataset, pixel_hash
     from .methods import create
 
+    _check_colour(colour)
     chosen = _once_each(select(metrics, convention))
-    if colour not in COLOURS:
-        raise unknown("way to score colour", colour, COLOURS)
     if not isinstance(methods, Sequence) or isinstance(methods, str):
         methods = [methods]
     ready = [create(m, weights_dir=weights_dir) if isinstance(m, str) else m for m in methods]
@@ -428,7 +428,13 @@ def benchmark(
     # Files of a registered data set are verified; of others only the content tells whether a
     # value in the CSV file is theirs.
     verified = getattr(pairs, "card", None) is not None or csv is None
-    sources = [name if verified else f"{name} {_content(pairs[i])}" for i in range(len(pairs))]
+
+    def source(i: int) -> str:
+        if verified:
+            return name
+        return f"{name} {pixel_hash(pairs[i].ir)[:6]}{pixel_hash(pairs[i].vis)[:6]}"
+
+    sources = [source(i) for i in range(len(pairs))]
     work = [(method, i) for method in ready for i in range(len(pairs))]
     keys = [(*method.identity, sources[i], names[i]) for method, i in work]
     table = _Table(csv, COLUMNS)
@@ -447,13 +453,6 @@ def benchmark(
     with bar, table:
         _score_all(tasks(), table, jobs, executor, bar)
     return table.asked(keys, chosen, colour)
-
-
-def _content(pair: Pair) -> str:
-    digest = hashlib.sha256()
-    for image in (pair.ir, pair.vis):
-        digest.update(repr((image.shape, image.dtype)).encode() + image.tobytes())
-    return digest.hexdigest()[:12]
 
 
 # ---------------------------------------------------------------- rows on disk

@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 from tqdm.auto import tqdm
@@ -147,14 +147,23 @@ TABLES: dict[str, tuple[Row, ...]] = {
     "refinefuse_03": (_DENSEFUSE,),
 }
 
-#: The data that the papers' tables were measured on.
-PAPER_DATA = {
-    "table_02": "tno20",
-    "table_03": "coco_val2017",
-    "table_04_2021": "tno20",
-    "table_04_2023": "tno20",
-    "refinefuse_03": "tno42",
-    "metric_conventions": "tno20",
+
+class Source(NamedTuple):
+    """What a table is measured on, by profile, and the selection of metrics that it prints."""
+
+    sample: str
+    paper: str
+    metrics: str = ""
+
+
+#: The papers name these data sets; of the 20 COCO images of Table III they do not say which.
+SOURCES = {
+    "table_02": Source("sample", "tno20", "res2netfuse"),
+    "table_03": Source("sample_images", "coco_val2017"),
+    "table_04_2021": Source("sample", "tno20", "res2netfuse"),
+    "table_04_2023": Source("sample", "tno20", "res2netfuse"),
+    "refinefuse_03": Source("sample", "tno42", "refinefuse"),
+    "metric_conventions": Source("sample", "tno20"),
 }
 
 #: Metrics of which codes in circulation give different values.
@@ -309,7 +318,7 @@ def fusion_table(
     started = time.perf_counter()
     if table not in TABLES:
         raise unknown("table", table, TABLES)
-    dataset = _dataset(table, profile, "sample")
+    dataset = _dataset(table, profile)
     methods, missing = available(TABLES[table], weights_dir, device)
     folder = Path(results_dir) / profile / table
     pairs = load_dataset(dataset, data_dir=data_dir, limit=limit)
@@ -324,15 +333,8 @@ def fusion_table(
     places = {label: i for i, label in enumerate(methods)}
     rows = rows.sort_values("row", key=lambda row: row.map(places), kind="stable")
     rows = rows.reset_index(drop=True)
-    facts = results.provenance(
-        methods=methods,
-        data={dataset: _data_hash(dataset)},
-        seed=seed,
-        device=device,
-        seconds=time.perf_counter() - started,
-        profile=profile,
-        limit=limit,
-    )
+    run = {"profile": profile, "device": device, "seed": seed, "limit": limit}
+    facts = _facts(started, methods, dataset, **run)
     headings = (rows["metric"] + ":" + rows["convention"]).map(columns)
     by_label = {row.label: row for row in TABLES[table]}
     return _compared(table, rows, headings, by_label, missing, facts, folder)
@@ -347,7 +349,7 @@ def _columns(table: str) -> dict[str, str]:
     printed = list(dict.fromkeys(tables.paper_values(table)["metric"]))
     columns = {
         f"{one.metric.name}:{one.convention}": one.metric.name
-        for one in select("refinefuse" if table.startswith("refinefuse") else "res2netfuse")
+        for one in select(SOURCES[table].metrics)
         if one.metric.name in printed
     }
     return columns | {MENDED[name]: MENDED[name] for name in columns if name in MENDED}
@@ -379,7 +381,7 @@ def convention_table(
         The provenance.
     """
     started = time.perf_counter()
-    dataset = _dataset("metric_conventions", profile, "sample")
+    dataset = _dataset("metric_conventions", profile)
     method = create(
         "densefuse" if profile == "paper" else "res2netfuse",
         weights_dir=weights_dir,
@@ -390,15 +392,8 @@ def convention_table(
     per_pair = benchmark(method, pairs, metrics=metrics, jobs=None)
     per_pair.insert(0, "table", "metric_conventions")
     summary = tables.summarise(per_pair, by=("metric", "convention"))
-    facts = results.provenance(
-        methods={method.card.method: method},
-        data={dataset: _data_hash(dataset)},
-        seed=seed,
-        device=device,
-        seconds=time.perf_counter() - started,
-        profile=profile,
-        limit=limit,
-    )
+    run = {"profile": profile, "device": device, "seed": seed, "limit": limit}
+    facts = _facts(started, {method.card.method: method}, dataset, **run)
     folder = Path(results_dir) / profile / "metric_conventions"
     results.save(folder, per_pair=per_pair, summary=summary, facts=facts)
     return summary, facts
@@ -422,7 +417,7 @@ def reconstruction_table(
     """
     started = time.perf_counter()
     table = "table_03"
-    dataset = _dataset(table, profile, "sample_images")
+    dataset = _dataset(table, profile)
     methods, missing = available(TABLES[table], weights_dir, device)
     images = load_images(dataset, data_dir=data_dir, limit=20 if limit is None else min(limit, 20))
     rows = []
@@ -451,16 +446,8 @@ def reconstruction_table(
                     | {"metric": metric, "convention": reading, "colour": "Y", "value": value}
                     for metric, value in values.items()
                 ]
-    facts = results.provenance(
-        methods=methods,
-        data={dataset: _data_hash(dataset)},
-        seed=seed,
-        device=device,
-        seconds=time.perf_counter() - started,
-        profile=profile,
-        limit=limit,
-        readings=READINGS,
-    )
+    run = {"profile": profile, "device": device, "seed": seed, "limit": limit}
+    facts = _facts(started, methods, dataset, readings=READINGS, **run)
     labels = {f"{row.label} ({reading})": row for row in TABLES[table] for reading in READINGS}
     folder = Path(results_dir) / profile / table
     frame = pd.DataFrame(rows)
@@ -505,10 +492,22 @@ def printed_inside_interval(measured: Measured) -> pd.DataFrame:
     return counts.rename_axis(index=None, columns=None)
 
 
-def _dataset(table: str, profile: str, sample: str) -> str:
+def _dataset(table: str, profile: str) -> str:
     if profile not in ("sample", "paper"):
         raise unknown("profile", profile, ("sample", "paper"))
-    return PAPER_DATA[table] if profile == "paper" else sample
+    return SOURCES[table].paper if profile == "paper" else SOURCES[table].sample
+
+
+def _facts(
+    started: float, methods: Mapping[str, Method], dataset: str, **facts: Any
+) -> dict[str, Any]:
+    """Collect the provenance of a table whose measurement began at `started`."""
+    return results.provenance(
+        methods=methods,
+        data={dataset: _data_hash(dataset)},
+        seconds=time.perf_counter() - started,
+        **facts,
+    )
 
 
 def _missing_rows(table: str, missing: Mapping[str, str]) -> dict[str, str]:

@@ -205,14 +205,13 @@ def taps(filters: Mapping[str, np.ndarray], *, width: float = 8.0) -> Figure:
         Name -> coefficients. Coefficients of 0 are left out.
     """
     figure, axis = plt.subplots(figsize=(width, 2.8), layout="constrained")
-    for (name, taps), colour, marker in zip(
+    for (name, coefficients), colour, marker in zip(
         filters.items(), (BLUE, ORANGE, GREEN), "o.x", strict=False
     ):
-        offsets = np.arange(len(taps)) - int(np.argmax(np.abs(taps)))
-        there = np.abs(taps) > 0
-        axis.plot(
-            offsets[there], np.abs(taps)[there], marker, color=colour, label=name, markersize=5
-        )
+        sizes = np.abs(coefficients)
+        offsets = np.arange(len(sizes)) - int(np.argmax(sizes))
+        there = sizes > 0
+        axis.plot(offsets[there], sizes[there], marker, color=colour, label=name, markersize=5)
     axis.set_yscale("log")
     axis.set_xlabel("offset from the centre")
     axis.set_title("size of the coefficients", fontsize=10)

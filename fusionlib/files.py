@@ -13,6 +13,11 @@ from .errors import FusionError
 __all__ = ["atomic_file", "check_writable", "write_text"]
 
 
+def _beside(path: Path) -> Path:
+    """Name a temporary file in the same folder: a rename is atomic within a file system only."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+
+
 def _cannot_write(path: Path, error: OSError) -> FusionError:
     return FusionError(
         f"cannot write {path}: {error.strerror or error}. Choose a file in a folder that you may "
@@ -33,8 +38,7 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[Path]:
         If the file cannot be written there.
     """
     path = Path(path)
-    # In the same folder, since only a rename within one file system is atomic.
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    temporary = _beside(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -51,7 +55,7 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[Path]:
 def check_writable(path: str | os.PathLike[str]) -> None:
     """Make sure that a file can be written at `path`, before long work; errors as `atomic_file`."""
     path = Path(path)
-    probe = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    probe = _beside(path)
     try:
         if path.is_dir():
             raise IsADirectoryError(None, "it is a folder")

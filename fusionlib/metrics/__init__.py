@@ -103,15 +103,13 @@ def select(metrics: str | Sequence[str], convention: str | None = None) -> list[
         If a name is neither a selection nor a metric, a metric has no such convention, or
         nothing is named.
     """
-    if isinstance(metrics, str) and metrics in SELECTIONS:
-        pairs = [name.split(":") for name in SELECTIONS[metrics]]
-        return [_choose(name, name, convention or own) for name, own in pairs]
     chosen = []
     for label in [metrics] if isinstance(metrics, str) else metrics:
-        name, colon, own = label.partition(":")
         if label in SELECTIONS:
-            chosen += select(label, convention)
+            columns = (column.split(":") for column in SELECTIONS[label])
+            chosen += [_choose(name, name, convention or own) for name, own in columns]
         else:
+            name, colon, own = label.partition(":")
             chosen.append(_choose(label, name, own if colon else convention or "standard"))
     if not chosen:
         raise UnknownName(f"no metric is named. Known: {', '.join([*METRICS, *SELECTIONS])}.")

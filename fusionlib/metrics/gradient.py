@@ -9,7 +9,7 @@ import numpy as np
 from scipy.ndimage import sobel
 
 from ..errors import unknown
-from .plane import Plane, gradient, inner, once, strips, total, undefined
+from .plane import Plane, inner, once, strips, total, undefined
 from .registry import Convention, metric
 
 __all__ = [
@@ -86,6 +86,13 @@ def spatial_frequency(fused: Plane, *, per_pixel: bool = False) -> float:
     return math.sqrt(value)
 
 
+@once
+def _gradient_strength(x: Plane) -> np.ndarray:
+    """Root mean square of the central differences in both directions, one-sided at the ends."""
+    down, along = np.gradient(x.values)
+    return np.sqrt((down * down + along * along) / 2)
+
+
 @metric(
     "AG",
     "average gradient",
@@ -111,8 +118,7 @@ def average_gradient(fused: Plane, *, inner: bool = False) -> float:
     inner : bool
         Divide by (H-1)(W-1), not by H W.
     """
-    down, along = gradient(fused)
-    strength = np.sqrt((down * down + along * along) / 2)
+    strength = _gradient_strength(fused)
     height, width = fused.shape
     return float(strength.sum()) / ((height - 1) * (width - 1) if inner else strength.size)
 

@@ -22,7 +22,6 @@ __all__ = [
     "as_planes",
     "blur",
     "gaussian_taps",
-    "gradient",
     "halved",
     "histogram",
     "inner",
@@ -44,7 +43,6 @@ T = TypeVar("T")
 
 #: Bytes of derived arrays that a plane keeps; those used longest ago are computed again.
 KEPT_BYTES = 2**29
-
 
 _NUMBERS = itertools.count()
 
@@ -243,14 +241,7 @@ def stretched(x: Plane) -> Plane:
     return Plane(np.zeros(x.shape, np.uint8))
 
 
-# ---------------------------------------------------------------- derivatives and windows
-
-
-@once
-def gradient(x: Plane) -> tuple[np.ndarray, np.ndarray]:
-    """Return central differences down the columns and along the rows, one-sided at the ends."""
-    down, along = (np.asarray(np.gradient(x.values, axis=axis)) for axis in (0, 1))
-    return down, along
+# ---------------------------------------------------------------- windows
 
 
 def gaussian_taps(size: int, sigma: float) -> np.ndarray:

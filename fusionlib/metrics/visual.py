@@ -234,6 +234,5 @@ def q_cv(fused: Plane, ir: Plane, vis: Plane) -> float:
         seen = _seen(difference, _sensitivity, 8)
         visible += float((weight * _block_sums(seen * seen)).sum()) / 256
         weights += float(weight.sum())
-    return (
-        undefined("Q_CV of sources without edges", visible / weights) if flat else visible / weights
-    )
+    value = visible / weights
+    return undefined("Q_CV of sources without edges", value) if flat else value

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from fusionlib.errors import MetricWarning, UnknownName
 from fusionlib.metrics import METRICS
 from fusionlib.metrics.gradient import (
+    _gradient_strength,
     average_gradient,
     edge_intensity,
     nabf,
@@ -54,6 +55,19 @@ def ramp(step, size=(6, 9)):
 
 
 # ---------------------------------------------------------------- contrast of one image
+
+
+@pytest.mark.parametrize("size", [(2, 2), (2, 9), (7, 5)])
+def test_gradient_is_central_inside_and_one_sided_at_the_ends(size):
+    x = noise(size)[0].astype(np.float64)
+    strength = _gradient_strength(Plane(x))
+    for i, j in np.ndindex(size):
+        squares = 0.0
+        for place, line in ((i, x[:, j]), (j, x[i])):
+            low, high = max(place - 1, 0), min(place + 1, len(line) - 1)
+            squares += ((line[high] - line[low]) / (high - low)) ** 2
+        # Halves of whole numbers, squared: exact up to the one square root.
+        assert strength[i, j] == math.sqrt(squares / 2)
 
 
 @given(triples(least=2, most=16))

@@ -225,19 +225,6 @@ def test_undefined_warns_and_gives_the_value():
 # ---------------------------------------------------------------- derivatives and windows
 
 
-@pytest.mark.parametrize("size", [(2, 2), (2, 9), (7, 5)])
-def test_gradient_is_central_inside_and_one_sided_at_the_ends(size):
-    x = Plane(noise(size)[0])
-    v = x.values
-    for axis, result in enumerate(plane.gradient(x)):
-        for i, j in np.ndindex(size):
-            place = (i, j)[axis]
-            low, high = max(place - 1, 0), min(place + 1, size[axis] - 1)
-            ends = [v[k, j] if axis == 0 else v[i, k] for k in (low, high)]
-            # Whole numbers, halved: exact.
-            assert result[i, j] == (ends[1] - ends[0]) / (high - low)
-
-
 @pytest.mark.parametrize("size, sigma", [(11, 1.5), (17, 3.4), (3, 0.6)])
 def test_gaussian_taps_are_those_of_scipy(size, sigma):
     taps = signal.windows.gaussian(size, sigma)
