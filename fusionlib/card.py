@@ -12,11 +12,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from .pipelines import GRAY_LEVELS, Levels
+
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
-    from .networks.autoencoder import AutoEncoder
-    from .rules import Rule
+    from .networks.network import FusionNetwork
 
 __all__ = ["Card", "Configuration", "Identity", "MethodSpec", "Sheet", "WeightFile"]
 
@@ -40,7 +42,7 @@ class WeightFile:
     name : str
         File name without ``.safetensors``.
     digest : str
-        `fusionlib.weights.digest` of its tensors.
+        `fusionlib.weights.digest` of its tensors; empty if it is unknown.
     parameters : int
         Number of trained values.
     trained : str
@@ -48,7 +50,8 @@ class WeightFile:
     licence : str
         Licence of the weights; "none stated" forbids redistribution.
     origin : str
-        Authors' repository, commit and path; empty for weights trained by this project.
+        Authors' repository and path, for people; `fusionlib.sources` knows the files. Empty
+        for weights trained by this project.
     """
 
     name: str
@@ -61,35 +64,43 @@ class WeightFile:
 
 @dataclass(frozen=True)
 class Configuration:
-    """One named way of using a method: network, weights, rule, post-processing.
+    """One named way of using a method: network, weights, rule, pre- and post-processing.
 
     Attributes
     ----------
     summary : str
         What distinguishes it.
     build : callable
-        Rule -> network without trained weights.
+        Rule -> network without trained weights; without `rules` it is called with nothing.
     weights : tuple of WeightFile
         The sets that fit the network; the first is the default.
-    rules : tuple of str
-        Rules that make sense; the first is the default.
-    post : {"minmax", "clip"}
-        Default post-processing: per-image stretch to 0..255, or clipping to 0..255.
+    post : str
+        Default post-processing, a key of `fusionlib.pipelines.POSTS`.
     quantise : {"truncate", "round"}
         How gray levels become 8 bits.
-    scale : float
-        The network's gray levels run from 0 to this.
+    rules : tuple of str
+        Fusion rules that make sense; the first is the default. Empty where the network itself
+        learnt how to fuse.
+    levels : Levels
+        The values of black and white in the network's input and output.
+    prepare : callable or None
+        What happens to each gray image in [0, 1] before; its text's first line is shown.
+    chroma : {"after", "before"}
+        Whether the chroma of a colour image joins after post-processing or before it, which
+        then acts on the RGB image.
     adapt : callable or None
         Turns the authors' tensors into the network's state dict.
     """
 
     summary: str
-    build: Callable[[Rule], AutoEncoder]
+    build: Callable[..., FusionNetwork]
     weights: tuple[WeightFile, ...]
-    rules: tuple[str, ...]
-    post: Literal["minmax", "clip"]
+    post: str
     quantise: Literal["truncate", "round"]
-    scale: float = 255.0
+    rules: tuple[str, ...] = ()
+    levels: Levels = GRAY_LEVELS
+    prepare: Callable[[np.ndarray], np.ndarray] | None = None
+    chroma: Literal["after", "before"] = "after"
     adapt: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import inspect
 import os
 import pkgutil
 from pathlib import Path
@@ -21,6 +22,7 @@ from . import networks
 from .card import Card, Configuration, Identity, MethodSpec, WeightFile
 from .errors import (
     FusionError,
+    PairMismatch,
     UnknownName,
     WeightsMismatch,
     WeightsNotFound,
@@ -36,15 +38,21 @@ from .images import (
     require_gray,
 )
 from .networks.autoencoder import AutoEncoder
+from .networks.network import FusionNetwork
+from .pipelines import POSTS, Levels
 from .rules import Rule, get_rule
 from .weights import digest, find_weights, load_state, read_weights, verify_weights
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["POSTS", "Method", "create", "list_methods", "list_weights", "registry"]
+    from .datasets import Pair
 
-POSTS = ("minmax", "clip")
+__all__ = ["Method", "create", "create_available", "list_methods", "list_weights", "registry"]
+
+
+#: What stands in place of a rule's name where the network learnt how to fuse.
+LEARNT = "learnt"
 
 
 @functools.cache
@@ -68,7 +76,7 @@ def list_methods() -> pd.DataFrame:
             spec.axis: name,
             "year": spec.year,
             "kind": spec.kind,
-            "rules": ", ".join(configuration.rules),
+            "rules": ", ".join(configuration.rules) or LEARNT,
             "post-processing": configuration.post,
             "weights": ", ".join(file.name for file in configuration.weights),
             "weights found": _count_found(configuration.weights),
@@ -99,27 +107,27 @@ def list_weights(
         Where to look first.
     verify : bool
         Whether to read every file that is found and check its hash: the state is then
-        "verified" or "damaged" instead of "found".
+        "verified" or "damaged" instead of "found", or "readable, no hash known".
     """
     import pandas as pd
 
     rows = []
     for spec in registry().values():
-        for configuration in spec.configurations.values():
-            for file in configuration.weights:
-                state, path = _weight_state(file, weights_dir, verify=verify)
-                rows.append(
-                    {
-                        "name": file.name,
-                        "method": spec.name,
-                        "state": state,
-                        "licence": file.licence,
-                        "parameters": file.parameters,
-                        "trained": file.trained,
-                        "origin": file.origin or "this project",
-                        "path": path,
-                    }
-                )
+        files = (file for one in spec.configurations.values() for file in one.weights)
+        for file in dict.fromkeys(files):  # several configurations may share a set
+            state, path = _weight_state(file, weights_dir, verify=verify)
+            rows.append(
+                {
+                    "name": file.name,
+                    "method": spec.name,
+                    "state": state,
+                    "licence": file.licence,
+                    "parameters": file.parameters,
+                    "trained": file.trained,
+                    "origin": file.origin or "this project",
+                    "path": path,
+                }
+            )
     return pd.DataFrame(rows)
 
 
@@ -136,7 +144,8 @@ def _weight_state(
         verify_weights(file, path)
     except WeightsMismatch:
         return "damaged", str(path)
-    return "verified", str(path)
+    # Of a set that we never had, there is no hash to compare with.
+    return "verified" if file.digest else "readable, no hash known", str(path)
 
 
 def create(
@@ -157,12 +166,13 @@ def create(
     name : str
         A name from `list_methods`.
     rule : str or Rule, optional
-        Fusion rule; by default the published one.
+        Fusion rule; by default the published one. Methods that learnt to fuse have none.
     variant, pipeline : str, optional
         The reading of the paper, or the published way of use; a method has one of the
         two. The default is the one that produced the published tables.
-    post : {"minmax", "clip"}, optional
-        Post-processing: stretch each image to 0..255, or clip to 0..255.
+    post : str, optional
+        Post-processing, a key of `fusionlib.pipelines.POSTS`: "minmax" stretches each image to
+        0..255, "clip" clips to 0..255, ...
     weights : str or path, optional
         Name of one of the method's weight sets, or a safetensors file of your own.
     weights_dir : path, optional
@@ -173,7 +183,8 @@ def create(
     Raises
     ------
     UnknownName
-        If the name of the method, rule, variant, pipeline or post-processing is unknown.
+        If the name of the method, rule, variant, pipeline or post-processing is unknown, or
+        the method takes no rule.
     WeightsNotFound, WeightsMismatch
         If the weights are missing, damaged or do not fit.
     FusionError
@@ -186,14 +197,8 @@ def create(
     key, configuration = _configuration(spec, variant, pipeline)
     _check_post(post)
     check_device(device)
-    chosen_rule = get_rule(rule or configuration.rules[0])
-    network = configuration.build(chosen_rule)
-    for other, theirs in spec.configurations.items():
-        if other != key and str(weights) in {file.name for file in theirs.weights}:
-            raise UnknownName(
-                f"the weights {weights!r} belong to the {spec.axis} {other!r} of {name}, not to "
-                f"{key!r}: add {spec.axis}={other!r}."
-            )
+    network = _build(spec, configuration, rule)
+    _check_owner(spec, key, weights)
     path, entry, state = _state(configuration, weights, weights_dir)
     adapted = configuration.adapt(state) if configuration.adapt else state
     load_state(network, adapted, path)
@@ -204,6 +209,67 @@ def create(
         post or configuration.post,
         weights=(path, entry, digest(state)),
     )
+
+
+def create_available(
+    weights_dir: str | os.PathLike[str] | None = None, device: str = "cpu"
+) -> tuple[list[Method], dict[str, str]]:
+    """Create every method in its default configuration, with weights that are here.
+
+    Where the authors' weights are missing and this project trained some, the method has those;
+    its card and every row of results name them.
+
+    Parameters
+    ----------
+    weights_dir, device
+        As in `create`.
+
+    Returns
+    -------
+    methods : list of Method
+    missing : dict of str to str
+        Method -> why it could not be created, and what to do.
+    """
+    methods: list[Method] = []
+    missing: dict[str, str] = {}
+    for name, spec in registry().items():
+        files = next(iter(spec.configurations.values())).weights
+        ours = [file.name for file in files if not file.origin]
+        for weights in [files[0].name, *ours]:
+            try:
+                method = create(name, weights=weights, weights_dir=weights_dir, device=device)
+            except WeightsNotFound as error:
+                missing.setdefault(name, str(error))
+            else:
+                methods.append(method)
+                missing.pop(name, None)
+                break
+    return methods, missing
+
+
+def _build(
+    spec: MethodSpec, configuration: Configuration, rule: str | Rule | None
+) -> FusionNetwork:
+    """Build a configuration's network, with a rule if it takes one."""
+    if configuration.rules:
+        return configuration.build(get_rule(rule or configuration.rules[0]))
+    if rule is not None:
+        raise UnknownName(f"{spec.title} learnt how to fuse; it takes no rule (given: {rule!r}).")
+    return configuration.build()
+
+
+def _check_owner(spec: MethodSpec, key: str, weights: str | os.PathLike[str] | None) -> None:
+    """Say it if a weight set's name is one of another configuration."""
+    owners = [
+        name
+        for name, configuration in spec.configurations.items()
+        if str(weights) in {file.name for file in configuration.weights}
+    ]
+    if owners and key not in owners:
+        raise UnknownName(
+            f"the weights {weights!r} belong to the {spec.axis} {owners[0]!r} of {spec.name}, not "
+            f"to {key!r}: add {spec.axis}={owners[0]!r}."
+        )
 
 
 def _check_post(post: str | None) -> None:
@@ -243,7 +309,7 @@ def _state(
         weights = configuration.weights[0].name
     if str(weights) in registered:
         entry = registered[str(weights)]
-        path = find_weights(entry, weights_dir)
+        path = find_weights(entry, weights_dir, alternatives=configuration.weights)
         state = verify_weights(entry, path)
     elif Path(weights).suffix == ".safetensors":
         entry, path = None, Path(weights)
@@ -262,8 +328,8 @@ class Method:
         Registered name.
     network : nn.Module
         ``network(ir, vis)`` on (B, 1, H, W) tensors in the range that the card states.
-    rule : Rule
-        The fusion rule in use.
+    rule : Rule or None
+        The fusion rule in use; None if the network learnt how to fuse.
     post : str
         The post-processing in use.
     card : Card
@@ -274,14 +340,14 @@ class Method:
         self,
         spec: MethodSpec,
         key: str,
-        network: AutoEncoder,
+        network: FusionNetwork,
         post: str,
         *,
         weights: tuple[Path, WeightFile | None, str],
     ) -> None:
         self.name = spec.name
         self.network = network
-        self.rule = network.rule
+        self.rule = network.rule if isinstance(network, AutoEncoder) else None
         self.post = post
         self._key = key
         self._configuration = spec.configurations[key]
@@ -292,11 +358,20 @@ class Method:
     def identity(self) -> Identity:
         """What a row of results states about the method that produced it."""
         weights = f"{self.card.weights}@{self.card.weights_sha256[:8]}"
-        return Identity(self.name, self._key, self.rule.name, self.post, weights)
+        return Identity(self.name, self._key, self._rule_name, self.post, weights)
+
+    @property
+    def levels(self) -> Levels:
+        """The values of black and white in the network's input and raw output."""
+        return self._configuration.levels
+
+    @property
+    def _rule_name(self) -> str:
+        return self.rule.name if self.rule else LEARNT
 
     def __repr__(self) -> str:
         return (
-            f"<Method {self.name} {self._key}, rule {self.rule.name}, post {self.post}, "
+            f"<Method {self.name} {self._key}, rule {self._rule_name}, post {self.post}, "
             f"weights {self.card.weights}>"
         )
 
@@ -310,7 +385,7 @@ class Method:
         vis : ndarray, shape (H, W) or (H, W, 3)
             Visible image. The luminance of an RGB image is fused and its chroma kept.
         *others : ndarray, shape (H, W)
-            Further gray images.
+            Further gray images, for auto-encoders with a fusion rule.
 
         Returns
         -------
@@ -322,14 +397,21 @@ class Method:
         ImageError
             If an image has a wrong type, range or number of channels.
         PairMismatch
-            If the sizes differ.
+            If the sizes differ, or the method fuses two images and more are given.
         """
-        sources = self._sources(ir, vis, *others)
-        gray = self.finish(self._run(sources))
+        raw = self._run(self._sources(ir, vis, *others))
         colour = check_image(vis, "visible image")
         if colour.ndim == 2:
-            return gray
-        return quantise(merge_luminance(gray, colour)).astype(np.float32) / np.float32(255)
+            return self.finish(raw)
+        if self._configuration.chroma == "before":
+            gray = np.clip(self.levels.unscale(raw), 0, 1)
+            return self.finish(self.levels.scale(merge_luminance(gray, colour)))
+        fused = merge_luminance(self.finish(raw), colour)
+        return quantise(fused).astype(np.float32) / np.float32(255)
+
+    def fuse_pair(self, pair: Pair) -> np.ndarray:
+        """Fuse the images of a `fusionlib.Pair`; see `fuse`."""
+        return self.fuse(pair.ir, pair.vis)
 
     def raw(self, ir: np.ndarray, vis: np.ndarray, *others: np.ndarray) -> np.ndarray:
         """Return the network's output before any post-processing.
@@ -354,11 +436,18 @@ class Method:
         Returns
         -------
         ndarray of float32, shape (H, W), exact multiples of 1/255.
+
+        Raises
+        ------
+        FusionError
+            If the network is no auto-encoder.
         """
         return self.finish(self.raw_reconstruction(image))
 
     def raw_reconstruction(self, image: np.ndarray) -> np.ndarray:
         """Return the decoder's output (H, W) for one image before any post-processing."""
+        if not isinstance(self.network, AutoEncoder):
+            raise FusionError(f"{self.name} is no auto-encoder: it cannot reconstruct one image.")
         return self._run([luminance(check_image(image, "image"))])
 
     def finish(self, raw: np.ndarray, post: str | None = None) -> np.ndarray:
@@ -368,8 +457,8 @@ class Method:
         ----------
         raw : ndarray of float32, shape (H, W)
             From `raw` or `raw_reconstruction`.
-        post : {"minmax", "clip"}, optional
-            By default the method's own.
+        post : str, optional
+            A key of `fusionlib.pipelines.POSTS`, by default the method's own.
 
         Returns
         -------
@@ -381,12 +470,8 @@ class Method:
             If there is no such post-processing.
         """
         _check_post(post)
-        levels = raw.astype(np.float64) * (255 / self._configuration.scale)
-        low, high = levels.min(), levels.max()
-        # A constant image cannot be stretched; it keeps its gray level.
-        if (post or self.post) == "minmax" and high > low:
-            levels = (levels - low) / (high - low) * 255
-        levels = np.clip(levels, 0, 255)
+        apply = POSTS[post or self.post].apply
+        levels = np.clip(apply(raw.astype(np.float64), self.levels), 0, 255)
         if self._configuration.quantise == "round":
             levels = levels + 0.5
         return np.floor(levels).astype(np.float32) / np.float32(255)
@@ -403,17 +488,24 @@ class Method:
         Raises
         ------
         FusionError
-            If the rule has no weights (addition, average, maximum).
+            If there is no rule, or it has no weights (addition, average, maximum).
         """
-        if self.rule.activity is None:
+        if not isinstance(self.network, AutoEncoder):
+            raise FusionError(f"{self.name} learnt how to fuse: it has no weight maps.")
+        if self.network.rule.activity is None:
             raise FusionError(
-                f"the rule {self.rule.name!r} has no weight maps; use l1_norm or mean."
+                f"the rule {self._rule_name!r} has no weight maps; use l1_norm or mean."
             )
         tensors, crop = self._tensors(self._sources(ir, vis, *others))
         return rule_weights(self.network, tensors)[:, :, 0, 0].cpu().numpy()[..., *crop]
 
     def _sources(self, ir: np.ndarray, vis: np.ndarray, *others: np.ndarray) -> list[np.ndarray]:
         """Check the images and bring each to gray."""
+        if others and not isinstance(self.network, AutoEncoder):
+            raise PairMismatch(
+                f"{self.name} learnt to fuse two images, {2 + len(others)} were given; "
+                "auto-encoders with a rule, such as res2netfuse, take more."
+            )
         sources = [
             require_gray(check_image(ir, "infrared image")),
             luminance(check_image(vis, "visible image")),
@@ -423,15 +515,18 @@ class Method:
         return sources
 
     def _tensors(self, sources: list[np.ndarray]) -> tuple[list[Tensor], tuple[slice, slice]]:
-        """Scale to the network's range; pad images that are too small for its padding."""
+        """Prepare, scale to the network's levels; pad images too small for its layers."""
         height, width = sources[0].shape
         side = self.network.min_side
         grow = ((0, max(0, side - height)), (0, max(0, side - width)))
+        prepare = self._configuration.prepare
+        if prepare:
+            sources = [prepare(source) for source in sources]
         tensors = [
-            torch.from_numpy(np.pad(source, grow, mode="edge"))[None, None].to(self._device)
-            * self._configuration.scale
+            torch.from_numpy(np.pad(self.levels.scale(source), grow, mode="edge"))[None, None]
             for source in sources
         ]
+        tensors = [tensor.to(self._device) for tensor in tensors]
         return tensors, (slice(0, height), slice(0, width))
 
     def _run(self, sources: list[np.ndarray]) -> np.ndarray:
@@ -449,7 +544,13 @@ class Method:
     ) -> Card:
         configuration = self._configuration
         saved = {"round": "rounded", "truncate": "truncated"}[configuration.quantise]
-        ends = {"minmax": "stretched per image to 0..255", "clip": "clipped to 0..255"}
+        before = [f"gray levels {self.levels}"]
+        if configuration.prepare:
+            doc = inspect.getdoc(configuration.prepare) or ""
+            before.insert(0, doc.splitlines()[0].rstrip(".").lower())
+        after = [f"{POSTS[self.post].summary}, {saved} to 8 bits"]
+        after.insert(configuration.chroma == "after", "chroma of the visible image")
+        least = self.network.min_side
         return Card(
             method=spec.title,
             paper=spec.paper,
@@ -458,15 +559,16 @@ class Method:
             kind=spec.kind,
             licence=spec.licence,
             variant=f"{key}: {configuration.summary}",
-            rule=f"{self.rule.name}: {self.rule.summary}",
+            rule=f"{self.rule.name}: {self.rule.summary}" if self.rule else LEARNT,
             weights=entry.name if entry else path.name,
             weights_trained=entry.trained if entry else "unknown",
             weights_sha256=found,
             weights_licence=entry.licence if entry else "unknown",
-            parameters=sum(p.numel() for p in self.network.parameters()),
-            preprocessing=f"gray levels 0..{configuration.scale:g}; colour by its luminance Y",
-            postprocessing=f"{ends[self.post]}, {saved} to 8 bits; chroma of the visible image",
-            size=f"any; sides below {self.network.min_side} are padded"
-            if self.network.min_side > 1
-            else "any",
+            # Some files hold a few that the network never uses; papers count them.
+            parameters=entry.parameters
+            if entry
+            else sum(p.numel() for p in self.network.parameters()),
+            preprocessing=f"{', '.join(before)}; colour by its luminance Y",
+            postprocessing="; ".join(after),
+            size=self.network.size + (f"; sides below {least} are padded" if least > 1 else ""),
         )

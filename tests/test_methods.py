@@ -18,49 +18,55 @@ from fusionlib.errors import (
     WeightsMismatch,
     WeightsNotFound,
 )
-from fusionlib.images import rgb_to_ycbcr
-from fusionlib.methods import create, list_methods, list_weights, registry
-from fusionlib.networks.densefuse import DenseFuse
-from fusionlib.networks.msdnet import MSDNet
+from fusionlib.images import merge_luminance, rgb_to_ycbcr
+from fusionlib.methods import create, create_available, list_methods, list_weights, registry
 from fusionlib.networks.res2netfuse import Res2NetFuse
-from fusionlib.rules import RULES, Rule
+from fusionlib.pipelines import POSTS
+from fusionlib.rules import RULES, Rule, get_rule
 from fusionlib.weights import digest, read_weights, save_weights, verify_weights
 
 SIZES = [(1, 1), (7, 5), (33, 46)]
 
 
-@pytest.fixture(scope="session")
-def own_weights(tmp_path_factory):
+CONFIGURATIONS = [(spec.name, key) for spec in registry().values() for key in spec.configurations]
+RULED = [c for c in CONFIGURATIONS if registry()[c[0]].configurations[c[1]].rules]
+LEARNT = [c for c in CONFIGURATIONS if c not in RULED]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_aefusion():
+    """AEFusion for 32x32 instead of 256x256, at a sixty-fourth of the cost."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fusionlib.networks.aefusion.SIDE", 32)
+        yield
+
+
+@pytest.fixture(scope="module")
+def own_weights(tmp_path_factory, small_aefusion):
     """Untrained weights of every configuration, as a user's own files."""
     folder = tmp_path_factory.mktemp("weights")
-    nets = {
-        ("res2netfuse", "released"): Res2NetFuse("released"),
-        ("res2netfuse", "paper"): Res2NetFuse("paper"),
-        ("densefuse", "tensorflow"): DenseFuse("tensorflow"),
-        ("densefuse", "pytorch"): DenseFuse("pytorch"),
-        ("msdnet", "released"): MSDNet(),
-    }
     paths = {}
-    for (name, key), net in nets.items():
+    for name, key in CONFIGURATIONS:
         torch.manual_seed(0)
-        for parameter in net.parameters():
-            parameter.data.normal_(std=(1 / max(parameter[0].numel(), 1)) ** 0.5)
-        [*net.parameters()][-1].data.fill_(100)  # a last ReLU must not hide everything
+        configuration = registry()[name].configurations[key]
+        rules = [get_rule(rule) for rule in configuration.rules[:1]]
+        net = configuration.build(*rules)
+        if rules:
+            for parameter in net.parameters():
+                parameter.data.normal_(std=(1 / max(parameter[0].numel(), 1)) ** 0.5)
+            [*net.parameters()][-1].data.fill_(100)  # a last ReLU must not hide everything
         paths[name, key] = folder / f"{name}_{key}.safetensors"
         save_weights(paths[name, key], net, {})
     return paths
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def make(own_weights):
     def make(name, key, **options):
         axis = registry()[name].axis
         return create(name, weights=own_weights[name, key], **{axis: key}, **options)
 
     return make
-
-
-CONFIGURATIONS = [(spec.name, key) for spec in registry().values() for key in spec.configurations]
 
 
 def pair(size=(33, 46), colour=False, seed=0):
@@ -170,12 +176,107 @@ def test_a_rule_of_ones_own():
 
 
 @pytest.mark.realdata
-@pytest.mark.parametrize("name, key", [c for c in CONFIGURATIONS if c[0] != "res2netfuse"])
+@pytest.mark.parametrize(
+    "name, key",
+    [
+        (name, key)
+        for name, key in CONFIGURATIONS
+        if name != "res2netfuse" and registry()[name].configurations[key].weights[0].digest
+    ],
+)
 def test_the_card_states_the_registered_hash(weights_root, name, key):
     """That of the authors' tensors, as they are in the file."""
     configuration = registry()[name].configurations[key]
     method = create(name, **{registry()[name].axis: key})
     assert method.card.weights_sha256 == configuration.weights[0].digest
+
+
+def test_weights_that_pipelines_share(monkeypatch, tmp_path):
+    """A set of two configurations serves both; the message names one that has it."""
+    monkeypatch.delenv("FUSIONLIB_WEIGHTS", raising=False)
+    monkeypatch.setattr("pooch.os_cache", lambda name: tmp_path / "cache")
+    with pytest.raises(WeightsNotFound, match="sdnet_irvis"):
+        create("sdnet", pipeline="released", weights="sdnet_irvis")
+    with pytest.raises(UnknownName, match=r"pipeline 'tang' of sdnet.*add pipeline='tang'"):
+        create("sdnet", pipeline="medical", weights="sdnet_irvis")
+
+
+def test_available_methods_take_our_weights_where_the_authors_are_missing(monkeypatch, tmp_path):
+    monkeypatch.delenv("FUSIONLIB_WEIGHTS", raising=False)
+    monkeypatch.setattr("pooch.os_cache", lambda name: tmp_path / "cache")
+    found, missing = create_available()
+    assert {m.name for m in found} | set(missing) == set(registry())
+    assert not {m.name for m in found} & set(missing)
+    for method in found:
+        configuration = next(iter(registry()[method.name].configurations.values()))
+        (entry,) = (f for f in configuration.weights if f.name == method.card.weights)
+        assert not entry.origin
+    assert "densefuse_tf_1e2" in missing["densefuse"]
+
+
+@pytest.mark.realdata
+def test_available_methods_take_the_authors_weights(weights_root):
+    found, _ = create_available()
+    names = {m.name: m.card.weights for m in found}
+    assert names["densefuse"] == "densefuse_tf_1e2" and names["mufusion"] == "mufusion_tno"
+
+
+# ---------------------------------------------------------------- networks that learnt to fuse
+
+
+@pytest.mark.parametrize("name, key", LEARNT)
+def test_what_has_no_rule_says_so(make, name, key):
+    method, (ir, vis) = make(name, key), pair()
+    assert method.rule is None and method.identity.rule == "learnt"
+    assert "learnt" in repr(method) and method.card.rule == "learnt"
+    with pytest.raises(UnknownName, match="takes no rule"):
+        make(name, key, rule="mean")
+    with pytest.raises(PairMismatch, match="learnt to fuse two images, 3 were given"):
+        method.fuse(ir, vis, ir)
+    with pytest.raises(FusionError, match="no weight maps"):
+        method.weight_maps(ir, vis)
+    with pytest.raises(FusionError, match="cannot reconstruct"):
+        method.reconstruct(ir)
+
+
+@pytest.mark.parametrize("name, key", LEARNT)
+@pytest.mark.parametrize("ir, vis", [(0, 0), (255, 255), (0, 255), (17, 0)])
+def test_constant_images_of_any_network(make, name, key, ir, vis):
+    fused = make(name, key).fuse(np.full((9, 12), ir, np.uint8), np.full((9, 12), vis, np.uint8))
+    assert np.isfinite(levels(fused)).all()
+
+
+@pytest.mark.parametrize("name, key", CONFIGURATIONS)
+def test_the_network_sees_its_levels(make, monkeypatch, name, key):
+    """Black and white become those of the card, after the preparation."""
+    method = make(name, key)
+    seen = []
+    run = methods.run_network
+    monkeypatch.setattr(methods, "run_network", lambda net, x: seen.extend(x) or run(net, x))
+    ramp = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    method.raw(ramp, ramp)
+    for tensor in seen:
+        image = tensor[0, 0, :16, :16]
+        assert (float(image.min()), float(image.max())) == tuple(method.levels)
+
+
+def test_pillows_levels_enter_sdnet(make):
+    """Of a constant image of level 11, SDNet sees level 10."""
+    images = [np.full((8, 8), level, np.uint8) for level in (11, 10)]
+    read, plain = (make("sdnet", key) for key in ("tang", "released"))
+    assert np.array_equal(read.raw(images[0], images[0]), plain.raw(images[1], images[1]))
+    assert not np.array_equal(read.raw(images[0], images[0]), plain.raw(images[0], images[0]))
+    assert read.card.preprocessing.startswith("read as the luminance of pillow's ycbcr")
+
+
+def test_chroma_before_post_processing(make):
+    """SeAFusion: colour joins the clipped luminance, then the whole RGB image is stretched."""
+    method, (ir, vis) = make("seafusion", "released"), pair(colour=True)
+    gray = np.clip(method.raw(ir, vis), 0, 1)
+    rgb = merge_luminance(gray, vis / np.float32(255)).astype(np.float64)
+    expected = np.floor((rgb - rgb.min()) / (rgb.max() - rgb.min()) * 255)
+    assert np.array_equal(levels(method.fuse(ir, vis)), expected)
+    assert method.card.postprocessing.startswith("chroma of the visible image; stretched")
 
 
 # ---------------------------------------------------------------- the card
@@ -185,7 +286,7 @@ def test_card():
     method = create("res2netfuse", variant="paper", rule="mean", post="clip")
     (entry,) = registry()["res2netfuse"].configurations["paper"].weights
     card = method.card
-    assert card.parameters == 101_217 and card.weights_sha256 == entry.digest
+    assert card.parameters == entry.parameters == 101_217 and card.weights_sha256 == entry.digest
     assert (card.weights, card.weights_trained, card.weights_licence) == (
         entry.name,
         entry.trained,
@@ -274,7 +375,7 @@ def test_gray_as_rgb_gives_the_gray_result():
     assert np.abs(levels(fused) - levels(method.fuse(ir, vis))[..., None]).max() <= 1
 
 
-@pytest.mark.parametrize("name, key", CONFIGURATIONS)
+@pytest.mark.parametrize("name, key", RULED)
 def test_three_images(make, name, key):
     """Also: the order of the further images does not matter beyond rounding."""
     method, (a, b), (c, _) = make(name, key), pair(), pair(seed=5)
@@ -366,7 +467,7 @@ def test_finish_by_exact_fractions(finishers, values, post, truncates):
         assert int(level) in near
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def finishers(make):
     """One method that truncates (True) and one that rounds (False)."""
     return {True: create("res2netfuse"), False: make("densefuse", "tensorflow")}
@@ -402,7 +503,7 @@ def test_post_is_used_by_fuse():
 # ---------------------------------------------------------------- weight maps
 
 
-@pytest.mark.parametrize("name, key", CONFIGURATIONS)
+@pytest.mark.parametrize("name, key", RULED)
 @pytest.mark.parametrize("rule", ["l1_norm", "mean", "mean_eq7"])
 @pytest.mark.parametrize("size", [(2, 2), (20, 17)])
 def test_weight_maps(make, name, key, rule, size):
@@ -436,7 +537,7 @@ def test_list_methods():
     assert list(zip(frame["method"], frame["variant or pipeline"], strict=True)) == CONFIGURATIONS
     for _, row in frame.iterrows():
         configuration = registry()[row["method"]].configurations[row["variant or pipeline"]]
-        assert row["rules"].split(", ") == list(configuration.rules)
+        assert row["rules"].split(", ") == list(configuration.rules or ["learnt"])
     res2netfuse = frame[frame["method"] == "res2netfuse"].iloc[0]
     assert res2netfuse["weights found"] == "4 of 4"
 
@@ -444,8 +545,8 @@ def test_list_methods():
 def test_listed_rules_exist():
     for spec in registry().values():
         for configuration in spec.configurations.values():
-            assert set(configuration.rules) == set(RULES)
-            assert configuration.post in methods.POSTS
+            assert set(configuration.rules) in (set(RULES), set())
+            assert configuration.post in POSTS
 
 
 def test_list_weights(tmp_path, monkeypatch):

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..rules import Rule, get_rule
+from .network import FusionNetwork
 
 __all__ = ["AutoEncoder", "conv", "tensorflow_tensors"]
 
@@ -35,7 +36,7 @@ def tensorflow_tensors(tensors: dict[str, Tensor], layers: dict[str, str]) -> di
     return state
 
 
-class AutoEncoder(nn.Module):
+class AutoEncoder(FusionNetwork):
     """An encoder shared by all images, a fusion rule on its features, one decoder.
 
     Subclasses define `encode` and `decode`. The steps are separate methods so that
@@ -48,15 +49,12 @@ class AutoEncoder(nn.Module):
     groups : int
         Into how many equal groups of channels the features are split for the rule
         (MSDNet: one per scale).
-    radius : int
-        How many pixels away an input pixel can change an output pixel.
-    min_side : int
-        The smallest height and width that the padding allows.
+    radius, min_side
+        As for every `FusionNetwork`; the radius is bounded.
     """
 
     groups: int = 1
     radius: int
-    min_side: int = 1
 
     def __init__(self, rule: str | Rule) -> None:
         super().__init__()

@@ -1,0 +1,33 @@
+"""What every fusion network tells the code that runs it."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+from torch import Tensor, nn
+
+__all__ = ["FusionNetwork"]
+
+
+class FusionNetwork(nn.Module):
+    """A network that fuses an infrared and a visible image.
+
+    Attributes
+    ----------
+    radius : int or None
+        How many pixels away an input pixel can change an output pixel, whatever the size of
+        the image; such a network is run tile by tile. None where there is no such bound, or
+        where the result depends on the position of the image's border (strides, windows).
+    min_side : int
+        The smallest height and width that `forward` takes; the method pads smaller images.
+    size : str
+        What `forward` does with sizes that its layers cannot take, for the card.
+    """
+
+    radius: int | None = None
+    min_side: int = 1
+    size: str = "any"
+
+    @abstractmethod
+    def forward(self, ir: Tensor, vis: Tensor) -> Tensor:
+        """Fuse (B, 1, H, W) and (B, 1, H, W), at least `min_side` a side, into (B, 1, H, W)."""

@@ -1,0 +1,122 @@
+"""What published pipelines do before and after the network, on whole images.
+
+A *preparation* acts on a gray image in [0, 1] before it is scaled to the network's levels. A
+*post-processing* turns raw output into levels 0..255, which the method then rounds or
+truncates to 8 bits. Each is a function whose first line of text stands on the method's card.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+__all__ = ["GRAY_LEVELS", "POSTS", "Levels", "Post", "prepare_minmax", "prepare_pillow"]
+
+# Keeps LRRNet's and RFN-Nest's min-max finite on a constant image, as released.
+MINMAX_EPS = 1e-5
+# Gray levels that Pillow's fixed-point RGB -> YCbCr turns into the level below.
+LOWERED_BY_PILLOW = (
+    *(11, 18, 25, 32, 55, 62, 69, 76, 99, 106, 113),
+    *(136, 143, 150, 157, 180, 187, 194, 201, 224, 231, 238),
+)
+
+
+class Levels(NamedTuple):
+    """The values of black and white in a network's input and output."""
+
+    black: float
+    white: float
+
+    def __str__(self) -> str:
+        return f"{self.black:g}..{self.white:g}"
+
+    def scale(self, image: np.ndarray) -> np.ndarray:
+        """Bring an image in [0, 1] to these levels."""
+        return image * np.float32(self.white - self.black) + np.float32(self.black)
+
+    def unscale(self, image: np.ndarray) -> np.ndarray:
+        """Bring an image in these levels to [0, 1]."""
+        return (image - self.black) / (self.white - self.black)
+
+
+#: Eight bits, not scaled.
+GRAY_LEVELS = Levels(0, 255)
+
+
+# ---------------------------------------------------------------- preparations
+
+
+def prepare_minmax(image: np.ndarray) -> np.ndarray:
+    """Each image stretched to its range."""
+    low, high = image.min(), image.max()
+    # A constant image has no range: black, as with LRRNet's epsilon.
+    return (image - low) / (high - low) if high > low else np.zeros_like(image)
+
+
+def prepare_pillow(image: np.ndarray) -> np.ndarray:
+    """Read as the luminance of Pillow's YCbCr: 22 of the 256 gray levels become one lower."""
+    levels = np.rint(image * 255)
+    return (levels - np.isin(levels, LOWERED_BY_PILLOW)).astype(np.float32) / np.float32(255)
+
+
+# ---------------------------------------------------------------- post-processing
+
+
+class Post(NamedTuple):
+    """A post-processing.
+
+    Attributes
+    ----------
+    summary : str
+        For the card.
+    apply : callable
+        (raw float64 output, its levels) -> levels, 0..255 after clipping.
+    """
+
+    summary: str
+    apply: Callable[[np.ndarray, Levels], np.ndarray]
+
+
+def _clip(raw: np.ndarray, levels: Levels) -> np.ndarray:
+    return levels.unscale(raw) * 255
+
+
+def _minmax(raw: np.ndarray, levels: Levels) -> np.ndarray:
+    low, high = raw.min(), raw.max()
+    # A constant image cannot be stretched; it keeps its gray level.
+    return (raw - low) / (high - low) * 255 if high > low else _clip(raw, levels)
+
+
+def _minmax_eps(raw: np.ndarray, levels: Levels) -> np.ndarray:
+    low, high = raw.min(), raw.max()
+    return (raw - low) / (high - low + MINMAX_EPS) * 255 if high > low else _clip(raw, levels)
+
+
+def _white(raw: np.ndarray, levels: Levels) -> np.ndarray:
+    image = levels.unscale(raw)
+    return image / image.max() * 255 if image.max() > 0 else image * 255
+
+
+def _imageio(raw: np.ndarray, levels: Levels) -> np.ndarray:
+    image = levels.unscale(raw)
+    whole = image.min() >= 0 and image.max() <= 1
+    return image * 255 if whole else _minmax(raw, levels)
+
+
+def _clahe(raw: np.ndarray, levels: Levels) -> np.ndarray:
+    saved = np.clip(_clip(raw, levels), 0, 255).astype(np.uint8)
+    equalised = cv2.createCLAHE(clipLimit=2.0, tileGridSize=(8, 8)).apply(saved)
+    return equalised.astype(np.float64)
+
+
+POSTS: dict[str, Post] = {
+    "minmax": Post("stretched per image to 0..255", _minmax),
+    "clip": Post("clipped to 0..255", _clip),
+    "minmax_eps": Post("stretched per image to 0..255, range widened by 1e-5", _minmax_eps),
+    "white": Post("scaled per image so that the brightest pixel is 255", _white),
+    "imageio": Post("scaled to 0..255; stretched where the image leaves its range", _imageio),
+    "clahe": Post("clipped, truncated to 8 bits, CLAHE with limit 2 on 8x8 tiles", _clahe),
+}

@@ -1,0 +1,157 @@
+"""pipelines: levels, preparations and post-processings by exact arithmetic, Pillow and OpenCV."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, strategies as st
+from hypothesis.extra import numpy as hnp
+from PIL import Image
+
+from fusionlib.pipelines import (
+    GRAY_LEVELS,
+    POSTS,
+    Levels,
+    prepare_minmax,
+    prepare_pillow,
+)
+
+ALL = [GRAY_LEVELS, Levels(0, 1), Levels(-1, 1)]
+LEVELS = pytest.mark.parametrize("levels", ALL, ids=str)
+RAW = hnp.arrays(float, (3, 4), elements=st.floats(-2, 2).map(lambda x: round(x, 6)))
+
+
+def gray():
+    """Every gray level once, in [0, 1]."""
+    return (np.arange(256, dtype=np.float32) / np.float32(255)).reshape(16, 16)
+
+
+# ---------------------------------------------------------------- levels
+
+
+@LEVELS
+def test_black_and_white(levels):
+    assert levels.scale(np.float32([0, 1])).tolist() == list(levels)
+    assert levels.unscale(np.array(levels)).tolist() == [0, 1]
+
+
+@LEVELS
+def test_scaled_and_back(levels):
+    """Two float32 roundings each way, of values up to 1 in the end: 2**-23."""
+    scaled = levels.scale(gray())
+    assert scaled.dtype == np.float32
+    assert np.abs(levels.unscale(scaled.astype(float)) - gray()).max() <= 2**-23
+
+
+def test_levels_as_the_authors_compute_them():
+    """(g - 127.5) / 127.5 of AT-GAN, SDNet and FusionGAN, to one float32 rounding of 1."""
+    theirs = (np.arange(256) - 127.5) / 127.5
+    assert np.abs(Levels(-1, 1).scale(gray()).ravel() - theirs).max() <= 2**-23
+
+
+@pytest.mark.parametrize("levels, text", zip(ALL, ["0..255", "0..1", "-1..1"], strict=True))
+def test_levels_as_text(levels, text):
+    assert str(levels) == text
+
+
+# ---------------------------------------------------------------- preparations
+
+
+def test_pillow_reads_these_levels_one_lower():
+    """The oracle is Pillow: gray as RGB, to YCbCr, its Y."""
+    levels = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    read = Image.fromarray(levels).convert("RGB").convert("YCbCr").getchannel("Y")
+    ours = prepare_pillow(gray())
+    assert ours.dtype == np.float32
+    assert np.array_equal(np.rint(ours * 255), np.asarray(read))
+    assert np.array_equal(ours, np.asarray(read) / np.float32(255))
+    assert np.count_nonzero(np.asarray(read) != levels) == 22
+
+
+def test_minmax_preparation():
+    image = np.float32([[0.25, 0.5], [0.75, 0.5]])
+    prepared = prepare_minmax(image)
+    assert prepared.dtype == np.float32
+    assert prepared.tolist() == [[0, 0.5], [1, 0.5]]
+
+
+@pytest.mark.parametrize("level", [0, 0.5, 1])
+def test_a_constant_image_becomes_black(level):
+    assert not prepare_minmax(np.full((2, 3), level, np.float32)).any()
+
+
+# ---------------------------------------------------------------- post-processing
+
+
+def finished(name, raw, levels=GRAY_LEVELS):
+    return POSTS[name].apply(np.asarray(raw, float), levels)
+
+
+@LEVELS
+@given(raw=RAW)
+def test_clip_only_scales(levels, raw):
+    expected = (raw - levels.black) / (levels.white - levels.black) * 255
+    assert np.array_equal(finished("clip", raw, levels), expected)
+
+
+@LEVELS
+@given(raw=RAW)
+def test_stretching_does_not_depend_on_levels(levels, raw):
+    low, high = raw.min(), raw.max()
+    if high > low:
+        expected = (raw - low) / (high - low) * 255
+        assert np.array_equal(finished("minmax", raw, levels), expected)
+        widened = finished("minmax_eps", raw, levels)
+        assert widened.min() == 0
+        # 255 * range / (range + 1e-5), by hand.
+        assert widened.max() == pytest.approx(255 / (1 + 1e-5 / (high - low)), rel=1e-12)
+
+
+@LEVELS
+@pytest.mark.parametrize("name", ["minmax", "minmax_eps", "clip"])
+def test_a_constant_keeps_its_level(levels, name):
+    middle = (levels.black + levels.white) / 2
+    assert np.array_equal(finished(name, np.full((2, 2), middle), levels), np.full((2, 2), 127.5))
+
+
+def test_lrrnets_brightest_pixel_is_254():
+    """As in the authors' pictures: the range 0.2245 widened by 1e-5, then truncated."""
+    levels = finished("minmax_eps", [0.04275, 0.26723], Levels(0, 1))
+    assert np.floor(levels).tolist() == [0, 254]
+
+
+def test_white():
+    """The brightest becomes 255, zero stays, what is below is clipped later."""
+    assert finished("white", [0, 0.25, 0.5], Levels(0, 1)).tolist() == [0, 127.5, 255]
+    assert finished("white", [-1, 0, 0], Levels(-1, 1)).tolist() == [0, 255, 255]
+    assert finished("white", [0, 0], Levels(0, 1)).tolist() == [0, 0]
+
+
+@pytest.mark.parametrize(
+    "raw, expected",
+    [
+        ([0.2, 0.4], [51, 102]),
+        ([0.0, 1.0], [0, 255]),
+        ([0.5, 1.5], [0, 255]),
+        ([-0.5, 0.5], [0, 255]),
+    ],
+)
+def test_imageio_stretches_what_leaves_the_range(raw, expected):
+    assert finished("imageio", raw, Levels(0, 1)) == pytest.approx(np.array(expected), rel=1e-12)
+
+
+def test_clahe_is_that_of_opencv_on_the_truncated_image():
+    raw = np.random.default_rng(0).uniform(-1.2, 1.2, (40, 48))
+    saved = np.clip((raw + 1) * 127.5, 0, 255).astype(np.uint8)
+    expected = cv2.createCLAHE(clipLimit=2.0, tileGridSize=(8, 8)).apply(saved)
+    assert np.array_equal(finished("clahe", raw, Levels(-1, 1)), expected)
+
+
+@pytest.mark.parametrize("name", POSTS)
+@LEVELS
+@given(raw=RAW)
+def test_every_post_processing_is_finite(name, levels, raw):
+    result = finished(name, raw, levels)
+    assert result.shape == raw.shape and np.isfinite(result).all()
+    assert POSTS[name].summary
