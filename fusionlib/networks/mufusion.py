@@ -1,0 +1,189 @@
+"""MUFusion: an encoder-decoder on both images at once, trained with a memory of its own results.
+
+C. Cheng, T. Xu, X.-J. Wu, "MUFusion: A general unsupervised image fusion network based on
+memory unit", Information Fusion 92, 2023, doi 10.1016/j.inffus.2022.11.010.
+
+3x3 convolutions with reflect padding, half the size in the middle, skip connections; 554,721
+parameters. The network sees patches of 128x128: an image is cut into patches that overlap by
+four pixels or more, and the results are averaged. The authors computed in float64; float32
+differs by 5e-7 of the range. The memory serves training only.
+
+The released script saves with SciPy, which stretches every image to 0..255. The published
+row of Res2NetFuse comes from saving as imageio once did: only an image that leaves 0..1 is
+stretched.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import product
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..card import Configuration, MethodSpec, WeightFile
+from ..errors import ImageTooSmall
+from ..pipelines import Levels
+from .autoencoder import conv
+from .network import FusionNetwork
+
+__all__ = ["METHOD", "MUFusion"]
+
+PATCH = 128
+STRIDE = 124
+
+
+class MUFusion(FusionNetwork):
+    """The MUFusion network, on gray images in 0..1."""
+
+    # Strides and patches: what a pixel sees depends on where it is.
+    min_side = PATCH
+    size = f"overlapping patches of {PATCH}x{PATCH}, averaged"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.ModuleList(
+            [
+                conv(2, 32, 3),
+                conv(32, 32, 3),
+                nn.Conv2d(64, 64, 3, stride=2, padding=1, padding_mode="reflect"),
+                conv(64, 64, 3),
+                conv(128, 64, 3),
+                conv(192, 64, 3),
+            ]
+        )
+        # From the deepest to the image.
+        self.decoder = nn.ModuleList(
+            [
+                conv(64, 64, 3),
+                conv(128, 64, 3),
+                conv(128, 64, 3),
+                conv(128, 64, 3),
+                conv(96, 32, 3),
+                conv(64, 1, 3),
+            ]
+        )
+
+    def fuse_patches(self, ir: Tensor, vis: Tensor) -> Tensor:
+        """Fuse patches (B, 1, H, W) in 0..1 of even sides, as in training, without cutting."""
+        first, second, third, fourth, fifth, sixth = self.encoder
+        e1 = torch.relu(first(torch.cat([ir, vis], dim=1)))
+        e2 = torch.relu(second(e1))
+        e3 = torch.relu(third(torch.cat([e1, e2], dim=1)))
+        e4 = torch.relu(fourth(e3))
+        e5 = torch.relu(fifth(torch.cat([e3, e4], dim=1)))
+        e6 = torch.relu(sixth(torch.cat([e3, e4, e5], dim=1)))
+
+        deepest, *middle, shallow, last = self.decoder
+        x = torch.relu(deepest(e6))
+        for layer, skip in zip(middle, (e5, e4, e3), strict=True):
+            x = torch.relu(layer(torch.cat([skip, x], dim=1)))
+        x = F.interpolate(x, scale_factor=2, mode="bicubic", align_corners=False)
+        x = torch.relu(shallow(torch.cat([e2, x], dim=1)))
+        return torch.tanh(last(torch.cat([e1, x], dim=1)))
+
+    def forward(self, ir: Tensor, vis: Tensor) -> Tensor:
+        """Fuse (B, 1, H, W) in 0..1 and another into one in -1..1.
+
+        Raises
+        ------
+        ImageTooSmall
+            If a side is below 128 pixels.
+        """
+        height, width = ir.shape[-2:]
+        total, weight = torch.zeros_like(ir), ir.new_zeros(height, width)
+        # One patch at a time is faster on a CPU than batches of them, and takes least memory.
+        for (y, rows), (x, columns) in product(_places(height).items(), _places(width).items()):
+            place = (..., slice(y, y + PATCH), slice(x, x + PATCH))
+            total[place] += rows * columns * self.fuse_patches(ir[place], vis[place])
+            weight[place] += rows * columns
+        return total / weight
+
+
+def _places(size: int) -> Counter[int]:
+    """Where patches begin along an axis, and how many times each counts.
+
+    The authors add the last place that fits even where the grid ends there, so that it then
+    counts twice.
+    """
+    if size < PATCH:
+        raise ImageTooSmall(f"MUFusion needs images of at least {PATCH} pixels a side, not {size}")
+    last = size - PATCH
+    return Counter([*range(0, last + 1, STRIDE), last])
+
+
+def _from_pytorch(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    layers = {f"conv{i + 1}.1": f"encoder.{i}" for i in range(6)}
+    layers |= {f"conv{6 - i}{6 - i}.1": f"decoder.{i}" for i in range(6)}
+    names = {
+        f"{theirs}.{part}": f"{ours}.{part}"
+        for theirs, ours in layers.items()
+        for part in ("weight", "bias")
+    }
+    return {names.get(name, name): tensor for name, tensor in tensors.items()}
+
+
+def _released(name: str, digest: str, images: str, path: str) -> WeightFile:
+    return WeightFile(
+        name=name,
+        digest=digest,
+        parameters=554_721,
+        trained=f"by the authors, {images}, 10 epochs",
+        licence="MIT",
+        origin=f"github.com/AWCXV/MUFusion @223134e {path}",
+    )
+
+
+WEIGHTS = (
+    _released(
+        "mufusion_tno",
+        "5c35b2313c112613dc421dde7e50baa01885504b795b134e7f47b9ca41664f39",
+        "20,565 pairs of 128x128 infrared and visible patches, for TNO",
+        "ir_vis/models/TNO.model",
+    ),
+    _released(
+        "mufusion_roadscene",
+        "a2de6915cdb89c36ac0ecc8b7af1443584c656b015e38195e0e88564078f2f22",
+        "20,565 pairs of 128x128 infrared and visible patches, for RoadScene",
+        "ir_vis/models/RoadScene.model",
+    ),
+    _released(
+        "mufusion_medical",
+        "15a34f5f41180d49a7dbef559abe8fc1332ce2904f37f0c0832fc78ed8abbd7a",
+        "28,072 pairs of 128x128 medical patches",
+        "medical/models/harvard.model",
+    ),
+)
+
+METHOD = MethodSpec(
+    name="mufusion",
+    title="MUFusion",
+    paper="Cheng, Xu and Wu, MUFusion: A general unsupervised image fusion network based on "
+    "memory unit, Information Fusion 92, 2023",
+    doi="10.1016/j.inffus.2022.11.010",
+    year=2023,
+    kind="convolutional",
+    licence="MIT",
+    axis="pipeline",
+    configurations={
+        "imageio": Configuration(
+            summary="saved as imageio once did, stretched only where needed: the published table",
+            build=MUFusion,
+            weights=WEIGHTS,
+            post="imageio",
+            quantise="round",
+            levels=Levels(0, 1),
+            adapt=_from_pytorch,
+        ),
+        "released": Configuration(
+            summary="PyTorch release, saved as SciPy did, always stretched",
+            build=MUFusion,
+            weights=WEIGHTS,
+            post="minmax",
+            quantise="round",
+            levels=Levels(0, 1),
+            adapt=_from_pytorch,
+        ),
+    },
+)

@@ -1,0 +1,379 @@
+"""NestFuse: an auto-encoder of four scales with a nest-connected decoder, fused by attention.
+
+H. Li, X.-J. Wu, T. Durrani, "NestFuse: An Infrared and Visible Image Fusion Architecture
+Based on Nest Connection and Spatial/Channel Attention Models", IEEE Trans. Instrum. Meas.
+69(12), 2020, doi 10.1109/TIM.2020.3005230.
+
+Every block is a 3x3 convolution to half of its input's channels and a 1x1 convolution, with
+reflect padding and a ReLU after each convolution, the very last included, so the output is
+never negative; 2,732,761 parameters. Only these are trained: at each scale the features are
+fused without parameters, by the mean of spatial attention (softmax of the channel means) and
+channel attention (one global value per channel, normalised between the two images). The
+authors offer three global values: average, maximum and nuclear norm. Gray levels 0..255 in
+and out, not scaled; the result is stretched to 0..255 and truncated. An image with a side
+above 512 is fused in four overlapping parts.
+
+RFN-Nest (`fusionlib.networks.rfn_nest`) has the same auto-encoder and the same four parts,
+AEFusion (`fusionlib.networks.aefusion`) the same wiring.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..card import Configuration, MethodSpec, WeightFile
+from ..errors import unknown
+from .autoencoder import conv
+from .network import FusionNetwork
+
+__all__ = [
+    "BLOCKS",
+    "CHANNELS",
+    "METHOD",
+    "POOLINGS",
+    "NestAutoEncoder",
+    "NestBlock",
+    "NestFuse",
+    "NestNetwork",
+    "autoencoder_layers",
+    "channel_attention",
+    "rename_layers",
+    "softmax_weight",
+    "spatial_attention",
+]
+
+#: Channels of the encoder's features, from the full scale to an eighth of it.
+CHANNELS = (64, 112, 160, 208)
+# The authors' images above this side are cut into four.
+LARGEST_WHOLE = 512
+# Reflect padding by one pixel needs two, after three poolings.
+MIN_SIDE = 16
+# A shorter side would leave parts below MIN_SIDE.
+SHORTEST_CUT = 2 * (MIN_SIDE - 3) + 1
+EPS = 1e-5
+
+
+class NestBlock(nn.Module):
+    """A 3x3 convolution to half the channels, a 1x1 convolution, then attention if there is any.
+
+    Parameters
+    ----------
+    channels_in, channels_out : int
+        Channels of the input and of the result.
+    activation : callable
+        Follows each convolution.
+    attention : nn.Module
+        Follows both; keeps the shape.
+    """
+
+    def __init__(
+        self,
+        channels_in: int,
+        channels_out: int,
+        activation: Callable[[Tensor], Tensor],
+        attention: nn.Module,
+    ) -> None:
+        super().__init__()
+        self.activation = activation
+        self.wide = conv(channels_in, channels_in // 2, 3)
+        self.point = conv(channels_in // 2, channels_out, 1)
+        self.attention = attention
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, channels_in, H, W) to (B, channels_out, H, W)."""
+        x = self.activation(self.wide(x))
+        return self.attention(self.activation(self.point(x)))
+
+
+class NestAutoEncoder(nn.Module):
+    """Encoder of four scales and nest-connected decoder.
+
+    Parameters
+    ----------
+    first : int
+        Channels after the first convolution.
+    activation : callable
+        Follows every convolution, the last too.
+    attention : callable
+        (channels, scale 0..3) -> module at the end of each block; by default nothing.
+    """
+
+    def __init__(
+        self,
+        first: int = 16,
+        activation: Callable[[Tensor], Tensor] = torch.relu,
+        attention: Callable[[int, int], nn.Module] = lambda channels, scale: nn.Identity(),
+    ) -> None:
+        super().__init__()
+
+        def block(channels_in: int, scale: int) -> NestBlock:
+            channels = CHANNELS[scale]
+            return NestBlock(channels_in, channels, activation, attention(channels, scale))
+
+        self.activation = activation
+        self.first = conv(1, first, 1)
+        self.encoder = nn.ModuleList(
+            block(channels, scale) for scale, channels in enumerate((first, *CHANNELS[:-1]))
+        )
+        # In column j, fed with the j maps before it at its scale and one of the scale below.
+        self.decoder = nn.ModuleDict(
+            {
+                f"{scale}_{column}": block(column * CHANNELS[scale] + CHANNELS[scale + 1], scale)
+                for column in (1, 2, 3)
+                for scale in range(4 - column)
+            }
+        )
+        self.last = conv(CHANNELS[0], 1, 1)
+
+    def encode(self, image: Tensor) -> list[Tensor]:
+        """Turn gray levels (B, 1, H, W), H and W at least 16, into features of four scales.
+
+        Returns
+        -------
+        list of 4 Tensors
+            64, 112, 160 and 208 channels; each half as high and wide as the one before,
+            rounded down.
+        """
+        x = self.activation(self.first(image))
+        features = []
+        for scale, block in enumerate(self.encoder):
+            x = block(F.max_pool2d(x, 2) if scale else x)
+            features.append(x)
+        return features
+
+    def decode(self, features: list[Tensor]) -> Tensor:
+        """Turn the four features of `encode` into gray levels (B, 1, H, W), not clipped."""
+        rows = [[x] for x in features]
+        for column in (1, 2, 3):
+            for scale in range(4 - column):
+                row, below = rows[scale], rows[scale + 1][column - 1]
+                x = torch.cat([*row, _upsample(below, like=row[0])], dim=1)
+                row.append(self.decoder[f"{scale}_{column}"](x))
+        return self.activation(self.last(rows[0][-1]))
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Reconstruct an image (B, 1, H, W), H and W at least 16."""
+        return self.decode(self.encode(image))
+
+
+def _upsample(x: Tensor, like: Tensor) -> Tensor:
+    """Repeat each pixel 2x2; at odd sizes the last row and column are made by reflection."""
+    x = F.interpolate(x, scale_factor=2, mode="nearest")
+    bottom, right = like.shape[-2] - x.shape[-2], like.shape[-1] - x.shape[-1]
+    return F.pad(x, (0, right, 0, bottom), mode="reflect") if bottom or right else x
+
+
+class NestNetwork(FusionNetwork):
+    """Encodes both images, fuses each scale, decodes; large images in four parts.
+
+    Subclasses define `fuse_features`.
+
+    Attributes
+    ----------
+    autoencoder : NestAutoEncoder
+        Trained first, by reconstruction.
+    """
+
+    min_side = MIN_SIDE
+    size = (
+        "any; with a side above 512, four parts that overlap by 5 pixels, cut at the middle, "
+        "averaged where they overlap"
+    )
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.autoencoder = NestAutoEncoder()
+
+    @abstractmethod
+    def fuse_features(self, ir: list[Tensor], vis: list[Tensor]) -> list[Tensor]:
+        """Fuse the features of four scales; the result has the same shapes."""
+
+    def fuse_whole(self, ir: Tensor, vis: Tensor) -> Tensor:
+        """Fuse (B, 1, H, W) in one piece: what a training crop or a part goes through."""
+        features = self.fuse_features(self.autoencoder.encode(ir), self.autoencoder.encode(vis))
+        return self.autoencoder.decode(features)
+
+    def forward(self, ir: Tensor, vis: Tensor) -> Tensor:
+        """Fuse gray levels (B, 1, H, W) in 0..255, at least 16 a side, in parts if large."""
+        height, width = ir.shape[-2:]
+        if max(height, width) <= LARGEST_WHOLE:
+            return self.fuse_whole(ir, vis)
+        total, count = torch.zeros_like(ir), torch.zeros_like(ir)
+        for rows in _halves(height):
+            for columns in _halves(width):
+                part = (..., rows, columns)
+                total[part] += self.fuse_whole(ir[part], vis[part])
+                count[part] += 1
+        return total / count
+
+
+def _halves(length: int) -> list[slice]:
+    """Cut a side in two; a side too short for that, which the authors' code refuses, stays."""
+    if length < SHORTEST_CUT:
+        return [slice(0, length)]
+    middle = length // 2
+    return [slice(0, middle + 3), slice(middle - 2, length)]
+
+
+def softmax_weight(activity: Tensor, other: Tensor) -> Tensor:
+    """Return exp(activity) / (exp(activity) + exp(other) + 1e-5), without overflow."""
+    return 1 / (1 + torch.exp(other - activity) + EPS * torch.exp(-activity))
+
+
+def spatial_attention(ir: Tensor, vis: Tensor) -> Tensor:
+    """Weigh features (B, C, H, W) at each pixel by the softmax of their channel means."""
+    a, b = ir.mean(dim=1, keepdim=True), vis.mean(dim=1, keepdim=True)
+    return softmax_weight(a, b) * ir + softmax_weight(b, a) * vis
+
+
+def channel_attention(ir: Tensor, vis: Tensor, pool: Callable[[Tensor], Tensor]) -> Tensor:
+    """Weigh each channel of features (B, C, H, W) by its share of the global values.
+
+    Parameters
+    ----------
+    ir, vis : Tensor, shape (B, C, H, W)
+        Not negative.
+    pool : callable
+        One of `POOLINGS`: (B, C, H, W) -> (B, C, 1, 1).
+    """
+    a, b = pool(ir), pool(vis)
+    total = a + b + EPS
+    return a / total * ir + b / total * vis
+
+
+def _average(x: Tensor) -> Tensor:
+    return x.mean(dim=(-2, -1), keepdim=True)
+
+
+def _maximum(x: Tensor) -> Tensor:
+    return x.amax(dim=(-2, -1), keepdim=True)
+
+
+def _nuclear(x: Tensor) -> Tensor:
+    """Sum of the singular values of each map, with 1e-5 added to every pixel as released."""
+    return torch.linalg.svdvals(x + EPS).sum(dim=-1)[..., None, None]
+
+
+#: The global value of a channel, by name: features (B, C, H, W) -> (B, C, 1, 1).
+POOLINGS: dict[str, Callable[[Tensor], Tensor]] = {
+    "average": _average,
+    "maximum": _maximum,
+    "nuclear": _nuclear,
+}
+
+
+class NestFuse(NestNetwork):
+    """The NestFuse network. Swapping the images does not change the result.
+
+    Parameters
+    ----------
+    pooling : {"average", "maximum", "nuclear"}
+        Global value of each channel in the channel attention.
+
+    Raises
+    ------
+    UnknownName
+        If there is no such pooling.
+    """
+
+    def __init__(self, pooling: Literal["average", "maximum", "nuclear"] = "average") -> None:
+        super().__init__()
+        if pooling not in POOLINGS:
+            raise unknown("pooling of NestFuse", pooling, POOLINGS)
+        self.pooling = pooling
+
+    def fuse_features(self, ir: list[Tensor], vis: list[Tensor]) -> list[Tensor]:
+        """Fuse the features of four scales by spatial and channel attention."""
+        pool = POOLINGS[self.pooling]
+        return [
+            (channel_attention(a, b, pool) + spatial_attention(a, b)) / 2
+            for a, b in zip(ir, vis, strict=True)
+        ]
+
+
+#: The authors' names of the blocks -> ours.
+BLOCKS = {f"DB{scale + 1}_0": f"encoder.{scale}" for scale in range(4)} | {
+    f"DB{scale + 1}_{column}": f"decoder.{scale}_{column}"
+    for column in (1, 2, 3)
+    for scale in range(4 - column)
+}
+
+
+def autoencoder_layers(prefix: str = "") -> dict[str, str]:
+    """Return the authors' layer -> ours, for the auto-encoder's convolutions.
+
+    Parameters
+    ----------
+    prefix : str
+        What precedes the authors' names.
+    """
+    layers = {"conv0": "first", "conv_out": "last"}
+    for theirs, ours in BLOCKS.items():
+        layers[f"{theirs}.denseblock.0"] = f"{ours}.wide"
+        layers[f"{theirs}.denseblock.1"] = f"{ours}.point"
+    return {f"{prefix}{theirs}.conv2d": f"autoencoder.{ours}" for theirs, ours in layers.items()}
+
+
+def rename_layers(tensors: dict[str, Tensor], layers: dict[str, str]) -> dict[str, Tensor]:
+    """Rename the tensors of the layers listed (theirs -> ours) and keep all others.
+
+    So ours load unchanged, and strict loading reports any that is not known.
+    """
+    state = {}
+    for name, tensor in tensors.items():
+        layer, _, part = name.rpartition(".")
+        state[f"{layers[layer]}.{part}" if layer in layers else name] = tensor
+    return state
+
+
+def _from_authors(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return rename_layers(tensors, autoencoder_layers())
+
+
+_WEIGHTS = WeightFile(
+    name="nestfuse",
+    digest="",
+    parameters=2_732_761,
+    trained="by the authors, 80,000 COCO images, 2 epochs, SSIM weight 100",
+    licence="none stated",
+    origin="github.com/hli1221/imagefusion-nestfuse models/nestfuse_1e2.model",
+)
+
+
+def _configuration(
+    pooling: Literal["average", "maximum", "nuclear"], summary: str
+) -> Configuration:
+    return Configuration(
+        summary=summary,
+        build=lambda: NestFuse(pooling),
+        weights=(_WEIGHTS,),
+        post="minmax",
+        quantise="truncate",
+        adapt=_from_authors,
+    )
+
+
+METHOD = MethodSpec(
+    name="nestfuse",
+    title="NestFuse",
+    paper="Li, Wu and Durrani, NestFuse: An Infrared and Visible Image Fusion Architecture Based "
+    "on Nest Connection and Spatial/Channel Attention Models, IEEE TIM 69(12), 2020",
+    doi="10.1109/TIM.2020.3005230",
+    year=2020,
+    kind="auto-encoder",
+    licence="none stated",
+    axis="pipeline",
+    configurations={
+        "average": _configuration(
+            "average", "channel attention by the average, first in the authors' code"
+        ),
+        "maximum": _configuration("maximum", "channel attention by the maximum"),
+        "nuclear": _configuration("nuclear", "channel attention by the nuclear norm"),
+    },
+)

@@ -1,0 +1,167 @@
+"""SeAFusion: gradient residual dense blocks, trained together with a segmentation network.
+
+L. Tang, J. Yuan, J. Ma, "Image fusion in the loop of high-level vision tasks: A
+semantic-aware real-time infrared and visible image fusion network", Information Fusion 82,
+2022, doi 10.1016/j.inffus.2021.12.004.
+
+Each image has a branch of its own: a convolution and two blocks that join densely connected
+convolutions with the magnitude of the features' gradients. Four convolutions decode both
+branches' features, the visible ones first. Zero padding, LeakyReLU, tanh(x)/2 + 1/2 at the
+end; gray levels 0..1 in and out. The gradient filters start as Sobel's and were trained too.
+
+The file states 166,883 parameters; 226 of them belong to normalisation layers that the
+authors' code never calls and that are left out here, as are those layers' statistics.
+
+The fused luminance gets the visible image's chroma first; then the RGB image as a whole is
+stretched to 0..255 and truncated to 8 bits.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import leaky_relu
+
+from ..card import Configuration, MethodSpec, WeightFile
+from ..pipelines import Levels
+from .network import FusionNetwork
+
+__all__ = ["METHOD", "Branch", "GradientBlock", "SeAFusion"]
+
+SOBEL = torch.tensor([[1.0, 0, -1], [2, 0, -2], [1, 0, -1]])
+
+
+def _conv(channels_in: int, channels_out: int, kernel: int) -> nn.Conv2d:
+    """Convolution of stride 1 with zero padding that keeps the size."""
+    return nn.Conv2d(channels_in, channels_out, kernel, padding=kernel // 2)
+
+
+def _gradient(channels: int, kernel: Tensor) -> nn.Conv2d:
+    """A 3x3 filter for each channel by itself, with zero padding; training goes on from it."""
+    layer = nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False)
+    with torch.no_grad():
+        layer.weight.copy_(kernel)
+    return layer
+
+
+class GradientBlock(nn.Module):
+    """Gradient residual dense block: two densely connected convolutions, and gradients.
+
+    Parameters
+    ----------
+    channels_in, channels_out : int
+    """
+
+    def __init__(self, channels_in: int, channels_out: int) -> None:
+        super().__init__()
+        self.dense = nn.ModuleList(_conv(channels_in * i, channels_in, 3) for i in (1, 2))
+        self.join_dense = _conv(3 * channels_in, channels_out, 1)
+        self.gradient_x = _gradient(channels_in, SOBEL)
+        self.gradient_y = _gradient(channels_in, SOBEL.T)
+        self.join_gradient = _conv(channels_in, channels_out, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, channels_in, H, W) to (B, channels_out, H, W)."""
+        gradient = self.gradient_x(x).abs() + self.gradient_y(x).abs()
+        for layer in self.dense:
+            x = torch.cat([x, leaky_relu(layer(x), 0.2)], dim=1)
+        return leaky_relu(self.join_dense(x) + self.join_gradient(gradient), 0.1)
+
+
+class Branch(nn.Module):
+    """The encoder of one modality."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = _conv(1, 16, 3)
+        self.blocks = nn.Sequential(GradientBlock(16, 32), GradientBlock(32, 48))
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Turn an image (B, 1, H, W) into features (B, 48, H, W)."""
+        return self.blocks(leaky_relu(self.first(image), 0.2))
+
+
+class SeAFusion(FusionNetwork):
+    """The SeAFusion network."""
+
+    # Five 3x3 convolutions in a branch, four in the decoder.
+    radius = 9
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ir = Branch()
+        self.vis = Branch()
+        self.decoder = nn.ModuleList([_conv(96, 64, 3), _conv(64, 32, 3), _conv(32, 16, 3)])
+        self.last = _conv(16, 1, 3)
+
+    def forward(self, ir: Tensor, vis: Tensor) -> Tensor:
+        """Fuse (B, 1, H, W) and (B, 1, H, W) in 0..1 into (B, 1, H, W) in 0..1."""
+        features = torch.cat([self.vis(vis), self.ir(ir)], dim=1)
+        for layer in self.decoder:
+            features = leaky_relu(layer(features), 0.2)
+        return torch.tanh(self.last(features)) / 2 + 0.5
+
+
+def _adapt(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Rename the authors' tensors and drop those of the normalisation layers."""
+    layers = {"decode1.conv": "last"}
+    layers |= {f"decode{4 - i}.conv": f"decoder.{i}" for i in range(3)}
+    for ours, theirs in (("ir", "inf"), ("vis", "vis")):
+        layers[f"{theirs}_conv.conv"] = f"{ours}.first"
+        for i in range(2):
+            block, name = f"{ours}.blocks.{i}", f"{theirs}_rgbd{i + 1}"
+            layers |= {f"{name}.dense.conv{k + 1}.conv": f"{block}.dense.{k}" for k in range(2)}
+            layers |= {
+                f"{name}.convdown.conv": f"{block}.join_dense",
+                f"{name}.sobelconv.convx": f"{block}.gradient_x",
+                f"{name}.sobelconv.convy": f"{block}.gradient_y",
+                f"{name}.convup.conv": f"{block}.join_gradient",
+            }
+    names = {
+        f"{theirs}.{part}": f"{ours}.{part}"
+        for theirs, ours in layers.items()
+        for part in ("weight", "bias")
+    }
+    unused = {
+        f"decode{i}.bn.{part}"
+        for i in range(1, 5)
+        for part in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+    }
+    return {names.get(name, name): x for name, x in tensors.items() if name not in unused}
+
+
+METHOD = MethodSpec(
+    name="seafusion",
+    title="SeAFusion",
+    paper="Tang, Yuan and Ma, Image fusion in the loop of high-level vision tasks: A "
+    "semantic-aware real-time infrared and visible image fusion network, Information Fusion "
+    "82, 2022",
+    doi="10.1016/j.inffus.2021.12.004",
+    year=2022,
+    kind="convolutional",
+    licence="MIT",
+    axis="pipeline",
+    configurations={
+        "released": Configuration(
+            summary="PyTorch release; the RGB image stretched as a whole, truncated",
+            build=SeAFusion,
+            weights=(
+                WeightFile(
+                    name="seafusion",
+                    digest="a08a53796a022c9ccf02c299dd089fdd250b70d45b83c9959f723992ede6ad26",
+                    parameters=166_883,
+                    trained="by the authors, MSRS training pairs, 4 rounds of 10 epochs in turn "
+                    "with a segmentation network",
+                    licence="MIT",
+                    origin="github.com/Linfeng-Tang/VIF-Benchmark @23f2e51 "
+                    "Checkpoint/SeAFusion/SeAFusion.pth",
+                ),
+            ),
+            post="minmax",
+            quantise="truncate",
+            levels=Levels(0, 1),
+            chroma="before",
+            adapt=_adapt,
+        ),
+    },
+)

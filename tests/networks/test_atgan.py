@@ -1,0 +1,201 @@
+"""AT-GAN: re-computed with numpy and scipy, and against the authors' code."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from fusionlib.networks.atgan import ATGAN, METHOD, IntensityAttention
+from fusionlib.pipelines import POSTS
+from fusionlib.weights import digest, load_state, read_weights
+
+(RELEASED,) = METHOD.configurations.values()
+
+
+def images(size=(9, 11)):
+    generator = torch.Generator().manual_seed(0)
+    return [torch.rand(1, 1, *size, generator=generator) * 2 - 1 for _ in range(2)]
+
+
+def network():
+    """Batch statistics of real features, so that none die or saturate; nothing is 0 or 1."""
+    torch.manual_seed(0)
+    net = ATGAN()
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 1
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias, std=0.1)
+        if isinstance(module, IntensityAttention):
+            nn.init.constant_(module.strength, 0.7)
+    net.train()(*images((24, 24)))
+    return net.eval()
+
+
+def double(parameter):
+    return parameter.detach().numpy().astype(np.float64)
+
+
+def attend(query, key, value):
+    """As published, channel by channel: softmax of what is missing to the row's maximum."""
+    mixed = np.empty_like(value)
+    for i, q in enumerate(query):
+        energy = np.array([(q * k).sum() for k in key])
+        share = np.exp(energy.max() - energy)
+        share /= share.sum()
+        mixed[i] = sum(s * v for s, v in zip(share, value, strict=True))
+    return mixed
+
+
+def test_parameters():
+    """10,983 stored values, of which 10,893 are trained and 80 + 10 count for the batches."""
+    net = ATGAN()
+    assert sum(p.numel() for p in net.parameters()) == 10_893
+    assert sum(t.numel() for t in net.state_dict().values()) == 10_983
+    assert RELEASED.weights[0].parameters == 10_893
+
+
+def test_forward_by_numpy(convolve):
+    """float32 against float64: nine layers of 2**-24 each, so 1e-5 of the range."""
+    net = network()
+
+    def conv(x, layer):
+        return convolve(x, layer, "constant")
+
+    def layer(x, module):
+        norm = module.norm
+        mean, variance, scale, offset = (
+            double(t)[:, None, None]
+            for t in (norm.running_mean, norm.running_var, norm.weight, norm.bias)
+        )
+        return (conv(x, module.conv) - mean) / np.sqrt(variance + 1e-5) * scale + offset
+
+    def leaky(x):
+        return np.where(x > 0, x, 0.2 * x)
+
+    def cat(*xs):
+        return np.concatenate(xs)
+
+    def attention(x, module):
+        q, k, v = (conv(x, part) for part in (module.query, module.key, module.value))
+        out = double(module.strength) * attend(q, k, v) + conv(x, module.shortcut)
+        return cat(out, v)
+
+    pictures = images()
+    ir, vis = (double(x[0]) for x in pictures)
+    c1 = leaky(layer(ir, net.ir[0]))
+    c2 = leaky(layer(cat(ir, c1), net.ir[1]))
+    c3 = leaky(layer(cat(c2, ir, c1), net.ir[2]))
+    v1 = leaky(layer(vis, net.vis[0]))
+    v2 = leaky(layer(cat(vis, v1), net.vis[1]))
+    v3 = leaky(layer(cat(vis, v1, v2), net.vis[2]))
+    s2 = conv(cat(v3, v2), net.transition[0])
+    s1 = conv(cat(s2, v1), net.transition[1])
+    x = cat(ir, c1, cat(ir, c1), c2, cat(c2, ir, c1), c3)
+    x = cat(x, attention(c3, net.attention[0]), attention(c2, net.attention[1]))
+    x = cat(x, vis, v1, cat(vis, v1), v2, cat(vis, v1, v2), v3, s2, s1)
+    assert len(x) == 92
+    expected = np.tanh(layer(cat(x, leaky(layer(x, net.mix))), net.last))
+    with torch.inference_mode():
+        output = net(*pictures)[0].numpy()
+    assert np.ptp(expected) > 0.5
+    assert np.abs(output - expected).max() <= 1e-5 * np.ptp(expected)
+
+
+def test_attention_prefers_the_unlike():
+    """Of two channels each takes the other, where they are orthogonal and long."""
+    module = IntensityAttention(2, 2)
+    for part in (module.shortcut, module.query, module.key, module.value):
+        nn.init.zeros_(part.weight)
+        nn.init.zeros_(part.bias)
+        if part is not module.shortcut:
+            part.weight.data[:, :, 1, 1] = torch.eye(2)
+    nn.init.ones_(module.strength)
+    x = torch.zeros(1, 2, 4, 4)
+    x[0, 0, :2], x[0, 1, 2:] = 9, 7
+    mixed, value = module(x)
+    assert torch.equal(value, x)
+    # exp(-7 * 7 * 8) and less of the like.
+    assert torch.allclose(mixed, x.flip(1))
+
+
+def test_attention_sees_all_pixels():
+    """Why there is no radius: the far corner of one image changes the opposite corner."""
+    net, (ir, vis) = network().double(), [x.double() for x in images((40, 40))]
+    changed = ir.clone()
+    changed[..., -1, -1] += 1
+    with torch.inference_mode():
+        difference = (net(ir, vis) - net(changed, vis))[0, 0, 0, 0]
+    assert ATGAN.radius is None and difference != 0
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 7), (12, 5)])
+def test_any_size(size):
+    with torch.inference_mode():
+        output = network()(*images(size))
+    assert output.shape == (1, 1, *size) and output.isfinite().all()
+
+
+def test_infrared_and_visible_differ():
+    net, (ir, vis) = network(), images()
+    with torch.inference_mode():
+        assert (net(ir, vis) - net(vis, ir)).abs().max() > 1e-2
+
+
+def test_pytorch_names_fill_the_network():
+    """Every authors' tensor finds its place, with its values; ours stay."""
+    modules = {
+        **{f"ir.{i}.conv": f"ir_conv{i + 1}" for i in range(3)},
+        **{f"ir.{i}.norm": f"ir_bn{i + 1}" for i in range(3)},
+        **{f"vis.{i}.conv": f"vi_conv{i + 1}" for i in range(3)},
+        **{f"vis.{i}.norm": f"vi_bn{i + 1}" for i in range(3)},
+        "attention.0": "brightA1",
+        "attention.0.shortcut": "brightA1.xconv",
+        "attention.0.query": "brightA1.qconv",
+        "attention.0.key": "brightA1.kconv",
+        "attention.0.value": "brightA1.vconv",
+        "attention.1": "brightA2",
+        "attention.1.shortcut": "brightA2.xconv",
+        "attention.1.query": "brightA2.qconv",
+        "attention.1.key": "brightA2.kconv",
+        "attention.1.value": "brightA2.vconv",
+        "transition.0": "semantic1.sconv",
+        "transition.1": "semantic2.sconv",
+        "mix.conv": "gfusion.sn_conv1",
+        "mix.norm": "gfusion.bn1",
+        "last.conv": "gfusion.sn_conv2",
+        "last.norm": "gfusion.bn2",
+    }
+    state, theirs = network().state_dict(), {}
+    for name, values in state.items():
+        module, part = name.rsplit(".", 1)
+        theirs[f"{modules[module]}.{'gamma' if part == 'strength' else part}"] = (
+            values.reshape(1) if part == "num_batches_tracked" else values
+        )
+    assert len(theirs) == 78
+    for given in (theirs, state):
+        adapted = RELEASED.adapt(given)
+        assert adapted.keys() == state.keys()
+        assert all(torch.equal(adapted[name], values) for name, values in state.items())
+    assert "other.weight" in RELEASED.adapt({**theirs, "other.weight": torch.zeros(1)})
+
+
+@pytest.mark.realdata
+def test_authors_output(golden_root, weights_root):
+    """Measured: 7.6e-7 of the range, every pixel equal before and after CLAHE."""
+    golden = np.load(golden_root / "networks" / "atgan.npz")
+    tensors = read_weights(weights_root / "atgan.safetensors")
+    assert digest(tensors) == RELEASED.weights[0].digest
+    net = RELEASED.build()
+    load_state(net, RELEASED.adapt(tensors), "atgan")
+    with torch.inference_mode():
+        raw = net.eval()(*(torch.from_numpy(golden[key]) for key in ("ir", "vis")))
+    raw, expected = raw.squeeze().numpy(), golden["fused"].squeeze()
+    assert np.abs(raw - expected).max() <= 1e-4 * np.ptp(expected)
+    assert (RELEASED.post, RELEASED.quantise) == ("clahe", "truncate")
+    for post, key in {"clip": "fused_u8_before_clahe", "clahe": "fused_u8"}.items():
+        levels = np.trunc(POSTS[post].apply(raw.astype(np.float64), RELEASED.levels))
+        difference = np.abs(levels - golden[key])
+        assert difference.max() <= 1 and np.mean(difference > 0) <= 1e-3
