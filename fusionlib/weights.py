@@ -3,7 +3,8 @@
 Weights are safetensors files. They are looked for in the directory given, then in
 ``$FUSIONLIB_WEIGHTS``, then in the user's cache, then in ``fusionlib/weights/``, which
 holds those trained by this project. A file that was found is checked by a hash over its
-tensors and loaded strictly; nothing is ever put in its place.
+tensors and loaded strictly; nothing is ever put in its place. The authors' sets are made
+from the files that they publish, by `fetch_weights` or `convert_weights`.
 """
 
 from __future__ import annotations
@@ -11,27 +12,31 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from .card import WeightFile
+from .card import Configuration, WeightFile
+from .checkpoints import read_checkpoint
 from .errors import WeightsMismatch, WeightsNotFound
-from .files import atomic_file
+from .files import atomic_file, check_writable
+from .sources import Source, check_file, download, find_source, sha256
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from .training import TrainingConfig
 
 __all__ = [
+    "Obtained",
+    "convert_weights",
     "digest",
+    "fetch_weights",
     "find_weights",
     "load_state",
     "places",
@@ -44,21 +49,43 @@ __all__ = [
 ]
 
 
+#: What to do about a missing set of this project.
+RESTORE = "They are part of this project: restore the file with git, or reinstall."
+
+
 def places(directory: str | os.PathLike[str] | None = None) -> list[Path]:
     """Return the directories where weights are looked for, in order."""
-    import pooch
-
     candidates = [
         directory,
         os.environ.get("FUSIONLIB_WEIGHTS"),
-        Path(pooch.os_cache("irvis-fusionlib")) / "weights",
+        _cache() / "weights",
         Path(__file__).parent / "weights",
     ]
     return [Path(place) for place in candidates if place]
 
 
-def find_weights(entry: WeightFile, directory: str | os.PathLike[str] | None = None) -> Path:
+def _cache() -> Path:
+    import pooch
+
+    return Path(pooch.os_cache("irvis-fusionlib"))
+
+
+def find_weights(
+    entry: WeightFile,
+    directory: str | os.PathLike[str] | None = None,
+    *,
+    alternatives: Iterable[WeightFile] = (),
+) -> Path:
     """Return the path of the first file of that name.
+
+    Parameters
+    ----------
+    entry : WeightFile
+        What to find.
+    directory : path, optional
+        Where to look first.
+    alternatives : iterable of WeightFile
+        Other sets for the same network; the error names those of this project.
 
     Raises
     ------
@@ -70,17 +97,26 @@ def find_weights(entry: WeightFile, directory: str | os.PathLike[str] | None = N
         path = place / f"{entry.name}.safetensors"
         if path.is_file():
             return path
-    if entry.origin:
-        remedy = (
-            f"The authors publish them at {entry.origin} (licence: {entry.licence}). Convert "
-            f"that file to {entry.name}.safetensors, tensor names kept, and set "
-            "FUSIONLIB_WEIGHTS to the folder that holds it."
-        )
-    else:
-        remedy = "They are part of this project: restore the file with git, or reinstall."
-    raise WeightsNotFound(
-        f"the weights {entry.name!r} were not found in {', '.join(map(str, searched))}.", remedy
+    message = (
+        f"the weights {entry.name!r} were not found: {entry.name}.safetensors is in none of "
+        f"{', '.join(map(str, searched))}."
     )
+    if not entry.origin:
+        raise WeightsNotFound(message, RESTORE)
+    remedy = (
+        f"`fusionlib weights fetch {entry.name}` makes it from {find_source(entry.name)} "
+        f"(licence: {entry.licence}), `fusionlib weights convert {entry.name} FILE` from what you "
+        "downloaded yourself; or set FUSIONLIB_WEIGHTS to a folder that holds it."
+    )
+    ours = [repr(other.name) for other in alternatives if not other.origin]
+    if ours:
+        remedy += f" Trained by this project, to be had at once: weights={' or '.join(ours)}."
+    raise WeightsNotFound(f"{message} Fetched, it will be {_target(entry, directory)}.", remedy)
+
+
+def _target(entry: WeightFile, directory: str | os.PathLike[str] | None) -> Path:
+    """Return the file that fetching or converting writes."""
+    return places(directory)[0] / f"{entry.name}.safetensors"
 
 
 def digest(tensors: Mapping[str, Tensor]) -> str:
@@ -131,20 +167,27 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[Any]:
 def verify_weights(entry: WeightFile, path: str | os.PathLike[str]) -> dict[str, Tensor]:
     """Read a weight file and check that it holds exactly the registered tensors.
 
+    Where no hash is registered there is nothing to compare with: what remains is that the
+    network loads them strictly.
+
     Raises
     ------
     WeightsNotFound, WeightsMismatch
         If it cannot be read, or its content has another hash.
     """
     tensors = read_weights(path)
+    _check_digest(entry, tensors, path)
+    return tensors
+
+
+def _check_digest(entry: WeightFile, tensors: Mapping[str, Tensor], source: object) -> None:
     found = digest(tensors)
-    if found != entry.digest:
+    if entry.digest and found != entry.digest:
         raise WeightsMismatch(
-            f"{path} does not hold the registered weights {entry.name!r}: the hash of its "
+            f"{source} does not hold the registered weights {entry.name!r}: the hash of its "
             f"tensors is {found}, expected {entry.digest}. Get the file again; to use "
             "weights of your own, give their path as weights=..."
         )
-    return tensors
 
 
 def load_state(network: nn.Module, state: Mapping[str, Tensor], source: object) -> None:
@@ -173,11 +216,24 @@ def load_state(network: nn.Module, state: Mapping[str, Tensor], source: object) 
 
 
 def save_weights(
-    path: str | os.PathLike[str], network: nn.Module, facts: Mapping[str, object]
+    path: str | os.PathLike[str],
+    network: nn.Module,
+    facts: Mapping[str, object],
+    *,
+    half: bool = False,
 ) -> None:
     """Write a network's weights with facts about their training in the file's header.
 
     The file is written whole or not at all.
+
+    Parameters
+    ----------
+    path : path-like
+    network : nn.Module
+    facts : mapping of str to object
+        Written as text.
+    half : bool
+        Whether to keep 16 bits of each value; tensors with values beyond their range keep 32.
 
     Raises
     ------
@@ -185,15 +241,27 @@ def save_weights(
         If it cannot be written there.
     """
     state = {name: tensor.detach().contiguous() for name, tensor in network.state_dict().items()}
+    if half:
+        state = {name: _halved(tensor) for name, tensor in state.items()}
+    _write(path, state, facts)
+
+
+def _halved(tensor: Tensor) -> Tensor:
+    half = tensor.half() if tensor.is_floating_point() else tensor
+    return half if half.isfinite().all() else tensor
+
+
+def _write(
+    path: str | os.PathLike[str], tensors: dict[str, Tensor], facts: Mapping[str, object]
+) -> None:
     with atomic_file(path) as temporary:
-        temporary.write_bytes(save(state, {name: str(value) for name, value in facts.items()}))
+        temporary.write_bytes(save(tensors, {name: str(value) for name, value in facts.items()}))
 
 
-def training_facts(config: TrainingConfig, images: Sequence[str], device: str) -> dict[str, object]:
-    """Return what a weight file should say of its training: settings, images, machine, versions."""
+def training_facts(settings: Mapping[str, object], device: str) -> dict[str, object]:
+    """Return what a weight file should say of its training: settings, machine, versions."""
     return {
-        **asdict(config),
-        "images": ", ".join(images),
+        **settings,
         "trained_by": "fusionlib train",
         "device": device,
         "threads": torch.get_num_threads(),
@@ -232,3 +300,162 @@ def read_facts(path: str | os.PathLike[str]) -> dict[str, str]:
     """
     with _opened(path) as file:
         return file.metadata() or {}
+
+
+# ---------------------------------------------------------------- from the authors' files
+
+
+class Obtained(NamedTuple):
+    """A weight set that was fetched or converted.
+
+    Attributes
+    ----------
+    path : Path
+        The safetensors file.
+    new : bool
+        Whether it was written now; it is left alone where it was right already.
+    verified : bool
+        Whether its tensors were compared with the registered hash. Where none is known, they
+        were only loaded into the network.
+    """
+
+    path: Path
+    new: bool
+    verified: bool
+
+
+def fetch_weights(
+    entry: WeightFile,
+    configuration: Configuration,
+    directory: str | os.PathLike[str] | None = None,
+    *,
+    progress: bool = True,
+) -> Obtained:
+    """Download a set from the authors and convert it; a file that is there and right is kept.
+
+    Parameters
+    ----------
+    entry : WeightFile
+        What to fetch.
+    configuration : Configuration
+        The one it belongs to.
+    directory : path, optional
+        Where to put it; by default ``$FUSIONLIB_WEIGHTS``, else the user's cache.
+    progress : bool
+        Show a progress bar.
+
+    Raises
+    ------
+    WeightsNotFound
+        If a download fails, or the set is not published but part of this project.
+    WeightsMismatch
+        If what arrives is not the published file, or not the registered weights.
+    FusionError
+        If the file cannot be written there.
+    """
+    if not entry.origin:
+        raise WeightsNotFound(f"nobody else publishes the weights {entry.name!r}.", RESTORE)
+    source, path = find_source(entry.name), _target(entry, directory)
+    if _is_right(entry, configuration, path):
+        return Obtained(path, new=False, verified=bool(entry.digest))
+    check_writable(path)
+    downloads = _cache() / "downloads"
+    downloads.mkdir(parents=True, exist_ok=True)
+    try:
+        with tempfile.TemporaryDirectory(dir=downloads) as folder:
+            files = [
+                download(file, Path(folder) / str(i), progress=progress)
+                for i, file in enumerate(source.files)
+            ]
+            return _convert(entry, configuration, source, files, path)
+    except (WeightsNotFound, WeightsMismatch) as error:
+        raise type(error)(
+            f"{entry.name} could not be fetched from {source}; nothing was written to {path}. "
+            f"{error} If you can download the files otherwise: `fusionlib weights convert "
+            f"{entry.name} FILE...`."
+        ) from error
+
+
+def convert_weights(
+    entry: WeightFile,
+    configuration: Configuration,
+    files: Sequence[str | os.PathLike[str]],
+    directory: str | os.PathLike[str] | None = None,
+) -> Obtained:
+    """Make a set from the authors' files as they were downloaded.
+
+    Parameters
+    ----------
+    entry, configuration, directory
+        As for `fetch_weights`.
+    files : sequence of path
+        All files that the authors publish for it, in any order, under their own names; a
+        set of one file may have another name.
+
+    Raises
+    ------
+    WeightsNotFound, WeightsMismatch, FusionError
+        As `fetch_weights`.
+    """
+    if not entry.origin:
+        raise WeightsNotFound(f"nobody else publishes the weights {entry.name!r}.", RESTORE)
+    source, path = find_source(entry.name), _target(entry, directory)
+    given = _in_order(entry, source, [Path(file) for file in files])
+    for file, published in zip(given, source.files, strict=True):
+        check_file(file, published)
+    return _convert(entry, configuration, source, given, path)
+
+
+def _in_order(entry: WeightFile, source: Source, files: Sequence[Path]) -> list[Path]:
+    """Bring the user's files into the order of the published ones."""
+    if len(files) == len(source.files) == 1:
+        return list(files)
+    by_name = {path.name: path for path in files}
+    names = [file.name for file in source.files]
+    if sorted(path.name for path in files) != sorted(names):
+        raise WeightsMismatch(
+            f"{entry.name} is made from {' and '.join(names)}, given: "
+            f"{', '.join(map(str, files))}. They are published as {source}."
+        )
+    return [by_name[name] for name in names]
+
+
+def _convert(
+    entry: WeightFile,
+    configuration: Configuration,
+    source: Source,
+    files: Sequence[Path],
+    path: Path,
+) -> Obtained:
+    """Read the published files, check the tensors, write them."""
+    tensors: dict[str, Tensor] = {}
+    rest = iter(files)
+    for checkpoint in source.checkpoints:
+        tensors |= read_checkpoint(checkpoint, [next(rest) for _ in checkpoint.files])
+    what = " and ".join(file.name for file in files)
+    _check_digest(entry, tensors, what)
+    if not entry.digest:
+        _check_fit(configuration, tensors, what)
+    origins = [
+        f"{published.url} sha256 {sha256(file)}"
+        for published, file in zip(source.files, files, strict=True)
+    ]
+    _write(path, tensors, {"source": ", ".join(origins), "converted_by": "fusionlib weights"})
+    return Obtained(path, new=True, verified=bool(entry.digest))
+
+
+def _is_right(entry: WeightFile, configuration: Configuration, path: Path) -> bool:
+    """Whether a file is there and holds the registered weights, or fits if no hash is known."""
+    try:
+        tensors = verify_weights(entry, path)
+        if not entry.digest:
+            _check_fit(configuration, tensors, path)
+    except (WeightsNotFound, WeightsMismatch):
+        return False
+    return True
+
+
+def _check_fit(configuration: Configuration, tensors: dict[str, Tensor], source: object) -> None:
+    """Load tensors strictly into a network of the configuration."""
+    network = configuration.build(*configuration.rules[:1])
+    load_state(network, configuration.adapt(tensors) if configuration.adapt else tensors, source)

@@ -1,0 +1,194 @@
+"""Reading the authors' checkpoints without running anything in them.
+
+A PyTorch checkpoint is a pickle, which could hold any code: it is read by PyTorch's restricted
+loader, which builds tensors and plain containers only. A TensorFlow checkpoint is read by
+`fusionlib.tensor_bundle`. Either may come in a zip file.
+
+The names of the tensors are the authors', by these rules: containers in containers are joined
+by dots; a container that holds nothing but one other (``state_dict``, ``params``) gives no name;
+the ``module.`` that DataParallel puts before all names goes; what belongs to an optimiser goes.
+Numbers without a dimension get one, as in the files that the registered hashes are of.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import pickle
+import re
+import tempfile
+import warnings
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .errors import WeightsMismatch
+from .sources import Checkpoint
+from .tensor_bundle import read_bundle
+
+__all__ = ["read_checkpoint"]
+
+#: More bytes than any set of weights has, in a zip file or in tensors.
+LIMIT = 1 << 30
+
+#: Containers in containers; a checkpoint that is deeper holds something else.
+DEPTH = 4
+
+#: The last part of the names of TensorFlow's optimiser variables.
+SLOTS = re.compile(r"(?:^|/)(?:Adam|RMSProp|Momentum|beta[12]_power|global_step)(?:_\d+)?$")
+
+
+def read_checkpoint(checkpoint: Checkpoint, files: Sequence[Path]) -> dict[str, Tensor]:
+    """Read the tensors of a checkpoint that belong to the weight set.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+        What the files are, and which tensors to keep.
+    files : sequence of Path
+        One per entry of its ``files``, in that order.
+
+    Returns
+    -------
+    dict of str to Tensor
+        Tensors of their own, without gaps in memory.
+
+    Raises
+    ------
+    WeightsMismatch
+        If a file is damaged, or is no such checkpoint, or holds code.
+    """
+    keep = re.compile(checkpoint.keep)
+
+    def wanted(name: str) -> bool:
+        return bool(keep.search(name))
+
+    with _unpacked(checkpoint, files) as parts:
+        if checkpoint.format == "tensorflow":
+            index, data = parts
+            tensors = read_bundle(index, data, lambda name: wanted(name) and not SLOTS.search(name))
+        else:
+            (path,) = parts
+            tensors = {n: tensor for n, tensor in _read_pytorch(path).items() if wanted(n)}
+    if not tensors:
+        raise WeightsMismatch(
+            f"{', '.join(path.name for path in files)}: no tensors of this weight set in it. Is it "
+            "the published file?"
+        )
+    return {f"{checkpoint.prefix}{name}": tensor for name, tensor in _plain(tensors).items()}
+
+
+def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copy tensors into memory of their own, with one dimension or more."""
+    # Views may show more values than they have in memory.
+    if sum(tensor.numel() * tensor.element_size() for tensor in tensors.values()) > LIMIT:
+        raise WeightsMismatch(f"the tensors have more than {LIMIT:,} bytes; they were not read.")
+    copies = {
+        name: tensor.detach().clone(memory_format=torch.contiguous_format)
+        for name, tensor in tensors.items()
+    }
+    return {name: copy if copy.ndim else copy.reshape(1) for name, copy in copies.items()}
+
+
+# ---------------------------------------------------------------- zip files
+
+
+@contextlib.contextmanager
+def _unpacked(checkpoint: Checkpoint, files: Sequence[Path]) -> Iterator[Sequence[Path]]:
+    """Give the checkpoint's files, unpacked to a temporary folder if they are in a zip file."""
+    if not checkpoint.members:
+        yield files
+        return
+    (path,) = files
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            with zipfile.ZipFile(path) as archive:
+                members = [_member(archive, pattern) for pattern in checkpoint.members]
+                # Only the last part of a name is used, so that none can lead elsewhere.
+                parts = [Path(folder, PurePosixPath(member.filename).name) for member in members]
+                for member, part in zip(members, parts, strict=True):
+                    part.write_bytes(archive.read(member))
+        except WeightsMismatch:
+            raise
+        except Exception as error:  # whatever a damaged file makes zipfile stumble on
+            raise WeightsMismatch(f"{path.name} cannot be unpacked ({error}).") from error
+        yield parts
+
+
+def _member(archive: zipfile.ZipFile, pattern: str) -> zipfile.ZipInfo:
+    """Find the one file in an archive whose name fits."""
+    found = [
+        member
+        for member in archive.infolist()
+        if fnmatchcase(member.filename, pattern) and not _is_shadow(member.filename)
+    ]
+    if len(found) != 1:
+        raise WeightsMismatch(
+            f"the zip file holds {len(found)} files {pattern}, expected one; in it are "
+            f"{', '.join(archive.namelist()[:10]) or 'none'}."
+        )
+    if found[0].file_size > LIMIT:
+        raise WeightsMismatch(
+            f"{found[0].filename} in the zip file would have {found[0].file_size:,} bytes; it was "
+            "not unpacked."
+        )
+    return found[0]
+
+
+def _is_shadow(name: str) -> bool:
+    """Whether macOS added this beside the real file."""
+    return name.startswith("__MACOSX/") or PurePosixPath(name).name.startswith("._")
+
+
+# ---------------------------------------------------------------- PyTorch
+
+
+def _read_pytorch(path: Path) -> dict[str, Tensor]:
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                if sum(member.file_size for member in archive.infolist()) > LIMIT:
+                    raise ValueError(f"it would unpack to more than {LIMIT:,} bytes")
+        with warnings.catch_warnings(action="ignore"):  # the errors below say what matters
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        # PyTorch's own text advises to read the file without restrictions.
+        name = re.search(r"unsupported global:? (?:global )?(\S+)", str(error), re.IGNORECASE)
+        raise WeightsMismatch(
+            f"{path.name} is no PyTorch checkpoint of tensors alone"
+            f"{f' (it asks for {name[1]})' if name else ''}. It may hold code, so it was refused; "
+            "nothing in it was run."
+        ) from error
+    except Exception as error:  # whatever a damaged file makes the loader stumble on
+        reason = str(error).split("\n")[0] or type(error).__name__
+        raise WeightsMismatch(
+            f"{path.name} is not a readable PyTorch checkpoint ({reason}). Get the file again."
+        ) from error
+    return _flatten(content, path) if isinstance(content, Mapping) else {}
+
+
+def _flatten(content: Mapping[Any, Any], path: Path, depth: int = 1) -> dict[str, Tensor]:
+    """Name all tensors in containers in containers, by the rules at the top."""
+    if depth > DEPTH:
+        raise WeightsMismatch(f"{path.name}: more than {DEPTH} containers in each other.")
+    tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
+    for name, value in tensors.items():
+        if value.layout is not torch.strided or value.is_quantized or value.device.type != "cpu":
+            raise WeightsMismatch(f"{path.name}: {name} is no plain tensor of values.")
+    if all(name.startswith("module.") for name in tensors):
+        tensors = {name.removeprefix("module."): value for name, value in tensors.items()}
+    inner = {
+        str(name): _flatten(value, path, depth + 1)
+        for name, value in content.items()
+        if isinstance(value, Mapping) and "optim" not in str(name).lower()
+    }
+    groups = {name: group for name, group in inner.items() if group}
+    if not tensors and len(groups) == 1:
+        return next(iter(groups.values()))
+    for name, group in groups.items():
+        tensors |= {f"{name}.{inside}": value for inside, value in group.items()}
+    return tensors
