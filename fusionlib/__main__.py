@@ -16,12 +16,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import __version__
-from .errors import FusionError, ImageError, WeightsNotFound
+from .errors import FusionError, ImageError, WeightsNotFound, unknown
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from .card import Configuration, WeightFile
     from .methods import Method
+    from .training import Training
+    from .weights import Obtained
 
 __all__ = ["main"]
 
@@ -264,7 +267,8 @@ def _print_scores(rows: pd.DataFrame, by: list[str]) -> None:
 
     summary = summarise(rows, by=by)
     summary["better"] = [
-        "higher" if METRICS[name].higher_is_better else "lower" for name in summary["metric"]
+        "higher" if name in METRICS and METRICS[name].higher_is_better else "lower"
+        for name in summary["metric"]
     ]
     if summary["n"].max() == 1:
         summary = summary.drop(columns=["n", "ci_low", "ci_high"]).rename(columns={"mean": "value"})
@@ -285,10 +289,16 @@ def _add_benchmark(commands: argparse._SubParsersAction) -> None:
         "Prints means with 95 % bootstrap intervals.",
     )
     benchmark.add_argument(
-        "methods", metavar="METHODS", help="names separated by commas: densefuse,msdnet"
+        "methods",
+        metavar="METHODS",
+        help="names separated by commas: densefuse,msdnet; or "
+        "all: every method whose weights are here, the others are listed",
     )
     benchmark.add_argument("dataset", metavar="DATASET", help="'fusionlib datasets' lists them")
     _add_scoring(benchmark)
+    benchmark.add_argument(
+        "--cost", action="store_true", help="also the seconds per pair and the peak memory"
+    )
     _add_shared(benchmark, *SHARED)
     benchmark.set_defaults(run=_benchmark)
 
@@ -296,12 +306,14 @@ def _add_benchmark(commands: argparse._SubParsersAction) -> None:
 def _benchmark(options: argparse.Namespace) -> int:
     from .card import Identity
     from .evaluation import benchmark
-    from .methods import create
+    from .methods import create, create_available
 
-    methods = [
-        create(name, weights_dir=options.weights_dir, device=options.device)
-        for name in _names(options.methods)
-    ]
+    where = {"weights_dir": options.weights_dir, "device": options.device}
+    missing: dict[str, str] = {}
+    if options.methods.strip() == "all":
+        methods, missing = create_available(**where)
+    else:
+        methods = [create(name, **where) for name in _names(options.methods)]
     rows = benchmark(
         methods,
         options.dataset,
@@ -312,10 +324,13 @@ def _benchmark(options: argparse.Namespace) -> int:
         data_dir=options.data_dir,
         csv=options.csv,
         jobs=options.jobs,
+        cost=options.cost,
     )
     _print_scores(rows, by=[*Identity._fields, "metric", "convention"])
     if options.csv:
         print(f"wrote {options.csv}")
+    for name, reason in missing.items():
+        print(f"missing {name}: {reason}")
     return 0
 
 
@@ -323,62 +338,155 @@ def _benchmark(options: argparse.Namespace) -> int:
 
 
 def _add_train(commands: argparse._SubParsersAction) -> None:
+    from .recipes import RECIPES
+
     train = commands.add_parser(
         "train",
-        help="train a network on one image or many",
-        description="Train a network to reconstruct images. One image follows the published "
-        "one-image schedule, more the published many-image schedule; each setting can be "
-        "changed. A stopped run continues when the command is given again. For several "
-        "processes: torchrun --nproc-per-node N -m fusionlib train ...",
+        help="train a network as its authors did, or for a shorter time",
+        description="Train a method's network with its published losses and settings; each "
+        "setting can be changed. A stopped run continues when the command is given again. For "
+        "several processes: torchrun --nproc-per-node N -m fusionlib train ...",
+        epilog="res2netfuse: one image follows the published one-image schedule, more the "
+        "published many-image schedule. nestfuse and aefusion learn from single images too, "
+        "rfn_nest, cddfuse, emma, swinfusion and fusiongan from pairs.",
     )
-    train.add_argument("method", choices=["res2netfuse"], help="what to train")
+    train.add_argument("method", choices=["res2netfuse", *RECIPES], help="what to train")
     train.add_argument(
-        "images", type=Path, nargs="+", metavar="IMAGE", help="images, or folders of images"
+        "images",
+        type=Path,
+        nargs="+",
+        metavar="IMAGE",
+        help="images, folders of images, or names of data sets; of pairs: the folder of infrared "
+        "and the folder of visible images, matched by file name, or names of data sets",
     )
     train.add_argument(
         "-o", "--output", type=Path, required=True, metavar="OUT.safetensors", help="weights"
     )
-    train.add_argument("--variant", default="released", help="released (default) or paper")
-    train.add_argument("--iterations", type=int, help="published: 2000 (one image), 80000")
-    train.add_argument("--learning-rate", type=float, help="published: 5e-4 (one image), 1e-4")
-    train.add_argument("--batch-size", type=int, help="published: 1 (one image), 4")
+    length = train.add_mutually_exclusive_group()
+    length.add_argument("--iterations", type=int, help="over all stages; default: as published")
+    length.add_argument(
+        "--budget",
+        type=float,
+        metavar="MINUTES",
+        help="as many iterations as fit into that time",
+    )
+    train.add_argument("--batch-size", type=int, help="default: as published")
+    train.add_argument("--crop", type=int, help="side of squares; default: as published")
     train.add_argument("--seed", type=int, default=0, help="default: %(default)s")
-    _add_shared(train, "--device")
+    train.add_argument("--half", action="store_true", help="write 16 bits of each weight")
+    _add_shared(train, "--data-dir", "--device")
     train.add_argument("--checkpoint", type=Path, help="default: OUT with the suffix .checkpoint")
     train.add_argument(
         "--every", type=int, default=200, help="iterations between checkpoints, default %(default)s"
     )
+    train.add_argument("--variant", help="of res2netfuse: released (default) or paper")
+    train.add_argument(
+        "--learning-rate", type=float, help="of res2netfuse; published: 5e-4 (one image), 1e-4"
+    )
+    train.add_argument(
+        "--autoencoder", type=Path, metavar="FILE", help="of rfn_nest: weights of nestfuse"
+    )
+    train.add_argument(
+        "--vgg", type=Path, metavar="FILE", help="of aefusion: VGG-16 under torchvision's names"
+    )
+    train.add_argument("--width", type=int, help="of emma: channels of its sensing networks")
     train.set_defaults(run=_train)
 
 
 def _train(options: argparse.Namespace) -> int:
-    from dataclasses import replace
-
-    from .files import write_text
-    from .training import MANY_IMAGES, ONE_IMAGE, train
-    from .weights import save_weights, training_facts
+    from .files import check_writable, write_text
+    from .weights import save_weights
 
     if options.output.suffix != ".safetensors":
         raise FusionError(f"the output must end in .safetensors, not {options.output.name!r}.")
-    images = _image_files(options.images)
-    given = {
-        name: getattr(options, name)
-        for name in ("variant", "iterations", "learning_rate", "batch_size", "seed")
-        if getattr(options, name) is not None
-    }
-    config = replace(ONE_IMAGE if len(images) == 1 else MANY_IMAGES, **given)
-    checkpoint = options.checkpoint or options.output.with_suffix(".checkpoint")
-    result = train(
-        images, config, checkpoint=checkpoint, every=options.every, device=options.device
-    )
+    check_writable(options.output)
+    if options.checkpoint is None:
+        options.checkpoint = options.output.with_suffix(".checkpoint")
+    own = options.method == "res2netfuse"
+    result = _train_res2netfuse(options) if own else _train_by_recipe(options)
     if os.environ.get("RANK", "0") != "0":
         return 0
-    facts = training_facts(config, [path.name for path in images], options.device)
-    save_weights(options.output, result.network, facts)
+    save_weights(options.output, result.network, result.facts, half=options.half)
     losses = options.output.with_suffix(".losses.csv")
     write_text(losses, result.history.to_csv(index=False, float_format="%.7g"))
     print(f"wrote {options.output} and {losses}")
     return 0
+
+
+def _given(options: argparse.Namespace, *names: str) -> dict[str, Any]:
+    values = {name: getattr(options, name) for name in names}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _train_res2netfuse(options: argparse.Namespace) -> Training:
+    from dataclasses import replace
+
+    from .training import MANY_IMAGES, ONE_IMAGE, train
+
+    for name in _given(options, "budget", "crop", "autoencoder", "vgg", "width"):
+        raise FusionError(f"res2netfuse is trained without --{name}; leave it out.")
+    images = _image_files(options.images)
+    settings = _given(options, "variant", "iterations", "learning_rate", "batch_size", "seed")
+    config = replace(ONE_IMAGE if len(images) == 1 else MANY_IMAGES, **settings)
+    return train(
+        images,
+        config,
+        checkpoint=options.checkpoint,
+        every=options.every,
+        device=options.device,
+    )
+
+
+def _train_by_recipe(options: argparse.Namespace) -> Training:
+    from .datasets import load_dataset, load_images
+    from .recipes import find_recipe
+    from .training import train_method
+
+    for name in _given(options, "variant", "learning_rate"):
+        raise FusionError(f"--{name.replace('_', '-')} is for res2netfuse; leave it out.")
+    of_pairs = find_recipe(options.method).learns_from == "pairs"
+    names = [str(path) for path in options.images if _is_dataset(path)]
+    paths = [path for path in options.images if not _is_dataset(path)]
+    load: Any = load_dataset if of_pairs else load_images
+    data: list[Any] = [load(name, data_dir=options.data_dir) for name in names]
+    if paths:
+        data += _pair_files(paths) if of_pairs else _image_files(paths)
+    return train_method(
+        options.method,
+        data,
+        budget=options.budget,
+        iterations=options.iterations,
+        batch_size=options.batch_size,
+        size=options.crop,
+        seed=options.seed,
+        options=_given(options, "autoencoder", "vgg", "width"),
+        checkpoint=options.checkpoint,
+        every=options.every,
+        device=options.device,
+    )
+
+
+def _is_dataset(path: Path) -> bool:
+    """Tell the name of a data set from a file or folder, that which is not there included."""
+    return not path.exists() and path == Path(path.name) and not path.suffix
+
+
+def _pair_files(folders: Sequence[Path]) -> list[tuple[Path, Path]]:
+    """Match the images of two folders; those without partner are left out with a warning."""
+    from .datasets import match_folders
+
+    if len(folders) != 2 or not all(folder.is_dir() for folder in folders):
+        raise ImageError(
+            "this method learns from pairs: give two folders, of infrared and of visible "
+            f"images, or names of data sets, not {', '.join(map(str, folders))}."
+        )
+    found = match_folders(*folders)
+    alone = [*found.only_ir, *found.only_vis]
+    if alone:
+        warnings.warn(
+            f"{len(alone)} images without partner are left out, such as {alone[0]}.", stacklevel=2
+        )
+    return [(ir, vis) for _, ir, vis in found.matched]
 
 
 def _image_files(paths: Sequence[Path]) -> list[Path]:
@@ -466,7 +574,16 @@ def _add_listings(commands: argparse._SubParsersAction) -> None:
     fetch.add_argument("--data-dir", type=Path, help="default: $FUSIONLIB_DATA, else data/")
     fetch.set_defaults(run=_fetch_dataset)
 
-    weights = commands.add_parser("weights", help="list the weights, or verify those found")
+    _add_weights(commands)
+
+
+def _add_weights(commands: argparse._SubParsersAction) -> None:
+    weights = commands.add_parser(
+        "weights",
+        help="list the weights, verify those found, get the authors'",
+        description="The weights of this project come with it. Those of the authors are made "
+        "from what they publish: fetch downloads it, convert takes files that you downloaded.",
+    )
     actions = weights.add_subparsers(metavar="ACTION")
     weights.set_defaults(run=_list_weights, weights_dir=None)
     for name, text, run in (
@@ -476,6 +593,20 @@ def _add_listings(commands: argparse._SubParsersAction) -> None:
         action = actions.add_parser(name, help=text)
         _add_shared(action, "--weights-dir")
         action.set_defaults(run=run)
+    fetch = actions.add_parser("fetch", help="download sets from their authors and convert them")
+    fetch.add_argument("names", nargs="*", metavar="NAME", help="as 'fusionlib weights' lists them")
+    fetch.add_argument("--all", action="store_true", help="all that authors publish")
+    fetch.set_defaults(run=_fetch_weights)
+    convert = actions.add_parser("convert", help="convert an author's files that you downloaded")
+    convert.add_argument("name", metavar="NAME", help="as 'fusionlib weights' lists them")
+    convert.add_argument("files", nargs="+", type=Path, metavar="FILE", help="as published")
+    convert.set_defaults(run=_convert_weights)
+    for action in (fetch, convert):
+        action.add_argument(
+            "--weights-dir",
+            type=Path,
+            help="where to put them; default: $FUSIONLIB_WEIGHTS, else the user's cache",
+        )
 
 
 def _methods(options: argparse.Namespace) -> int:
@@ -537,6 +668,61 @@ def _verify_weights(options: argparse.Namespace) -> int:
     _print(frame)
     damaged = frame.loc[frame["state"] == "damaged", "name"]
     return _fail(f"damaged: {', '.join(damaged)}. Get these files again.") if len(damaged) else 0
+
+
+def _fetch_weights(options: argparse.Namespace) -> int:
+    from .weights import fetch_weights
+
+    sets = _weight_sets()
+    if options.all == bool(options.names):
+        raise FusionError(
+            "give the names of weight sets, or --all. 'fusionlib weights' lists them."
+        )
+    published = [name for name, (entry, _) in sets.items() if entry.origin]
+    names = published if options.all else options.names
+    for name in names:
+        if name not in sets:
+            raise unknown("weights", name, sets)
+    faults = []
+    for name in names:
+        try:
+            _print_obtained(name, fetch_weights(*sets[name], options.weights_dir))
+        except FusionError as error:
+            faults.append(str(error))
+    return _fail("\n  ".join(faults)) if faults else 0
+
+
+def _convert_weights(options: argparse.Namespace) -> int:
+    from .weights import convert_weights
+
+    sets = _weight_sets()
+    if options.name not in sets:
+        raise unknown("weights", options.name, sets)
+    obtained = convert_weights(*sets[options.name], options.files, options.weights_dir)
+    _print_obtained(options.name, obtained)
+    return 0
+
+
+def _weight_sets() -> dict[str, tuple[WeightFile, Configuration]]:
+    """Return every registered weight set with a configuration that it belongs to."""
+    from .methods import registry
+
+    return {
+        entry.name: (entry, configuration)
+        for spec in registry().values()
+        for configuration in spec.configurations.values()
+        for entry in configuration.weights
+    }
+
+
+def _print_obtained(name: str, obtained: Obtained) -> None:
+    done = "wrote" if obtained.new else "already there and right:"
+    trust = (
+        "its tensors are the registered ones"
+        if obtained.verified
+        else "it fits the network; no hash is registered to compare it with"
+    )
+    print(f"{name}: {done} {obtained.path} ({trust})")
 
 
 def _print(frame: pd.DataFrame) -> None:

@@ -8,13 +8,15 @@ import os
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 from tqdm.auto import tqdm
 
 from .card import Identity
+from .efficiency import COSTS, measure
 from .errors import FusionError, ImageError, MetricWarning, PairMismatch, unknown
 from .files import check_writable, write_text
 from .images import (
@@ -31,8 +33,10 @@ from .metrics.plane import Plane, notes, undefined
 if TYPE_CHECKING:
     import pandas as pd
 
+    from .card import Card
     from .datasets import Pair
-    from .methods import Method
+    from .efficiency import Cost
+    from .published import PublishedCard
 
 __all__ = ["COLOURS", "Scored", "benchmark", "evaluate", "evaluate_files", "levels"]
 
@@ -165,6 +169,7 @@ class _Task(NamedTuple):
     colour: str  # as the rows state it
     views: list[tuple[np.ndarray, ...]]
     chosen: list[Chosen]
+    cost: Cost | None  # of fusing it, where that is asked for
 
 
 def _task(
@@ -173,16 +178,19 @@ def _task(
     images: Sequence[np.ndarray],
     chosen: list[Chosen],
     colour: str,
+    cost: Cost | None = None,
 ) -> _Task:
     images = _checked(images)
     views = _views(images, colour)
-    return _Task(key, name, colour if _coloured(images) else "gray", views, chosen)
+    return _Task(key, name, colour if _coloured(images) else "gray", views, chosen, cost)
 
 
 def _score_task(
     views: list[tuple[np.ndarray, ...]], labels: list[str]
 ) -> tuple[list[float], list[str]]:
     """Score in a worker, which knows metrics by their names; warnings are returned."""
+    if not labels:  # only what fusing costs was asked for
+        return [], []
     with notes() as collected:
         scores = _scores(views, select(labels))
     return scores, list(dict.fromkeys(collected))
@@ -195,15 +203,15 @@ def _score_all(
     for task, (scores, messages) in _in_order(tasks, jobs, executor):
         for message in messages:
             warnings.warn(f"{task.name}: {message}", MetricWarning, stacklevel=3)
+        values: list[tuple[str, str, float | None]] = [
+            (*_measured(one), v) for one, v in zip(task.chosen, scores, strict=True)
+        ]
+        if task.cost is not None:
+            values += [(*what, v) for what, v in zip(COSTS.items(), task.cost, strict=True)]
         table.add(
-            dict(
-                zip(
-                    table.columns,
-                    (*task.key, one.metric.name, one.convention, task.colour, score),
-                    strict=True,
-                )
-            )
-            for one, score in zip(task.chosen, scores, strict=True)
+            dict(zip(table.columns, (*task.key, metric, how, task.colour, value), strict=True))
+            for metric, how, value in values
+            if value is not None
         )
         bar.update()
 
@@ -231,6 +239,11 @@ def _in_order(
         finally:
             for future in futures:
                 future.cancel()
+
+
+def _measured(one: Chosen) -> tuple[str, str]:
+    """What a row says of the metric."""
+    return one.metric.name, one.convention
 
 
 def _labels(task: _Task) -> list[str]:
@@ -296,7 +309,7 @@ def evaluate_files(
         for name, files in found:
             try:
                 keys.append(key := (name, _sha256(files)))
-                missing = [one for one in chosen if not table.holds(key, one, colour)]
+                missing = [one for one in chosen if not table.holds(key, _measured(one), colour)]
                 if missing:
                     yield _task(key, name, [read_image(file) for file in files], missing, colour)
                     continue
@@ -359,8 +372,23 @@ def _sha256(files: Iterable[Path]) -> str:
 # ---------------------------------------------------------------- methods x pairs
 
 
+class Fuser(Protocol):
+    """What can be scored on pairs: a `Method`, or images that its authors published."""
+
+    @property
+    def identity(self) -> Identity:
+        """What rows state about it."""
+
+    @property
+    def card(self) -> Card | PublishedCard:
+        """Its facts, those of its weights among them."""
+
+    def fuse_pair(self, pair: Pair) -> np.ndarray:
+        """Return the fused image of a pair, (H, W) or (H, W, 3)."""
+
+
 def benchmark(
-    methods: Sequence[str | Method] | str | Method,
+    methods: Sequence[str | Fuser] | str | Fuser,
     dataset: str | Sequence[Pair],
     *,
     metrics: str | Sequence[str] = "common",
@@ -372,13 +400,14 @@ def benchmark(
     csv: str | os.PathLike[str] | None = None,
     jobs: int | None = 1,
     executor: Any = None,
+    cost: bool = False,
     progress: bool = True,
 ) -> pd.DataFrame:
     """Fuse every pair with every method and score the results.
 
     Parameters
     ----------
-    methods : name, Method or a sequence of them
+    methods : name, Method, PublishedImages or a sequence of them
     dataset : str or sequence of Pair
         Name of a data set, or the pairs themselves.
     metrics, convention, colour
@@ -396,6 +425,9 @@ def benchmark(
         depend on it.
     executor : concurrent.futures.Executor or dask.distributed.Client, optional
         Scores there instead, four times `jobs` images at a time.
+    cost : bool
+        Whether each image also gets rows with the seconds that fusing took and the most memory
+        that this process held meanwhile (see `fusionlib.efficiency.Cost`).
     progress : bool
         Whether to show a progress bar.
 
@@ -441,18 +473,21 @@ def benchmark(
 
     def tasks() -> Iterator[_Task]:
         for (method, i), key in zip(work, keys, strict=True):
-            missing = [one for one in chosen if not table.holds(key, one, colour)]
-            if missing:
+            missing = [one for one in chosen if not table.holds(key, _measured(one), colour)]
+            unpriced = cost and not table.holds(key, ("seconds", COSTS["seconds"]), colour)
+            if missing or unpriced:
                 pair = pairs[i]
-                images = method.fuse(pair.ir, pair.vis), pair.ir, pair.vis
-                yield _task(key, names[i], images, missing, colour)
+                fused, spent = measure(partial(method.fuse_pair, pair))
+                images = fused, pair.ir, pair.vis
+                price = spent if unpriced else None
+                yield _task(key, names[i], images, missing, colour, price)
             else:
                 bar.update()
 
     bar = tqdm(total=len(work), desc=f"scoring on {name}", disable=not progress)
     with bar, table:
         _score_all(tasks(), table, jobs, executor, bar)
-    return table.asked(keys, chosen, colour)
+    return table.asked(keys, chosen, colour, cost=cost)
 
 
 # ---------------------------------------------------------------- rows on disk
@@ -471,9 +506,11 @@ class _Table:
         self._saved = time.monotonic()
         self._changed = False
 
-    def holds(self, key: tuple[str, ...], one: Chosen, colour: str) -> bool:
-        """Tell whether a value is there; that an image is gray shows only when it is read."""
-        measured = (one.metric.name, one.convention)
+    def holds(self, key: tuple[str, ...], measured: tuple[str, str], colour: str) -> bool:
+        """Tell whether a metric's value in a convention is there.
+
+        That an image is gray shows only when it is read.
+        """
         return any((*key, *measured, how) in self.known for how in ("gray", colour))
 
     def add(self, rows: Iterable[dict[str, Any]]) -> None:
@@ -483,16 +520,20 @@ class _Table:
             self._save()
 
     def asked(
-        self, keys: Iterable[tuple[str, ...]], chosen: Sequence[Chosen], colour: str
+        self,
+        keys: Iterable[tuple[str, ...]],
+        chosen: Sequence[Chosen],
+        colour: str,
+        *,
+        cost: bool = False,
     ) -> pd.DataFrame:
         """Return the rows of these images and metrics; a file may hold others."""
         import pandas as pd
 
+        measured = [_measured(one) for one in chosen]
+        measured += COSTS.items() if cost else ()
         wanted = {
-            (*key, one.metric.name, one.convention, how)
-            for key in keys
-            for one in chosen
-            for how in ("gray", colour)
+            (*key, *what, how) for key in keys for what in measured for how in ("gray", colour)
         }
         rows = [row for row in self.rows if tuple(row[c] for c in self.columns[:-1]) in wanted]
         return pd.DataFrame(rows, columns=self.columns)

@@ -21,11 +21,12 @@ from . import figures, results, tables
 from .card import Identity
 from .datasets import load_dataset, load_images, package_data
 from .errors import FusionError, UnknownName, unknown
-from .evaluation import benchmark, levels
+from .evaluation import Fuser, benchmark, levels
 from .methods import Method, create
 from .metrics import METRICS, select
 from .metrics.structure import mse, psnr, ssim
 from .networks.res2netfuse import Res2NetFuse
+from .published import PublishedImages
 
 if TYPE_CHECKING:
     from pandas.io.formats.style import Styler
@@ -59,6 +60,8 @@ class Row:
         A registered method.
     options : mapping
         For `fusionlib.create`.
+    images : str
+        A data set of the authors' fused images, which then stand in for the method.
     orientation : bool
         Whether the paper's row stands beside it for orientation only, since ours is no
         reproduction of it.
@@ -68,6 +71,7 @@ class Row:
     paper: str
     method: str
     options: Mapping[str, Any] = field(default_factory=dict)
+    images: str = ""
     orientation: bool = False
 
 
@@ -81,7 +85,7 @@ def _res2netfuse(
             f"{paper} {rule}",
             "res2netfuse",
             options | {"rule": rule},
-            orientation,
+            orientation=orientation,
         )
         for rule in ("l1_norm", "mean")
     )
@@ -91,6 +95,37 @@ _DENSEFUSE = Row("DenseFuse", "DenseFuse", "densefuse")
 _MSDNET = (
     Row("MSDNet l1_norm", "MSDNet l1_norm", "msdnet", {"rule": "l1_norm"}),
     Row("MSDNet mean", "MSDNet mean", "msdnet", {"rule": "mean"}),
+)
+
+
+def _images(paper: str, method: str, dataset: str) -> Row:
+    """Row of the images that a method's authors published."""
+    return Row(f"{paper}, authors' images", paper, method, images=f"published_{dataset}_{method}")
+
+
+def _retrained(title: str, method: str, paper: str = "") -> tuple[Row, Row]:
+    """Rows of a method with the authors' weights, which are not here, and with our own."""
+    ours = {"weights": f"{method}_retrained"}
+    return (
+        Row(title, paper or title, method),
+        Row(f"{title}, retrained", paper or title, method, ours, orientation=True),
+    )
+
+
+#: The comparison of RefineFuse on infrared and visible images.
+_REFINEFUSE = (
+    _DENSEFUSE,
+    Row("U2Fusion", "U2Fusion", "u2fusion"),
+    Row("U2Fusion, as released", "U2Fusion", "u2fusion", {"pipeline": "released"}),
+    *_retrained("RFN-Nest", "rfn_nest"),
+    _images("RFN-Nest", "rfn_nest", "tno42"),
+    Row("SDNet", "SDNet", "sdnet"),
+    Row("SDNet, as released", "SDNet", "sdnet", {"pipeline": "released"}),
+    Row("SeAFusion", "SeAFusion", "seafusion"),
+    *_retrained("SwinFusion", "swinfusion"),
+    Row("LRRNet", "LRRNet", "lrrnet"),
+    *_retrained("CDDFuse", "cddfuse"),
+    *_retrained("EMMA", "emma"),
 )
 
 #: Table -> its rows, as far as the methods exist in this package.
@@ -142,18 +177,52 @@ TABLES: dict[str, tuple[Row, ...]] = {
             orientation=True,
         ),
     ),
-    "table_04_2021": (_DENSEFUSE, *_MSDNET, *_res2netfuse("Res2NetFuse", "Res2NetFuse")),
-    "table_04_2023": (_DENSEFUSE, *_MSDNET, *_res2netfuse("Res2NetFuse", "Res2NetFuse")),
-    "refinefuse_03": (_DENSEFUSE,),
+    "table_04_2021": (
+        _images("JSR", "jsr", "tno20"),
+        _images("JSRSD", "jsrsd", "tno20"),
+        _DENSEFUSE,
+        *_retrained("FusionGAN", "fusiongan", paper="fusionGAN"),
+        *_MSDNET,
+        *_res2netfuse("Res2NetFuse", "Res2NetFuse"),
+    ),
+    "table_04_2023": (
+        _images("JSR", "jsr", "tno20"),
+        _images("JSRSD", "jsrsd", "tno20"),
+        _DENSEFUSE,
+        *_retrained("FusionGAN", "fusiongan"),
+        *_retrained("AEFusion", "aefusion"),
+        Row("AT-GAN", "AT-GAN", "atgan"),
+        Row("CUFD", "CUFD", "cufd"),
+        Row("MUFusion", "MUFusion", "mufusion"),
+        *_MSDNET,
+        *_res2netfuse("Res2NetFuse", "Res2NetFuse"),
+    ),
+    "refinefuse_01": _REFINEFUSE,
+    "refinefuse_02": _REFINEFUSE,
+    "refinefuse_03": _REFINEFUSE,
 }
 
 
 class Source(NamedTuple):
-    """What a table is measured on, by profile, and the selection of metrics that it prints."""
+    """What a table is measured on.
+
+    Attributes
+    ----------
+    sample, paper : str
+        The data set, by profile.
+    metrics : str
+        The selection of metrics that the table prints.
+    departs : str
+        How our data set differs from the paper's.
+    comparable : bool
+        Whether a difference from the print means something in spite of that.
+    """
 
     sample: str
     paper: str
     metrics: str = ""
+    departs: str = ""
+    comparable: bool = True
 
 
 #: The papers name these data sets; of the 20 COCO images of Table III they do not say which.
@@ -162,6 +231,12 @@ SOURCES = {
     "table_03": Source("sample_images", "coco_val2017"),
     "table_04_2021": Source("sample", "tno20", "res2netfuse"),
     "table_04_2023": Source("sample", "tno20", "res2netfuse"),
+    "refinefuse_01": Source(
+        "sample", "msrs", "refinefuse", "every third pair (121) of the paper's 361"
+    ),
+    "refinefuse_02": Source(
+        "sample", "m3fd", "refinefuse", "one pair of the paper's 300", comparable=False
+    ),
     "refinefuse_03": Source("sample", "tno42", "refinefuse"),
     "metric_conventions": Source("sample", "tno20"),
 }
@@ -259,28 +334,44 @@ def network_table(
 
 
 def available(
-    rows: Sequence[Row], weights_dir: str | os.PathLike[str] | None = None, device: str = "cpu"
-) -> tuple[dict[str, Method], dict[str, str]]:
+    rows: Sequence[Row],
+    dataset: str,
+    *,
+    data_dir: str | os.PathLike[str] | None = None,
+    weights_dir: str | os.PathLike[str] | None = None,
+    device: str = "cpu",
+) -> tuple[dict[str, Fuser], dict[str, str]]:
     """Create the methods of the rows that can be had.
 
     Returns
     -------
-    methods : dict of str to Method
+    methods : dict of str to Method or PublishedImages
         By row label.
     missing : dict of str to str
         Row label -> why not, and what to do.
     """
-    methods, missing = {}, {}
+    methods: dict[str, Fuser] = {}
+    missing: dict[str, str] = {}
     for row in rows:
         try:
-            methods[row.label] = create(
-                row.method, weights_dir=weights_dir, device=device, **row.options
-            )
+            if row.images:
+                methods[row.label] = _published(row, dataset, data_dir)
+            else:
+                methods[row.label] = create(
+                    row.method, weights_dir=weights_dir, device=device, **row.options
+                )
         except UnknownName:
             raise
         except FusionError as error:
             missing[row.label] = getattr(error, "remedy", "") or str(error)
     return methods, missing
+
+
+def _published(row: Row, dataset: str, data_dir: str | os.PathLike[str] | None) -> PublishedImages:
+    images = PublishedImages(row.method, row.images, data_dir=data_dir)
+    if images.dataset != dataset:
+        raise FusionError(f"the authors' images are of {images.dataset}, this is {dataset}")
+    return images
 
 
 def fusion_table(
@@ -319,7 +410,9 @@ def fusion_table(
     if table not in TABLES:
         raise unknown("table", table, TABLES)
     dataset = _dataset(table, profile)
-    methods, missing = available(TABLES[table], weights_dir, device)
+    methods, missing = available(
+        TABLES[table], dataset, data_dir=data_dir, weights_dir=weights_dir, device=device
+    )
     folder = Path(results_dir) / profile / table
     pairs = load_dataset(dataset, data_dir=data_dir, limit=limit)
     # Tables share pairs and methods; scores of other code are never used again.
@@ -418,10 +511,13 @@ def reconstruction_table(
     started = time.perf_counter()
     table = "table_03"
     dataset = _dataset(table, profile)
-    methods, missing = available(TABLES[table], weights_dir, device)
+    methods, missing = available(
+        TABLES[table], dataset, data_dir=data_dir, weights_dir=weights_dir, device=device
+    )
     images = load_images(dataset, data_dir=data_dir, limit=20 if limit is None else min(limit, 20))
     rows = []
     for label, method in methods.items():
+        assert isinstance(method, Method)
         for name, image in tqdm(images, desc=label):
             raw = method.raw_reconstruction(image)
             original = levels(image)
@@ -468,7 +564,9 @@ def _compared(
         tables.summarise(per_pair.assign(metric=headings)),
         table,
         papers={label: row.paper for label, row in labels.items()},
-        comparable=facts["profile"] == "paper" and facts["limit"] is None,
+        comparable=facts["profile"] == "paper"
+        and facts["limit"] is None
+        and SOURCES[table].comparable,
         orientation=[label for label, row in labels.items() if row.orientation],
     )
     results.save(folder, per_pair=per_pair, summary=compared, facts=facts)
@@ -499,9 +597,12 @@ def _dataset(table: str, profile: str) -> str:
 
 
 def _facts(
-    started: float, methods: Mapping[str, Method], dataset: str, **facts: Any
+    started: float, methods: Mapping[str, Fuser], dataset: str, **facts: Any
 ) -> dict[str, Any]:
     """Collect the provenance of a table whose measurement began at `started`."""
+    departs = {one.paper: one.departs for one in SOURCES.values() if one.departs}
+    if dataset in departs:
+        facts["data_departs"] = departs[dataset]
     return results.provenance(
         methods=methods,
         data={dataset: _data_hash(dataset)},

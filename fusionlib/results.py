@@ -22,7 +22,7 @@ from . import tables
 from .files import write_text
 
 if TYPE_CHECKING:
-    from .methods import Method
+    from .evaluation import Fuser
 
 __all__ = ["code_hash", "provenance", "save", "save_training", "short_provenance"]
 
@@ -40,7 +40,7 @@ PACKAGES = (
 
 def provenance(
     *,
-    methods: Mapping[str, Method] | None = None,
+    methods: Mapping[str, Fuser] | None = None,
     data: Mapping[str, str] | None = None,
     seed: int = 0,
     device: str = "cpu",
@@ -51,7 +51,7 @@ def provenance(
 
     Parameters
     ----------
-    methods : mapping of row to Method, optional
+    methods : mapping of row to Method or PublishedImages, optional
         Their weights' hashes are recorded.
     data : mapping of str to str, optional
         Data set -> hash of its list of files.

@@ -16,6 +16,7 @@ from PIL import Image
 import fusionlib
 from fusionlib import evaluation
 from fusionlib.datasets import Pair
+from fusionlib.efficiency import COSTS
 from fusionlib.errors import (
     FusionError,
     ImageError,
@@ -248,6 +249,33 @@ def test_one_method_by_name_or_object(methods):
     assert by_object.equals(benchmark([methods[0]], PAIRS, metrics=FAST, progress=False))
     by_name = benchmark("res2netfuse", PAIRS[:1], metrics=FAST, progress=False)
     assert by_name["rule"].unique().tolist() == ["l1_norm"]
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_cost_is_a_row_of_every_image(methods, fuses, tmp_path, jobs):
+    options = {"metrics": FAST, "progress": False, "jobs": jobs}
+    csv = tmp_path / "scores.csv"
+    plain = benchmark(methods[0], PAIRS, **options, csv=tmp_path / "plain.csv")
+    frame = benchmark(methods[0], PAIRS, **options, csv=csv, cost=True)
+    costs = frame[frame["metric"].isin(COSTS)]
+    assert frame.drop(costs.index).reset_index(drop=True).equals(plain)
+    assert set(costs["convention"]) == {"wall clock", "resident memory"}
+    assert costs.groupby("metric")["pair"].agg(list).to_dict() == {
+        name: ["one", "two", "three"] for name in COSTS
+    }
+    assert (costs["value"] > 0).all()
+    # Kept with the scores, and not measured again; what was scored without is.
+    del fuses[:]
+    again = benchmark(methods[0], PAIRS, **options, csv=csv, cost=True)
+    assert again.equals(frame) and not fuses
+    assert benchmark(methods[0], PAIRS, **options, csv=csv).equals(plain)
+
+
+def test_cost_of_images_scored_before(methods, fuses, tmp_path):
+    options = {"metrics": FAST, "progress": False, "csv": tmp_path / "scores.csv"}
+    benchmark(methods[0], PAIRS, **options)
+    frame = benchmark(methods[0], PAIRS, **options, cost=True)
+    assert len(fuses) == 6 and (frame["metric"] == "seconds").sum() == 3
 
 
 def test_limit(methods, fuses):

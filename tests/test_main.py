@@ -448,6 +448,7 @@ COMMANDS = [
     *([], ["fuse"], ["evaluate"], ["benchmark"], ["train"], ["reproduce"], ["methods"]),
     *(["metrics"], ["datasets"], ["datasets", "list"]),
     *(["datasets", "fetch"], ["weights"], ["weights", "list"], ["weights", "verify"]),
+    *(["weights", "fetch"], ["weights", "convert"]),
 ]
 
 
