@@ -416,7 +416,7 @@ def fusion_table(
     folder = Path(results_dir) / profile / table
     pairs = load_dataset(dataset, data_dir=data_dir, limit=limit)
     # Tables share pairs and methods; scores of other code are never used again.
-    scores = folder.parent / "cache" / f"{dataset}-{results.code_hash()[:12]}.csv"
+    scores = folder.parent / "cache" / f"{dataset}-{results.score_hash()[:12]}.csv"
     columns = _columns(table)
     rows = benchmark(list(methods.values()), pairs, metrics=list(columns), csv=scores, jobs=None)
     labels = {method.identity: label for label, method in methods.items()}

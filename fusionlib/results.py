@@ -11,7 +11,7 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,7 @@ from .files import write_text
 if TYPE_CHECKING:
     from .evaluation import Fuser
 
-__all__ = ["code_hash", "provenance", "save", "save_training", "short_provenance"]
+__all__ = ["code_hash", "provenance", "save", "save_training", "score_hash", "short_provenance"]
 
 PACKAGES = (
     "irvis-fusionlib",
@@ -85,12 +85,29 @@ def provenance(
     }
 
 
+#: Modules that decide no score: what reads and writes tables, trains, fetches, draws.
+WITHOUT_SCORES = (
+    *("__init__", "__main__", "experiments", "figures", "reproduce", "results", "tables"),
+    *("recipes", "training", "losses", "checkpoints", "sources", "tensor_bundle", "efficiency"),
+)
+
+
 def code_hash() -> str:
     """Hash the source of this package: results of other code are not this code's results."""
+    return _hash_of_code(without=())
+
+
+def score_hash() -> str:
+    """Hash the source that scores depend on: scores of other code are not used again."""
+    return _hash_of_code(without=WITHOUT_SCORES)
+
+
+def _hash_of_code(without: Collection[str]) -> str:
     sha = hashlib.sha256()
     package = Path(__file__).parent
     for path in sorted([*package.rglob("*.py"), *package.rglob("metrics/*.txt")]):
-        sha.update(path.read_bytes())
+        if path.relative_to(package).parts[0].removesuffix(".py") not in without:
+            sha.update(path.read_bytes())
     return sha.hexdigest()
 
 

@@ -215,12 +215,23 @@ def test_short_line(facts, method):
     assert results.short_provenance(results.provenance()).endswith("profile -; weights: none")
 
 
-def test_code_hash_changes_with_any_source(monkeypatch, tmp_path):
-    (tmp_path / "inner").mkdir()
-    (tmp_path / "results.py").write_text("x = 1")
-    (tmp_path / "inner" / "other.py").write_text("y = 1")
+@pytest.mark.parametrize(
+    "changed, scores_too",
+    [("inner/other.py", True), ("methods.py", True), ("tables.py", False), ("recipes/x.py", False)],
+)
+def test_hashes_change_with_the_source(monkeypatch, tmp_path, changed, scores_too):
+    for name in ("results.py", "inner/other.py", "methods.py", "tables.py", "recipes/x.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("x = 1")
     monkeypatch.setattr(results, "__file__", str(tmp_path / "results.py"))
-    before = results.code_hash()
-    assert results.code_hash() == before
-    (tmp_path / "inner" / "other.py").write_text("y = 2")
-    assert results.code_hash() != before
+    before = results.code_hash(), results.score_hash()
+    assert (results.code_hash(), results.score_hash()) == before
+    (tmp_path / changed).write_text("x = 2")
+    assert results.code_hash() != before[0]
+    assert (results.score_hash() != before[1]) == scores_too
+
+
+def test_modules_without_scores_exist():
+    package = Path(results.__file__).parent
+    names = {path.stem for path in package.iterdir()}
+    assert set(results.WITHOUT_SCORES) <= names
