@@ -29,13 +29,13 @@ from torch import Tensor, nn
 
 from ..card import Configuration, MethodSpec, WeightFile
 from ..errors import unknown
+from .autoencoder import rename_layers
 from .nestfuse import (
     BLOCKS,
     POOLINGS,
     NestAutoEncoder,
     autoencoder_layers,
     channel_attention,
-    rename_layers,
     softmax_weight,
     spatial_attention,
 )

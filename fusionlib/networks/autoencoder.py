@@ -10,12 +10,24 @@ from torch import Tensor, nn
 from ..rules import Rule, get_rule
 from .network import FusionNetwork
 
-__all__ = ["AutoEncoder", "conv", "tensorflow_tensors"]
+__all__ = ["AutoEncoder", "conv", "rename_layers", "tensorflow_tensors"]
 
 
 def conv(channels_in: int, channels_out: int, kernel: int) -> nn.Conv2d:
     """Convolution of stride 1 with reflect padding that keeps the size."""
     return nn.Conv2d(channels_in, channels_out, kernel, padding=kernel // 2, padding_mode="reflect")
+
+
+def rename_layers(tensors: dict[str, Tensor], layers: dict[str, str]) -> dict[str, Tensor]:
+    """Rename the tensors of the layers listed (theirs -> ours) and keep all others.
+
+    So ours load unchanged, and strict loading reports any that is not known.
+    """
+    state = {}
+    for name, tensor in tensors.items():
+        layer, _, part = name.rpartition(".")
+        state[f"{layers[layer]}.{part}" if layer in layers else name] = tensor
+    return state
 
 
 def tensorflow_tensors(tensors: dict[str, Tensor], layers: dict[str, str]) -> dict[str, Tensor]:

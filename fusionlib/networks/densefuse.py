@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from ..card import Configuration, MethodSpec, WeightFile
 from ..errors import unknown
 from ..rules import Rule
-from .autoencoder import AutoEncoder, conv, tensorflow_tensors
+from .autoencoder import AutoEncoder, conv, rename_layers, tensorflow_tensors
 
 __all__ = ["METHOD", "DenseBlock", "DenseFuse"]
 
@@ -131,12 +131,8 @@ def _from_pytorch(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     layers = {"conv1": "first", "conv5": "last"}
     layers |= {f"DB1.denseblock.{i}.dense_conv": f"dense.layers.{i}" for i in range(3)}
     layers |= {f"conv{i + 2}": f"decoder.{i}" for i in range(3)}
-    names = {
-        f"{theirs}.conv2d.{part}": f"{ours}.{part}"
-        for theirs, ours in layers.items()
-        for part in ("weight", "bias")
-    }
-    return {names.get(name, name): tensor for name, tensor in tensors.items()}
+    layers = {f"{theirs}.conv2d": ours for theirs, ours in layers.items()}
+    return rename_layers(tensors, layers)
 
 
 METHOD = MethodSpec(

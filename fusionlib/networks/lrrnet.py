@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from ..card import Configuration, MethodSpec, WeightFile
 from ..pipelines import Levels, prepare_minmax
-from .autoencoder import conv
+from .autoencoder import conv, rename_layers
 from .network import FusionNetwork
 
 __all__ = ["METHOD", "Branch", "LRRNet", "soft_threshold"]
@@ -116,12 +116,9 @@ def _adapt(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
             layers[f"{theirs}.lrrblock{i}.conv_Wdtz"] = f"{ours}.analysis.{i}"
         layers[f"decoder.conv_ReZ{letter}"] = f"{ours}.low_rank"
         layers[f"decoder.conv_ReU{letter}"] = f"{ours}.sparse"
-    names |= {
-        f"{theirs}.conv2d.{part}": f"{ours}.{part}"
-        for theirs, ours in layers.items()
-        for part in ("weight", "bias")
-    }
-    return {names.get(name, name): tensor for name, tensor in tensors.items()}
+    tensors = {names.get(name, name): tensor for name, tensor in tensors.items()}
+    layers = {f"{theirs}.conv2d": ours for theirs, ours in layers.items()}
+    return rename_layers(tensors, layers)
 
 
 METHOD = MethodSpec(

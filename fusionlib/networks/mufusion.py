@@ -25,7 +25,7 @@ from torch.nn import functional as F
 from ..card import Configuration, MethodSpec, WeightFile
 from ..errors import ImageTooSmall
 from ..pipelines import Levels
-from .autoencoder import conv
+from .autoencoder import conv, rename_layers
 from .network import FusionNetwork
 
 __all__ = ["METHOD", "MUFusion"]
@@ -116,12 +116,7 @@ def _places(size: int) -> Counter[int]:
 def _from_pytorch(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     layers = {f"conv{i + 1}.1": f"encoder.{i}" for i in range(6)}
     layers |= {f"conv{6 - i}{6 - i}.1": f"decoder.{i}" for i in range(6)}
-    names = {
-        f"{theirs}.{part}": f"{ours}.{part}"
-        for theirs, ours in layers.items()
-        for part in ("weight", "bias")
-    }
-    return {names.get(name, name): tensor for name, tensor in tensors.items()}
+    return rename_layers(tensors, layers)
 
 
 def _released(name: str, digest: str, images: str, path: str) -> WeightFile:

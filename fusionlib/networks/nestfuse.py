@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from ..card import Configuration, MethodSpec, WeightFile
 from ..errors import unknown
-from .autoencoder import conv
+from .autoencoder import conv, rename_layers
 from .network import FusionNetwork
 
 __all__ = [
@@ -43,7 +43,6 @@ __all__ = [
     "NestNetwork",
     "autoencoder_layers",
     "channel_attention",
-    "rename_layers",
     "softmax_weight",
     "spatial_attention",
 ]
@@ -318,18 +317,6 @@ def autoencoder_layers(prefix: str = "") -> dict[str, str]:
         layers[f"{theirs}.denseblock.0"] = f"{ours}.wide"
         layers[f"{theirs}.denseblock.1"] = f"{ours}.point"
     return {f"{prefix}{theirs}.conv2d": f"autoencoder.{ours}" for theirs, ours in layers.items()}
-
-
-def rename_layers(tensors: dict[str, Tensor], layers: dict[str, str]) -> dict[str, Tensor]:
-    """Rename the tensors of the layers listed (theirs -> ours) and keep all others.
-
-    So ours load unchanged, and strict loading reports any that is not known.
-    """
-    state = {}
-    for name, tensor in tensors.items():
-        layer, _, part = name.rpartition(".")
-        state[f"{layers[layer]}.{part}" if layer in layers else name] = tensor
-    return state
 
 
 def _from_authors(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

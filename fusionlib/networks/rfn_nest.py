@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from ..card import Configuration, MethodSpec, WeightFile
-from .autoencoder import conv
-from .nestfuse import CHANNELS, NestNetwork, autoencoder_layers, rename_layers
+from .autoencoder import conv, rename_layers
+from .nestfuse import CHANNELS, NestNetwork, autoencoder_layers
 
 __all__ = ["METHOD", "RFNNest", "ResidualFusion"]
 

@@ -24,6 +24,7 @@ from torch.nn.functional import leaky_relu
 
 from ..card import Configuration, MethodSpec, WeightFile
 from ..pipelines import Levels
+from .autoencoder import rename_layers
 from .network import FusionNetwork
 
 __all__ = ["METHOD", "Branch", "GradientBlock", "SeAFusion"]
@@ -117,17 +118,13 @@ def _adapt(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
                 f"{name}.sobelconv.convy": f"{block}.gradient_y",
                 f"{name}.convup.conv": f"{block}.join_gradient",
             }
-    names = {
-        f"{theirs}.{part}": f"{ours}.{part}"
-        for theirs, ours in layers.items()
-        for part in ("weight", "bias")
-    }
     unused = {
         f"decode{i}.bn.{part}"
         for i in range(1, 5)
         for part in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
     }
-    return {names.get(name, name): x for name, x in tensors.items() if name not in unused}
+    used = {name: tensor for name, tensor in tensors.items() if name not in unused}
+    return rename_layers(used, layers)
 
 
 METHOD = MethodSpec(

@@ -12,7 +12,7 @@ import torch
 from fusionlib.errors import UnknownName
 from fusionlib.networks import aefusion
 from fusionlib.networks.aefusion import METHOD, AEFusion, AxialAttention, AxialBlock
-from fusionlib.weights import load_state
+from tests.networks.authors import assert_adapted, error, fuse, loaded
 from tests.recipe import recipe_state
 
 AVERAGE = METHOD.configurations["average"]
@@ -248,9 +248,8 @@ def test_constant_images(small):
 
 def test_authors_names_fill_the_network():
     """Every tensor of the authors finds its place, also by value; names of ours stay."""
-    net, theirs = AVERAGE.build(), recipe_state("aefusion")
-    adapted = AVERAGE.adapt(theirs)
-    load_state(net, adapted, "recipe")
+    theirs = recipe_state("aefusion")
+    adapted, state = AVERAGE.adapt(theirs), loaded(AVERAGE, theirs).state_dict()
     counts = [name for name in adapted if name.endswith("num_batches_tracked")]
     assert len(adapted) == len(theirs) + len(counts)
     for ours, name in {
@@ -273,21 +272,16 @@ def test_authors_names_fill_the_network():
         tensor.double().sum().item() for name, tensor in adapted.items() if name not in counts
     )
     assert values == found
-    state = net.state_dict()
-    again = AVERAGE.adapt(state)
-    assert again.keys() == state.keys() and all(again[name] is state[name] for name in state)
+    assert_adapted(AVERAGE.adapt, state, state)
 
 
 @pytest.mark.realdata
-def test_authors_output(golden_root):
+def test_authors_output(golden):
     """7e-7 in the relative 2-norm. Single pixels differ more (4e-5 of the range), where a feature's
     level sits on a rounding boundary of the entropy, so they are bounded more loosely.
     """
-    golden = np.load(golden_root / "networks" / "aefusion_recipe.npz")
-    net = AVERAGE.build().eval()
-    load_state(net, AVERAGE.adapt(recipe_state("aefusion")), "recipe")
-    ir, vis, expected = (torch.from_numpy(golden[key]) for key in ("ir", "vis", "fused"))
-    with torch.inference_mode():
-        difference = net(ir, vis) - expected
-    assert difference.norm() <= 1e-5 * expected.norm()
-    assert difference.abs().max() <= 1e-3 * (expected.max() - expected.min())
+    reference = golden("aefusion_recipe")
+    net = loaded(AVERAGE, recipe_state("aefusion"))
+    raw, expected = fuse(net, reference["ir"], reference["vis"]), reference["fused"].squeeze()
+    assert np.linalg.norm(raw - expected) <= 1e-5 * np.linalg.norm(expected)
+    assert error(raw, expected) <= 1e-3

@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from numpy.lib.stride_tricks import sliding_window_view
-from scipy.special import erf, softmax
 
 from fusionlib.networks.attention import (
     AttentionBlock,
@@ -15,77 +13,7 @@ from fusionlib.networks.attention import (
     GatedMLP,
     block_names,
 )
-
-# What Restormer, and what CDDFuse and EMMA call the layers of a block.
-RESTORMER = {
-    "temperature": "attn.temperature",
-    "expand": "attn.qkv.weight",
-    "mix": "attn.qkv_dwconv.weight",
-    "project": "attn.project_out.weight",
-    "mlp_expand": "ffn.project_in.weight",
-    "mlp_mix": "ffn.dwconv.weight",
-    "mlp_project": "ffn.project_out.weight",
-}
-PLAIN = {
-    "temperature": "attn.scale",
-    "expand": "attn.qkv1.weight",
-    "mix": "attn.qkv2.weight",
-    "project": "attn.proj.weight",
-    "mlp_expand": "mlp.project_in.weight",
-    "mlp_mix": "mlp.dwconv.weight",
-    "mlp_project": "mlp.project_out.weight",
-}
-
-
-def convolve(x, weight, mode="constant", stride=1):
-    """(C, H, W) with (D, C / groups, k, k) -> (D, H, W)."""
-    side, groups = weight.shape[-1] // 2, len(x) // weight.shape[1]
-    x = np.pad(x, ((0, 0), (side, side), (side, side)), mode=mode)
-    windows = sliding_window_view(x, weight.shape[-2:], axis=(1, 2))[:, ::stride, ::stride]
-    parts = zip(np.split(windows, groups), np.split(weight, groups), strict=True)
-    return np.concatenate([np.einsum("chwij,dcij->dhw", x, w, optimize=True) for x, w in parts])
-
-
-def gelu(x):
-    return x * (1 + erf(x / np.sqrt(2))) / 2
-
-
-def normalise(x, weight, bias):
-    """Every pixel by itself; biased variance."""
-    y = (x - x.mean(axis=0)) / np.sqrt(x.var(axis=0) + 1e-5)
-    return y * weight[:, None, None] + bias[:, None, None]
-
-
-def attend(x, temperature, expand, mix, project):
-    """Each of 8 heads, each output channel: a mean of the head's values, weighted by cosines."""
-    q, k, v = np.split(convolve(convolve(x, expand), mix), 3)
-    y, size = np.empty_like(x), len(x) // 8
-    for head in range(8):
-        own = range(head * size, (head + 1) * size)
-        for i in own:
-            cosines = [
-                np.sum(q[i] * k[j]) / max(np.linalg.norm(q[i]), 1e-12) / np.linalg.norm(k[j])
-                for j in own
-            ]
-            shares = softmax(np.array(cosines) * temperature[head, 0, 0])
-            y[i] = sum(share * v[j] for share, j in zip(shares, own, strict=True))
-    return convolve(y, project)
-
-
-def block_by_numpy(x, tensors, prefix, names, mlp_mode="constant"):
-    """A block on (C, H, W) from the authors' tensors, named `prefix` and what `names` says."""
-    t = {ours: tensors[f"{prefix}.{theirs}"] for ours, theirs in names.items()}
-    norms = [
-        [tensors[f"{prefix}.{norm}.body.{part}"] for part in ("weight", "bias")]
-        for norm in ("norm1", "norm2")
-    ]
-    x = x + attend(
-        normalise(x, *norms[0]), *(t[key] for key in ("temperature", "expand", "mix", "project"))
-    )
-    y = convolve(convolve(normalise(x, *norms[1]), t["mlp_expand"]), t["mlp_mix"], mlp_mode)
-    gate, y = np.split(y, 2)
-    return x + convolve(gelu(gate) * y, t["mlp_project"])
-
+from tests.networks.references import PLAIN, RESTORMER, block_by_numpy
 
 BLOCKS = {
     "restormer": (

@@ -10,8 +10,8 @@ import torch
 from scipy.special import expit
 
 from fusionlib.networks.cddfuse import METHOD, CDDFuse
-from fusionlib.weights import load_state
-from tests.networks.test_attention import PLAIN, RESTORMER, block_by_numpy, convolve
+from tests.networks.authors import assert_adapted, error, fuse, loaded
+from tests.networks.references import PLAIN, RESTORMER, block_by_numpy, correlate
 from tests.recipe import recipe_state
 
 (RELEASED,) = METHOD.configurations.values()
@@ -20,9 +20,7 @@ from tests.recipe import recipe_state
 @pytest.fixture(scope="module")
 def recipe():
     """The network under the weights of the reference output."""
-    net = CDDFuse().eval()
-    load_state(net, RELEASED.adapt(recipe_state("cddfuse")), "recipe")
-    return net
+    return loaded(RELEASED, recipe_state("cddfuse"))
 
 
 def images(size):
@@ -46,10 +44,10 @@ def coupling_by_numpy(x, tensors, prefix):
         first, middle, last = (
             tensors[f"{prefix}.theta_{part}.bottleneckBlock.{i}.weight"] for i in (0, 3, 5)
         )
-        x = np.clip(convolve(x, first), 0, 6)
-        return convolve(np.clip(convolve(x, middle, "reflect"), 0, 6), last)
+        x = np.clip(correlate(x, first), 0, 6)
+        return correlate(np.clip(correlate(x, middle, "reflect"), 0, 6), last)
 
-    x = convolve(x, tensors[f"{prefix}.shffleconv.weight"])
+    x = correlate(x, tensors[f"{prefix}.shffleconv.weight"])
     z1, z2 = np.split(x + tensors[f"{prefix}.shffleconv.bias"][:, None, None], 2)
     z2 = z2 + bottleneck(z1, "phi")
     z1 = z1 * np.exp(bottleneck(z2, "rho")) + bottleneck(z2, "eta")
@@ -58,7 +56,7 @@ def coupling_by_numpy(x, tensors, prefix):
 
 def fuse_by_numpy(tensors, ir, vis):
     def encode(image):
-        x = convolve(image, tensors["DIDF_Encoder.patch_embed.proj.weight"])
+        x = correlate(image, tensors["DIDF_Encoder.patch_embed.proj.weight"])
         for i in range(4):
             x = block_by_numpy(x, tensors, f"DIDF_Encoder.encoder_level1.{i}", RESTORMER)
         base = block_by_numpy(x, tensors, "DIDF_Encoder.baseFeature", PLAIN)
@@ -69,19 +67,17 @@ def fuse_by_numpy(tensors, ir, vis):
     base, detail = (a + b for a, b in zip(encode(ir), encode(vis), strict=True))
     base = block_by_numpy(base, tensors, "BaseFuseLayer", PLAIN)
     detail = coupling_by_numpy(detail, tensors, "DetailFuseLayer.net.0")
-    x = convolve(np.concatenate([base, detail]), tensors["DIDF_Decoder.reduce_channel.weight"])
+    x = correlate(np.concatenate([base, detail]), tensors["DIDF_Decoder.reduce_channel.weight"])
     for i in range(4):
         x = block_by_numpy(x, tensors, f"DIDF_Decoder.encoder_level2.{i}", RESTORMER)
-    x = convolve(x, tensors["DIDF_Decoder.output.0.weight"])
-    x = convolve(np.where(x > 0, x, 0.01 * x), tensors["DIDF_Decoder.output.2.weight"])
+    x = correlate(x, tensors["DIDF_Decoder.output.0.weight"])
+    x = correlate(np.where(x > 0, x, 0.01 * x), tensors["DIDF_Decoder.output.2.weight"])
     return expit(x + vis)
 
 
 def test_forward_by_numpy():
     """Both in float64, from the authors' names: about a hundred layers of 2**-53 each."""
     tensors = recipe_state("cddfuse")
-    net = CDDFuse()
-    load_state(net, RELEASED.adapt(tensors), "recipe")
     ir, vis = (x.double() for x in images((5, 6)))
     expected = fuse_by_numpy(
         {name: tensor.double().numpy() for name, tensor in tensors.items()},
@@ -89,7 +85,7 @@ def test_forward_by_numpy():
         vis[0].numpy(),
     )
     with torch.inference_mode():
-        output = net.double()(ir, vis)[0].numpy()
+        output = loaded(RELEASED, tensors).double()(ir, vis)[0].numpy()
     assert np.abs(output - expected).max() <= 1e-11 * np.ptp(expected)
 
 
@@ -113,43 +109,31 @@ def test_images_are_not_exchangeable(recipe):
         assert (recipe(ir, vis) - recipe(vis, ir)).abs().max() > 0.01
 
 
-def test_smallest_side(recipe):
+def test_smallest_side(recipe, assert_smallest_side):
     """The stated minimum works, one pixel less does not."""
-    side = recipe.min_side
-    assert recipe(*images((side, side))).shape == (1, 1, side, side)
-    with pytest.raises(RuntimeError, match="Padding size"):
-        recipe(*images((side, side - 1)))
+    assert_smallest_side(recipe)
 
 
 def test_authors_names_fill_the_network(recipe):
     """Their names were adapted above; ours stay, and so does what nobody knows."""
-    state = recipe.state_dict()
-    assert RELEASED.adapt(recipe_state("cddfuse")).keys() == state.keys()
-    assert RELEASED.adapt({**state, "other.weight": torch.zeros(1)}).keys() == {
-        *state,
-        "other.weight",
-    }
-    assert all(tensor is state[name] for name, tensor in RELEASED.adapt(state).items())
+    for given in (recipe_state("cddfuse"), recipe.state_dict()):
+        assert_adapted(RELEASED.adapt, given, recipe.state_dict())
 
 
 @pytest.mark.parametrize("black", [True, False])
-def test_every_weight_learns(black):
+def test_every_weight_learns(black, idle_parameters):
     """Gradients of a crop are finite, and none of them is missing; black ones too."""
     torch.manual_seed(0)
     net = CDDFuse()
     ir, vis = images((16, 16))
     output = net(torch.zeros_like(ir), torch.zeros_like(vis)) if black else net(ir, vis)
-    output.square().mean().backward()
-    assert torch.isfinite(output).all()
-    assert all(torch.isfinite(p.grad).all() for p in net.parameters())
-    assert black or all(p.grad.abs().max() > 0 for p in net.parameters())
+    idle = idle_parameters(net, output)
+    assert black or not idle
 
 
 @pytest.mark.realdata
-def test_authors_output(recipe, golden_root):
+def test_authors_output(recipe, golden):
     """1.1e-6 of the range: rounding in float32."""
-    golden = np.load(golden_root / "networks" / "cddfuse_recipe.npz")
-    ir, vis, expected = (torch.from_numpy(golden[key]) for key in ("ir", "vis", "fused"))
-    with torch.inference_mode():
-        difference = recipe(ir, vis) - expected
-    assert difference.abs().max() <= 1e-5 * (expected.max() - expected.min())
+    reference = golden("cddfuse_recipe")
+    raw = fuse(recipe, reference["ir"], reference["vis"])
+    assert error(raw, reference["fused"]) <= 1e-5

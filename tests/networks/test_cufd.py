@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from fusionlib.networks.cufd import CUFD, METHOD
-from fusionlib.pipelines import POSTS, prepare_minmax
-from fusionlib.weights import digest, load_state, read_weights
+from fusionlib.pipelines import prepare_minmax
+from tests.networks.authors import assert_adapted, error, fuse, levels_off
+from tests.networks.references import double, give_statistics, normalise_batch
 
 (RELEASED,) = METHOD.configurations.values()
 
@@ -20,40 +20,8 @@ def images(size=(9, 11)):
 
 
 def network():
-    """Batch statistics of real features, so that none die or saturate; no scale is 1."""
     torch.manual_seed(0)
-    net = CUFD()
-    for module in net.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.momentum = 1
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-            nn.init.normal_(module.bias, std=0.1)
-    net.train()(*images((24, 24)))
-    return net.eval()
-
-
-def tensor(array):
-    return torch.from_numpy(array.squeeze())[None, None]
-
-
-def double(parameter):
-    return parameter.detach().numpy().astype(np.float64)
-
-
-def convolve(x, layer):
-    """(C, H, W) -> (D, H, W) in float64; scipy would take seconds for so many channels."""
-    weight, side = double(layer.weight), layer.kernel_size[0] // 2
-    padded = np.pad(x, ((0, 0), (side, side), (side, side)), mode="reflect")
-    windows = np.lib.stride_tricks.sliding_window_view(padded, layer.kernel_size, axis=(1, 2))
-    return np.tensordot(weight, windows, ([1, 2, 3], [0, 3, 4])) + double(layer.bias)[:, None, None]
-
-
-def normalise(x, norm):
-    mean, variance, scale, offset = (
-        double(t)[:, None, None]
-        for t in (norm.running_mean, norm.running_var, norm.weight, norm.bias)
-    )
-    return np.maximum((x - mean) / np.sqrt(variance + 1e-3) * scale + offset, 0)
+    return give_statistics(CUFD(), *images((24, 24)))
 
 
 def test_parameters():
@@ -65,18 +33,24 @@ def test_parameters():
     assert RELEASED.weights[0].parameters == 955_297
 
 
-def test_forward_by_numpy():
+def test_forward_by_numpy(convolve):
     """float32 against float64: some thirty layers of 2**-24 each, so 1e-5 of the range.
 
     Each unit's two convolutions are computed one after the other here, the network merges them.
     """
     net = network()
 
+    def conv(x, module):
+        return convolve(x, module, "reflect")
+
+    def normalise(x, norm):
+        return np.maximum(normalise_batch(x, norm, 1e-3), 0)
+
     def layer(x, module):
-        return normalise(convolve(x, module.conv), module.norm)
+        return normalise(conv(x, module.conv), module.norm)
 
     def unit(x, module):
-        return normalise(convolve(convolve(x, module.expand), module.reduce), module.norm)
+        return normalise(conv(conv(x, module.expand), module.reduce), module.norm)
 
     def dense(x, block):
         first, second, third = block.units
@@ -86,7 +60,7 @@ def test_forward_by_numpy():
 
     def features(x, part):
         x = layer(dense(layer(x, part.first), part.dense1), part.transfer)
-        return np.tanh(convolve(dense(x, part.dense2), part.last)) / 2 + 0.5
+        return np.tanh(conv(dense(x, part.dense2), part.last)) / 2 + 0.5
 
     def larger(a, b):
         return np.where(np.abs(a) > np.abs(b), a, b)
@@ -108,7 +82,7 @@ def test_forward_by_numpy():
     y = np.concatenate(levels)
     for module in net.decoder:
         y = layer(y, module)
-    expected = np.tanh(convolve(y, net.last)) / 2 + 0.5
+    expected = np.tanh(conv(y, net.last)) / 2 + 0.5
     with torch.inference_mode():
         output = net(ir, vis)[0].numpy()
     assert np.ptp(expected) > 0.05
@@ -129,12 +103,9 @@ def test_radius_is_exact(linearise):
         assert torch.equal(picture.grad[0, 0] != 0, expected)
 
 
-def test_smallest_side():
+def test_smallest_side(assert_smallest_side):
     """The stated minimum works, one pixel less does not."""
-    net, side = network(), CUFD.min_side
-    assert net(*images((side, side))).shape == (1, 1, side, side)
-    with pytest.raises(RuntimeError, match="Padding size"):
-        net(*images((side, side - 1)))
+    assert_smallest_side(network())
 
 
 def test_infrared_and_visible_differ():
@@ -191,42 +162,27 @@ def test_tensorflow_names_fill_the_network():
         "running_var": "moving_variance",
     }
 
-    state = {k: t for k, t in network().state_dict().items() if "num_batches" not in k}
-    theirs = {}
+    state, theirs = network().state_dict(), {}
+    assert_adapted(RELEASED.adapt, state, state)
     for name, values in state.items():
         module, part = name.rsplit(".", 1)
-        if values.ndim == 4:
+        if part == "num_batches_tracked":
+            values.zero_()  # TensorFlow does not count
+        elif values.ndim == 4:
             kernel = torch.from_numpy(values.numpy().transpose(2, 3, 1, 0))
             theirs[f"{theirs_of[module]}/kernel"] = kernel
         else:
             part = parts[part] if module.endswith("norm") else part
             theirs[f"{theirs_of[module]}/{part}"] = values
-    assert len(theirs) == len(state) == 186
-
-    net = CUFD()
-    load_state(net, RELEASED.adapt(theirs), "theirs")
-    loaded = net.state_dict()
-    assert all(torch.equal(loaded[name], values) for name, values in state.items())
-    ours = network().state_dict()
-    adapted = RELEASED.adapt(ours)
-    assert adapted.keys() == ours.keys()
-    assert all(torch.equal(adapted[name], ours[name]) for name in ours)
-    assert "other/kernel" in RELEASED.adapt({**theirs, "other/kernel": torch.zeros(1, 1, 1, 1)})
+    assert len(theirs) == 186
+    assert_adapted(RELEASED.adapt, theirs, state)
 
 
 @pytest.mark.realdata
-def test_authors_output(golden_root, weights_root):
+def test_authors_output(golden, trained):
     """Measured: 3.3e-6 of the range, 2.4e-4 of the pixels one level off."""
-    golden = np.load(golden_root / "networks" / "cufd.npz")
-    tensors = read_weights(weights_root / "cufd.safetensors")
-    assert digest(tensors) == RELEASED.weights[0].digest
-    net = RELEASED.build()
-    load_state(net, RELEASED.adapt(tensors), "cufd")
-    with torch.inference_mode():
-        ir, vis = (tensor(prepare_minmax(golden[key])) for key in ("ir", "vis"))
-        raw = net.eval()(ir, vis).squeeze().numpy()
-    expected = golden["fused"].squeeze()
-    assert np.abs(raw - expected).max() <= 1e-4 * np.ptp(expected)
-    levels = np.rint(POSTS[RELEASED.post].apply(raw.astype(np.float64), RELEASED.levels))
-    difference = np.abs(levels - golden["fused_u8"])
-    assert difference.max() <= 1 and np.mean(difference > 0) <= 1e-3
+    reference = golden("cufd")
+    raw = fuse(trained(RELEASED), *(prepare_minmax(reference[key]) for key in ("ir", "vis")))
+    assert error(raw, reference["fused"]) <= 1e-4
+    largest, share = levels_off(raw, reference["fused_u8"], RELEASED)
+    assert largest <= 1 and share <= 1e-3

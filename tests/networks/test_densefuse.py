@@ -1,4 +1,4 @@
-"""DenseFuse: both releases re-computed with numpy and scipy, and against the authors' code."""
+"""DenseFuse: both releases re-computed with numpy, and against the authors' code."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 from fusionlib.errors import UnknownName
 from fusionlib.methods import create
 from fusionlib.networks.densefuse import METHOD, DenseFuse
+from tests.networks.authors import assert_adapted, error, in_tensorflow
 
 RELEASES = ["tensorflow", "pytorch"]
 
@@ -69,19 +70,12 @@ def test_only_the_pytorch_release_ends_in_relu(release):
 @pytest.mark.parametrize("count", [1, 2])
 def test_radius_is_exact(release, count, linearise, reach):
     net = linearise(network(release, "l1_norm"))
-    changed = reach(net, [x.double() for x in images(count, (23, 25))])
-    expected = torch.zeros_like(changed)
-    r = net.radius
-    expected[11 - r : 12 + r, 12 - r : 13 + r] = True
-    assert r == 8 and torch.equal(changed, expected)
+    assert reach(net, [x.double() for x in images(count, (23, 25))]) == net.radius == 8
 
 
-def test_smallest_side():
+def test_smallest_side(assert_smallest_side):
     """The stated minimum works, one pixel less does not."""
-    net, side = network("tensorflow"), DenseFuse.min_side
-    assert net(*images(2, (side, side))).shape == (1, 1, side, side)
-    with pytest.raises(RuntimeError, match="Padding size"):
-        net(*images(2, (side - 1, side)))
+    assert_smallest_side(network("tensorflow"))
 
 
 def test_unknown_release():
@@ -97,19 +91,9 @@ def test_tensorflow_names_fill_the_network():
         **{f"dense.layers.{i}": f"encoder/dense_block_conv{i + 1}" for i in range(3)},
         **{f"decoder.{i}": f"decoder/conv2_{i + 1}" for i in range(3)},
     }
-    net = network("tensorflow")
-    theirs = {}
-    for name, tensor in net.state_dict().items():
-        layer, part = name.rsplit(".", 1)
-        if part == "weight":
-            theirs[f"{scopes[layer]}/kernel"] = torch.from_numpy(
-                tensor.numpy().transpose(2, 3, 1, 0)
-            )
-        else:
-            theirs[f"{scopes[layer]}/bias"] = tensor
-    adapted = METHOD.configurations["tensorflow"].adapt(theirs)
-    assert adapted.keys() == net.state_dict().keys()
-    assert all(torch.equal(adapted[name], tensor) for name, tensor in net.state_dict().items())
+    state = network("tensorflow").state_dict()
+    adapt = METHOD.configurations["tensorflow"].adapt
+    assert_adapted(adapt, in_tensorflow(state, scopes), state)
 
 
 def test_pytorch_names_fill_the_network():
@@ -122,9 +106,7 @@ def test_pytorch_names_fill_the_network():
         for layer, ours in layers.items()
         for part in ("weight", "bias")
     }
-    adapted = METHOD.configurations["pytorch"].adapt(theirs)
-    assert adapted.keys() == state.keys()
-    assert all(torch.equal(adapted[name], tensor) for name, tensor in state.items())
+    assert_adapted(METHOD.configurations["pytorch"].adapt, theirs, state)
 
 
 @pytest.mark.realdata
@@ -135,17 +117,15 @@ def test_pytorch_names_fill_the_network():
         ("densefuse_tf_1e2", "tensorflow", {"fused": "l1_norm", "fused_add": "addition"}),
     ],
 )
-def test_authors_output(golden_root, weights_root, file, pipeline, rules):
-    golden = np.load(golden_root / "networks" / f"{file}.npz")
-    ir, vis = (golden[key].squeeze() / np.float32(255) for key in ("ir", "vis"))
+def test_authors_output(golden, weights_root, file, pipeline, rules):
+    reference = golden(file)
+    ir, vis = (reference[key].squeeze() / np.float32(255) for key in ("ir", "vis"))
     for key, rule in rules.items():
         method = create("densefuse", pipeline=pipeline, rule=rule)
-        raw, expected = method.raw(ir, vis), golden[key].squeeze()
-        assert np.abs(raw - expected).max() <= 1e-4 * np.ptp(expected)
+        assert error(method.raw(ir, vis), reference[key]) <= 1e-4
         if key == "fused":
             ours = np.rint(method.fuse(ir, vis) * 255).astype(int)
-            difference = np.abs(ours - golden["fused_u8"])
+            difference = np.abs(ours - reference["fused_u8"])
             assert difference.max() <= 1 and np.mean(difference > 0) <= 1e-3
-    if "recon_ir" in golden:
-        expected = golden["recon_ir"].squeeze()
-        assert np.abs(method.raw_reconstruction(ir) - expected).max() <= 1e-4 * np.ptp(expected)
+    if "recon_ir" in reference:
+        assert error(method.raw_reconstruction(ir), reference["recon_ir"]) <= 1e-4

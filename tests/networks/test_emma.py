@@ -8,8 +8,8 @@ import torch
 from scipy.special import expit
 
 from fusionlib.networks.emma import EMMA, METHOD
-from fusionlib.weights import load_state
-from tests.networks.test_attention import PLAIN, block_by_numpy, convolve
+from tests.networks.authors import assert_adapted, error, fuse, loaded
+from tests.networks.references import PLAIN, block_by_numpy, correlate
 from tests.recipe import recipe_state
 
 (RELEASED,) = METHOD.configurations.values()
@@ -18,9 +18,7 @@ from tests.recipe import recipe_state
 @pytest.fixture(scope="module")
 def recipe():
     """The network under the weights of the reference output."""
-    net = EMMA().eval()
-    load_state(net, RELEASED.adapt(recipe_state("emma")), "recipe")
-    return net
+    return loaded(RELEASED, recipe_state("emma"))
 
 
 def images(size):
@@ -35,7 +33,7 @@ def test_parameters(recipe):
 
 def fuse_by_numpy(tensors, ir, vis):
     def reflect(x, name, stride=1):
-        y = convolve(x, tensors[f"{name}.weight"], "reflect", stride)
+        y = correlate(x, tensors[f"{name}.weight"], "reflect", stride)
         bias = tensors.get(f"{name}.bias")
         return y if bias is None else y + bias[:, None, None]
 
@@ -76,8 +74,6 @@ def fuse_by_numpy(tensors, ir, vis):
 def test_core_by_numpy():
     """Both in float64, from the authors' names: about two hundred layers of 2**-53 each."""
     tensors = recipe_state("emma")
-    net = EMMA()
-    load_state(net, RELEASED.adapt(tensors), "recipe")
     ir, vis = (x.double() for x in images((16, 24)))
     expected = fuse_by_numpy(
         {name: tensor.double().numpy() for name, tensor in tensors.items()},
@@ -85,7 +81,7 @@ def test_core_by_numpy():
         vis[0].numpy(),
     )
     with torch.inference_mode():
-        output = net.double().core(ir, vis)[0].numpy()
+        output = loaded(RELEASED, tensors).double().core(ir, vis)[0].numpy()
     assert np.abs(output - expected).max() <= 1e-11 * np.ptp(expected)
 
 
@@ -117,27 +113,19 @@ def test_images_are_not_exchangeable(recipe):
         assert (recipe(ir, vis) - recipe(vis, ir)).abs().max() > 0.01
 
 
-def test_smallest_side(recipe):
+def test_smallest_side(recipe, assert_smallest_side):
     """The stated minimum works, one pixel less leaves nothing to cut."""
-    side = recipe.min_side
-    assert recipe(*images((side, side))).shape == (1, 1, side, side)
-    with pytest.raises(RuntimeError):
-        recipe(*images((side, side - 1)))
+    assert_smallest_side(recipe, fault=None)
 
 
 def test_authors_names_fill_the_network(recipe):
     """Their names were adapted above; ours stay, and so does what nobody knows."""
-    state = recipe.state_dict()
-    assert RELEASED.adapt(recipe_state("emma")).keys() == state.keys()
-    assert RELEASED.adapt({**state, "other.weight": torch.zeros(1)}).keys() == {
-        *state,
-        "other.weight",
-    }
-    assert all(tensor is state[name] for name, tensor in RELEASED.adapt(state).items())
+    for given in (recipe_state("emma"), recipe.state_dict()):
+        assert_adapted(RELEASED.adapt, given, recipe.state_dict())
 
 
 @pytest.mark.parametrize("black", [True, False])
-def test_every_weight_learns(black):
+def test_every_weight_learns(black, idle_parameters):
     """Gradients of a crop are finite, black ones too.
 
     On the finest level heads of one channel weigh it with 1, whatever their temperature.
@@ -146,10 +134,7 @@ def test_every_weight_learns(black):
     net = EMMA()
     ir, vis = images((32, 32))
     output = net.core(torch.zeros_like(ir), torch.zeros_like(vis)) if black else net.core(ir, vis)
-    output.square().mean().backward()
-    assert torch.isfinite(output).all()
-    assert all(torch.isfinite(p.grad).all() for p in net.parameters())
-    idle = {name for name, p in net.named_parameters() if not p.grad.any()}
+    idle = idle_parameters(net, output)
     assert black or idle == {
         f"{part}.0.attention.attention.temperature"
         for part in ("infrared.blocks", "visible.blocks", "fuse", "decode")
@@ -157,10 +142,8 @@ def test_every_weight_learns(black):
 
 
 @pytest.mark.realdata
-def test_authors_output(recipe, golden_root):
+def test_authors_output(recipe, golden):
     """1.8e-6 of the range: rounding in float32."""
-    golden = np.load(golden_root / "networks" / "emma_recipe.npz")
-    ir, vis, expected = (torch.from_numpy(golden[key]) for key in ("ir", "vis", "fused"))
-    with torch.inference_mode():
-        difference = recipe(ir, vis) - expected
-    assert difference.abs().max() <= 1e-5 * (expected.max() - expected.min())
+    reference = golden("emma_recipe")
+    raw = fuse(recipe, reference["ir"], reference["vis"])
+    assert error(raw, reference["fused"]) <= 1e-5

@@ -1,4 +1,4 @@
-"""MSDNet: re-computed with numpy and scipy, and against the authors' code."""
+"""MSDNet: re-computed with numpy, and against the authors' code."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import torch
 
 from fusionlib.methods import create
 from fusionlib.networks.msdnet import METHOD, MSDNet
+from tests.networks.authors import assert_adapted, error, in_tensorflow
 
 (RELEASED,) = METHOD.configurations.values()
 
@@ -60,19 +61,12 @@ def test_forward_by_numpy(convolve):
 @pytest.mark.parametrize("count", [1, 2])
 def test_radius_is_exact(count, linearise, reach):
     net = linearise(network())
-    changed = reach(net, [x.double() for x in images(count, (27, 29))])
-    expected = torch.zeros_like(changed)
-    r = net.radius
-    expected[13 - r : 14 + r, 14 - r : 15 + r] = True
-    assert r == 10 and torch.equal(changed, expected)
+    assert reach(net, [x.double() for x in images(count, (27, 29))]) == net.radius == 10
 
 
-def test_smallest_side():
+def test_smallest_side(assert_smallest_side):
     """The stated minimum works, one pixel less does not."""
-    net, side = network(), MSDNet.min_side
-    assert net(*images(2, (side, side))).shape == (1, 1, side, side)
-    with pytest.raises(RuntimeError, match="Padding size"):
-        net(*images(2, (side, side - 1)))
+    assert_smallest_side(network())
 
 
 def test_tensorflow_names_fill_the_network():
@@ -85,29 +79,16 @@ def test_tensorflow_names_fill_the_network():
         **{f"decoder.{i}": f"decoder/conv{i + 6}" for i in range(3)},
     }
     state = network().state_dict()
-    theirs = {}
-    for name, tensor in state.items():
-        layer, part = name.rsplit(".", 1)
-        if part == "weight":
-            theirs[f"{scopes[layer]}/kernel"] = torch.from_numpy(
-                tensor.numpy().transpose(2, 3, 1, 0)
-            )
-        else:
-            theirs[f"{scopes[layer]}/bias"] = tensor
-    adapted = RELEASED.adapt(theirs)
-    assert adapted.keys() == state.keys()
-    assert all(torch.equal(adapted[name], tensor) for name, tensor in state.items())
+    assert_adapted(RELEASED.adapt, in_tensorflow(state, scopes), state)
 
 
 @pytest.mark.realdata
-def test_authors_output(golden_root, weights_root):
-    golden = np.load(golden_root / "networks" / "msdnet.npz")
-    ir, vis = (golden[key].squeeze() / np.float32(255) for key in ("ir", "vis"))
+def test_authors_output(golden, weights_root):
+    reference = golden("msdnet")
+    ir, vis = (reference[key].squeeze() / np.float32(255) for key in ("ir", "vis"))
     for key, rule in {"fused": "l1_norm", "fused_add": "addition"}.items():
-        expected = golden[key].squeeze()
-        raw = create("msdnet", rule=rule).raw(ir, vis)
-        assert np.abs(raw - expected).max() <= 1e-4 * np.ptp(expected)
-    method, expected = create("msdnet"), golden["recon_ir"].squeeze()
-    assert np.abs(method.raw_reconstruction(ir) - expected).max() <= 1e-4 * np.ptp(expected)
-    difference = np.abs(np.rint(method.fuse(ir, vis) * 255).astype(int) - golden["fused_u8"])
+        assert error(create("msdnet", rule=rule).raw(ir, vis), reference[key]) <= 1e-4
+    method = create("msdnet")
+    assert error(method.raw_reconstruction(ir), reference["recon_ir"]) <= 1e-4
+    difference = np.abs(np.rint(method.fuse(ir, vis) * 255).astype(int) - reference["fused_u8"])
     assert difference.max() <= 1 and np.mean(difference > 0) <= 1e-3

@@ -12,7 +12,7 @@ from torch import nn
 
 from fusionlib.errors import UnknownName
 from fusionlib.networks.nestfuse import METHOD, NestFuse
-from fusionlib.weights import load_state
+from tests.networks.authors import assert_adapted
 
 
 def network(pooling="average"):
@@ -33,16 +33,6 @@ def images(size):
     return [torch.rand(1, 1, *size, generator=generator) * 255 for _ in range(2)]
 
 
-def relu_conv(layer, x):
-    """(C, H, W) -> (D, H, W) in float64."""
-    weight, bias = (t.detach().double().numpy() for t in (layer.weight, layer.bias))
-    side = weight.shape[-1] // 2
-    padded = np.pad(x, ((0, 0), (side, side), (side, side)), mode="reflect")
-    windows = np.lib.stride_tricks.sliding_window_view(padded, weight.shape[-2:], axis=(1, 2))
-    y = np.tensordot(weight, windows, axes=([1, 2, 3], [0, 3, 4])) + bias[:, None, None]
-    return np.maximum(y, 0)
-
-
 def test_parameters():
     assert sum(p.numel() for p in network().parameters()) == 2_732_761
     assert all(c.weights[0].parameters == 2_732_761 for c in METHOD.configurations.values())
@@ -58,13 +48,16 @@ def test_configurations():
         NestFuse("median")
 
 
-def test_autoencoder_by_numpy():
+def test_autoencoder_by_numpy(convolve):
     """float32 against float64: 22 layers of 2**-24 each, so 1e-5 of the range (1.2e-6 here).
 
     Sides of 23 and 18 are odd at the first and second or at the second scale.
     """
     net = network().autoencoder
     (image, _) = images((23, 18))
+
+    def relu_conv(layer, x):
+        return np.maximum(convolve(x, layer, "reflect"), 0)
 
     def block(module, *maps):
         return relu_conv(module.point, relu_conv(module.wide, np.concatenate(maps)))
@@ -168,12 +161,9 @@ def test_parts_of_a_narrow_image():
     torch.testing.assert_close(output, expected)
 
 
-def test_smallest_side():
+def test_smallest_side(assert_smallest_side):
     """The stated minimum works, one pixel less does not."""
-    net, side = network(), NestFuse.min_side
-    assert net(*images((side, side))).shape == (1, 1, side, side)
-    with pytest.raises(RuntimeError, match="Padding size"):
-        net(*images((side, side - 1)))
+    assert_smallest_side(network())
 
 
 @pytest.mark.parametrize("pooling", ["average", "maximum", "nuclear"])
@@ -197,9 +187,5 @@ def test_authors_names_fill_the_network():
         else:
             layer = {"first": "conv0", "last": "conv_out"}[layer]
         theirs[f"{layer}.conv2d.{part}"] = tensor
-    adapt = METHOD.configurations["average"].adapt
-    adapted = adapt(theirs)
-    assert adapted.keys() == state.keys()
-    assert all(torch.equal(adapted[name], tensor) for name, tensor in state.items())
-    assert adapt(state).keys() == state.keys()
-    load_state(NestFuse(), adapted, "test")
+    for given in (theirs, state):
+        assert_adapted(METHOD.configurations["average"].adapt, given, state)

@@ -1,4 +1,4 @@
-"""Res2NetFuse: the paper's Table I, and the forward pass re-computed with numpy and scipy."""
+"""Res2NetFuse: the paper's Table I, and the forward pass re-computed with numpy."""
 
 from __future__ import annotations
 
@@ -88,11 +88,7 @@ def test_forward_by_numpy(variant, count, convolve):
 @pytest.mark.parametrize("count", [1, 2])
 def test_radius_is_exact(variant, count, linearise, reach):
     net = linearise(network(variant))
-    changed = reach(net, [x.double() for x in images(count, (31, 33))])
-    expected = torch.zeros_like(changed)
-    r = net.radius
-    expected[15 - r : 16 + r, 16 - r : 17 + r] = True
-    assert r == 12 and torch.equal(changed, expected)
+    assert reach(net, [x.double() for x in images(count, (31, 33))]) == net.radius == 12
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

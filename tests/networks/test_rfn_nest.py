@@ -1,4 +1,4 @@
-"""RFN-Nest: fusion blocks re-computed with numpy and scipy, and the authors' code.
+"""RFN-Nest: fusion blocks re-computed with numpy, and the authors' code.
 
 test_nestfuse.py holds the auto-encoder and the four parts, which RFN-Nest shares.
 """
@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from fusionlib.networks.rfn_nest import METHOD, ResidualFusion, RFNNest
-from fusionlib.weights import load_state
+from fusionlib.networks.rfn_nest import METHOD, ResidualFusion
+from tests.networks.authors import assert_adapted, error, fuse, loaded
 from tests.recipe import recipe_state
 
 (RELEASED,) = METHOD.configurations.values()
@@ -19,9 +19,7 @@ from tests.recipe import recipe_state
 @pytest.fixture(scope="module")
 def recipe():
     """The network under the weights of the reference output."""
-    net = RELEASED.build().eval()
-    load_state(net, RELEASED.adapt(recipe_state("rfn_nest")), "recipe")
-    return net
+    return loaded(RELEASED, recipe_state("rfn_nest"))
 
 
 def images(size):
@@ -79,12 +77,9 @@ def test_large_images_go_in_parts(recipe):
     assert torch.equal(output[..., 260:], right[..., 5:])
 
 
-def test_smallest_side(recipe):
+def test_smallest_side(recipe, assert_smallest_side):
     """The stated minimum works, one pixel less does not."""
-    side = RFNNest.min_side
-    assert recipe(*images((side, side))).shape == (1, 1, side, side)
-    with pytest.raises(RuntimeError, match="Padding size"):
-        recipe(*images((side - 1, side)))
+    assert_smallest_side(recipe)
 
 
 def test_constant_images(recipe):
@@ -109,16 +104,14 @@ def test_authors_names_fill_the_network(recipe):
             assert torch.equal(found, theirs[f"rfn.fusion_block{scale + 1}.{name}.conv2d.weight"])
     found = adapted["autoencoder.decoder.1_2.point.bias"]
     assert torch.equal(found, theirs["nestfuse.DB2_2.denseblock.1.conv2d.bias"])
-    assert RELEASED.adapt(state).keys() == state.keys()
+    assert_adapted(RELEASED.adapt, state, state)
 
 
 @pytest.mark.realdata
-def test_authors_output(recipe, golden_root):
+def test_authors_output(recipe, golden):
     """1.0e-5 of the range, where float64 differs by 0.9e-5 from both: the output is 8 times
     the input's range, so float32 rounding shows.
     """
-    golden = np.load(golden_root / "networks" / "rfn_nest_recipe.npz")
-    ir, vis, expected = (torch.from_numpy(golden[key]) for key in ("ir", "vis", "fused"))
-    with torch.inference_mode():
-        difference = recipe(ir, vis) - expected
-    assert difference.abs().max() <= 1e-4 * (expected.max() - expected.min())
+    reference = golden("rfn_nest_recipe")
+    raw = fuse(recipe, reference["ir"], reference["vis"])
+    assert error(raw, reference["fused"]) <= 1e-4

@@ -1,4 +1,4 @@
-"""SDNet: re-computed with numpy and scipy, and against the authors' code."""
+"""SDNet: re-computed with numpy, and against the authors' code."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ import torch
 
 from fusionlib.errors import UnknownName
 from fusionlib.networks.sdnet import METHOD, SDNet
-from fusionlib.pipelines import POSTS
-from fusionlib.weights import load_state, read_weights
+from tests.networks.authors import assert_adapted, error, fuse, levels_off
 
 CONFIGURATIONS = METHOD.configurations
 RELEASED = CONFIGURATIONS["released"]
@@ -97,11 +96,7 @@ def test_unknown_first():
 @pytest.mark.parametrize("first", FIRST)
 def test_radius_is_exact(first, linearise, reach):
     net = linearise(network(first))
-    changed = reach(net, [x.double() + 1 for x in images((15, 17))])
-    expected = torch.zeros_like(changed)
-    r = net.radius
-    expected[7 - r : 8 + r, 8 - r : 9 + r] = True
-    assert r == 5 and torch.equal(changed, expected)
+    assert reach(net, [x.double() + 1 for x in images((15, 17))]) == net.radius == 5
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 6), (7, 5)])
@@ -133,51 +128,38 @@ def authors_tensors(state):
 def test_authors_names_fill_the_network():
     """Every authors' tensor finds its place, with its values."""
     state = network().state_dict()
-    adapted = RELEASED.adapt(authors_tensors(state))
-    assert adapted.keys() == state.keys()
-    assert all(torch.equal(adapted[name], tensor) for name, tensor in state.items())
+    assert_adapted(RELEASED.adapt, authors_tensors(state), state)
 
 
 def test_other_names_are_kept():
     state = network().state_dict()
-    assert RELEASED.adapt(state) == state
+    assert_adapted(RELEASED.adapt, state, state)
     stranger = {"fusion_model/layer6_sept/w7_ir": torch.zeros(1)}
     assert RELEASED.adapt(stranger) == stranger
 
 
 @pytest.mark.realdata
-def test_authors_output(golden_root, weights_root):
+def test_authors_output(golden, trained):
     """From gray levels to gray levels, as the card says.
 
     The raw output differs by 2e-7 of its range, no gray level differs.
     """
-    golden = np.load(golden_root / "networks" / "sdnet_irvis.npz")
-    net = RELEASED.build()
-    path = weights_root / "sdnet_irvis.safetensors"
-    load_state(net, RELEASED.adapt(read_weights(path)), path)
-    sources = []
+    reference, sources = golden("sdnet_irvis"), []
     for key in ("ir", "vis"):
-        entered = golden[key].squeeze()
+        entered = reference[key].squeeze()
         gray = np.rint(entered * 127.5 + 127.5).astype(np.float32)
         image = RELEASED.levels.scale(gray / np.float32(255))
         # Two roundings of float32, to 6e-8 each, doubled by the scaling.
         assert np.abs(image - entered).max() <= 5e-7
-        sources.append(torch.from_numpy(image)[None, None])
-    with torch.inference_mode():
-        raw = net(*sources)[0, 0].double().numpy()
-    expected = golden["fused"].squeeze()
-    assert np.abs(raw - expected).max() <= 1e-4 * np.ptp(expected)
-    levels = POSTS[RELEASED.post].apply(raw, RELEASED.levels)
-    difference = np.abs(np.rint(levels) - golden["fused_u8"])
+        sources.append(image)
+    raw = fuse(trained(RELEASED), *sources)
+    assert error(raw, reference["fused"]) <= 1e-4
     assert RELEASED.quantise == "round" and RELEASED.prepare is None
-    assert difference.max() <= 1 and np.mean(difference > 0) <= 1e-3
+    largest, share = levels_off(raw, reference["fused_u8"], RELEASED)
+    assert largest <= 1 and share <= 1e-3
 
 
 @pytest.mark.realdata
-def test_authors_medical_weights_fit(weights_root):
-    medical = CONFIGURATIONS["medical"]
-    path = weights_root / "sdnet_medical.safetensors"
-    net = medical.build()
-    load_state(net, medical.adapt(read_weights(path)), path)
+def test_authors_medical_weights_fit(trained):
     with torch.inference_mode():
-        assert torch.isfinite(net(*images())).all()
+        assert torch.isfinite(trained(CONFIGURATIONS["medical"])(*images())).all()

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from scipy.special import erf, softmax
+from scipy.special import softmax
 
 from fusionlib.networks.swinfusion import METHOD, SwinFusion, _by_windows
-from fusionlib.weights import load_state
+from tests.networks.authors import assert_adapted, error, fuse, loaded
+from tests.networks.references import gelu
 from tests.recipe import recipe_state
 
 (RELEASED,) = METHOD.configurations.values()
@@ -17,9 +18,7 @@ from tests.recipe import recipe_state
 @pytest.fixture(scope="module")
 def recipe():
     """The network under the weights of the reference output."""
-    net = SwinFusion().eval()
-    load_state(net, RELEASED.adapt(recipe_state("swinfusion")), "recipe")
-    return net
+    return loaded(RELEASED, recipe_state("swinfusion"))
 
 
 def images(size, count=1):
@@ -74,8 +73,7 @@ class ByNumpy:
         return self.linear(y.transpose(1, 0, 2).reshape(-1, 60), f"{name}.proj")
 
     def mlp(self, x, name):
-        x = self.linear(x, f"{name}.fc1")
-        return self.linear(x * (1 + erf(x / np.sqrt(2))) / 2, f"{name}.fc2")
+        return self.linear(gelu(self.linear(x, f"{name}.fc1")), f"{name}.fc2")
 
     def blocks(self, x, name, count):
         for i in range(count):
@@ -143,8 +141,6 @@ def test_forward_by_numpy():
     11x16 is mirrored to 16x24.
     """
     tensors = recipe_state("swinfusion")
-    net = SwinFusion()
-    load_state(net, RELEASED.adapt(tensors), "recipe")
     ir, vis = (x.double() for x in images((11, 16)))
     padded = [
         np.pad(x[0, 0].numpy(), ((0, 5), (0, 8)), mode="symmetric").reshape(-1, 1)
@@ -152,7 +148,7 @@ def test_forward_by_numpy():
     ]
     expected = ByNumpy(tensors, 16, 24).fuse(*padded)[:11, :16]
     with torch.inference_mode():
-        output = net.double()(ir, vis)[0, 0].numpy()
+        output = loaded(RELEASED, tensors).double()(ir, vis)[0, 0].numpy()
     assert np.abs(output - expected).max() <= 1e-11 * np.ptp(expected)
 
 
@@ -192,12 +188,9 @@ def test_images_are_not_exchangeable(recipe):
         assert (recipe(ir, vis) - recipe(vis, ir)).abs().max() > 0.01
 
 
-def test_smallest_side(recipe):
+def test_smallest_side(recipe, assert_smallest_side):
     """Four pixels are enough to mirror to a window, three are not."""
-    side = recipe.min_side
-    assert recipe(*images((side, side))).shape == (1, 1, side, side)
-    with pytest.raises(RuntimeError, match="exceeds dimension size"):
-        recipe(*images((side, side - 1)))
+    assert_smallest_side(recipe, fault="exceeds dimension size")
 
 
 def test_authors_names_fill_the_network(recipe):
@@ -205,39 +198,30 @@ def test_authors_names_fill_the_network(recipe):
 
     What the authors' file holds besides parameters is computed from sizes.
     """
-    state = recipe.state_dict()
     block = "layers_Ex_A.0.residual_group.blocks.1"
     theirs = {
         **recipe_state("swinfusion"),
         f"{block}.attn_mask": torch.zeros(256, 64, 64),
         f"{block}.attn.relative_position_index": torch.zeros(64, 64, dtype=torch.long),
     }
-    assert RELEASED.adapt(theirs).keys() == state.keys()
-    assert RELEASED.adapt({**state, "other.weight": torch.zeros(1)}).keys() == {
-        *state,
-        "other.weight",
-    }
-    assert all(tensor is state[name] for name, tensor in RELEASED.adapt(state).items())
+    for given in (theirs, recipe.state_dict()):
+        assert_adapted(RELEASED.adapt, given, recipe.state_dict())
 
 
 @pytest.mark.parametrize("black", [True, False])
-def test_every_weight_learns(black):
+def test_every_weight_learns(black, idle_parameters):
     """Gradients of a crop are finite, and none of them is missing; black ones too."""
     torch.manual_seed(0)
     net = SwinFusion()
     ir, vis = images((16, 16))
     output = net.core(torch.zeros_like(ir), torch.zeros_like(vis)) if black else net.core(ir, vis)
-    output.square().mean().backward()
-    assert torch.isfinite(output).all()
-    assert all(torch.isfinite(p.grad).all() for p in net.parameters())
-    assert black or all(p.grad.abs().max() > 0 for p in net.parameters())
+    idle = idle_parameters(net, output)
+    assert black or not idle
 
 
 @pytest.mark.realdata
-def test_authors_output(recipe, golden_root):
+def test_authors_output(recipe, golden):
     """1.8e-6 of the range: rounding in float32."""
-    golden = np.load(golden_root / "networks" / "swinfusion_recipe.npz")
-    ir, vis, expected = (torch.from_numpy(golden[key]) for key in ("ir", "vis", "fused"))
-    with torch.inference_mode():
-        difference = recipe(ir, vis) - expected
-    assert difference.abs().max() <= 1e-5 * (expected.max() - expected.min())
+    reference = golden("swinfusion_recipe")
+    raw = fuse(recipe, reference["ir"], reference["vis"])
+    assert error(raw, reference["fused"]) <= 1e-5

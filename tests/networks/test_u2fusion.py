@@ -1,4 +1,4 @@
-"""U2Fusion: re-computed with numpy and scipy, and against the authors' code."""
+"""U2Fusion: re-computed with numpy, and against the authors' code."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ import torch
 
 from fusionlib.errors import UnknownName
 from fusionlib.networks.u2fusion import METHOD, U2Fusion
-from fusionlib.pipelines import POSTS
-from fusionlib.weights import load_state, read_weights
+from tests.networks.authors import assert_adapted, error, fuse, in_tensorflow, levels_off
 
 CONFIGURATIONS = METHOD.configurations
 RELEASED = CONFIGURATIONS["released"]
@@ -21,9 +20,9 @@ def network(first="ir", seed=0):
     return U2Fusion(first)
 
 
-def images(size=(9, 11), batch=1):
+def images(size=(9, 11)):
     generator = torch.Generator().manual_seed(0)
-    return [torch.rand(batch, 1, *size, generator=generator) for _ in range(2)]
+    return [torch.rand(1, 1, *size, generator=generator) for _ in range(2)]
 
 
 def test_parameters():
@@ -71,19 +70,12 @@ def test_unknown_first():
 @pytest.mark.parametrize("first", FIRST)
 def test_radius_is_exact(first, linearise, reach):
     net = linearise(network(first))
-    changed = reach(net, [x.double() for x in images((25, 27))])
-    expected = torch.zeros_like(changed)
-    r = net.radius
-    expected[12 - r : 13 + r, 13 - r : 14 + r] = True
-    assert r == 10 and torch.equal(changed, expected)
+    assert reach(net, [x.double() for x in images((25, 27))]) == net.radius == 10
 
 
-def test_smallest_side():
+def test_smallest_side(assert_smallest_side):
     """The stated minimum works, one pixel less does not."""
-    net, side = network(), U2Fusion.min_side
-    assert net(*images((side, side), batch=2)).shape == (2, 1, side, side)
-    with pytest.raises(RuntimeError, match="Padding size"):
-        net(*images((side - 1, side)))
+    assert_smallest_side(network())
 
 
 def test_tensorflow_names_fill_the_network():
@@ -95,38 +87,20 @@ def test_tensorflow_names_fill_the_network():
         "last": "Generator_1/decoder/conv2_4",
     }
     state = network().state_dict()
-    theirs = {}
-    for name, tensor in state.items():
-        layer, part = name.rsplit(".", 1)
-        if part == "weight":
-            theirs[f"{scopes[layer]}/kernel"] = torch.from_numpy(
-                tensor.numpy().transpose(2, 3, 1, 0)
-            )
-        else:
-            theirs[f"{scopes[layer]}/bias"] = tensor
-    adapted = RELEASED.adapt(theirs)
-    assert adapted.keys() == state.keys()
-    assert all(torch.equal(adapted[name], tensor) for name, tensor in state.items())
+    assert_adapted(RELEASED.adapt, in_tensorflow(state, scopes), state)
 
 
 def test_our_names_are_kept():
     state = network().state_dict()
-    assert RELEASED.adapt(state) == state
+    assert_adapted(RELEASED.adapt, state, state)
 
 
 @pytest.mark.realdata
-def test_authors_output(golden_root, weights_root):
+def test_authors_output(golden, trained):
     """The raw output differs by 4e-7 of its range, no gray level differs."""
-    golden = np.load(golden_root / "networks" / "u2fusion.npz")
-    net = RELEASED.build()
-    path = weights_root / "u2fusion.safetensors"
-    load_state(net, RELEASED.adapt(read_weights(path)), path)
-    sources = [torch.from_numpy(golden[key].squeeze()[None, None]) for key in ("ir", "vis")]
-    with torch.inference_mode():
-        raw = net(*sources)[0, 0].double().numpy()
-    expected = golden["fused"].squeeze()
-    assert np.abs(raw - expected).max() <= 1e-4 * np.ptp(expected)
-    levels = POSTS[RELEASED.post].apply(raw, RELEASED.levels)
-    difference = np.abs(np.rint(levels) - golden["fused_u8"])
+    reference = golden("u2fusion")
+    raw = fuse(trained(RELEASED), reference["ir"], reference["vis"])
+    assert error(raw, reference["fused"]) <= 1e-4
     assert RELEASED.quantise == "round" and RELEASED.levels == (0, 1)
-    assert difference.max() <= 1 and np.mean(difference > 0) <= 1e-3
+    largest, share = levels_off(raw, reference["fused_u8"], RELEASED)
+    assert largest <= 1 and share <= 1e-3
