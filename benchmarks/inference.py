@@ -1,6 +1,6 @@
 """Time of fusing one rendered pair: the plain module called eagerly, and the execution engine.
 
-Usage: python -m benchmarks.inference [--size 640x480] [--repeats 7]
+Usage: python -m benchmarks.inference [--size 640x480] [--repeats 7] [--methods a,b]
 
 Prints, per network and rule, the median time of both, their ratio and the largest
 difference of the outputs relative to their range; then the engine's time over tile sizes.
@@ -11,38 +11,53 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor
 
 import fusionlib as fl
+from fusionlib.card import Configuration
 from fusionlib.execution import TILE, run_network
 from fusionlib.images import luminance
-from fusionlib.networks.autoencoder import AutoEncoder
-from fusionlib.networks.densefuse import DenseFuse
-from fusionlib.networks.msdnet import MSDNet
+from fusionlib.methods import registry
+from fusionlib.networks.network import FusionNetwork
+from fusionlib.pipelines import Levels
+from fusionlib.rules import get_rule
 from fusionlib.scenes import render
 
-NETWORKS: dict[str, Callable[[], AutoEncoder]] = {
-    "Res2NetFuse released, l1_norm": lambda: trained("res2netfuse", rule="l1_norm"),
-    "Res2NetFuse released, mean": lambda: trained("res2netfuse", rule="mean"),
-    "Res2NetFuse paper, l1_norm": lambda: trained("res2netfuse", variant="paper"),
-    "DenseFuse tensorflow, addition": lambda: trained("densefuse"),
-    "MSDNet, l1_norm": lambda: trained("msdnet"),
-}
+
+def networks(names: list[str]) -> dict[str, tuple[FusionNetwork, Levels]]:
+    """Network and levels of each method's default configuration, and of Res2NetFuse's others."""
+    chosen = {}
+    for name in names:
+        spec = registry()[name]
+        for key, configuration in spec.configurations.items():
+            if key != next(iter(spec.configurations)) and name != "res2netfuse":
+                continue
+            for rule in ("l1_norm", "mean") if name == "res2netfuse" else configuration.rules[:1]:
+                label = f"{spec.title} {key}, {rule}"
+                chosen[label] = trained(name, configuration, {spec.axis: key, "rule": rule})
+            if not configuration.rules:
+                chosen[f"{spec.title} {key}"] = trained(name, configuration, {spec.axis: key})
+    return chosen
 
 
-def trained(method: str, **options: str) -> AutoEncoder:
-    """Network of a method; with random weights (seed 0) where the authors' are not here."""
+def trained(
+    name: str, configuration: Configuration, options: dict[str, str]
+) -> tuple[FusionNetwork, Levels]:
+    """Network with its weights; with random ones (seed 0) where they are not here."""
     try:
-        return fl.create(method, **options).network
+        return fl.create(name, **options).network, configuration.levels
     except fl.WeightsNotFound:
         torch.manual_seed(0)
-        return DenseFuse() if method == "densefuse" else MSDNet()
+        rules = [get_rule(options["rule"])] if configuration.rules else []
+        return configuration.build(*rules), configuration.levels
 
 
-def compare(network: AutoEncoder, images: list[Tensor], repeats: int) -> tuple[float, float, float]:
+def compare(
+    network: FusionNetwork, images: list[Tensor], repeats: int
+) -> tuple[float, float, float]:
     """Median seconds of eager and engine, timed in turn, and the relative difference."""
     network.eval()
 
@@ -70,21 +85,34 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", default="640x480", help="width x height")
     parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--methods", help="names separated by commas; default: all")
     options = parser.parse_args()
     width, height = map(int, options.size.split("x"))
+    names = options.methods.split(",") if options.methods else list(registry())
     pair = render("day_street", size=(width, height))
-    images = [torch.from_numpy(image * 255)[None, None] for image in (pair.ir, luminance(pair.vis))]
+    gray = [pair.ir, luminance(pair.vis)]
     print(f"{width}x{height}, {torch.get_num_threads()} threads, torch {torch.__version__}")
     print(f"{'network':<32}{'eager s':>9}{'engine s':>10}{'ratio':>7}{'difference':>12}")
-    for name, build in NETWORKS.items():
-        eager, engine, difference = compare(build(), images, options.repeats)
-        print(f"{name:<32}{eager:9.3f}{engine:10.3f}{eager / engine:7.2f}{difference:12.1e}")
-    network = trained("res2netfuse")
+    for name, (network, levels) in networks(names).items():
+        images = [torch.from_numpy(levels.scale(image))[None, None] for image in gray]
+        eager, engine, difference = compare(network, images, options.repeats)
+        print(
+            f"{name:<32}{eager:9.3f}{engine:10.3f}{eager / engine:7.2f}{difference:12.1e}",
+            flush=True,
+        )
+    if "res2netfuse" in names:
+        print_tiles(gray, options.repeats)
+
+
+def print_tiles(gray: list[np.ndarray], repeats: int) -> None:
+    """Print the engine's time over tile sizes."""
+    network, levels = next(iter(networks(["res2netfuse"]).values()))
+    images = [torch.from_numpy(levels.scale(image))[None, None] for image in gray]
     print(f"\nengine by side of a tile (the default is {TILE}), Res2NetFuse released, l1_norm")
     for tile in (64, 96, 128, 160, 192, 256, 320, None):
         run_network(network, images, tile=tile)
         times = []
-        for _ in range(options.repeats):
+        for _ in range(repeats):
             started = time.perf_counter()
             run_network(network, images, tile=tile)
             times.append(time.perf_counter() - started)

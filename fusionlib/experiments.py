@@ -40,6 +40,7 @@ __all__ = [
     "convention_table",
     "fusion_table",
     "network_table",
+    "pipeline_effect",
     "printed_inside_interval",
     "reconstruction_table",
     "show_texts",
@@ -115,9 +116,10 @@ def _retrained(title: str, method: str, paper: str = "") -> tuple[Row, Row]:
 #: The comparison of RefineFuse on infrared and visible images.
 _REFINEFUSE = (
     _DENSEFUSE,
+    Row("DenseFuse, PyTorch release", "DenseFuse", "densefuse", {"pipeline": "pytorch"}),
     Row("U2Fusion", "U2Fusion", "u2fusion"),
     Row("U2Fusion, as released", "U2Fusion", "u2fusion", {"pipeline": "released"}),
-    *_retrained("RFN-Nest", "rfn_nest"),
+    Row("RFN-Nest", "RFN-Nest", "rfn_nest"),
     _images("RFN-Nest", "rfn_nest", "tno42"),
     Row("SDNet", "SDNet", "sdnet"),
     Row("SDNet, as released", "SDNet", "sdnet", {"pipeline": "released"}),
@@ -190,10 +192,11 @@ TABLES: dict[str, tuple[Row, ...]] = {
         _images("JSRSD", "jsrsd", "tno20"),
         _DENSEFUSE,
         *_retrained("FusionGAN", "fusiongan"),
-        *_retrained("AEFusion", "aefusion"),
+        Row("AEFusion", "AEFusion", "aefusion"),
         Row("AT-GAN", "AT-GAN", "atgan"),
         Row("CUFD", "CUFD", "cufd"),
         Row("MUFusion", "MUFusion", "mufusion"),
+        Row("MUFusion, as released", "MUFusion", "mufusion", {"pipeline": "released"}),
         *_MSDNET,
         *_res2netfuse("Res2NetFuse", "Res2NetFuse"),
     ),
@@ -571,6 +574,24 @@ def _compared(
     )
     results.save(folder, per_pair=per_pair, summary=compared, facts=facts)
     return Measured(table, per_pair, compared, _missing_rows(table, missing), facts)
+
+
+def pipeline_effect(compared: pd.DataFrame, others: Mapping[str, str]) -> Styler:
+    """Show how far another pipeline of the same network moves each mean, in percent.
+
+    Parameters
+    ----------
+    compared : DataFrame
+        `Measured.compared`.
+    others : mapping of str to str
+        Row -> the row of the other pipeline; what was not measured is left out.
+    """
+    means = compared.pivot_table(index="row", columns="metric", values="mean", sort=False)
+    both = {row: other for row, other in others.items() if {row, other} <= set(means.index)}
+    theirs = means.loc[[*both.values()]].rename_axis(index=None, columns=None)
+    change = theirs.div(means.loc[[*both]].to_numpy()).sub(1).mul(100)
+    caption = "change in percent" if both else "no row has both pipelines on this machine"
+    return change.style.format("{:+.1f} %").set_caption(caption).set_uuid("pipelines")
 
 
 def printed_inside_interval(measured: Measured) -> pd.DataFrame:

@@ -28,6 +28,7 @@ __all__ = [
     "image_grid",
     "layer_table",
     "loss_curves",
+    "picture_wall",
     "show",
     "taps",
     "trace",
@@ -110,6 +111,38 @@ def image_grid(
                 axis.set_title(titles[c], fontsize=10)
         if r < len(row_titles):
             axes[r, 0].set_ylabel(row_titles[r], fontsize=10)
+    return figure
+
+
+def picture_wall(
+    pictures: Mapping[str, np.ndarray], *, columns: int = 4, width: float = 11.0
+) -> Figure:
+    """Show images of one size under their titles, row by row, gray images on the scale 0 to 1.
+
+    Parameters
+    ----------
+    pictures : mapping of str to ndarray
+        Title -> image (H, W) or (H, W, 3).
+    columns : int
+    width : float
+        Of the figure, in inches.
+    """
+    titles, images = list(pictures), list(pictures.values())
+    columns = min(columns, len(images))
+    rows = -(-len(images) // columns)
+    height = width / columns * images[0].shape[0] / images[0].shape[1] + 0.25
+    figure, axes = plt.subplots(
+        rows,
+        columns,
+        figsize=(width, rows * height),
+        squeeze=False,
+        layout=ConstrainedLayoutEngine(h_pad=0.02, w_pad=0.02, hspace=0, wspace=0),
+    )
+    for axis in axes.flat:
+        axis.set_axis_off()
+    for axis, title, image in zip(axes.flat, titles, images, strict=False):
+        axis.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="lanczos")
+        axis.set_title(title, fontsize=9, pad=3)
     return figure
 
 

@@ -11,7 +11,7 @@ from skimage.metrics import mean_squared_error, peak_signal_noise_ratio
 
 import fusionlib
 from fusionlib import evaluation, experiments, figures
-from fusionlib.datasets import load_dataset, load_images
+from fusionlib.datasets import list_datasets, load_dataset, load_images
 from fusionlib.errors import DatasetNotFound, FusionError, UnknownName
 from fusionlib.experiments import READINGS, TABLES, Row, available
 from fusionlib.methods import Method, registry
@@ -38,13 +38,16 @@ def no_authors_weights(monkeypatch, tmp_path_factory):
 
 @pytest.mark.parametrize(("table", "row"), ROWS, ids=[f"{t}-{r.label}" for t, r in ROWS])
 def test_row_exists_here_and_in_the_print(table, row):
+    assert row.paper in set(paper_values(table)["row"])
+    if row.images:
+        assert row.images in set(list_datasets()["name"])
+        return
     spec = registry()[row.method]
     key = row.options.get(spec.axis, next(iter(spec.configurations)))
     configuration = spec.configurations[key]
-    assert row.options.get("rule", configuration.rules[0]) in configuration.rules
+    assert "rule" not in row.options or row.options["rule"] in configuration.rules
     names = [file.name for file in configuration.weights]
     assert row.options.get("weights", names[0]) in names
-    assert row.paper in set(paper_values(table)["row"])
 
 
 @pytest.mark.parametrize("table", TABLES)
@@ -55,8 +58,12 @@ def test_labels_are_unique(table):
 
 def test_our_own_weights_are_always_there():
     for rows in TABLES.values():
-        methods, missing = available(rows)
-        expected = {row.label for row in rows if row.method == "res2netfuse"}
+        methods, missing = available(rows, "sample")
+        expected = {
+            row.label
+            for row in rows
+            if row.method == "res2netfuse" or row.label.endswith(", retrained")
+        }
         assert set(methods) == expected
         assert set(missing) == {row.label for row in rows} - expected
 
@@ -65,7 +72,7 @@ def test_our_own_weights_are_always_there():
 def test_missing_weights_come_with_a_remedy(monkeypatch, tmp_path, where):
     if where == "empty":
         monkeypatch.setenv("FUSIONLIB_WEIGHTS", str(tmp_path))
-    methods, missing = available([OURS, THEIRS])
+    methods, missing = available([OURS, THEIRS], "sample")
     assert methods["ours"].identity[2] == "mean"
     assert list(missing) == ["theirs"]
     assert "github.com" in missing["theirs"] and "FUSIONLIB_WEIGHTS" in missing["theirs"]
@@ -74,7 +81,40 @@ def test_missing_weights_come_with_a_remedy(monkeypatch, tmp_path, where):
 
 def test_misspelt_row_is_an_error():
     with pytest.raises(UnknownName, match="densefuse"):
-        available([Row("x", "", "densefus")])
+        available([Row("x", "", "densefus")], "sample")
+
+
+def test_authors_images_are_only_for_their_data_set(monkeypatch):
+    class Images:
+        dataset = "tno20"
+
+    monkeypatch.setattr(experiments, "PublishedImages", lambda *a, **k: Images())
+    row = Row("theirs", "JSR", "jsr", images="published_tno20_jsr")
+    methods, missing = available([row], "tno42")
+    assert not methods
+    assert missing == {"theirs": "the authors' images are of tno20, this is tno42"}
+    methods, missing = available([row], "tno20")
+    assert isinstance(methods["theirs"], Images) and not missing
+
+
+def test_pipeline_effect():
+    frame = pd.DataFrame(
+        [("a", "EN", 2.0), ("b", "EN", 3.0), ("a", "SF", 4.0), ("b", "SF", 3.0), ("c", "EN", 1.0)],
+        columns=["row", "metric", "mean"],
+    )
+    shown = experiments.pipeline_effect(frame, {"a": "b", "c": "d"})
+    assert shown.data.to_dict() == {"EN": {"b": 50.0}, "SF": {"b": -25.0}}
+    assert "+50.0 %" in shown.to_html() and "change in percent" in shown.to_html()
+    nothing = experiments.pipeline_effect(frame, {"c": "d"})
+    assert nothing.data.empty and "no row has both" in nothing.to_html()
+
+
+@pytest.mark.parametrize("table", ["refinefuse_01", "refinefuse_02", "refinefuse_03"])
+def test_what_departs_is_in_the_provenance(table):
+    source = experiments.SOURCES[table]
+    facts = experiments._facts(0, {}, source.paper, profile="paper", device="cpu", seed=0)
+    assert facts.get("data_departs", "") == source.departs
+    assert bool(source.departs) == (table != "refinefuse_03")
 
 
 @pytest.mark.parametrize(
@@ -263,7 +303,7 @@ def test_scores_of_other_code_do_not_count(two_rows, small_scenes, monkeypatch, 
     monkeypatch.setattr(Method, "fuse", lambda *args: fused.append(1) or original(*args))
     measure(tmp_path, limit=1)
     assert not fused
-    monkeypatch.setattr("fusionlib.results.code_hash", lambda: "other code")
+    monkeypatch.setattr("fusionlib.results.score_hash", lambda: "other code")
     measure(tmp_path, limit=1)
     assert len(fused) == 2
 

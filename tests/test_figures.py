@@ -161,6 +161,19 @@ def test_grid_with_colour_maps_and_gaps():
     figure.canvas.draw()
 
 
+@pytest.mark.parametrize("count, columns, shape", [(1, 4, (1, 1)), (4, 4, (1, 4)), (9, 4, (3, 4))])
+def test_picture_wall(count, columns, shape):
+    """Every picture under its title, in order; what is left of the last row is empty."""
+    pictures = {f"picture {i}": np.full((6, 8), i / 10) for i in range(count)}
+    figure = figures.picture_wall(pictures, columns=columns)
+    assert figure.axes[0].get_subplotspec().get_gridspec().get_geometry() == shape
+    for axis, (title, image) in zip(figure.axes, pictures.items(), strict=False):
+        assert axis.get_title() == title
+        assert np.array_equal(axis.images[0].get_array(), image)
+        assert axis.images[0].get_clim() == (0, 1)
+    assert not any(axis.images or axis.axison for axis in figure.axes[count:])
+
+
 def test_difference_is_in_gray_levels():
     image, reference = np.full((2, 2), 0.5), np.full((2, 2), 0.25)
     assert np.allclose(figures.difference(image, reference), 63.75)
