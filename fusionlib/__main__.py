@@ -373,6 +373,12 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
     train.add_argument("--batch-size", type=int, help="default: as published")
     train.add_argument("--crop", type=int, help="side of squares; default: as published")
     train.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    train.add_argument(
+        "--rate-factor",
+        type=float,
+        metavar="X",
+        help="multiply the published learning rates, which are for long trainings",
+    )
     train.add_argument("--half", action="store_true", help="write 16 bits of each weight")
     _add_shared(train, "--data-dir", "--device")
     train.add_argument("--checkpoint", type=Path, help="default: OUT with the suffix .checkpoint")
@@ -413,6 +419,10 @@ def _train(options: argparse.Namespace) -> int:
     return 0
 
 
+#: Options that Res2NetFuse's training does not have.
+RECIPES_OWN = ("budget", "crop", "rate_factor", "autoencoder", "vgg", "width")
+
+
 def _given(options: argparse.Namespace, *names: str) -> dict[str, Any]:
     values = {name: getattr(options, name) for name in names}
     return {name: value for name, value in values.items() if value is not None}
@@ -423,8 +433,10 @@ def _train_res2netfuse(options: argparse.Namespace) -> Training:
 
     from .training import MANY_IMAGES, ONE_IMAGE, train
 
-    for name in _given(options, "budget", "crop", "autoencoder", "vgg", "width"):
-        raise FusionError(f"res2netfuse is trained without --{name}; leave it out.")
+    for name in _given(options, *RECIPES_OWN):
+        raise FusionError(
+            f"res2netfuse is trained without --{name.replace('_', '-')}; leave it out."
+        )
     images = _image_files(options.images)
     settings = _given(options, "variant", "iterations", "learning_rate", "batch_size", "seed")
     config = replace(ONE_IMAGE if len(images) == 1 else MANY_IMAGES, **settings)
@@ -459,6 +471,7 @@ def _train_by_recipe(options: argparse.Namespace) -> Training:
         batch_size=options.batch_size,
         size=options.crop,
         seed=options.seed,
+        **_given(options, "rate_factor"),
         options=_given(options, "autoencoder", "vgg", "width"),
         checkpoint=options.checkpoint,
         every=options.every,

@@ -1,4 +1,4 @@
-"""Training losses. Images are (B, 1, H, W) tensors of gray levels.
+"""Training losses, and the measures that several are made of. Images are (B, 1, H, W) tensors.
 
 References
 ----------
@@ -7,47 +7,60 @@ References
    2004, doi 10.1109/TIP.2003.819861.
 .. [2] Z. Wang, E. P. Simoncelli, A. C. Bovik, "Multiscale structural similarity for
    image quality assessment", Asilomar Conf. 2003, doi 10.1109/ACSSC.2003.1292216.
+.. [3] K. Simonyan, A. Zisserman, "Very deep convolutional networks for large-scale image
+   recognition", ICLR 2015, doi 10.48550/arXiv.1409.1556.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from itertools import pairwise
 from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .errors import ImageError, unknown
+from .errors import ImageError, WeightsMismatch, unknown
 
-__all__ = ["LossParts", "ReconstructionLoss", "ms_ssim_released", "ssim"]
+__all__ = [
+    "LossParts",
+    "ReconstructionLoss",
+    "VGGFeatures",
+    "correlation",
+    "laplacian",
+    "ms_ssim_released",
+    "sobel",
+    "sobel_gradients",
+    "ssim",
+    "ssim_map",
+]
 
 WINDOW, SIGMA = 11, 1.5
 MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 
 
-def _blur(x: Tensor) -> Tensor:
-    """Separable 11-tap Gaussian, sigma 1.5, valid region only."""
-    offsets = torch.arange(WINDOW, dtype=x.dtype, device=x.device) - WINDOW // 2
+def _blur(x: Tensor, window: int = WINDOW, padding: int = 0) -> Tensor:
+    """Separable Gaussian of `window` taps, sigma 1.5; the valid region of the zero-padded image."""
+    offsets = torch.arange(window, dtype=x.dtype, device=x.device) - window // 2
     taps = torch.exp(-(offsets**2) / (2 * SIGMA**2))
     taps = taps / taps.sum()
-    return F.conv2d(F.conv2d(x, taps.view(1, 1, -1, 1)), taps.view(1, 1, 1, -1))
+    x = F.conv2d(x, taps.view(1, 1, -1, 1), padding=(padding, 0))
+    return F.conv2d(x, taps.view(1, 1, 1, -1), padding=(0, padding))
 
 
-def _ssim_and_contrast(x: Tensor, y: Tensor, data_range: float) -> tuple[Tensor, Tensor]:
-    """Mean SSIM and mean contrast-structure term per image, both (B,)."""
-    if min(x.shape[-2:]) < WINDOW:
-        raise ImageError(
-            f"SSIM needs images of at least {WINDOW}x{WINDOW} pixels at every level, "
-            f"not {x.shape[-1]}x{x.shape[-2]}."
-        )
+def _similarity_maps(
+    x: Tensor, y: Tensor, data_range: float, window: int = WINDOW, padding: int = 0
+) -> tuple[Tensor, Tensor]:
+    """SSIM and its contrast-structure term at each place of the window."""
     c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
     batch = len(x)
     # One pass over five images is faster than five passes.
-    moments = _blur(torch.cat([x, y, x * x, y * y, x * y]))
+    moments = _blur(torch.cat([x, y, x * x, y * y, x * y]), window, padding)
     mx, my, xx, yy, xy = moments.split(batch)
     contrast = (2 * (xy - mx * my) + c2) / (xx - mx * mx + yy - my * my + c2)
     similarity = (2 * mx * my + c1) / (mx * mx + my * my + c1) * contrast
-    return similarity.mean(dim=(1, 2, 3)), contrast.mean(dim=(1, 2, 3))
+    return similarity, contrast
 
 
 def ssim(x: Tensor, y: Tensor, data_range: float = 255.0) -> Tensor:
@@ -70,11 +83,37 @@ def ssim(x: Tensor, y: Tensor, data_range: float = 255.0) -> Tensor:
     ImageError
         If a side is shorter than the window.
     """
-    return _ssim_and_contrast(x, y, data_range)[0].mean()
+    if min(x.shape[-2:]) < WINDOW:
+        raise ImageError(
+            f"SSIM needs images of at least {WINDOW}x{WINDOW} pixels, "
+            f"not {x.shape[-1]}x{x.shape[-2]}."
+        )
+    return _similarity_maps(x, y, data_range)[0].mean()
 
 
-def ms_ssim_released(x: Tensor, y: Tensor, data_range: float = 255.0) -> Tensor:
-    """Multi-scale SSIM as the released Res2NetFuse (and DenseFuse) training computes it.
+def ssim_map(x: Tensor, y: Tensor, data_range: float = 1.0) -> Tensor:
+    """Structural similarity at every pixel, the images continued by zeros.
+
+    As kornia 0.2 (CDDFuse) and pytorch-ssim (SwinFusion) compute it.
+
+    Parameters
+    ----------
+    x, y : Tensor, shape (B, 1, H, W)
+        Images on a scale of width `data_range`.
+    data_range : float
+        L of the stabilising constants.
+
+    Returns
+    -------
+    Tensor, shape (B, 1, H, W)
+    """
+    return _similarity_maps(x, y, data_range, padding=WINDOW // 2)[0]
+
+
+def ms_ssim_released(
+    x: Tensor, y: Tensor, data_range: float = 255.0, *, small: bool = False
+) -> Tensor:
+    """Multi-scale SSIM as the released Res2NetFuse, DenseFuse and NestFuse trainings compute it.
 
     Five levels, each half the size of the one before. It departs from [2]_ in two
     ways: every level's mean m is mapped to (m + 1) / 2, and the last level's
@@ -86,6 +125,11 @@ def ms_ssim_released(x: Tensor, y: Tensor, data_range: float = 255.0) -> Tensor:
     x, y : Tensor, shape (B, 1, H, W)
         Images on a scale of width `data_range`; H and W at least 176, so that the
         fifth level still holds the 11x11 window.
+    data_range : float
+        L of the stabilising constants.
+    small : bool
+        Whether smaller images, from 16x16 on, are taken too: the window is then cut to the
+        size of a level that cannot hold it, as the released code does.
 
     Returns
     -------
@@ -97,7 +141,7 @@ def ms_ssim_released(x: Tensor, y: Tensor, data_range: float = 255.0) -> Tensor:
         If a side is too short.
     """
     levels = len(MS_SSIM_WEIGHTS)
-    smallest = WINDOW * 2 ** (levels - 1)
+    smallest = (1 if small else WINDOW) * 2 ** (levels - 1)
     if min(x.shape[-2:]) < smallest:
         raise ImageError(
             f"MS-SSIM with {levels} levels needs images of at least {smallest}x{smallest} "
@@ -105,12 +149,139 @@ def ms_ssim_released(x: Tensor, y: Tensor, data_range: float = 255.0) -> Tensor:
         )
     product = x.new_ones(())
     for level, weight in enumerate(MS_SSIM_WEIGHTS):
-        similarity, contrast = _ssim_and_contrast(x, y, data_range)
+        window = min(WINDOW, *x.shape[-2:])
+        similarity, contrast = _similarity_maps(x, y, data_range, window)
         if level == levels - 1:
             return product * ((similarity.mean() + 1) / 2) ** (weight * (levels - 1))
         product = product * ((contrast.mean() + 1) / 2) ** weight
         x, y = F.avg_pool2d(x, 2), F.avg_pool2d(y, 2)
     raise AssertionError("unreachable")
+
+
+def _filter(x: Tensor, *kernels: list[list[float]]) -> Tensor:
+    """Correlate (B, 1, H, W), padded by a pixel already, with 3x3 kernels, a channel each."""
+    return F.conv2d(x, torch.tensor(kernels, dtype=x.dtype, device=x.device)[:, None])
+
+
+_ACROSS = [[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]]
+_DOWN = [[-1.0, -2.0, -1.0], [0.0, 0.0, 0.0], [1.0, 2.0, 1.0]]
+_LAPLACE = [[0.0, 1.0, 0.0], [1.0, -4.0, 1.0], [0.0, 1.0, 0.0]]
+
+
+def sobel(x: Tensor) -> Tensor:
+    """Sum of the magnitudes of both Sobel derivatives, the image continued by zeros.
+
+    Parameters
+    ----------
+    x : Tensor, shape (B, 1, H, W)
+
+    Returns
+    -------
+    Tensor, shape (B, 1, H, W)
+        Kernels of 1, 2, 1, not scaled.
+    """
+    return _filter(F.pad(x, (1, 1, 1, 1)), _ACROSS, _DOWN).abs().sum(dim=1, keepdim=True)
+
+
+def sobel_gradients(x: Tensor) -> Tensor:
+    """Both Sobel derivatives, scaled by 1/8, the image continued by its border.
+
+    Parameters
+    ----------
+    x : Tensor, shape (B, 1, H, W)
+
+    Returns
+    -------
+    Tensor, shape (B, 2, H, W)
+        Across and down, as kornia's ``SpatialGradient`` gives them.
+    """
+    return _filter(F.pad(x, (1, 1, 1, 1), mode="replicate"), _ACROSS, _DOWN) / 8
+
+
+def laplacian(x: Tensor) -> Tensor:
+    """Sum of the four neighbours minus four times the pixel, the image continued by zeros.
+
+    Parameters
+    ----------
+    x : Tensor, shape (B, 1, H, W)
+
+    Returns
+    -------
+    Tensor, shape (B, 1, H, W)
+    """
+    return _filter(F.pad(x, (1, 1, 1, 1)), _LAPLACE)
+
+
+def correlation(x: Tensor, y: Tensor) -> Tensor:
+    """Mean over images and channels of the correlation coefficient of two feature maps.
+
+    Parameters
+    ----------
+    x, y : Tensor, shape (B, C, H, W)
+
+    Returns
+    -------
+    Tensor, scalar, in [-1, 1]
+        A constant map counts as 0.
+    """
+    x, y = (z.flatten(2) - z.flatten(2).mean(dim=-1, keepdim=True) for z in (x, y))
+    # As the authors of CDDFuse keep it finite.
+    eps = torch.finfo(torch.float32).eps
+    coefficients = (x * y).sum(-1) / (eps + x.norm(dim=-1) * y.norm(dim=-1))
+    return coefficients.clamp(-1, 1).mean()
+
+
+class VGGFeatures(nn.Module):
+    """The features of VGG-16 [3]_ before each of its first four poolings.
+
+    Parameters
+    ----------
+    tensors : mapping of str to Tensor
+        Trained weights under torchvision's names, ``features.0.weight`` and so on; those of
+        later layers are not needed.
+
+    Raises
+    ------
+    WeightsMismatch
+        If one is missing or has another shape.
+    """
+
+    #: Convolutions of each block.
+    BLOCKS = ((3, 64, 64), (64, 128, 128), (128, 256, 256, 256), (256, 512, 512, 512))
+    MEAN = (0.485, 0.456, 0.406)
+    STD = (0.229, 0.224, 0.225)
+
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for block in self.BLOCKS:
+            for channels_in, channels in pairwise(block):
+                layers += [nn.Conv2d(channels_in, channels, 3, padding=1), nn.ReLU()]
+            layers.append(nn.MaxPool2d(2))
+        self.features = nn.Sequential(*layers[:-1])
+        wanted = self.state_dict()
+        faults = [n for n, t in wanted.items() if n not in tensors or tensors[n].shape != t.shape]
+        if faults:
+            raise WeightsMismatch(
+                f"these are not torchvision's weights of VGG-16: {', '.join(faults)} missing or "
+                "of another shape. Convert its state dict to safetensors, names kept."
+            )
+        self.load_state_dict({name: tensors[name].float() for name in wanted})
+        self.requires_grad_(False)
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """Turn gray levels (B, 1, H, W) in 0..255 into features of 64, 128, 256, 512 channels.
+
+        The image is put into all three colours and normalised as VGG's training images were.
+        """
+        mean, std = (image.new_tensor(v).view(1, 3, 1, 1) for v in (self.MEAN, self.STD))
+        x = (image / 255 - mean) / std
+        features = []
+        for layer in self.features:
+            if isinstance(layer, nn.MaxPool2d):
+                features.append(x)
+            x = layer(x)
+        return [*features, x]
 
 
 class LossParts(NamedTuple):

@@ -1,18 +1,19 @@
-"""Training an auto-encoder to reconstruct gray images: one image, many, or many processes.
+"""Training networks: one engine for all recipes, on one process or many.
 
-A run is a pure function of its images and its `TrainingConfig`. Stopped and started
-again with the same checkpoint file it continues, and on the same machine with the same
-number of threads it ends with the same weights, bit for bit, as an uninterrupted run.
+A run is a pure function of its images and its settings. Stopped and started again with the
+same checkpoint file it continues, and on the same machine with the same number of threads it
+ends with the same weights, bit for bit, as an uninterrupted run. What a method learns and how
+is its recipe, in `fusionlib.recipes`; Res2NetFuse's, which one image is enough for, is here.
 """
 
 from __future__ import annotations
 
-import hashlib
 import io
 import os
+import time
 import zipfile
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -20,17 +21,19 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import pandas as pd
 import torch
-from PIL import Image
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from .errors import FusionError, ImageError
+from .errors import FusionError
 from .execution import check_device, run_network
 from .files import atomic_file
-from .images import check_image, luminance, quantise, read_image
-from .losses import LossParts, ReconstructionLoss
+from .losses import ReconstructionLoss
 from .metrics.structure import psnr
 from .networks.res2netfuse import Res2NetFuse
+from .recipes import find_recipe
+from .recipes.recipe import Descend, Moment, Recipe, Stage, rate_at
+from .recipes.samples import Batch, Sample, batches, fingerprint, resized, samples
+from .weights import digest, read_weights, training_facts
 
 __all__ = [
     "MANY_IMAGES",
@@ -39,13 +42,36 @@ __all__ = [
     "TrainingConfig",
     "stable_after",
     "train",
+    "train_method",
     "training_psnr",
 ]
 
 
+class Training(NamedTuple):
+    """A finished run.
+
+    Attributes
+    ----------
+    network : nn.Module
+        The trained network, on the CPU.
+    history : DataFrame
+        One row per iteration: of a recipe first "stage"; "iteration" (from 1, in each stage);
+        then the losses, NaN where a stage has not that one.
+    facts : dict
+        What a weight file should say of its training.
+    """
+
+    network: nn.Module
+    history: pd.DataFrame
+    facts: dict[str, object]
+
+
+# ---------------------------------------------------------------- Res2NetFuse
+
+
 @dataclass(frozen=True)
 class TrainingConfig:
-    """Everything that decides the outcome of a training run, besides the images.
+    """Everything that decides the outcome of training Res2NetFuse, besides the images.
 
     Attributes
     ----------
@@ -72,12 +98,20 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         for name in ("iterations", "batch_size", "size"):
-            if getattr(self, name) < 1:
-                raise FusionError(f"{name} must be at least 1, not {getattr(self, name)}.")
-        if not 0 <= self.seed < 2**63:
-            raise FusionError(f"the seed must be 0 to 2**63 - 1, not {self.seed}.")
+            _check_count(name, getattr(self, name))
+        _check_seed(self.seed)
         if not self.learning_rate > 0:
             raise FusionError(f"the learning rate must be positive, not {self.learning_rate}.")
+
+
+def _check_count(name: str, value: int) -> None:
+    if value < 1:
+        raise FusionError(f"{name} must be at least 1, not {value}.")
+
+
+def _check_seed(seed: int) -> None:
+    if not 0 <= seed < 2**63:
+        raise FusionError(f"the seed must be 0 to 2**63 - 1, not {seed}.")
 
 
 #: The published schedule for one image.
@@ -86,59 +120,33 @@ ONE_IMAGE = TrainingConfig()
 MANY_IMAGES = TrainingConfig(iterations=80_000, learning_rate=1e-4, batch_size=4)
 
 
-class Training(NamedTuple):
-    """A finished run: the trained network and its losses.
+class _Reconstruction(Recipe):
+    """Res2NetFuse's recipe: equations 2 to 4."""
 
-    ``history`` has one row per iteration: iteration (from 1), total, pixel, ssim.
-    """
-
+    method = "res2netfuse"
+    learns_from = "images"
+    sampling = "resize"
     network: Res2NetFuse
-    history: pd.DataFrame
+
+    def __init__(self, config: TrainingConfig) -> None:
+        super().__init__()
+        self.network = Res2NetFuse(config.variant)
+        self.loss = ReconstructionLoss(config.variant)
+
+    def reconstruct(
+        self, images: tuple[Tensor], moment: Moment, descend: Descend
+    ) -> dict[str, Tensor]:
+        (image,) = images
+        parts = self.loss(self.network(image), image)
+        descend(parts.total)
+        return parts._asdict()
 
 
-Images = Sequence[np.ndarray | str | os.PathLike[str]]
-
-
-def _gray_levels(image: np.ndarray | str | os.PathLike[str], size: int) -> Tensor:
-    """Return an image as (1, size, size) whole gray levels 0..255; a file is read."""
-    if not isinstance(image, np.ndarray):
-        image = read_image(image)
-    levels = Image.fromarray(quantise(luminance(check_image(image, "training image"))))
-    resized = levels.resize((size, size), Image.Resampling.NEAREST)
-    return torch.from_numpy(np.asarray(resized, dtype=np.float32))[None]
-
-
-def _batches(
-    images: Images, config: TrainingConfig, start: int, rank: int, world: int
-) -> Iterator[Tensor]:
-    """Give the batches (B, 1, size, size) from iteration `start` on.
-
-    Every epoch has a new permutation, which depends on seed and epoch alone, so a resumed
-    run meets the same images. Of every batch, process `rank` of `world` takes its share.
-    """
-    size = min(config.batch_size, len(images))
-    per_epoch = len(images) // size
-
-    def read(iteration: int) -> Tensor:
-        epoch, batch = divmod(iteration, per_epoch)
-        order = np.random.default_rng((config.seed, epoch)).permutation(len(images))
-        chosen = order[batch * size : (batch + 1) * size][rank::world]
-        return torch.stack([_gray_levels(images[i], config.size) for i in chosen])
-
-    # The next batch is read while the network works on this one. A thread, since an error
-    # in a worker process of a DataLoader arrives with the process's traceback as its message.
-    with ThreadPoolExecutor(1) as reader:
-        coming = reader.submit(read, start) if start < config.iterations else None
-        for iteration in range(start, config.iterations):
-            assert coming is not None
-            batch = coming.result()
-            if iteration + 1 < config.iterations:
-                coming = reader.submit(read, iteration + 1)
-            yield batch
+Picture = np.ndarray | str | os.PathLike[str]
 
 
 def train(
-    images: Images,
+    images: Sequence[Picture],
     config: TrainingConfig = ONE_IMAGE,
     *,
     checkpoint: str | os.PathLike[str] | None = None,
@@ -171,7 +179,7 @@ def train(
     Returns
     -------
     Training
-        The trained network (on the CPU) and the losses of every iteration.
+        Its history has the columns iteration, total, pixel, ssim.
 
     Raises
     ------
@@ -182,56 +190,31 @@ def train(
     ImageError
         If an image cannot be read or used.
     """
-    if not len(images):
-        raise FusionError("training needs at least one image, none was given.")
-    if every < 1:
-        raise FusionError(f"every must be at least 1 iteration, not {every}.")
-    device = _own_device(device)
-    check_device(device)
-    rank, world = _join_processes(device)
-    size = min(config.batch_size, len(images))
-    # Unequal shares would weigh images unequally in the mean of the gradients.
-    if size % world:
-        raise FusionError(
-            f"{world} processes cannot share batches of {size} images evenly: choose another "
-            "batch size, more images or fewer processes."
-        )
-    run = _Run(images, config, device)
-    if checkpoint is not None:
-        checkpoint = Path(checkpoint)
-        if checkpoint.exists():
-            run.restore(checkpoint)
-    model: nn.Module = run.network
-    if world > 1:
-        model = nn.parallel.DistributedDataParallel(model)
-    start = run.iteration
-    bar = tqdm(
-        total=config.iterations,
-        initial=start,
-        desc=f"training on {len(images)} image{'s' * (len(images) > 1)}",
-        disable=not progress or rank > 0,
-    )
-    try:
-        for batch in _batches(images, config, start, rank, world):
-            bar.set_postfix(run.step(model, batch), refresh=False)
-            bar.update()
-            if checkpoint is not None and rank == 0 and run.iteration % every == 0:
-                run.save(checkpoint)
-    finally:
-        bar.close()
-        if checkpoint is not None and rank == 0 and run.whole and run.iteration > start:
-            run.save(checkpoint)
-    return Training(run.network.cpu(), run.history())
+    given = samples(images, "images")
+    settings = {
+        "method": "res2netfuse",
+        "variant": config.variant,
+        "learning_rate": config.learning_rate,
+        "seed": config.seed,
+    }
+    setup = _Setup(lambda: _Reconstruction(config), settings, given, config.seed, device)
+    sizes = (config.iterations, config.batch_size, config.size)
+    rates = {"network": config.learning_rate}
+    plan = _Plan(Stage("reconstruction", _Reconstruction.reconstruct, *sizes, rates), *sizes)
+    run = _follow(setup, [plan], _path(checkpoint), every=every, progress=progress)
+    names = ", ".join(sample.name for sample in given)
+    facts = training_facts({**asdict(config), "images": names}, device)
+    history = run.history().drop(columns="stage")
+    return Training(run.recipe.trained().cpu(), history, facts)
 
 
-def training_psnr(
-    network: Res2NetFuse, image: np.ndarray | str | os.PathLike[str], size: int = 256
-) -> float:
+def training_psnr(network: nn.Module, image: Picture, size: int = 256) -> float:
     """Return the PSNR of the reconstruction of a training image, as training saw it.
 
     Parameters
     ----------
-    network : Res2NetFuse
+    network : nn.Module
+        An auto-encoder of gray levels 0..255.
     image : array or path
         As for `train`; resized to size x size with nearest neighbour.
     size : int
@@ -241,9 +224,10 @@ def training_psnr(
     float
         Decibel, peak 255, of the reconstruction clipped to 0..255 and truncated to 8 bits.
     """
-    target = _gray_levels(image, size)[None]
-    output = run_network(network, [target]).clamp(0, 255).floor()
-    return psnr(output[0, 0].numpy().astype(np.uint8), target[0, 0].numpy().astype(np.uint8))
+    (levels,) = samples([image], "images")[0].read()
+    target = resized(levels, size)
+    output = run_network(network, [torch.from_numpy(target.astype(np.float32))[None, None]])
+    return psnr(output.clamp(0, 255).floor()[0, 0].numpy().astype(np.uint8), target)
 
 
 def stable_after(history: pd.DataFrame, fraction: float = 0.01) -> int:
@@ -266,6 +250,279 @@ def stable_after(history: pd.DataFrame, fraction: float = 0.01) -> int:
     return int(above[-1]) + 2 if len(above) else 1
 
 
+# ---------------------------------------------------------------- any recipe
+
+
+def train_method(
+    method: str,
+    data: Sequence[Any],
+    *,
+    budget: float | None = None,
+    iterations: int | None = None,
+    batch_size: int | None = None,
+    size: int | None = None,
+    rate_factor: float = 1.0,
+    seed: int = 0,
+    options: Mapping[str, Any] | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    every: int = 200,
+    device: str = "cpu",
+    progress: bool = True,
+) -> Training:
+    """Train a method by its recipe; without further settings as published.
+
+    Parameters
+    ----------
+    method : str
+        One of `fusionlib.recipes.RECIPES`.
+    data : sequence
+        Images or pairs, whichever the method learns from; see
+        `fusionlib.recipes.samples.samples`.
+    budget : float, optional
+        Minutes that the training may take. The time of an iteration is measured first, then
+        the number of iterations is fixed and kept in the checkpoint.
+    iterations : int, optional
+        Over all stages. With either the stages see as many samples in proportion as published,
+        and learning rates fall in proportion.
+    batch_size, size : int, optional
+        Instead of every stage's published ones.
+    rate_factor : float
+        By what published learning rates are multiplied: a short training may need larger ones.
+    seed : int
+        Decides the initial weights, the order of samples and whatever else is drawn.
+    options : mapping, optional
+        What the recipe's `Recipe.options` names; weights as paths of files.
+    checkpoint : path, optional
+        Written every `every` iterations, when interrupted and at the end; where it exists
+        already, the run continues from it, with its numbers of iterations unless
+        `iterations` is given.
+    every : int
+        Iterations between checkpoints.
+    device : str
+        "cpu" or "cuda".
+    progress : bool
+        Whether to show a progress bar with the losses.
+
+    Returns
+    -------
+    Training
+
+    Raises
+    ------
+    UnknownName
+        If there is no recipe of that name.
+    FusionError
+        If there is nothing to learn from, or the other kind; a setting or an option is not
+        possible; the budget does not suffice, or comes after the end; the checkpoint belongs to
+        another run; the device cannot be used; a loss is no longer finite.
+    ImageError
+        If an image cannot be read or used.
+    """
+    kind = find_recipe(method)
+    given = samples(data, kind.learns_from)
+    for name, value in {"iterations": iterations, "batch_size": batch_size, "size": size}.items():
+        if value is not None:
+            _check_count(name, value)
+    if size is not None and size not in kind.sizes:
+        raise FusionError(f"{method} cannot learn from squares of {size}, {_text(kind.sizes)}.")
+    if not 0 < rate_factor < np.inf:
+        raise FusionError(f"the factor of learning rates must be positive, not {rate_factor}.")
+    _check_seed(seed)
+    tensors, identities = _read_options(kind, options or {})
+    settings = {"method": method, "seed": seed, "rate_factor": rate_factor, **identities}
+    setup = _Setup(lambda: kind(**tensors), settings, given, seed, device, rate_factor)
+    plans = [
+        _Plan(
+            stage,
+            stage.iterations,
+            min(batch_size or stage.batch_size, len(given)),
+            size or stage.size,
+        )
+        for stage in kind.stages
+    ]
+    path = _path(checkpoint)
+    found = _read_checkpoint(path) if path is not None and path.exists() else None
+    if iterations is not None:
+        plans = _shared_out(plans, [iterations * share for share in _shares(plans)])
+    elif found is not None:
+        plans = _as_begun(plans, found)
+        if budget is not None and _finished(found):
+            raise FusionError(
+                f"the training of the checkpoint {path} is finished, there is nothing left to "
+                "fit into a budget. Leave it out to get the weights again, or name another file."
+            )
+    elif budget is not None:
+        plans = _fit(plans, setup, budget)
+    run = _follow(setup, plans, path, every=every, progress=progress)
+    about = {
+        "learnt_from": f"{len(given)} {kind.learns_from} of "
+        f"{', '.join(dict.fromkeys(sample.source for sample in given))} "
+        f"(published: {kind.published})",
+        "stages": "; ".join(map(str, plans)),
+        **settings,
+        "minutes": round(run.seconds / 60, 1),
+        "departures": " ".join(run.recipe.departures),
+    }
+    return Training(run.recipe.trained().cpu(), run.history(), training_facts(about, device))
+
+
+def _text(sizes: range) -> str:
+    if len(sizes) == 1:
+        return f"only of {sizes.start}"
+    return f"only of {sizes.start} and more" + f" by {sizes.step}" * (sizes.step > 1)
+
+
+def _path(path: str | os.PathLike[str] | None) -> Path | None:
+    return None if path is None else Path(path)
+
+
+def _read_options(
+    kind: type[Recipe], options: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, object]]:
+    """Read files among a recipe's options; return what it takes, and what identifies that."""
+    for name in options:
+        if name not in kind.options:
+            known = ", ".join(kind.options) or "none"
+            raise FusionError(f"{kind.method} does not take {name!r}; its options: {known}.")
+    for name in kind.required:
+        if name not in options:
+            raise FusionError(f"{kind.method} needs {name!r}: {kind.options[name]}.")
+    values = {
+        name: read_weights(value) if isinstance(value, str | os.PathLike) else value
+        for name, value in options.items()
+    }
+    identities = {
+        name: f"sha256 {digest(value)}" if isinstance(value, dict) else value
+        for name, value in values.items()
+    }
+    return values, identities
+
+
+# ---------------------------------------------------------------- how many iterations
+
+
+class _Plan(NamedTuple):
+    """What a stage is going to be."""
+
+    stage: Stage
+    iterations: int
+    batch_size: int
+    size: int
+
+    def __str__(self) -> str:
+        stage = self.stage
+        return (
+            f"{stage.name}: {self.iterations} iterations (published: {stage.iterations}) of "
+            f"{self.batch_size} ({stage.batch_size}) at {self.size}x{self.size} "
+            f"({stage.size}x{stage.size})"
+        )
+
+    def settings(self) -> dict[str, Any]:
+        return {**self._asdict(), "stage": self.stage.name}
+
+
+def _published(plan: _Plan) -> float:
+    """As many iterations as see the published number of samples."""
+    return plan.stage.iterations * plan.stage.batch_size / plan.batch_size
+
+
+def _shares(plans: Sequence[_Plan]) -> list[float]:
+    total = sum(map(_published, plans))
+    return [_published(plan) / total for plan in plans]
+
+
+def _shared_out(plans: Sequence[_Plan], iterations: Sequence[float]) -> list[_Plan]:
+    return [
+        plan._replace(iterations=max(1, round(count)))
+        for plan, count in zip(plans, iterations, strict=True)
+    ]
+
+
+def _as_begun(plans: Sequence[_Plan], found: dict[str, Any]) -> list[_Plan]:
+    """Take over the numbers of iterations of a checkpoint; whether it fits is seen later."""
+    begun = [stage["iterations"] for stage in found["stages"]]
+    return _shared_out(plans, begun) if len(begun) == len(plans) else list(plans)
+
+
+def _finished(found: dict[str, Any]) -> bool:
+    stages = zip(found["stages"], found["losses"], strict=True)
+    return all(len(losses) == stage["iterations"] for stage, losses in stages)
+
+
+# A stage is measured for this many seconds, by at least and at most so many iterations, after
+# one that does not count.
+MEASURED_SECONDS, FEWEST, MOST = 5.0, 2, 50
+
+
+def _fit(plans: Sequence[_Plan], setup: _Setup, budget: float) -> list[_Plan]:
+    """Choose the numbers of iterations so that all stages take `budget` minutes together."""
+    if not budget > 0:
+        raise FusionError(f"the budget must be positive minutes, not {budget}.")
+    if setup.world > 1:
+        raise FusionError("a budget is for one process; give iterations instead.")
+    begin = time.perf_counter()
+    seconds = _seconds_per_iteration(plans, setup)
+    left = 60 * budget - (time.perf_counter() - begin)
+    if left < sum(seconds):
+        raise FusionError(
+            f"a budget of {budget:g} minutes is too short: one iteration of each stage takes "
+            f"{sum(seconds):.3g} s. Take a smaller batch or crop, or more time."
+        )
+    whole = [_published(plan) for plan in plans]
+    needed = sum(count * time for count, time in zip(whole, seconds, strict=True))
+    fraction = min(1.0, left / needed)
+    return _shared_out(plans, [np.floor(fraction * count) for count in whole])
+
+
+def _seconds_per_iteration(plans: Sequence[_Plan], setup: _Setup) -> list[float]:
+    run = _Run(setup, plans)  # only to be measured
+    seconds = []
+    for number in range(len(plans)):
+        with closing(run.batches(number, range(1 + MOST))) as coming:
+            run.step(number, next(coming))
+            begin = time.perf_counter()
+            for count, batch in enumerate(coming, 1):
+                run.step(number, batch)
+                passed = time.perf_counter() - begin
+                if count >= FEWEST and passed >= MEASURED_SECONDS:
+                    break
+        seconds.append(passed / count)
+    return seconds
+
+
+# ---------------------------------------------------------------- the engine
+
+
+class _Setup:
+    """What is trained on what, where; checked before any work."""
+
+    def __init__(
+        self,
+        build: Callable[[], Recipe],
+        settings: Mapping[str, Any],
+        given: Sequence[Sample],
+        seed: int,
+        device: str,
+        rate_factor: float = 1.0,
+    ) -> None:
+        if not given:
+            raise FusionError("training needs at least one image or pair, none was given.")
+        self.build = build
+        self.settings = dict(settings)
+        self.given = given
+        self.seed = seed
+        self.rate_factor = rate_factor
+        self.device = _own_device(device)
+        check_device(self.device)
+        self.rank, self.world = _join_processes(self.device)
+
+    def recipe(self) -> Recipe:
+        """Build the recipe with its initial weights."""
+        torch.manual_seed(self.seed)
+        recipe = self.build().to(self.device)
+        return recipe.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
 def _own_device(device: str) -> str:
     """Return the device of this process: under torchrun each takes a GPU of its own."""
     rank = os.environ.get("LOCAL_RANK")
@@ -280,121 +537,228 @@ def _join_processes(device: str) -> tuple[int, int]:
     return int(os.environ.get("RANK", "0")), world
 
 
-class _Run:
-    """The state of a training run.
+def _follow(
+    setup: _Setup, plans: Sequence[_Plan], checkpoint: Path | None, *, every: int, progress: bool
+) -> _Run:
+    """Go through the stages, from a checkpoint if there is one; return the finished run."""
+    if every < 1:
+        raise FusionError(f"every must be at least 1 iteration, not {every}.")
+    for plan in plans:
+        # Unequal shares would weigh images unequally in the mean of the gradients.
+        size = min(plan.batch_size, len(setup.given))
+        if size % setup.world:
+            raise FusionError(
+                f"{setup.world} processes cannot share batches of {size} images evenly: choose "
+                "another batch size, more images or fewer processes."
+            )
+    run = _Run(setup, plans)
+    if checkpoint is not None and checkpoint.exists():
+        run.restore(_read_checkpoint(checkpoint), checkpoint)
+    first = setup.rank == 0
+    start, begin, before = run.iteration, time.monotonic(), run.seconds
 
-    It is ``whole`` between two iterations: not while the optimiser changes the weights, nor
-    when the loss is no longer finite. Only a whole state may be written.
+    def save() -> None:
+        run.seconds = before + time.monotonic() - begin
+        if checkpoint is not None and first and run.whole and run.iteration > start:
+            run.save(checkpoint)
+
+    try:
+        for number, plan in enumerate(plans):
+            done = len(run.losses[number])
+            if done == plan.iterations:
+                continue
+            with tqdm(
+                total=plan.iterations,
+                initial=done,
+                desc=f"{plan.stage.name} on {len(setup.given)} {run.recipe.learns_from}",
+                disable=not progress or not first,
+            ) as bar:
+                for batch in run.batches(number, range(done, plan.iterations)):
+                    bar.set_postfix(run.step(number, batch), refresh=False)
+                    bar.update()
+                    if run.iteration % every == 0:
+                        save()
+    finally:
+        save()
+    return run
+
+
+#: Iterations in a row without any gradient after which a training is given up.
+IDLE = 20
+
+
+class _Run:
+    """The state of a training.
+
+    It is ``whole`` between two iterations: not from the first change of a weight on, nor when
+    a loss is no longer finite. Only a whole state may be written.
     """
 
-    def __init__(
-        self,
-        images: Images,
-        config: TrainingConfig,
-        device: str,
-    ) -> None:
-        torch.manual_seed(config.seed)
-        self.config = config
-        self.images = _fingerprint(images)
-        self.device = device
-        self.network = Res2NetFuse(config.variant).to(device)
-        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.loss = ReconstructionLoss(config.variant)
-        self.optimiser = torch.optim.Adam(self.network.parameters(), lr=config.learning_rate)
-        self.losses: list[tuple[float, float, float]] = []
+    def __init__(self, setup: _Setup, plans: Sequence[_Plan]) -> None:
+        self.setup = setup
+        self.plans = plans
+        self.recipe = setup.recipe()
+        parts = {name: self.recipe.get_submodule(name) for p in plans for name in p.stage.rates}
+        self.parameters = {name: list(part.parameters()) for name, part in parts.items()}
+        self.optimisers = {name: torch.optim.Adam(some) for name, some in self.parameters.items()}
+        self.losses: list[list[tuple[float, ...]]] = [[] for _ in plans]
+        self.names: list[tuple[str, ...]] = [() for _ in plans]
+        self.seconds = 0.0
+        self.idle = 0
         self.whole = True
 
     @property
     def iteration(self) -> int:
-        return len(self.losses)
+        return sum(map(len, self.losses))
 
-    def step(self, model: nn.Module, batch: Tensor) -> dict[str, str]:
-        """Take one optimiser step; return the losses for the progress bar."""
-        batch = batch.to(self.device, memory_format=torch.channels_last)
-        parts = self.loss(model(batch), batch)
-        self.optimiser.zero_grad(set_to_none=True)
-        parts.total.backward()
-        values = _mean_over_processes(parts)
-        self.whole = False
-        if not np.isfinite(values[0]):
-            raise FusionError(
-                f"the loss became {values[0]} at iteration {self.iteration + 1}; "
-                "lower the learning rate or try another seed."
-            )
-        self.optimiser.step()
-        self.losses.append(values)
+    def batches(self, number: int, iterations: range) -> Any:
+        """Give batches of a stage."""
+        plan, setup = self.plans[number], self.setup
+        return batches(
+            setup.given,
+            sampling=self.recipe.sampling,
+            size=plan.size,
+            batch_size=plan.batch_size,
+            iterations=iterations,
+            seed=setup.seed,
+            stage=number,
+            rank=setup.rank,
+            world=setup.world,
+        )
+
+    def step(self, number: int, batch: Batch) -> dict[str, str]:
+        """Do one iteration of a stage; return the losses for the progress bar."""
+        stage, iterations = self.plans[number].stage, self.plans[number].iterations
+        done = len(self.losses[number])
+        for part, rate in stage.rates.items():
+            rate = self.setup.rate_factor * rate_at(rate, done / iterations)
+            self.optimisers[part].param_groups[0]["lr"] = rate
+
+        def descend(loss: Tensor, *parts: str) -> None:
+            names = parts or tuple(stage.rates)
+            changed = [p for name in names for p in self.parameters[name]]
+            for parameter in changed:
+                parameter.grad = None
+            loss.backward(inputs=changed)
+            check(self._mean(loss.detach()))
+            for parameter in changed:
+                if parameter.grad is not None:
+                    parameter.grad = self._mean(parameter.grad)
+            moving = any(p.grad is not None and p.grad.any() for p in changed)
+            self.idle = 0 if moving else self.idle + 1
+            if self.idle == IDLE:
+                raise FusionError(
+                    f"there was nothing to go by in {IDLE} iterations up to {done + 1} of the "
+                    f"stage {stage.name}: the gradient is zero. Where the last layer is a ReLU "
+                    "its output is negative for all images; try another seed."
+                )
+            self.whole = False
+            for name in names:
+                if stage.clip is not None:
+                    nn.utils.clip_grad_norm_(self.parameters[name], stage.clip)
+                self.optimisers[name].step()
+
+        def check(values: Tensor) -> None:
+            if not values.isfinite().all():
+                self.whole = False
+                raise FusionError(
+                    f"the loss became {float(values[~values.isfinite()][0])} at iteration "
+                    f"{done + 1} of the stage "
+                    f"{stage.name}, on {', '.join(batch.names)}. Checkpoints stay as they are; "
+                    "lower the learning rate where it can be chosen, or try another seed."
+                )
+
+        images = tuple(
+            image.to(self.setup.device, memory_format=torch.channels_last) for image in batch.images
+        )
+        moment = Moment(batch.random, done, iterations)
+        losses = stage.step(self.recipe, images, moment, descend)
+        values = self._mean(torch.stack([loss.detach() for loss in losses.values()]))
+        check(values)
+        self.names[number] = tuple(losses)
+        self.losses[number].append(tuple(values.tolist()))
         self.whole = True
-        return {n: f"{v:.3g}" for n, v in zip(parts._fields, values, strict=True)}
+        return {name: f"{value:.3g}" for name, value in zip(losses, values.tolist(), strict=True)}
+
+    def _mean(self, values: Tensor) -> Tensor:
+        """Average over the processes, which have equal shares of the batch."""
+        if self.setup.world == 1:
+            return values
+        values = values.clone()
+        torch.distributed.all_reduce(values)
+        return values / self.setup.world
 
     def history(self) -> pd.DataFrame:
-        frame = pd.DataFrame(self.losses, columns=["total", "pixel", "ssim"])
-        frame.insert(0, "iteration", range(1, len(frame) + 1))
-        return frame
+        frames = []
+        for plan, names, losses in zip(self.plans, self.names, self.losses, strict=True):
+            frame = pd.DataFrame(losses, columns=list(names))
+            frame.insert(0, "stage", plan.stage.name)
+            frame.insert(1, "iteration", range(1, len(frame) + 1))
+            frames.append(frame)
+        return pd.concat(frames, ignore_index=True)
 
     def save(self, path: Path) -> None:
         state = {
-            "config": asdict(self.config),
-            "images": self.images,
-            "network": self.network.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "losses": torch.tensor(self.losses, dtype=torch.float64),
+            "settings": self.setup.settings,
+            "images": fingerprint(self.setup.given),
+            "stages": [plan.settings() for plan in self.plans],
+            "networks": self.recipe.state_dict(),
+            "optimisers": {name: some.state_dict() for name, some in self.optimisers.items()},
+            "losses": [torch.tensor(rows, dtype=torch.float64) for rows in self.losses],
+            "names": [list(names) for names in self.names],
+            "seconds": self.seconds,
         }
         stream = io.BytesIO()  # torch.save to a path reports a full disk as a RuntimeError
         torch.save(state, stream)
         with atomic_file(path) as temporary:
             temporary.write_bytes(stream.getbuffer())
 
-    def restore(self, path: Path) -> None:
-        try:
-            with zipfile.ZipFile(path) as archive:  # torch.load does not compare checksums
-                if archive.testzip():
-                    raise zipfile.BadZipFile
-            state: dict[str, Any] = torch.load(path, map_location=self.device, weights_only=True)
-            found = state["config"], state["images"]
-            losses, network, optimiser = state["losses"], state["network"], state["optimiser"]
-        except Exception as error:
+    def restore(self, state: dict[str, Any], path: Path) -> None:
+        """Continue where a checkpoint left off."""
+        stages = [plan.settings() for plan in self.plans]
+        before = [dict(stage) for stage in state["stages"]]
+        if self.plans[-1].stage.constant and len(before) == len(stages):
+            # More iterations of a constant learning rate continue the same run.
+            before[-1]["iterations"] = stages[-1]["iterations"]
+        equal = state["images"] == fingerprint(self.setup.given)
+        if state["settings"] != self.setup.settings or before != stages or not equal:
             raise FusionError(
-                f"{path} is not a checkpoint of fusionlib ({type(error).__name__}); delete it "
-                "or name another file."
-            ) from error
-        config = dict(found[0], iterations=self.config.iterations)
-        if config != asdict(self.config) or found[1] != self.images:
-            raise FusionError(
-                f"the checkpoint {path} belongs to another run (its settings: {found[0]}; "
-                f"this run's: {asdict(self.config)}; images "
-                f"{'equal' if found[1] == self.images else 'differ'}). Delete it or name "
+                f"the checkpoint {path} belongs to another run (its settings: "
+                f"{state['settings']}, {state['stages']}; this run's: {self.setup.settings}, "
+                f"{stages}; images {'equal' if equal else 'differ'}). Delete it or name "
                 "another file."
             )
-        if len(losses) > self.config.iterations:
+        done = len(state["losses"][-1])
+        if done > self.plans[-1].iterations:
             raise FusionError(
-                f"the checkpoint {path} is already at iteration {len(losses)}, this "
-                f"run asks for {self.config.iterations}. Name another file."
+                f"the checkpoint {path} is already at iteration {done}, this "
+                f"run asks for {self.plans[-1].iterations}. Name another file."
             )
-        self.network.load_state_dict(network)
-        self.optimiser.load_state_dict(optimiser)
-        self.losses = [tuple(row) for row in losses.tolist()]
+        self.recipe.load_state_dict(state["networks"])
+        for name, optimiser in self.optimisers.items():
+            optimiser.load_state_dict(state["optimisers"][name])
+        self.losses = [[tuple(row) for row in rows.tolist()] for rows in state["losses"]]
+        self.names = [tuple(names) for names in state["names"]]
+        self.seconds = state["seconds"]
 
 
-def _mean_over_processes(parts: LossParts) -> tuple[float, float, float]:
-    """Return the losses of the whole batch: each process computed those of an equal share."""
-    values = torch.stack(parts).detach()
-    if torch.distributed.is_initialized():
-        torch.distributed.all_reduce(values)
-        values /= torch.distributed.get_world_size()
-    total, pixel, ssim = values.tolist()
-    return total, pixel, ssim
+#: What a checkpoint holds.
+CHECKPOINT = {
+    *("settings", "images", "stages", "networks", "optimisers", "losses", "names", "seconds")
+}
 
 
-def _fingerprint(images: Images) -> str:
-    """Identify the images: pixels of arrays, name and size of files."""
-    digest = hashlib.sha256()
-    for image in images:
-        if isinstance(image, np.ndarray):
-            digest.update(f"{image.shape}{image.dtype}".encode())
-            digest.update(np.ascontiguousarray(image).tobytes())
-        else:
-            path = Path(image)
-            if not path.is_file():
-                raise ImageError(f"no such training image: {path}")
-            digest.update(f"{path.name} {path.stat().st_size}\n".encode())
-    return digest.hexdigest()
+def _read_checkpoint(path: Path) -> dict[str, Any]:
+    try:
+        with zipfile.ZipFile(path) as archive:  # torch.load does not compare checksums
+            if archive.testzip():
+                raise zipfile.BadZipFile
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        if missing := CHECKPOINT - state.keys():
+            raise KeyError(*missing)
+        return state
+    except Exception as error:
+        raise FusionError(
+            f"{path} is not a checkpoint of fusionlib ({type(error).__name__}); delete it "
+            "or name another file."
+        ) from error

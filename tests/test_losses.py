@@ -1,4 +1,4 @@
-"""losses: against pytorch-msssim, and against the released formula written out in numpy."""
+"""losses: against pytorch-msssim, scipy and numpy, and the released formula written out."""
 
 from __future__ import annotations
 
@@ -6,10 +6,21 @@ import numpy as np
 import pytest
 import pytorch_msssim
 import torch
+from scipy import ndimage
 from scipy.signal import convolve2d
 
-from fusionlib.errors import ImageError, UnknownName
-from fusionlib.losses import ReconstructionLoss, ms_ssim_released, ssim
+from fusionlib.errors import ImageError, UnknownName, WeightsMismatch
+from fusionlib.losses import (
+    ReconstructionLoss,
+    VGGFeatures,
+    correlation,
+    laplacian,
+    ms_ssim_released,
+    sobel,
+    sobel_gradients,
+    ssim,
+    ssim_map,
+)
 
 
 def pair(size=(64, 71), batch=1, noise=20.0, seed=0, dtype=torch.float64):
@@ -49,19 +60,31 @@ def test_ssim_scales_with_the_data_range():
     assert float(scaled) == pytest.approx(float(ssim(output, target)), rel=1e-12)
 
 
+def gaussian(taps=11):
+    """Around the tap taps // 2; the released code makes windows of an even size so too."""
+    axis = np.arange(taps) - taps // 2
+    window = np.exp(-(axis[:, None] ** 2 + axis**2) / (2 * 1.5**2))
+    return window / window.sum()
+
+
+def valid(image, window):
+    """Where a window, centred on its tap taps // 2, lies within the image."""
+    taps = len(window)
+    return tuple(slice(taps // 2, taps // 2 + n - taps + 1) for n in image.shape)
+
+
 def released_by_numpy(x, y):
     """spec: valid Gaussian windows, five levels; contrast^w of the first four, each times the
-    last level's SSIM^w5, so that this stands there four times; every mean m as (m + 1) / 2."""
-    axis = np.arange(-5, 6)
-    window = np.exp(-(axis[:, None] ** 2 + axis**2) / (2 * 1.5**2))
-    window /= window.sum()
+    last level's SSIM^w5, so that this stands there four times; every mean m as (m + 1) / 2.
+    A level smaller than the window cuts it."""
     weights = [0.0448, 0.2856, 0.3001, 0.2363, 0.1333]
-
-    def blur(z):
-        return convolve2d(z, window, mode="valid")
-
     contrasts, similarities = [], []
     for _ in range(5):
+        window = gaussian(min(11, *x.shape[1:]))
+
+        def blur(z, window=window):
+            return ndimage.correlate(z, window, origin=0)[valid(z, window)]
+
         terms = []
         for a, b in zip(x, y, strict=True):
             ma, mb = blur(a), blur(b)
@@ -73,7 +96,7 @@ def released_by_numpy(x, y):
         similarities.append((np.mean([t[1] for t in terms]) + 1) / 2)
         rows, columns = (n // 2 * 2 for n in x.shape[1:])
         x, y = (
-            z[:, :rows, :columns].reshape(-1, rows // 2, 2, columns // 2, 2).mean(axis=(2, 4))
+            z[:, :rows, :columns].reshape(len(z), rows // 2, 2, columns // 2, 2).mean(axis=(2, 4))
             for z in (x, y)
         )
     product = 1.0
@@ -88,6 +111,24 @@ def test_released_ms_ssim_by_numpy(size, noise):
     output, target = pair(size, batch=2, noise=noise)
     expected = released_by_numpy(output[:, 0].numpy(), target[:, 0].numpy())
     assert float(ms_ssim_released(output, target)) == pytest.approx(expected, rel=1e-10)
+
+
+@pytest.mark.parametrize("size", [(16, 16), (128, 128), (40, 175)])
+def test_released_ms_ssim_of_small_images_by_numpy(size):
+    output, target = pair(size, batch=2, noise=30)
+    expected = released_by_numpy(output[:, 0].numpy(), target[:, 0].numpy())
+    value = ms_ssim_released(output, target, small=True)
+    assert float(value) == pytest.approx(expected, rel=1e-10)
+
+
+def test_released_ms_ssim_of_large_images_is_the_same_with_small():
+    output, target = pair((176, 180))
+    assert ms_ssim_released(output, target) == ms_ssim_released(output, target, small=True)
+
+
+def test_released_ms_ssim_of_images_below_16_pixels():
+    with pytest.raises(ImageError, match="16x16 pixels, not 20x15"):
+        ms_ssim_released(*pair((15, 20)), small=True)
 
 
 def test_released_ms_ssim_is_not_the_textbook_one():
@@ -162,3 +203,157 @@ def test_ms_ssim_refuses_images_below_its_window(size):
 def test_unknown_variant():
     with pytest.raises(UnknownName, match=r"loss variant 'papers'.*'paper'"):
         ReconstructionLoss("papers")
+
+
+# ---------------------------------------------------------------- parts of other losses
+
+
+@pytest.mark.parametrize("size", [(5, 9), (40, 33)])
+def test_ssim_map_by_scipy(size):
+    """The images, and their products, continued by zeros."""
+    x, y = (z / 255 for z in pair(size, batch=2))
+
+    def blur(z):
+        return convolve2d(z, gaussian(), mode="same")
+
+    found = ssim_map(x, y)
+    for a, b, one in zip(x[:, 0].numpy(), y[:, 0].numpy(), found[:, 0].numpy(), strict=True):
+        ma, mb = blur(a), blur(b)
+        va, vb, cov = blur(a * a) - ma**2, blur(b * b) - mb**2, blur(a * b) - ma * mb
+        bright = (2 * ma * mb + 1e-4) / (ma**2 + mb**2 + 1e-4)  # (0.01 * 1)^2
+        expected = bright * (2 * cov + 9e-4) / (va + vb + 9e-4)  # (0.03 * 1)^2
+        assert np.abs(one - expected).max() < 1e-10
+
+
+def test_ssim_map_is_ssim_away_from_the_border():
+    x, y = (z / 255 for z in pair((40, 33)))
+    assert float(ssim_map(x, y)[..., 5:-5, 5:-5].mean()) == pytest.approx(
+        float(ssim(x, y, data_range=1)), rel=1e-11
+    )
+
+
+def by_scipy(x, function):
+    return np.stack([function(z) for z in x[:, 0].numpy()])
+
+
+def test_sobel_by_scipy():
+    x, _ = pair((12, 17), batch=2)
+    expected = by_scipy(
+        x, lambda z: sum(np.abs(ndimage.sobel(z, axis, mode="constant")) for axis in (0, 1))
+    )
+    assert np.abs(sobel(x)[:, 0].numpy() - expected).max() < 1e-10
+
+
+def test_sobel_gradients_by_scipy():
+    x, _ = pair((12, 17), batch=2)
+    for channel, axis in enumerate((1, 0)):
+        expected = by_scipy(x, lambda z, axis=axis: ndimage.sobel(z, axis, mode="nearest") / 8)
+        assert np.abs(sobel_gradients(x)[:, channel].numpy() - expected).max() < 1e-11
+
+
+def test_sobel_gradients_of_a_ramp_are_its_slopes():
+    rows, columns = torch.meshgrid(torch.arange(6.0), torch.arange(7.0), indexing="ij")
+    across, down = sobel_gradients((3 * columns - 2 * rows)[None, None])[0]
+    assert torch.equal(across[:, 1:-1], torch.full((6, 5), 3.0))
+    assert torch.equal(down[1:-1], torch.full((4, 7), -2.0))
+
+
+def test_laplacian_by_scipy():
+    x, _ = pair((12, 17), batch=2)
+    expected = by_scipy(x, lambda z: ndimage.laplace(z, mode="constant"))
+    assert np.abs(laplacian(x)[:, 0].numpy() - expected).max() < 1e-10
+
+
+def test_correlation_by_numpy():
+    random = np.random.default_rng(0)
+    x, y = random.random((2, 3, 5, 6, 7))
+    expected = np.mean(
+        [np.corrcoef(x[i, c].ravel(), y[i, c].ravel())[0, 1] for i in range(3) for c in range(5)]
+    )
+    found = correlation(torch.from_numpy(x), torch.from_numpy(y))
+    # What keeps it finite, 1.2e-7 beside sums of squares of about 3.
+    assert float(found) == pytest.approx(expected, abs=1e-7)
+
+
+@pytest.mark.parametrize(("factor", "value"), [(2.0, 1), (-0.5, -1), (0.0, 0)])
+def test_correlation_of_proportional_maps(factor, value):
+    x = torch.rand((2, 4, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    assert float(correlation(x, factor * x + 3)) == pytest.approx(value, abs=1e-6)
+
+
+@pytest.mark.parametrize("measure", [sobel, sobel_gradients, laplacian])
+def test_gradient_of_derivatives(measure):
+    x, _ = pair((5, 6))
+    assert torch.autograd.gradcheck(measure, x.requires_grad_())
+
+
+def test_gradient_of_ssim_map_and_correlation():
+    x, y = (z / 255 for z in pair((6, 7)))
+    assert torch.autograd.gradcheck(lambda z: ssim_map(z, y), x.requires_grad_())
+    assert torch.autograd.gradcheck(lambda z: correlation(z, y), x)
+
+
+# ---------------------------------------------------------------- VGG
+
+VGG_LAYERS = {0: (64, 3), 2: (64, 64), 5: (128, 64), 7: (128, 128), 10: (256, 128)}
+VGG_LAYERS |= {12: (256, 256), 14: (256, 256), 17: (512, 256), 19: (512, 512), 21: (512, 512)}
+
+
+@pytest.fixture(scope="module")
+def vgg_tensors():
+    """Random weights under the names and shapes of torchvision's VGG-16, a later layer too."""
+    generator = torch.Generator().manual_seed(0)
+    tensors = {"classifier.0.bias": torch.zeros(3)}
+    for layer, (channels, channels_in) in VGG_LAYERS.items():
+        # As large as keeps the size of the features.
+        scale = (2 / (9 * channels_in)) ** 0.5
+        shape = (channels, channels_in, 3, 3)
+        tensors[f"features.{layer}.weight"] = scale * torch.randn(shape, generator=generator)
+        tensors[f"features.{layer}.bias"] = 0.1 * torch.randn(channels, generator=generator)
+    return tensors
+
+
+def test_vgg_features_layer_by_layer(vgg_tensors):
+    """Shifted sums instead of convolutions, in float64."""
+    image, _ = pair((16, 24), dtype=torch.float32)
+    found = VGGFeatures(vgg_tensors)(image)
+    gray = image[0, 0].double().numpy() / 255
+    mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+    x = (gray - mean[:, None, None]) / std[:, None, None]
+    for layers, features in zip(((0, 2), (5, 7), (10, 12, 14), (17, 19, 21)), found, strict=True):
+        if layers[0]:
+            channels, height, width = x.shape
+            x = x.reshape(channels, height // 2, 2, width // 2, 2).max(axis=(2, 4))
+        for layer in layers:
+            weight, bias = (
+                vgg_tensors[f"features.{layer}.{part}"].double().numpy()
+                for part in ("weight", "bias")
+            )
+            padded = np.pad(x, ((0, 0), (1, 1), (1, 1)))
+            height, width = x.shape[1:]
+            x = bias[:, None, None] + sum(
+                np.tensordot(weight[:, :, i, j], padded[:, i : i + height, j : j + width], 1)
+                for i in range(3)
+                for j in range(3)
+            )
+            x = np.maximum(x, 0)
+        # Ten layers in float32 on values of about 1.
+        assert np.abs(features[0].numpy() - x).max() < 1e-4 * np.abs(x).max()
+
+
+def test_vgg_stays_as_it_is(vgg_tensors):
+    image, _ = pair((16, 16), dtype=torch.float32)
+    network = VGGFeatures(vgg_tensors)
+    sum(f.mean() for f in network(image.requires_grad_())).backward()
+    assert image.grad.abs().sum() > 0
+    assert all(parameter.grad is None for parameter in network.parameters())
+
+
+@pytest.mark.parametrize("fault", ["missing", "shape"])
+def test_weights_that_are_not_vggs(vgg_tensors, fault):
+    tensors = dict(vgg_tensors)
+    weight = tensors.pop("features.14.weight")
+    if fault == "shape":
+        tensors["features.14.weight"] = weight[:1]
+    with pytest.raises(WeightsMismatch, match=r"VGG-16: features\.14\.weight missing"):
+        VGGFeatures(tensors)

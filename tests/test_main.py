@@ -23,7 +23,7 @@ import fusionlib
 from fusionlib.__main__ import main
 from fusionlib.images import read_image, write_image
 from fusionlib.methods import Method
-from fusionlib.weights import read_facts, read_weights
+from fusionlib.weights import digest, read_facts, read_weights
 
 OURS = Path(fusionlib.__file__).parent / "weights" / "res2netfuse_1_released_coco86.safetensors"
 COMMAND = str(Path(sys.executable).with_name("fusionlib"))
@@ -332,6 +332,103 @@ def test_bad_training(refused, arguments, words):
     Path("empty").mkdir()
     Path("bad.png").write_bytes(truncated())
     assert words in refused(*TRAIN, *arguments)
+
+
+@pytest.fixture
+def one_core():
+    """On small images, threads wait for each other longer than they work."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+TINY = ("--iterations", "2", "--batch-size", "2", "--crop", "16")
+
+
+def test_recipe_learns_from_folders(done, folders, one_core):
+    out = done("train", "cddfuse", "ir", "vis", "-o", "new/mine.safetensors", *TINY, "--half")
+    assert "wrote new/mine.safetensors and new/mine.losses.csv" in out
+    facts = read_facts("new/mine.safetensors")
+    assert facts["learnt_from"].startswith("3 pairs of ir (published: 128x128 patches of 1083")
+    assert facts["stages"].startswith("reconstruction: 1 iterations (published: 32480) of 2 (8)")
+    assert all(t.dtype == torch.float16 for t in read_weights("new/mine.safetensors").values())
+    losses = pd.read_csv("new/mine.losses.csv")
+    assert list(losses["stage"]) == ["reconstruction", "fusion"]
+    fuse = ("fuse", "ir.png", "vis.png", "-m", "cddfuse", "--weights", "new/mine.safetensors")
+    done(*fuse, "-o", "mine.png")
+    assert read_image("mine.png").shape == (24, 28)
+    # Given again, the finished run is written again.
+    before = digest(read_weights("new/mine.safetensors"))
+    Path("new/mine.safetensors").unlink()
+    done("train", "cddfuse", "ir", "vis", "-o", "new/mine.safetensors", *TINY, "--half")
+    assert digest(read_weights("new/mine.safetensors")) == before
+    assert read_facts("new/mine.safetensors") == facts
+
+
+def test_recipes_learn_from_one_another(done, folders, one_core):
+    """RFN-Nest from the auto-encoder that NestFuse learnt from a data set and an image."""
+    images = ("sample_images", "ir.png")
+    done("train", "nestfuse", *images, "-o", "nestfuse.safetensors", *TINY, "--seed", "2")
+    facts = read_facts("nestfuse.safetensors")
+    assert "images of sample_images, " in facts["learnt_from"] and facts["departures"] == ""
+    rest = ("--autoencoder", "nestfuse.safetensors", "-o", "rfn.safetensors", *TINY)
+    done("train", "rfn_nest", "sample", *rest)
+    facts = read_facts("rfn.safetensors")
+    assert "pairs of sample (" in facts["learnt_from"]
+    assert facts["autoencoder"].startswith("sha256 ")
+
+
+def test_images_without_partner_are_left_out(folders, capsys, one_core):
+    Path("vis/2.png").unlink()
+    command = ["train", "cddfuse", "ir", "vis", "-o", "mine.safetensors", *TINY]
+    assert main(command) == 0
+    assert "1 images without partner are left out, such as ir/2.png" in capsys.readouterr().err
+    assert read_facts("mine.safetensors")["learnt_from"].startswith("2 pairs")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["cddfuse", "ir", "vis", "-o", "mine.pt"], "must end in .safetensors"),
+        (["cddfuse", "ir", "vis", "-o", "ir.png/mine.safetensors"], "cannot write"),
+        (["cddfuse", "ir.png", "vis.png"], "give two folders, of infrared and of visible"),
+        (["cddfuse", "ir"], "give two folders"),
+        (["cddfuse", "ir", "other"], "no infrared image has a visible partner"),
+        (["cddfuse", "sample_images"], "holds single images, expected pairs"),
+        (["nestfuse", "sample"], "holds pairs, expected single images"),
+        (["nestfuse", "samples"], "Did you mean 'sample"),
+        (["nestfuse", "gone.png"], "no such training image: gone.png"),
+        (["nestfuse", "empty"], "no image in the folder empty"),
+        (["rfn_nest", "ir", "vis"], "rfn_nest needs 'autoencoder'"),
+        (["rfn_nest", "ir", "vis", "--autoencoder", "gone"], "no such weight file: gone"),
+        (["rfn_nest", "ir", "vis", "--autoencoder", "ir.png"], "not a readable safetensors"),
+        (["cddfuse", "ir", "vis", "--vgg", "a"], "cddfuse does not take 'vgg'"),
+        (["cddfuse", "ir", "vis", "--variant", "paper"], "--variant is for res2netfuse"),
+        (["cddfuse", "ir", "vis", "--learning-rate", "1"], "--learning-rate is for res2netfuse"),
+        (["res2netfuse", "ir.png", "--budget", "1"], "res2netfuse is trained without --budget"),
+        (["res2netfuse", "ir.png", "--crop", "1"], "res2netfuse is trained without --crop"),
+        (["res2netfuse", "ir.png", "--rate-factor", "2"], "trained without --rate-factor"),
+        (["cddfuse", "ir", "vis", "--rate-factor", "-1"], "rates must be positive, not -1.0"),
+        (["cddfuse", "ir", "vis", "--budget", "0"], "budget must be positive minutes"),
+        (["cddfuse", "ir", "vis", "--crop", "25"], "28x24, smaller than the 25x25"),
+        (["aefusion", "ir.png", "--crop", "128"], "only of 256"),
+        (["cddfuse", "ir", "vis", "--checkpoint", "vis.png"], "vis.png is not a checkpoint"),
+    ],
+)
+def test_bad_recipe(refused, folders, one_core, arguments, words):
+    Path("empty").mkdir()
+    save(Path("other/a.png"))
+    if "-o" not in arguments:
+        arguments = [*arguments, "-o", "mine.safetensors"]
+    assert words in refused("train", *arguments)
+
+
+def test_iterations_and_budget_exclude_each_other(capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["train", "cddfuse", "ir", "vis", "-o", "o.safetensors", "--budget", "1", *TINY])
+    assert caught.value.code == 2
+    assert "not allowed with" in capsys.readouterr().err
 
 
 # ---------------------------------------------------------------- scores

@@ -8,26 +8,27 @@ import subprocess
 import sys
 import time
 from dataclasses import asdict, replace
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, strategies as st
 from PIL import Image
 
 from fusionlib import training
 from fusionlib.errors import FusionError, ImageError
 from fusionlib.losses import ReconstructionLoss
 from fusionlib.networks.res2netfuse import Res2NetFuse
+from fusionlib.recipes import find_recipe
 from fusionlib.training import (
     MANY_IMAGES,
     ONE_IMAGE,
     TrainingConfig,
     stable_after,
     train,
+    train_method,
     training_psnr,
 )
 from fusionlib.weights import digest, read_weights, training_losses
@@ -53,6 +54,11 @@ def same(a, b):
     """Whether two runs ended with the same bits."""
     weights = digest(a.network.state_dict()) == digest(b.network.state_dict())
     return weights and a.history.equals(b.history)
+
+
+def recorded(checkpoint):
+    """How many iterations a checkpoint has, of all stages."""
+    return sum(map(len, torch.load(checkpoint)["losses"]))
 
 
 @pytest.fixture(scope="module")
@@ -140,21 +146,6 @@ def test_impossible_settings(wrong):
 # ---------------------------------------------------------------- images
 
 
-@given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 40))
-@settings(max_examples=30, deadline=None)
-def test_nearest_neighbour_is_pillows(height, width, size):
-    image = pictures(shape=(height, width))[0]
-    expected = Image.fromarray(image).resize((size, size), Image.Resampling.NEAREST)
-    assert np.array_equal(training._gray_levels(image, size)[0], np.asarray(expected))
-
-
-def test_rgb_enters_by_luminance():
-    rgb = pictures(shape=(16, 16, 3))[0]
-    exact = rgb @ np.array([0.299, 0.587, 0.114])
-    # Half a level of rounding, and what single precision adds to it.
-    assert np.abs(training._gray_levels(rgb, 16)[0].numpy() - exact).max() <= 0.5 + 1e-4
-
-
 def test_files_and_arrays_are_the_same(tmp_path, whole):
     paths = []
     for i, image in enumerate(pictures(5)):
@@ -163,36 +154,8 @@ def test_files_and_arrays_are_the_same(tmp_path, whole):
     assert same(run(paths, MANY), whole["many"])
 
 
-@given(st.integers(1, 7), st.integers(1, 9), st.integers(0, 11), st.integers(1, 3))
-@settings(max_examples=60, deadline=None)
-def test_every_epoch_shows_every_image_at_most_once(count, batch, start, world):
-    batch = min(batch, count) * world  # so that the processes' shares are equal
-    images = [np.full((1, 1), i, np.uint8) for i in range(count * world)]
-    config = TrainingConfig(iterations=12, batch_size=batch, size=1)
-
-    def order(start, rank=0, world=1):
-        return [b.flatten().tolist() for b in training._batches(images, config, start, rank, world)]
-
-    whole = order(0)
-    per_epoch = len(images) // batch
-    epochs = [[*chain(*whole[i : i + per_epoch])] for i in range(0, 12, per_epoch)]
-    assert all(len(set(epoch)) == len(epoch) for epoch in epochs)
-    assert order(start) == whole[start:]
-    shares = [order(0, rank, world) for rank in range(world)]
-    for step, parts in zip(whole, zip(*shares, strict=True), strict=True):
-        assert sorted(chain(*parts)) == sorted(step)
-        assert len({len(part) for part in parts}) == 1
-
-
-def test_epochs_differ():
-    images = [np.full((1, 1), i, np.uint8) for i in range(8)]
-    config = TrainingConfig(iterations=2, batch_size=8, size=1)
-    first, second = (b.tolist() for b in training._batches(images, config, 0, 0, 1))
-    assert first != second
-
-
 def test_no_image():
-    with pytest.raises(FusionError, match="at least one image"):
+    with pytest.raises(FusionError, match="at least one image or pair"):
         train([], ONE)
 
 
@@ -245,7 +208,7 @@ def test_interrupted_while_the_optimiser_steps(monkeypatch, tmp_path, whole):
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(torch.optim.Adam, "step", step)
         run(checkpoint=checkpoint, every=2)
-    assert len(torch.load(checkpoint)["losses"]) == 2
+    assert recorded(checkpoint) == 2
     assert same(run(checkpoint=checkpoint), whole["one"])
 
 
@@ -267,7 +230,7 @@ def test_killed_and_resumed(tmp_path):
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    done = len(torch.load(checkpoint)["losses"])
+    done = recorded(checkpoint)
     assert 1 <= done < 3000
     config = replace(config, iterations=done + 2)
     assert same(run(images, config, checkpoint=checkpoint), run(images, config))
@@ -317,13 +280,13 @@ def test_damaged_checkpoint(tmp_path, damage):
     checkpoint = tmp_path / "checkpoint"
     run(config=replace(ONE, iterations=1), checkpoint=checkpoint)
     data = bytearray(checkpoint.read_bytes())
-    bias = torch.load(checkpoint)["network"]["decoder.0.bias"]
+    bias = torch.load(checkpoint)["networks"]["network.decoder.0.bias"]
     middle = data.index(bias.numpy().tobytes())
     if damage == "other":
         torch.save({"weights": torch.zeros(3)}, checkpoint)
     elif damage == "partial":
         state = torch.load(checkpoint)
-        del state["optimiser"]
+        del state["optimisers"]
         torch.save(state, checkpoint)
     else:
         data[middle] ^= 1
@@ -464,3 +427,282 @@ def test_recorded_training_begins_like_this_code(data_root):
     history = run([image], replace(ONE_IMAGE, iterations=10)).history
     recorded = training_losses("res2netfuse_1_released_coco86").head(10)
     pd.testing.assert_frame_equal(history, recorded, rtol=1e-5)
+
+
+# ---------------------------------------------------------------- recipes: how many iterations
+
+
+PAIRS = [tuple(pictures(2, (20, 24), seed=i)) for i in range(3)]
+
+
+def cddfuse(data=PAIRS, **options):
+    """CDDFuse has two stages, of 1/3 and 2/3 of its samples, and rates that fall."""
+    settings = {"iterations": 6, "batch_size": 1, "size": 16, "progress": False}
+    return train_method("cddfuse", data, **(settings | options))
+
+
+def counts(result):
+    return result.history.groupby("stage", sort=False).size().to_dict()
+
+
+@pytest.mark.parametrize(
+    ("iterations", "shared"), [(6, (2, 4)), (7, (2, 5)), (1, (1, 1)), (12, (4, 8))]
+)
+def test_iterations_are_shared_out_as_published(iterations, shared):
+    plans = [
+        training._Plan(stage, stage.iterations, 8, 128) for stage in find_recipe("cddfuse").stages
+    ]
+    shares = [iterations * share for share in training._shares(plans)]
+    assert tuple(p.iterations for p in training._shared_out(plans, shares)) == shared
+
+
+def test_shares_are_of_samples_where_batches_differ():
+    """EMMA's stages see 8120 x 64 and 194,880 x 4 samples; in batches of one that is the ratio."""
+    stages = find_recipe("emma").stages
+    plans = [training._Plan(stage, stage.iterations, 1, 128) for stage in stages]
+    sensing, fusion = 8_120 * 64, 194_880 * 4
+    expected = [sensing / (sensing + fusion), fusion / (sensing + fusion)]
+    assert training._shares(plans) == pytest.approx(expected)
+
+
+class Clock:
+    """Stands for time: an iteration of each stage takes what `seconds` says."""
+
+    def __init__(self, monkeypatch, *seconds):
+        self.now, self.steps = 100.0, []
+        original = training._Run.step
+
+        def step(run, number, batch):
+            self.now += seconds[number]
+            self.steps.append(number)
+            return original(run, number, batch)
+
+        monkeypatch.setattr(training._Run, "step", step)
+        monkeypatch.setattr(training.time, "perf_counter", lambda: self.now)
+
+
+def test_budget_is_shared_out_by_measured_time(monkeypatch):
+    """Of a minute, one iteration of each stage and as many as take 5 s, but at least 2, are spent
+    on measuring: 60 - 4 x 2 - 3 x 5 = 37 s are left. With two iterations of the second stage for
+    one of the first that is 37 / (2 + 2 x 5) = 3.1."""
+    clock = Clock(monkeypatch, 2.0, 5.0)
+    result = cddfuse(budget=1, iterations=None)
+    assert counts(result) == {"reconstruction": 3, "fusion": 6}
+    assert clock.steps == [0] * 4 + [1] * 3 + [0] * 3 + [1] * 6
+    assert "fusion: 6 iterations (published: 64960) of 1 (8) at 16x16" in result.facts["stages"]
+    assert same(result, cddfuse(iterations=9))
+
+
+def test_budget_beyond_the_published_length(monkeypatch):
+    plans = [training._Plan(stage, 99, 8, 128) for stage in find_recipe("cddfuse").stages]
+    monkeypatch.setattr(training, "_seconds_per_iteration", lambda *_: [1e-3, 1e-3])
+
+    class Setup:
+        world = 1
+
+    fitted = training._fit(plans, Setup, budget=1e6)
+    assert [plan.iterations for plan in fitted] == [32_480, 64_960]
+
+
+def test_budget_too_short(monkeypatch):
+    """120 - 3 x 31 = 27 s are left."""
+    Clock(monkeypatch, 10.0, 21.0)
+    with pytest.raises(FusionError, match=r"budget of 2 minutes is too short: .* takes 31 s"):
+        cddfuse(budget=2, iterations=None)
+
+
+@pytest.mark.parametrize("budget", [0, -1, float("nan")])
+def test_budget_of_no_time(budget):
+    with pytest.raises(FusionError, match="budget must be positive minutes"):
+        cddfuse(budget=budget, iterations=None)
+
+
+def test_budget_for_many_processes(monkeypatch):
+    monkeypatch.setattr(training, "_join_processes", lambda device: (0, 2))
+    with pytest.raises(FusionError, match="budget is for one process"):
+        cddfuse(budget=1, iterations=None)
+
+
+def stop(monkeypatch, call):
+    interrupt(monkeypatch, call, training._Run, "step")
+
+
+def test_resumed_budget_keeps_its_iterations(monkeypatch, tmp_path):
+    checkpoint = tmp_path / "checkpoint"
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        Clock(patch, 2.0, 5.0)
+        stop(patch, 7 + 5)
+        cddfuse(budget=1, iterations=None, checkpoint=checkpoint)
+    assert recorded(checkpoint) == 4
+    # Faster now, or slower: what was begun is finished.
+    with monkeypatch.context() as patch:
+        clock = Clock(patch, 0.1, 0.1)
+        result = cddfuse(budget=1, iterations=None, checkpoint=checkpoint)
+        assert clock.steps == [1] * 5
+    assert same(result, cddfuse(iterations=9))
+
+
+def test_resumed_without_a_length_keeps_its_iterations(monkeypatch, tmp_path):
+    checkpoint = tmp_path / "checkpoint"
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        stop(patch, 4)
+        cddfuse(checkpoint=checkpoint)
+    assert same(cddfuse(checkpoint=checkpoint, iterations=None), cddfuse())
+
+
+def test_budget_after_the_end(tmp_path):
+    checkpoint = tmp_path / "checkpoint"
+    result = cddfuse(checkpoint=checkpoint)
+    with pytest.raises(FusionError, match="is finished, there is nothing left"):
+        cddfuse(checkpoint=checkpoint, budget=1, iterations=None)
+    assert same(cddfuse(checkpoint=checkpoint, iterations=None), result)
+
+
+def test_other_length_where_rates_fall(tmp_path):
+    """Every rate would have been another, so it is another run; nestfuse's are constant."""
+    checkpoint = tmp_path / "checkpoint"
+    cddfuse(checkpoint=checkpoint)
+    with pytest.raises(FusionError, match=r"belongs to another run .*images equal"):
+        cddfuse(checkpoint=checkpoint, iterations=12)
+
+    def nestfuse(iterations, path=None):
+        settings = {"batch_size": 1, "size": 16, "progress": False, "seed": 2}
+        data = [pair[0] for pair in PAIRS]
+        return train_method("nestfuse", data, iterations=iterations, checkpoint=path, **settings)
+
+    longer = tmp_path / "longer"
+    nestfuse(2, longer)
+    assert same(nestfuse(4, longer), nestfuse(4))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"seed": 1}, "another run"),
+        ({"batch_size": 2}, "another run"),
+        ({"size": 18}, "another run"),
+        ({"rate_factor": 2.0}, "another run"),
+        ({"data": PAIRS[::-1]}, "images differ"),
+    ],
+)
+def test_recipes_checkpoint_of_another_run(tmp_path, change, words):
+    checkpoint = tmp_path / "checkpoint"
+    cddfuse(checkpoint=checkpoint)
+    before = checkpoint.read_bytes()
+    with pytest.raises(FusionError, match=words):
+        cddfuse(checkpoint=checkpoint, **change)
+    assert checkpoint.read_bytes() == before
+
+
+def test_rates_fall_with_the_share_done_and_optimisers_stay(monkeypatch, tmp_path):
+    """Two iterations and four instead of 40 epochs and 80: the rate is halved as at 20, 40, ..."""
+    rates = []
+    original = torch.optim.Adam.step
+
+    def step(self, *args):
+        rates.append(self.param_groups[0]["lr"])
+        return original(self, *args)
+
+    monkeypatch.setattr(torch.optim.Adam, "step", step)
+    checkpoint = tmp_path / "checkpoint"
+    assert cddfuse(checkpoint=checkpoint).facts["rate_factor"] == 1
+    halves = [1e-4 / 2**k for k in range(6)]
+    first = [rate for k in (0, 1) for rate in [halves[k]] * 2]
+    second = [rate for k in range(4) for rate in [halves[2 + k]] * 2 + [halves[k]] * 2]
+    assert rates == pytest.approx(first + second)
+    rates.clear()
+    assert cddfuse(rate_factor=3.0).facts["rate_factor"] == 3
+    assert rates == pytest.approx([3 * rate for rate in first + second])
+    state = torch.load(checkpoint)["optimisers"]
+    steps = {part: int(one["state"][0]["step"]) for part, one in state.items()}
+    assert steps == {
+        "network.encoder": 6,
+        "network.decoder": 6,
+        "network.fuse_base": 4,
+        "network.fuse_detail": 4,
+    }
+
+
+# ---------------------------------------------------------------- recipes: what goes wrong
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"data": []}, "at least one image or pair"),
+        ({"data": pictures(2)}, "learns from pairs"),
+        ({"iterations": 0}, "iterations must be at least 1"),
+        ({"batch_size": 0}, "batch_size must be at least 1"),
+        ({"size": 0}, "size must be at least 1"),
+        ({"seed": -1}, "seed"),
+        ({"rate_factor": 0.0}, "factor of learning rates must be positive"),
+        ({"rate_factor": float("nan")}, "factor of learning rates must be positive"),
+        ({"size": 21}, r"^image \d is 24x20, smaller than the 21x21"),
+        ({"device": "nonsense"}, "device 'nonsense'"),
+        ({"every": 0}, "every must be at least 1"),
+    ],
+)
+def test_bad_settings_of_a_recipe(settings, words):
+    with pytest.raises(FusionError, match=words):
+        cddfuse(**settings)
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
+def test_loss_that_is_not_finite_names_the_images(monkeypatch, tmp_path, wrong):
+    checkpoint = tmp_path / "checkpoint"
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        stop(patch, 5)
+        cddfuse(checkpoint=checkpoint)
+    before = checkpoint.read_bytes()
+    with monkeypatch.context() as patch:
+        loss = "fusionlib.recipes.cddfuse._decomposition"
+        patch.setattr(loss, lambda *_: torch.tensor(wrong))
+        words = rf"became {wrong} at iteration 3 of the stage fusion, on image [123]\. .*as they"
+        with pytest.raises(FusionError, match=words):
+            cddfuse(checkpoint=checkpoint)
+    assert checkpoint.read_bytes() == before
+    assert same(cddfuse(checkpoint=checkpoint), cddfuse())
+
+
+def test_full_disk_keeps_the_old_checkpoint(monkeypatch, tmp_path):
+    checkpoint = tmp_path / "checkpoint"
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        stop(patch, 3)
+        cddfuse(checkpoint=checkpoint)
+    before = checkpoint.read_bytes()
+
+    def write_bytes(self, data):
+        with self.open("wb") as file:
+            file.write(bytes(data)[:1000])
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", write_bytes)
+        with pytest.raises(FusionError, match=r"cannot write .*checkpoint: No space left"):
+            cddfuse(checkpoint=checkpoint)
+    assert checkpoint.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [checkpoint]
+    assert same(cddfuse(checkpoint=checkpoint), cddfuse())
+
+
+def test_checkpoints_every_so_many_iterations_over_all_stages(monkeypatch, tmp_path):
+    saved = []
+    original = training._Run.save
+
+    def save(run, path):
+        saved.append(run.iteration)
+        original(run, path)
+
+    monkeypatch.setattr(training._Run, "save", save)
+    cddfuse(checkpoint=tmp_path / "checkpoint", every=4)
+    assert saved == [4, 6]  # the stages end after 2 and 6
+
+
+def test_time_is_summed_over_pieces(monkeypatch, tmp_path):
+    checkpoint = tmp_path / "checkpoint"
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        stop(patch, 3)
+        cddfuse(checkpoint=checkpoint)
+    first = torch.load(checkpoint)["seconds"]
+    cddfuse(checkpoint=checkpoint)
+    assert 0 < first < torch.load(checkpoint)["seconds"]

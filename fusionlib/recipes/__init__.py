@@ -1,0 +1,29 @@
+"""How each method is trained: one module per method, followed by `fusionlib.training`."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+from ..errors import unknown
+
+if TYPE_CHECKING:
+    from .recipe import Recipe
+
+__all__ = ["RECIPES", "find_recipe"]
+
+#: The methods that have a recipe, besides Res2NetFuse.
+RECIPES = ("aefusion", "cddfuse", "emma", "fusiongan", "nestfuse", "rfn_nest", "swinfusion")
+
+
+def find_recipe(method: str) -> type[Recipe]:
+    """Return the recipe of a method.
+
+    Raises
+    ------
+    UnknownName
+        If there is none.
+    """
+    if method not in RECIPES:
+        raise unknown("recipe", method, RECIPES)
+    return importlib.import_module(f"{__name__}.{method}").RECIPE

@@ -1,0 +1,130 @@
+"""What a recipe says of a method's training; `fusionlib.training` follows it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal, NamedTuple, Protocol
+
+import numpy as np
+from torch import Tensor, nn
+
+__all__ = ["LARGE", "Descend", "Moment", "Rate", "Recipe", "Stage", "halved", "rate_at"]
+
+# Above any side of an image.
+LARGE = 1 << 20
+
+#: A learning rate: constant, or a function of how much of the stage is done, 0 to 1.
+Rate = float | Callable[[float], float]
+
+
+class Moment(NamedTuple):
+    """What a step may know of the iteration that it is.
+
+    ``random`` draws for this iteration alone; ``iteration`` counts from 0, of ``iterations``
+    of the stage.
+    """
+
+    random: np.random.Generator
+    iteration: int
+    iterations: int
+
+
+class Descend(Protocol):
+    """Changes parts of a recipe by one step down a loss."""
+
+    def __call__(self, loss: Tensor, *parts: str) -> None:
+        """Go down the gradient of `loss` by the optimisers of `parts`; none: of the stage's all."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of a training, with its published settings.
+
+    Attributes
+    ----------
+    name : str
+        What is learnt.
+    step : callable
+        ``step(recipe, images, moment, descend) -> losses``: one iteration. `images` are tensors
+        (B, 1, H, W) of whole gray levels 0..255: one, or an infrared and a visible one; `moment`
+        is a `Moment`; `descend` is called for every update; the losses go into the record
+        under their names.
+    iterations, batch_size, size : int
+        As published; `size` is the side of the squares that are cut or resized from images.
+    rates : mapping of str to Rate
+        Parts of the recipe (dotted names of submodules) that are changed, each by an Adam
+        optimiser of its own, which it keeps from stage to stage.
+    clip : float, optional
+        Largest 2-norm of the gradient of a part.
+    """
+
+    name: str
+    step: Callable[..., dict[str, Tensor]]
+    iterations: int
+    batch_size: int
+    size: int
+    rates: Mapping[str, Rate]
+    clip: float | None = None
+
+    @property
+    def constant(self) -> bool:
+        """Whether the learning rates do not depend on how many iterations there are."""
+        return not any(callable(rate) for rate in self.rates.values())
+
+
+class Recipe(nn.Module):
+    """How a method is trained: all networks that take part, and the stages.
+
+    Everything that training changes besides optimisers is in its parameters and buffers.
+
+    Attributes
+    ----------
+    method : str
+        Name of the method.
+    learns_from : {"images", "pairs"}
+        Single images, or an infrared and a visible one.
+    sampling : {"resize", "crop", "crop and turn"}
+        Whether images are resized to squares with nearest neighbour, or squares are cut at
+        random places, and also mirrored and turned by multiples of 90 degrees.
+    sizes : range
+        Sides of squares that it can learn from.
+    published : str
+        What the authors learnt from.
+    stages : tuple of Stage
+        In order.
+    options : mapping of str to str
+        What else the constructor takes and what that is. Those that are files of weights reach
+        it as tensors by name.
+    required : tuple of str
+        The options that must be given.
+    departures : tuple of str
+        Where the training is not as published, whatever the settings.
+    network : nn.Module
+        The network that is wanted.
+    """
+
+    method: ClassVar[str]
+    learns_from: ClassVar[Literal["images", "pairs"]]
+    sampling: ClassVar[Literal["resize", "crop", "crop and turn"]]
+    sizes: ClassVar[range] = range(1, LARGE)
+    published: ClassVar[str] = ""
+    options: ClassVar[Mapping[str, str]] = {}
+    required: ClassVar[tuple[str, ...]] = ()
+    stages: ClassVar[tuple[Stage, ...]]
+    departures: tuple[str, ...] = ()
+    network: nn.Module
+
+    def trained(self) -> nn.Module:
+        """Return the network whose weights are kept, as it is used."""
+        return self.network
+
+
+def halved(rate: float, times: int) -> Callable[[float], float]:
+    """Make a learning rate that is constant in `times` equal parts, each half the one before."""
+    return lambda progress: rate * 0.5 ** int(progress * times)
+
+
+def rate_at(rate: Rate, progress: float) -> float:
+    """Return a learning rate after the fraction `progress` of a stage."""
+    return rate(progress) if callable(rate) else rate

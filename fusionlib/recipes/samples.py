@@ -1,0 +1,275 @@
+"""What is learnt from: reading images and pairs, cutting squares from them, drawing batches.
+
+A batch is a function of the seed, the stage and the iteration alone, so a resumed training
+meets the same ones.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ..datasets import Dataset, Pair, read_pair
+from ..errors import FusionError, ImageError
+from ..images import check_image, luminance, quantise, read_image, require_gray
+
+__all__ = ["Batch", "Sample", "batches", "fingerprint", "resized", "samples"]
+
+Picture = np.ndarray | str | os.PathLike[str]
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """An image or a pair to learn from.
+
+    Attributes
+    ----------
+    name : str
+        How errors call it.
+    source : str
+        Data set, or folder.
+    identity : str
+        Differs where the pixels differ, as far as that can be told without reading files.
+    read : callable
+        Returns uint8 arrays (H, W) of one size: the image, or infrared and visible.
+    """
+
+    name: str
+    source: str
+    identity: str
+    read: Callable[[], tuple[np.ndarray, ...]]
+
+
+def samples(data: Sequence[Any], learns_from: Literal["images", "pairs"]) -> list[Sample]:
+    """Make samples of what a method learns from.
+
+    Parameters
+    ----------
+    data : sequence
+        For "images": arrays or paths. For "pairs": `Pair`, or tuples of two arrays or two paths,
+        infrared first. Also a `Dataset` of that kind, or several among the others.
+    learns_from : {"images", "pairs"}
+
+    Raises
+    ------
+    FusionError
+        If `data` holds the other kind.
+    ImageError
+        If a file is not there.
+    """
+    found: list[Sample] = []
+    for item in [data] if isinstance(data, Dataset) else data:
+        if isinstance(item, Dataset):
+            found += _from_dataset(item, learns_from)
+        elif isinstance(item, Pair | tuple) != (learns_from == "pairs"):
+            raise _wrong_kind(learns_from)
+        elif learns_from == "pairs":
+            found.append(_pair_sample(item, len(found) + 1))
+        else:
+            found.append(_image_sample(item, len(found) + 1))
+    return found
+
+
+def _wrong_kind(learns_from: str) -> FusionError:
+    if learns_from == "pairs":
+        return FusionError(
+            "this method learns from pairs of an infrared and a visible image; single images "
+            "were given. Give two folders, or a data set of pairs."
+        )
+    return FusionError(
+        "this method learns from single images; pairs were given. Give image files or a folder "
+        "of them, or a data set of single images."
+    )
+
+
+def _from_dataset(data: Dataset, learns_from: str) -> list[Sample]:
+    card = data.card
+    if card is not None and (card.kind == "images") != (learns_from == "images"):
+        raise _wrong_kind(learns_from)
+
+    def sample(number: int, name: str) -> Sample:
+        def read() -> tuple[np.ndarray, ...]:
+            item = data[number]
+            return _pair_levels(item) if isinstance(item, Pair) else (_levels(item[1], name),)
+
+        return Sample(name, data.name, f"{data.name}/{name}", read)
+
+    return [sample(number, name) for number, name in enumerate(data.names)]
+
+
+def _image_sample(item: Picture, number: int) -> Sample:
+    name, identity = _identify(item, number)
+
+    def read() -> tuple[np.ndarray, ...]:
+        return (_levels(item if isinstance(item, np.ndarray) else read_image(item), name),)
+
+    return Sample(name, _source(item), identity, read)
+
+
+def _pair_sample(item: Pair | tuple[Picture, Picture], number: int) -> Sample:
+    ir, vis = (item.ir, item.vis) if isinstance(item, Pair) else item
+    name, identity = _identify(ir, number)
+    identity += _identify(vis, number)[1]
+    if isinstance(item, Pair):
+        name = item.name
+
+    def read() -> tuple[np.ndarray, ...]:
+        if isinstance(ir, np.ndarray) and isinstance(vis, np.ndarray):
+            what = f"infrared {name}"
+            gray = require_gray(check_image(ir, what), what=what)
+            return _pair_levels(Pair(name, gray, check_image(vis, f"visible {name}")))
+        assert not isinstance(ir, np.ndarray) and not isinstance(vis, np.ndarray)
+        return _pair_levels(read_pair(ir, vis))
+
+    return Sample(name, _source(ir), identity, read)
+
+
+def _source(item: Picture) -> str:
+    return "given arrays" if isinstance(item, np.ndarray) else Path(item).absolute().parent.name
+
+
+def _identify(item: Picture, number: int) -> tuple[str, str]:
+    """Name an image and tell it from others: pixels of an array, name and size of a file."""
+    if isinstance(item, np.ndarray):
+        digest = hashlib.sha256(f"{item.shape}{item.dtype}".encode())
+        digest.update(np.ascontiguousarray(item).tobytes())
+        return f"image {number}", digest.hexdigest()
+    path = Path(item)
+    if not path.is_file():
+        raise ImageError(f"no such training image: {path}")
+    return path.name, f"{path.name} {path.stat().st_size}"
+
+
+def _levels(image: np.ndarray, name: str) -> np.ndarray:
+    return quantise(luminance(check_image(image, name)))
+
+
+def _pair_levels(pair: Pair) -> tuple[np.ndarray, ...]:
+    return _levels(pair.ir, pair.name), _levels(pair.vis, pair.name)
+
+
+def fingerprint(given: Sequence[Sample]) -> str:
+    """Identify samples and their order."""
+    return hashlib.sha256("\n".join(sample.identity for sample in given).encode()).hexdigest()
+
+
+class Batch(NamedTuple):
+    """What one iteration works on.
+
+    ``images`` are tensors (B, 1, size, size) of whole gray levels 0..255, one, or infrared and
+    visible; ``random`` is for whatever else the iteration draws; ``names`` are the samples'.
+    """
+
+    images: tuple[Tensor, ...]
+    random: np.random.Generator
+    names: tuple[str, ...]
+
+
+def batches(
+    given: Sequence[Sample],
+    *,
+    sampling: Literal["resize", "crop", "crop and turn"],
+    size: int,
+    batch_size: int,
+    iterations: range,
+    seed: int,
+    stage: int = 0,
+    rank: int = 0,
+    world: int = 1,
+) -> Iterator[Batch]:
+    """Give the batches of some iterations of a stage.
+
+    Every epoch has a new permutation of the samples; those that do not fill a batch are left
+    out. With fewer samples than `batch_size` a batch is all of them.
+
+    Parameters
+    ----------
+    given : sequence of Sample
+    sampling : {"resize", "crop", "crop and turn"}
+        As in `Recipe`.
+    size : int
+        Side of the squares.
+    batch_size : int
+        Samples per iteration, over all processes together.
+    iterations : range
+        Which ones.
+    seed, stage : int
+    rank, world : int
+        Number of this process and of all; each takes its share of every batch.
+
+    Yields
+    ------
+    Batch
+
+    Raises
+    ------
+    ImageError
+        If an image cannot be read, or is smaller than the square to cut.
+    """
+    batch_size = min(batch_size, len(given))
+    per_epoch = len(given) // batch_size
+
+    def read(iteration: int) -> Batch:
+        epoch, place = divmod(iteration, per_epoch)
+        order = np.random.default_rng((seed, epoch, stage)).permutation(len(given))
+        chosen = order[place * batch_size : (place + 1) * batch_size]
+
+        def random(number: int) -> np.random.Generator:
+            # Never 0 at the end: NumPy takes (seed, epoch, stage, 0) for (seed, epoch, stage).
+            return np.random.default_rng((seed, iteration, stage, 1 + number))
+
+        share = range(rank, batch_size, world)
+        squares = [_square(given[chosen[i]], sampling, size, random(i)) for i in share]
+        images = tuple(
+            torch.from_numpy(np.stack(some)[:, None].astype(np.float32))
+            for some in zip(*squares, strict=True)
+        )
+        names = tuple(given[chosen[i]].name for i in share)
+        return Batch(images, random(batch_size + rank), names)
+
+    # The next batch is read while the network works on this one. A thread, since an error
+    # in a worker process of a DataLoader arrives with the process's traceback as its message.
+    with ThreadPoolExecutor(1) as reader:
+        coming = reader.submit(read, iterations[0]) if iterations else None
+        for iteration in iterations:
+            assert coming is not None
+            batch = coming.result()
+            if iteration + 1 in iterations:
+                coming = reader.submit(read, iteration + 1)
+            yield batch
+
+
+def _square(
+    sample: Sample, sampling: str, size: int, random: np.random.Generator
+) -> list[np.ndarray]:
+    """Make squares of a sample, the same one of both images of a pair."""
+    images = sample.read()
+    if sampling == "resize":
+        return [resized(image, size) for image in images]
+    height, width = images[0].shape
+    if min(height, width) < size:
+        raise ImageError(
+            f"{sample.name} is {width}x{height}, smaller than the {size}x{size} "
+            "square to cut from it. Take a smaller crop, or larger images."
+        )
+    top, left = random.integers(0, (height - size + 1, width - size + 1))
+    turns, mirrored = random.integers(0, (4, 2)) if sampling == "crop and turn" else (0, 0)
+    squares = (image[top : top + size, left : left + size] for image in images)
+    turned = (np.rot90(image, turns) for image in squares)
+    return [image[::-1] if mirrored else image for image in turned]
+
+
+def resized(image: np.ndarray, size: int) -> np.ndarray:
+    """Resize a uint8 image (H, W) to (size, size) with nearest neighbour."""
+    picture = Image.fromarray(image).resize((size, size), Image.Resampling.NEAREST)
+    return np.asarray(picture)
