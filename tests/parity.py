@@ -76,7 +76,8 @@ def load(system: str, folder: Path, rule: str | None = None) -> Method:
 def _random_weights(folder: Path) -> Path:
     """Find the random weights that FusionGAN's reference was made with."""
     candidates = [folder, *places()]
-    candidates += [place.parent / "golden" / "networks" for place in places()]
+    roots = [*(place.parent for place in places()), Path(__file__).parents[2] / "shared"]
+    candidates += [root / "golden" / "networks" for root in roots]
     for place in candidates:
         path = place / "fusiongan_random.safetensors"
         if path.is_file():
@@ -99,7 +100,9 @@ def read(path: str) -> dict[str, np.ndarray]:
     if missing:
         raise ImageError(f"{path} lacks {', '.join(missing)}; it must hold ir, vis and fused.")
     colour = arrays.pop("vis_rgb", None)
-    in_colour = arrays.pop("fused_u8") if colour is not None and "fused_u8" in arrays else None
+    saved = arrays.get("fused_u8")
+    coloured = saved is not None and saved.shape[-1:] == (3,)
+    in_colour = arrays.pop("fused_u8") if coloured else None
     arrays = {key: _plane(key, array) for key, array in arrays.items()}
     for key in ("ir", "vis"):
         arrays[key] = _without_padding(arrays[key], arrays["fused"].shape)
@@ -107,7 +110,9 @@ def read(path: str) -> dict[str, np.ndarray]:
     if len(set(shapes.values())) > 1:
         raise ImageError(f"{path}: the images must have one size, not {shapes}.")
     if in_colour is not None:
-        arrays |= {"vis_rgb": np.moveaxis(colour[0], 0, 2), "fused_u8": in_colour}
+        # Without a colour image, the gray one was saved as RGB.
+        rgb = np.dstack([arrays["vis"]] * 3) if colour is None else np.moveaxis(colour[0], 0, 2)
+        arrays |= {"vis_rgb": rgb, "fused_u8": in_colour}
     return arrays
 
 
@@ -155,7 +160,7 @@ def compare(system: str, arrays: Mapping[str, np.ndarray], folder: Path) -> bool
         print(f"{line} ({RAW_TOLERANCE:g} allowed)")
     saved = {"fused_u8": method.finish(outputs["fused"])}
     if "vis_rgb" in arrays:
-        saved["fused_u8"] = method.fuse(ir, arrays["vis_rgb"])
+        saved["fused_u8"] = method.fuse(ir, levels.unscale(arrays["vis_rgb"]).astype(np.float32))
     saved["fused_u8_before_clahe"] = method.finish(outputs["fused"], "clip")
     for key in sorted(saved.keys() & arrays.keys()):
         difference = np.abs(np.rint(saved[key] * 255) - arrays[key])

@@ -133,7 +133,55 @@ def test_as_a_command(tmp_path):
     assert subprocess.run(command, cwd=root, env=os.environ).returncode == 0
 
 
+@pytest.mark.parametrize("ending", ["", "_recipe"])
+@pytest.mark.parametrize("layout", ["HW", "NCHW"])
+def test_networks_whose_weights_follow_a_recipe(tmp_path, capsys, layout, ending):
+    """EMMA at a size that it cannot take as it is, under the weights of `tests.recipe`."""
+    method = parity.load("emma", tmp_path)
+    ir, vis = np.random.default_rng(0).random((2, 41, 50), np.float32)
+    index = {"HW": ..., "NCHW": (None, None)}[layout]
+    arrays = {"ir": ir[index], "vis": vis[index], "fused": method.raw(ir, vis)[index]}
+    np.savez(tmp_path / "x.npz", **arrays)
+    assert parity.main([f"emma{ending}", str(tmp_path / "x.npz")]) == 0
+    arrays["fused"] = arrays["fused"].copy()
+    arrays["fused"][..., 3, 4] += 0.1
+    np.savez(tmp_path / "x.npz", **arrays)
+    assert parity.main([f"emma{ending}", str(tmp_path / "x.npz")]) == 1
+    assert "emma fused: largest error" in capsys.readouterr().out
+
+
+def test_sources_with_padding_and_colour(tmp_path):
+    """Equal borders are cut from sources; an image saved as RGB is compared as RGB."""
+    gray = np.arange(35.0).reshape(5, 7)
+    colour = np.random.default_rng(0).integers(0, 256, (5, 7, 3))
+    padded = np.pad(gray, 6, mode="edge")[None, ..., None]
+    np.savez(tmp_path / "x.npz", ir=padded, vis=padded, fused=gray, fused_u8=colour)
+    arrays = parity.read(str(tmp_path / "x.npz"))
+    assert np.array_equal(arrays["ir"], gray) and np.array_equal(arrays["vis"], gray)
+    assert np.array_equal(arrays["vis_rgb"], np.dstack([gray] * 3))
+    assert np.array_equal(arrays["fused_u8"], colour)
+    rgb = np.moveaxis(colour, 2, 0)[None]
+    np.savez(tmp_path / "x.npz", ir=gray, vis=gray, fused=gray, fused_u8=colour, vis_rgb=rgb)
+    assert np.array_equal(parity.read(str(tmp_path / "x.npz"))["vis_rgb"], colour)
+
+
+def test_random_weights_that_are_nowhere(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(parity, "places", lambda: [tmp_path / "weights"])
+    monkeypatch.setattr(parity, "__file__", str(tmp_path / "a" / "b" / "parity.py"))
+    np.savez(tmp_path / "x.npz", **{key: np.zeros((4, 4)) for key in ("ir", "vis", "fused")})
+    assert parity.main(["fusiongan_random", str(tmp_path / "x.npz")]) == 2
+    assert "fusiongan_random.safetensors is in none of" in capsys.readouterr().err
+
+
+SYSTEMS = [
+    *("densefuse", "densefuse_tf_1e2", "msdnet", "lrrnet", "seafusion", "u2fusion", "sdnet_irvis"),
+    *("mufusion_tno", "mufusion_roadscene", "mufusion_medical", "cufd", "atgan"),
+    *("rfn_nest_recipe", "cddfuse_recipe", "emma_recipe", "swinfusion_recipe", "aefusion_recipe"),
+    "fusiongan_random",
+]
+
+
 @pytest.mark.realdata
-@pytest.mark.parametrize("system", ["densefuse", "densefuse_tf_1e2", "msdnet"])
+@pytest.mark.parametrize("system", SYSTEMS)
 def test_authors_files(golden_root, weights_root, system):
     assert parity.main([system, str(golden_root / "networks" / f"{system}.npz")]) == 0
