@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -32,7 +31,7 @@ class Cost(NamedTuple):
         Wall time.
     peak : float or None
         The most memory that the whole process held meanwhile, in GiB, Python and libraries
-        included; None where the system does not tell (it does on Linux).
+        included; None where the system does not tell (on Linux it usually does).
     """
 
     seconds: float
@@ -41,21 +40,25 @@ class Cost(NamedTuple):
 
 def measure(call: Callable[[], Result]) -> tuple[Result, Cost]:
     """Run a call and return its result and its cost."""
-    _reset_peak()
+    known = _reset_peak()
     started = time.perf_counter()
     result = call()
-    return result, Cost(time.perf_counter() - started, _peak())
+    return result, Cost(time.perf_counter() - started, _peak() if known else None)
 
 
-def _reset_peak() -> None:
-    """Let the system's record of the process's peak begin anew (proc(5), clear_refs)."""
-    if sys.platform == "linux":
+def _reset_peak() -> bool:
+    """Let the system's record of the process's peak begin anew; False where it cannot be.
+
+    Linux, proc(5): clear_refs, which a container may forbid.
+    """
+    try:
         Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return False
+    return True
 
 
-def _peak() -> float | None:
-    if sys.platform != "linux":
-        return None
+def _peak() -> float:
     status = Path("/proc/self/status").read_text()
     (line,) = (line for line in status.splitlines() if line.startswith("VmHWM:"))
     return int(line.split()[1]) / 2**20
@@ -98,7 +101,7 @@ def count_macs(network: nn.Module, height: int, width: int, *, convention: str =
             abstract = image.to("meta")
             return count(copy.deepcopy(network).to("meta").eval(), (abstract, abstract))
         except (NotImplementedError, RuntimeError):  # AEFusion looks at values
-            return count(network.eval(), (image, image.flip(-1)))
+            return count(copy.deepcopy(network).eval(), (image, image.flip(-1)))
 
 
 def _count_products(network: nn.Module, images: tuple[Tensor, Tensor]) -> int:

@@ -22,7 +22,7 @@ from .card import Identity
 from .datasets import load_dataset, load_images, package_data
 from .errors import FusionError, UnknownName, unknown
 from .evaluation import Fuser, benchmark, levels
-from .methods import Method, create
+from .methods import Method, create, registry
 from .metrics import METRICS, select
 from .metrics.structure import mse, psnr, ssim
 from .networks.res2netfuse import Res2NetFuse
@@ -63,9 +63,9 @@ class Row:
         For `fusionlib.create`.
     images : str
         A data set of the authors' fused images, which then stand in for the method.
-    orientation : bool
-        Whether the paper's row stands beside it for orientation only, since ours is no
-        reproduction of it.
+    orientation : str
+        Where ours is no reproduction of the paper's row, which then stands beside it for
+        orientation only: what would be one.
     """
 
     label: str
@@ -73,11 +73,11 @@ class Row:
     method: str
     options: Mapping[str, Any] = field(default_factory=dict)
     images: str = ""
-    orientation: bool = False
+    orientation: str = ""
 
 
 def _res2netfuse(
-    label: str, paper: str, *, orientation: bool = False, **options: str
+    label: str, paper: str, *, orientation: str = "", **options: str
 ) -> tuple[Row, ...]:
     """Rows of one Res2NetFuse model, for both published rules."""
     return tuple(
@@ -92,6 +92,12 @@ def _res2netfuse(
     )
 
 
+#: What would reproduce the rows of Res2NetFuse_80000.
+_80000 = (
+    "80,000 COCO images: fusionlib train res2netfuse FOLDER -o OUT.safetensors follows the "
+    "published schedule"
+)
+
 _DENSEFUSE = Row("DenseFuse", "DenseFuse", "densefuse")
 _MSDNET = (
     Row("MSDNet l1_norm", "MSDNet l1_norm", "msdnet", {"rule": "l1_norm"}),
@@ -104,13 +110,16 @@ def _images(paper: str, method: str, dataset: str) -> Row:
     return Row(f"{paper}, authors' images", paper, method, images=f"published_{dataset}_{method}")
 
 
-def _retrained(title: str, method: str, paper: str = "") -> tuple[Row, Row]:
-    """Rows of a method with the authors' weights, which are not here, and with our own."""
-    ours = {"weights": f"{method}_retrained"}
-    return (
-        Row(title, paper or title, method),
-        Row(f"{title}, retrained", paper or title, method, ours, orientation=True),
-    )
+def _retrained(title: str, method: str, paper: str = "") -> tuple[Row, ...]:
+    """Rows of a method with the authors' weights, and with our own where there are some."""
+    rows = [Row(title, paper or title, method)]
+    configurations = registry()[method].configurations.values()
+    names = {file.name for one in configurations for file in one.weights}
+    if (ours := f"{method}_retrained") in names:
+        label, instead = f"{title}, retrained", f"the authors' weights of {title}"
+        options = {"weights": ours}
+        rows.append(Row(label, paper or title, method, options, orientation=instead))
+    return tuple(rows)
 
 
 #: The comparison of RefineFuse on infrared and visible images.
@@ -139,7 +148,7 @@ TABLES: dict[str, tuple[Row, ...]] = {
             "Res2NetFuse_40",
             "Res2NetFuse_80000",
             weights="res2netfuse_40_released",
-            orientation=True,
+            orientation=_80000,
         ),
         *_res2netfuse("Res2NetFuse_1", "Res2NetFuse_1"),
         *_res2netfuse(
@@ -176,7 +185,7 @@ TABLES: dict[str, tuple[Row, ...]] = {
             "Res2NetFuse_80000",
             "res2netfuse",
             {"weights": "res2netfuse_40_released"},
-            orientation=True,
+            orientation=_80000,
         ),
     ),
     "table_04_2021": (
@@ -633,17 +642,14 @@ def _facts(
 
 
 def _missing_rows(table: str, missing: Mapping[str, str]) -> dict[str, str]:
-    """Rows without weights, and rows of the paper whose method this package does not have yet."""
-    rows = {row.paper: row for row in TABLES[table]}
+    """Rows without weights, and rows of the paper that none of ours can reproduce."""
     rest = {}
     for paper in dict.fromkeys(tables.paper_values(table)["row"]):
-        if paper not in rows:
+        rows = [row for row in TABLES[table] if row.paper == paper]
+        if not rows:
             rest[paper] = "its method is not in this version of fusionlib"
-        elif rows[paper].orientation:
-            rest[paper] = (
-                "80,000 COCO images: fusionlib train res2netfuse FOLDER -o OUT.safetensors follows "
-                f"the published schedule; {rows[paper].label} stands here for orientation"
-            )
+        elif all(row.orientation for row in rows):
+            rest[paper] = f"{rows[0].orientation}; {rows[0].label} stands here for orientation"
     return dict(missing) | rest
 
 

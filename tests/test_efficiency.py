@@ -8,12 +8,14 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from torch import nn
 
 from fusionlib.datasets import package_data
 from fusionlib.efficiency import count_macs, measure
 from fusionlib.errors import UnknownName
 from fusionlib.methods import registry
+from fusionlib.networks.aefusion import AEFusion
 from fusionlib.networks.densefuse import DenseFuse
 from fusionlib.networks.sdnet import SDNet
 from fusionlib.networks.swinfusion import SwinFusion
@@ -123,15 +125,29 @@ def test_table_11_swinfusion():
     assert count / 1e9 == pytest.approx(63.73, rel=0.01)
 
 
-def test_macs_do_not_depend_on_the_mode():
-    network = DenseFuse().train()
-    assert count_macs(network, 16, 16) == count_macs(network.eval(), 16, 16)
+def test_a_network_that_looks_at_values(monkeypatch):
+    """AEFusion runs for real; its mode and the statistics of its norms are left alone."""
+    monkeypatch.setattr("fusionlib.networks.aefusion.SIDE", 32)
+    network = AEFusion().train()
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    first = count_macs(network, 32, 32)
+    assert network.training
+    assert all(torch.equal(before[name], x) for name, x in network.state_dict().items())
+    assert first == count_macs(network.eval(), 32, 32) > 0
 
 
 def test_result_and_seconds():
     result, cost = measure(lambda: time.sleep(0.05) or "done")
     assert result == "done"
     assert 0.05 <= cost.seconds < 1
+
+
+def test_peak_where_the_system_does_not_tell(monkeypatch):
+    def forbidden(*_):
+        raise PermissionError
+
+    monkeypatch.setattr("pathlib.Path.write_text", forbidden)
+    assert measure(lambda: 1)[1].peak is None
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the system does not tell")

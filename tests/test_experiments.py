@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ from skimage.metrics import mean_squared_error, peak_signal_noise_ratio
 
 import fusionlib
 from fusionlib import evaluation, experiments, figures
+from fusionlib.card import WeightFile
 from fusionlib.datasets import list_datasets, load_dataset, load_images
 from fusionlib.errors import DatasetNotFound, FusionError, UnknownName
 from fusionlib.experiments import READINGS, TABLES, Row, available
@@ -97,6 +99,33 @@ def test_authors_images_are_only_for_their_data_set(monkeypatch):
     assert isinstance(methods["theirs"], Images) and not missing
 
 
+def test_rows_of_our_own_weights_only_where_there_are_some(monkeypatch):
+    entry = WeightFile("lrrnet_retrained", "0", 1, "by us", "MIT")
+    spec = registry()["lrrnet"]
+    ((key, one),) = spec.configurations.items()
+    ours = replace(spec, configurations={key: replace(one, weights=(*one.weights, entry))})
+    assert [row.label for row in experiments._retrained("LRRNet", "lrrnet")] == ["LRRNet"]
+    monkeypatch.setattr(experiments, "registry", lambda: {"lrrnet": ours})
+    theirs, retrained = experiments._retrained("LRRNet", "lrrnet")
+    assert (theirs.options, theirs.orientation) == ({}, "")
+    assert retrained.options == {"weights": "lrrnet_retrained"} and retrained.orientation
+
+
+def test_what_is_missing_keeps_its_remedy(monkeypatch):
+    """A row for orientation beside the authors' row does not hide how to get theirs."""
+    rows = (
+        Row("CDDFuse", "CDDFuse", "cddfuse"),
+        Row("CDDFuse, retrained", "CDDFuse", "cddfuse", orientation="the authors' weights"),
+        Row("EMMA, retrained", "EMMA", "emma", orientation="the authors' weights"),
+    )
+    monkeypatch.setitem(TABLES, "refinefuse_03", rows)
+    found = experiments._missing_rows("refinefuse_03", {"CDDFuse": "fetch them"})
+    assert found["CDDFuse"] == "fetch them"
+    expected = "the authors' weights; EMMA, retrained stands here for orientation"
+    assert found["EMMA"] == expected
+    assert found["SDNet"] == "its method is not in this version of fusionlib"
+
+
 def test_pipeline_effect():
     frame = pd.DataFrame(
         [("a", "EN", 2.0), ("b", "EN", 3.0), ("a", "SF", 4.0), ("b", "SF", 3.0), ("c", "EN", 1.0)],
@@ -130,7 +159,7 @@ def test_verdict_follows_data_and_row(tmp_path, profile, limit, verdicts):
     rows = {
         "ours": Row("ours", "Res2NetFuse_1 mean", "res2netfuse"),
         "fewer images": Row(
-            "fewer images", "Res2NetFuse_80000 mean", "res2netfuse", orientation=True
+            "fewer images", "Res2NetFuse_80000 mean", "res2netfuse", orientation="more"
         ),
     }
     per_pair = pd.DataFrame(
