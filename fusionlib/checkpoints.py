@@ -67,6 +67,8 @@ def read_checkpoint(checkpoint: Checkpoint, files: Sequence[Path]) -> dict[str, 
     def wanted(name: str) -> bool:
         return bool(keep.search(name))
 
+    for path in files:
+        _check_no_page(path)
     with _unpacked(checkpoint, files) as parts:
         if checkpoint.format == "tensorflow":
             index, data = parts
@@ -80,6 +82,25 @@ def read_checkpoint(checkpoint: Checkpoint, files: Sequence[Path]) -> dict[str, 
             "the published file?"
         )
     return {f"{checkpoint.prefix}{name}": tensor for name, tensor in _plain(tensors).items()}
+
+
+def _check_no_page(path: Path) -> None:
+    """Refuse what a browser saves, or a server sends, in place of a file that is not there."""
+    if _start(path).lstrip().lower().startswith((b"<!doctype html", b"<html")):
+        raise WeightsMismatch(
+            f"{path.name} is an HTML page, no checkpoint: the address was wrong, or the page of "
+            "the file was saved instead of the file. Download the file itself."
+        )
+
+
+def _start(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(200)
+
+
+def _is_cut_zip(path: Path) -> bool:
+    """Whether it begins as a zip file, but lacks the list of contents at the end of one."""
+    return _start(path).startswith(b"PK") and not zipfile.is_zipfile(path)
 
 
 def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -107,7 +128,7 @@ def _unpacked(checkpoint: Checkpoint, files: Sequence[Path]) -> Iterator[Sequenc
     with tempfile.TemporaryDirectory() as folder:
         try:
             with zipfile.ZipFile(path) as archive:
-                members = [_member(archive, pattern) for pattern in checkpoint.members]
+                members = [_member(archive, path, pattern) for pattern in checkpoint.members]
                 # Only the last part of a name is used, so that none can lead elsewhere.
                 parts = [Path(folder, PurePosixPath(member.filename).name) for member in members]
                 for member, part in zip(members, parts, strict=True):
@@ -115,11 +136,14 @@ def _unpacked(checkpoint: Checkpoint, files: Sequence[Path]) -> Iterator[Sequenc
         except WeightsMismatch:
             raise
         except Exception as error:  # whatever a damaged file makes zipfile stumble on
-            raise WeightsMismatch(f"{path.name} cannot be unpacked ({error}).") from error
+            reason = "it is cut off: its end is missing" if _is_cut_zip(path) else error
+            raise WeightsMismatch(
+                f"{path.name} cannot be unpacked ({reason}). Get the file again."
+            ) from error
         yield parts
 
 
-def _member(archive: zipfile.ZipFile, pattern: str) -> zipfile.ZipInfo:
+def _member(archive: zipfile.ZipFile, path: Path, pattern: str) -> zipfile.ZipInfo:
     """Find the one file in an archive whose name fits."""
     found = [
         member
@@ -128,12 +152,12 @@ def _member(archive: zipfile.ZipFile, pattern: str) -> zipfile.ZipInfo:
     ]
     if len(found) != 1:
         raise WeightsMismatch(
-            f"the zip file holds {len(found)} files {pattern}, expected one; in it are "
-            f"{', '.join(archive.namelist()[:10]) or 'none'}."
+            f"{path.name} is not the zip file expected: it holds {len(found)} files {pattern}, "
+            f"expected one; in it are {', '.join(archive.namelist()[:10]) or 'none'}."
         )
     if found[0].file_size > LIMIT:
         raise WeightsMismatch(
-            f"{found[0].filename} in the zip file would have {found[0].file_size:,} bytes; it was "
+            f"{found[0].filename} in {path.name} would have {found[0].file_size:,} bytes; it was "
             "not unpacked."
         )
     return found[0]
@@ -148,7 +172,15 @@ def _is_shadow(name: str) -> bool:
 
 
 def _read_pytorch(path: Path) -> dict[str, Tensor]:
+    start = _start(path)[:20]
+    if not start.startswith((b"PK", b"\x80")):  # a zip file, or a pickle before version 1.6
+        found = f"it begins with {start!r}" if start else "it is empty"
+        raise WeightsMismatch(
+            f"{path.name} is no PyTorch checkpoint: {found}. Is it the published file?"
+        )
     try:
+        if _is_cut_zip(path):
+            raise EOFError
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
                 if sum(member.file_size for member in archive.infolist()) > LIMIT:
@@ -164,7 +196,9 @@ def _read_pytorch(path: Path) -> dict[str, Tensor]:
             "nothing in it was run."
         ) from error
     except Exception as error:  # whatever a damaged file makes the loader stumble on
-        reason = str(error).split("\n")[0] or type(error).__name__
+        cut = isinstance(error, EOFError | IndexError) or "unexpected EOF" in str(error)
+        # PyTorch goes on about its own inside.
+        reason = "it is cut off" if cut else re.split(r"\n|\. ", str(error))[0]
         raise WeightsMismatch(
             f"{path.name} is not a readable PyTorch checkpoint ({reason}). Get the file again."
         ) from error

@@ -41,7 +41,15 @@ from .networks.autoencoder import AutoEncoder
 from .networks.network import FusionNetwork
 from .pipelines import POSTS, Levels
 from .rules import Rule, get_rule
-from .weights import digest, find_weights, load_state, read_weights, verify_weights
+from .weights import (
+    check_fit,
+    check_folder,
+    digest,
+    find_weights,
+    load_state,
+    read_weights,
+    verify_weights,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -92,7 +100,7 @@ def list_methods() -> pd.DataFrame:
 
 
 def _count_found(files: tuple[WeightFile, ...]) -> str:
-    states = [_weight_state(file, None, verify=False)[0] for file in files]
+    states = [_weight_state(file, None)[0] for file in files]
     return f"{states.count('found')} of {len(files)}"
 
 
@@ -107,15 +115,23 @@ def list_weights(
         Where to look first.
     verify : bool
         Whether to read every file that is found and check its hash: the state is then
-        "verified" or "damaged" instead of "found", or "readable, no hash known".
+        "verified" or "damaged" instead of "found". Where no hash is known, it is loaded into
+        its network: "fits, no hash known" or "does not fit".
+
+    Raises
+    ------
+    FusionError
+        If there is no such folder.
     """
     import pandas as pd
 
+    check_folder(weights_dir)
     rows = []
     for spec in registry().values():
-        files = (file for one in spec.configurations.values() for file in one.weights)
-        for file in dict.fromkeys(files):  # several configurations may share a set
-            state, path = _weight_state(file, weights_dir, verify=verify)
+        # Several configurations may share a set.
+        users = {file: one for one in spec.configurations.values() for file in one.weights}
+        for file, configuration in users.items():
+            state, path = _weight_state(file, weights_dir, configuration if verify else None)
             rows.append(
                 {
                     "name": file.name,
@@ -132,20 +148,28 @@ def list_weights(
 
 
 def _weight_state(
-    file: WeightFile, weights_dir: str | os.PathLike[str] | None, *, verify: bool
+    file: WeightFile,
+    weights_dir: str | os.PathLike[str] | None,
+    configuration: Configuration | None = None,
 ) -> tuple[str, str]:
+    """Find a file and, given a configuration that it is for, check what is in it."""
     try:
         path = find_weights(file, weights_dir)
     except WeightsNotFound:
         return "not found", ""
-    if not verify:
+    if configuration is None:
         return "found", str(path)
     try:
-        verify_weights(file, path)
+        tensors = verify_weights(file, path)
     except WeightsMismatch:
         return "damaged", str(path)
-    # Of a set that we never had, there is no hash to compare with.
-    return "verified" if file.digest else "readable, no hash known", str(path)
+    if file.digest:
+        return "verified", str(path)
+    try:
+        check_fit(configuration, tensors, path)
+    except WeightsMismatch:
+        return "does not fit", str(path)
+    return "fits, no hash known", str(path)
 
 
 def create(
@@ -228,7 +252,13 @@ def create_available(
     -------
     methods : list of Method
     missing : dict of str to str
-        Method -> why it could not be created, and what to do.
+        Method -> why it could not be created, and what to do. Damaged weights count, too: no
+        others take their place.
+
+    Raises
+    ------
+    FusionError
+        If there is no such folder, or the device cannot be used.
     """
     methods: list[Method] = []
     missing: dict[str, str] = {}
@@ -240,6 +270,9 @@ def create_available(
                 method = create(name, weights=weights, weights_dir=weights_dir, device=device)
             except WeightsNotFound as error:
                 missing.setdefault(name, str(error))
+            except WeightsMismatch as error:
+                missing[name] = str(error)
+                break  # what is damaged must be seen, not replaced
             else:
                 methods.append(method)
                 missing.pop(name, None)
@@ -304,6 +337,7 @@ def _state(
 
     The tensors are as in the file: that is what the registered digest is of.
     """
+    check_folder(weights_dir)
     registered = {file.name: file for file in configuration.weights}
     if weights is None:
         weights = configuration.weights[0].name
@@ -311,7 +345,7 @@ def _state(
         entry = registered[str(weights)]
         path = find_weights(entry, weights_dir, alternatives=configuration.weights)
         state = verify_weights(entry, path)
-    elif Path(weights).suffix == ".safetensors":
+    elif isinstance(weights, str | os.PathLike) and Path(weights).suffix == ".safetensors":
         entry, path = None, Path(weights)
         state = read_weights(path)
     else:

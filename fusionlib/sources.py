@@ -60,10 +60,10 @@ class PublishedFile:
         return self.path.rpartition("/")[2]
 
     def __str__(self) -> str:
-        size = "size unknown" if self.size is None else f"{self.size:,} bytes"
+        size = "" if self.size is None else f"{self.size:,} bytes"
         hashes = {"sha256": self.sha256, "git blob": self.blob}
-        known = [f"{kind} {value}" for kind, value in hashes.items() if value]
-        return f"{self.url} ({size}, {', '.join(known) or 'hash unknown'})"
+        known = [size, *(f"{kind} {value}" for kind, value in hashes.items() if value)]
+        return f"{self.url} ({', '.join(filter(None, known))})" if any(known) else self.url
 
 
 @dataclass(frozen=True)

@@ -88,7 +88,9 @@ def read_bundle(
             if entry.dtype != STRING and wanted(name)
         }
         if sum(entry.size for entry in entries.values()) > data.stat().st_size:
-            raise _Fault("the tensors need more bytes than the data file has")
+            raise _Fault(
+                "the tensors need more bytes than the data file has: it is cut off, or another"
+            )
         with data.open("rb") as file:
             return {name: _read_tensor(file, name, entry) for name, entry in entries.items()}
     except _Fault as fault:

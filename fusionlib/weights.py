@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from .card import Configuration, WeightFile
 from .checkpoints import read_checkpoint
-from .errors import WeightsMismatch, WeightsNotFound
+from .errors import FusionError, UnknownName, WeightsMismatch, WeightsNotFound
 from .files import atomic_file, check_writable
 from .sources import Source, check_file, download, find_source, sha256
 
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Obtained",
+    "check_fit",
+    "check_folder",
     "convert_weights",
     "digest",
     "fetch_weights",
@@ -62,6 +64,20 @@ def places(directory: str | os.PathLike[str] | None = None) -> list[Path]:
         Path(__file__).parent / "weights",
     ]
     return [Path(place) for place in candidates if place]
+
+
+def check_folder(directory: str | os.PathLike[str] | None) -> None:
+    """Make sure that the folder where weights are to be looked for first is there, if given.
+
+    Raises
+    ------
+    FusionError
+        If it is not.
+    """
+    if directory is not None and not Path(directory).is_dir():
+        raise FusionError(
+            f"no such folder of weights: {directory}. Check the spelling, or leave it out."
+        )
 
 
 def _cache() -> Path:
@@ -101,17 +117,29 @@ def find_weights(
         f"the weights {entry.name!r} were not found: {entry.name}.safetensors is in none of "
         f"{', '.join(map(str, searched))}."
     )
+    if entry.digest:
+        message += f" Its {entry.parameters:,} values must have the hash {entry.digest}."
     if not entry.origin:
         raise WeightsNotFound(message, RESTORE)
-    remedy = (
-        f"`fusionlib weights fetch {entry.name}` makes it from {find_source(entry.name)} "
-        f"(licence: {entry.licence}), `fusionlib weights convert {entry.name} FILE` from what you "
-        "downloaded yourself; or set FUSIONLIB_WEIGHTS to a folder that holds it."
-    )
+    folder = "set FUSIONLIB_WEIGHTS to a folder that holds it."
+    try:
+        source = find_source(entry.name)
+    except UnknownName:  # a set that somebody registered without saying where its files are
+        remedy = (
+            f"It is published as {entry.origin} (licence: {entry.licence}), from where it cannot "
+            f"be fetched here; {folder}"
+        )
+    else:
+        message += f" Fetched, it will be {_target(entry, directory)}."
+        remedy = (
+            f"`fusionlib weights fetch {entry.name}` makes it from {source} "
+            f"(licence: {entry.licence}), `fusionlib weights convert {entry.name} FILE` from what "
+            f"you downloaded yourself; or {folder}"
+        )
     ours = [repr(other.name) for other in alternatives if not other.origin]
     if ours:
         remedy += f" Trained by this project, to be had at once: weights={' or '.join(ours)}."
-    raise WeightsNotFound(f"{message} Fetched, it will be {_target(entry, directory)}.", remedy)
+    raise WeightsNotFound(message, remedy)
 
 
 def _target(entry: WeightFile, directory: str | os.PathLike[str] | None) -> Path:
@@ -196,23 +224,35 @@ def load_state(network: nn.Module, state: Mapping[str, Tensor], source: object) 
     Raises
     ------
     WeightsMismatch
-        Naming every missing, extra and misshapen tensor.
+        Naming the first missing, extra and misshapen tensors, and how many there are.
     """
     expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in state.items()}
-    faults = [f"missing {name} {expected[name]}" for name in expected.keys() - found.keys()]
-    faults += [f"extra {name} {found[name]}" for name in found.keys() - expected.keys()]
-    faults += [
-        f"{name} is {found[name]}, expected {expected[name]}"
-        for name in expected.keys() & found.keys()
-        if expected[name] != found[name]
-    ]
-    if faults:
+    missing = expected.keys() - found.keys()
+    extra = found.keys() - expected.keys()
+    both = expected.keys() & found.keys()
+    faults = {
+        "missing": [f"{name} {expected[name]}" for name in missing],
+        "extra": [f"{name} {found[name]}" for name in extra],
+        "misshapen": [
+            f"{name} is {found[name]}, expected {expected[name]}"
+            for name in both
+            if found[name] != expected[name]
+        ],
+    }
+    if any(faults.values()):
+        kinds = "; ".join(_first(kind, each) for kind, each in faults.items() if each)
         raise WeightsMismatch(
-            f"{source} does not fit {type(network).__name__}: {'; '.join(sorted(faults))}. "
+            f"{source} does not fit {type(network).__name__} of {len(expected)} tensors: {kinds}. "
             "Use weights of this network and variant."
         )
     network.load_state_dict({name: tensor.float() for name, tensor in state.items()})
+
+
+def _first(kind: str, faults: Sequence[str], most: int = 3) -> str:
+    """Say how many there are and which come first."""
+    more = ", ..." if len(faults) > most else ""
+    return f"{len(faults)} {kind}: {', '.join(sorted(faults)[:most])}{more}"
 
 
 def save_weights(
@@ -340,7 +380,7 @@ def fetch_weights(
     configuration : Configuration
         The one it belongs to.
     directory : path, optional
-        Where to put it; by default ``$FUSIONLIB_WEIGHTS``, else the user's cache.
+        Where to put it, made if missing; by default ``$FUSIONLIB_WEIGHTS``, else the user's cache.
     progress : bool
         Show a progress bar.
 
@@ -435,7 +475,7 @@ def _convert(
     what = " and ".join(file.name for file in files)
     _check_digest(entry, tensors, what)
     if not entry.digest:
-        _check_fit(configuration, tensors, what)
+        check_fit(configuration, tensors, what)
     origins = [
         f"{published.url} sha256 {sha256(file)}"
         for published, file in zip(source.files, files, strict=True)
@@ -449,13 +489,19 @@ def _is_right(entry: WeightFile, configuration: Configuration, path: Path) -> bo
     try:
         tensors = verify_weights(entry, path)
         if not entry.digest:
-            _check_fit(configuration, tensors, path)
+            check_fit(configuration, tensors, path)
     except (WeightsNotFound, WeightsMismatch):
         return False
     return True
 
 
-def _check_fit(configuration: Configuration, tensors: dict[str, Tensor], source: object) -> None:
-    """Load tensors strictly into a network of the configuration."""
+def check_fit(configuration: Configuration, tensors: dict[str, Tensor], source: object) -> None:
+    """Load tensors strictly into a network of the configuration.
+
+    Raises
+    ------
+    WeightsMismatch
+        As `load_state`.
+    """
     network = configuration.build(*configuration.rules[:1])
     load_state(network, configuration.adapt(tensors) if configuration.adapt else tensors, source)

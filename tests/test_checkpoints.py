@@ -160,18 +160,46 @@ def test_truncated(tmp_path, zipped):
     whole = path.read_bytes()
     for length in (0, 1, 20, len(whole) // 2, len(whole) - 10):
         path.write_bytes(whole[:length])
-        with pytest.raises(WeightsMismatch, match=r"model\.pth") as error:
+        words = "cut off" if length > 1 else "cut off|is empty|begins with b'P'"
+        with pytest.raises(WeightsMismatch, match=rf"model\.pth is .*({words})") as error:
             read_checkpoint(PYTORCH, [path])
-        assert "\n" not in str(error.value)
+        assert "\n" not in str(error.value) and len(str(error.value)) < 100
 
 
 @pytest.mark.parametrize(
-    "content", [b"404: Not Found", b"<!DOCTYPE html>", b"\x80\x02.", bytes(500), b"PK\x03\x04"]
+    ("content", "words"),
+    [
+        (b"", "it is empty"),
+        (b"404: Not Found", "it begins with b'404: Not Found'. Is it the published file"),
+        (bytes(500), r"it begins with b'\\x00"),
+        (b"\x80\x02.", "not a readable"),
+        (b"PK\x03\x04", "it is cut off"),
+    ],
 )
-def test_another_file(tmp_path, content):
+def test_another_file(tmp_path, content, words):
     (tmp_path / "model.pth").write_bytes(content)
-    with pytest.raises(WeightsMismatch, match=r"model\.pth"):
+    with pytest.raises(WeightsMismatch, match=rf"model\.pth is .*{words}"):
         read_checkpoint(PYTORCH, [tmp_path / "model.pth"])
+
+
+@pytest.mark.parametrize("page", [b"<!DOCTYPE html>\n<html>", b"\n\n<HTML lang=en>"])
+def test_a_page_in_place_of_the_file(tmp_path, page):
+    """What a browser saves at the wrong address; said so for every kind of checkpoint."""
+    paths = [tmp_path / f"model.ckpt{end}" for end in (INDEX, DATA)]
+    for path in paths:
+        path.write_bytes(page + bytes(300))
+    for checkpoint, files in ((PYTORCH, paths[:1]), (TENSORFLOW, paths), (ZIPPED, paths[:1])):
+        with pytest.raises(WeightsMismatch, match=r"model.ckpt.index is an HTML page.*address"):
+            read_checkpoint(checkpoint, files)
+
+
+def test_a_damaged_archive_of_pytorch(tmp_path):
+    """Whole as a zip file, but not what PyTorch writes; its advice is left out."""
+    with zipfile.ZipFile(tmp_path / "model.pth", "w") as file:
+        file.writestr("other", "x")
+    with pytest.raises(WeightsMismatch, match="not a readable PyTorch checkpoint") as error:
+        read_checkpoint(PYTORCH, [tmp_path / "model.pth"])
+    assert "miniz" not in str(error.value)
 
 
 @pytest.mark.parametrize("content", [{}, {"epoch": 3}, [torch.ones(2)], torch.ones(2), 3])
@@ -294,7 +322,9 @@ def test_names_lead_nowhere(archive, tmp_path, names, monkeypatch):
 
 
 def test_missing_and_ambiguous_members(archive):
-    with pytest.raises(WeightsMismatch, match=r"0 files \*_1e2.ckpt.index, .* models/gray/check"):
+    with pytest.raises(
+        WeightsMismatch, match=r"models\.zip .* 0 files \*_1e2.ckpt.index, .* models/gray/check"
+    ):
         read_checkpoint(ZIPPED, [archive("model_1e2.ckpt.index")])
     with pytest.raises(WeightsMismatch, match=r"2 files \*_1e2.ckpt.index"):
         read_checkpoint(ZIPPED, [archive(also=["other_1e2.ckpt.index"])])
@@ -313,7 +343,8 @@ def test_damaged_zip(archive, compression):
     whole = path.read_bytes()
     for content in (b"", b"x" * 300, whole[: len(whole) // 2], whole[:-30]):
         path.write_bytes(content)
-        with pytest.raises(WeightsMismatch, match=r"models\.zip cannot be unpacked"):
+        words = "it is cut off" if content.startswith(b"PK") else "not a zip file"
+        with pytest.raises(WeightsMismatch, match=rf"models\.zip cannot be unpacked .*{words}"):
             read_checkpoint(ZIPPED, [path])
     for place in range(0, len(whole), 7):
         damaged = bytearray(whole)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from fractions import Fraction
 
 import numpy as np
@@ -97,6 +98,7 @@ def levels(image):
         ("res2netfuse", {"pipeline": "x"}, r"no pipelines .*'x'.* variants: released, paper"),
         ("res2netfuse", {"post": "minimax"}, r"post-processing 'minimax'.*'minmax'"),
         ("res2netfuse", {"weights": "coco86"}, r"weights 'coco86'.*res2netfuse_1_released_coco86"),
+        ("sdnet", {"weights": 5}, r"weights 5\..*sdnet_irvis"),
         # A set of the other variant.
         (
             "res2netfuse",
@@ -111,13 +113,28 @@ def test_unknown_names(name, options, message):
 
 
 def test_weights_of_another_network(own_weights):
-    with pytest.raises(WeightsMismatch, match=r"does not fit Res2NetFuse: .*missing"):
+    with pytest.raises(WeightsMismatch, match=r"does not fit Res2NetFuse .*missing"):
         create("res2netfuse", weights=own_weights["msdnet", "released"])
 
 
 def test_missing_weight_file(tmp_path):
     with pytest.raises(WeightsNotFound, match=r"none\.safetensors"):
         create("res2netfuse", weights=tmp_path / "none.safetensors")
+
+
+def test_a_folder_of_weights_that_is_not_there(tmp_path, own_weights):
+    """Whatever would be taken without it, a slip of the pen must not pass."""
+    gone = tmp_path / "gone"
+    for use in (
+        lambda: create("res2netfuse", weights_dir=gone),
+        lambda: create("sdnet", weights_dir=str(gone)),
+        lambda: create("cddfuse", weights=own_weights["cddfuse", "released"], weights_dir=gone),
+        lambda: create_available(gone),
+        lambda: list_weights(gone),
+        lambda: list_weights(gone, verify=True),
+    ):
+        with pytest.raises(FusionError, match=f"no such folder of weights: {gone}"):
+            use()
 
 
 def test_damaged_weights_are_refused(tmp_path):
@@ -212,6 +229,18 @@ def test_available_methods_take_our_weights_where_the_authors_are_missing(monkey
         (entry,) = (f for f in configuration.weights if f.name == method.card.weights)
         assert not entry.origin
     assert "densefuse_tf_1e2" in missing["densefuse"]
+
+
+def test_damaged_weights_of_an_available_method(monkeypatch, tmp_path):
+    """It stops no other, and weights that are sound do not take their place silently."""
+    monkeypatch.delenv("FUSIONLIB_WEIGHTS", raising=False)
+    monkeypatch.setattr("pooch.os_cache", lambda name: tmp_path / "cache")
+    default = registry()["res2netfuse"].configurations["released"].weights[0].name
+    (tmp_path / f"{default}.safetensors").write_bytes(b"half a fi")
+    found, missing = create_available(tmp_path)
+    assert "not a readable safetensors file" in missing["res2netfuse"]
+    assert {m.name for m in found} | set(missing) == set(registry())
+    assert "res2netfuse" not in {m.name for m in found}
 
 
 @pytest.mark.realdata
@@ -564,6 +593,17 @@ def test_list_weights(tmp_path, monkeypatch):
     assert checked.loc["res2netfuse_1_released_coco86", "origin"] == "this project"
 
 
+def test_sets_without_a_hash_are_checked_by_their_network(tmp_path, monkeypatch, own_weights):
+    monkeypatch.delenv("FUSIONLIB_WEIGHTS", raising=False)
+    monkeypatch.setattr("pooch.os_cache", lambda name: tmp_path / "cache")
+    for name, source in (("cddfuse", "seafusion"), ("emma", "emma")):
+        key = next(iter(registry()[source].configurations))
+        shutil.copy(own_weights[source, key], tmp_path / f"{name}.safetensors")
+    checked = list_weights(tmp_path, verify=True).set_index("name")
+    assert checked.loc["cddfuse", "state"] == "does not fit"
+    assert checked.loc["emma", "state"] == "fits, no hash known"
+
+
 NEW_NETWORK = """
 from fusionlib.card import Configuration, MethodSpec, WeightFile
 from fusionlib.networks.res2netfuse import Res2NetFuse
@@ -592,6 +632,23 @@ def test_a_new_method_is_one_new_file(tmp_path, monkeypatch, own_weights):
         assert method.fuse(*pair()).shape == (33, 46)
         with pytest.raises(WeightsNotFound, match="newfuse"):
             create("newfuse")
+    finally:
+        registry.cache_clear()
+
+
+def test_a_new_method_of_which_no_file_is_published(tmp_path, monkeypatch):
+    """It has an origin, but nothing says where its files are: that stops no listing."""
+    text = NEW_NETWORK.replace("newfuse", "elsefuse")  # modules are imported once
+    network = text.replace('"", "MIT")', '"", "MIT", "github.com/new/fuse model.pt")')
+    assert network != text
+    (tmp_path / "elsefuse.py").write_text(network)
+    monkeypatch.setattr(networks, "__path__", [*networks.__path__, str(tmp_path)])
+    registry.cache_clear()
+    try:
+        listed = list_methods().set_index("method")
+        assert listed.loc["elsefuse", "weights found"] == "0 of 1"
+        assert list_weights().set_index("name").loc["elsefuse", "state"] == "not found"
+        assert "github.com/new/fuse model.pt" in create_available()[1]["elsefuse"]
     finally:
         registry.cache_clear()
 

@@ -48,7 +48,8 @@ def theirs():
 
 
 def test_every_set_of_the_authors_has_a_source():
-    """Where it says the same as the set's origin, which is for people."""
+    """Where it says the same as the set's origin, which is for people; no source is of nothing."""
+    assert sources().keys() == theirs().keys()
     for name, entry in theirs().items():
         source = find_source(name)
         assert f"github.com/{source.repository}" in entry.origin
@@ -111,7 +112,9 @@ def test_unknown_name():
 
 def test_texts():
     file = PublishedFile("a/b.pt", "https://x/b.pt")
-    assert file.name == "b.pt" and str(file) == "https://x/b.pt (size unknown, hash unknown)"
+    assert file.name == "b.pt" and str(file) == "https://x/b.pt"
+    sized = PublishedFile("a/b.pt", "https://x/b.pt", 0)
+    assert str(sized) == "https://x/b.pt (0 bytes)"
     known = PublishedFile("c.pt", "https://x/c.pt", 1234567, "ab", "cd")
     assert str(known) == "https://x/c.pt (1,234,567 bytes, sha256 ab, git blob cd)"
     source = Source("x/y", "HEAD", tuple(Checkpoint("pytorch", (one,)) for one in (file, known)))

@@ -151,6 +151,7 @@ def test_a_missing_set_of_the_authors(tmp_path, monkeypatch):
     for words in (
         *map(str, places(tmp_path / "given")),
         "https://x/model.pt (5,000 bytes, sha256 ab12)",
+        f"Its 23 values must have the hash {'0' * 64}",
         "licence: none stated",
         f"will be {tmp_path / 'given' / 'theirs.safetensors'}",
         "`fusionlib weights fetch theirs`",
@@ -164,6 +165,17 @@ def test_a_missing_set_of_the_authors(tmp_path, monkeypatch):
     with pytest.raises(WeightsNotFound) as error:
         find_weights(THEIRS, alternatives=(THEIRS,))
     assert "Trained by this project" not in str(error.value)
+    with pytest.raises(WeightsNotFound) as error:
+        find_weights(replace(THEIRS, digest=""))
+    assert "must have the hash" not in str(error.value)
+
+
+def test_a_missing_set_of_which_no_file_is_known(tmp_path):
+    """What is said of a set with an origin, but without a table in the file of sources."""
+    with pytest.raises(WeightsNotFound, match=r"published as github\.com/a/b model\.pt") as error:
+        find_weights(THEIRS, tmp_path, alternatives=(THEIRS, OURS))
+    assert "licence: none stated" in str(error.value) and "weights='mine'" in str(error.value)
+    assert "weights fetch" not in str(error.value) and "will be" not in str(error.value)
 
 
 # ---------------------------------------------------------------- reading
@@ -220,16 +232,27 @@ def test_other_float_types_become_float32():
     assert {t.dtype for t in net.state_dict().values()} == {torch.float32}
 
 
-def test_every_fault_is_named():
+def test_every_kind_of_fault_is_named():
     state = network().state_dict()
     del state["0.bias"], state["1.bias"]
     state |= {"2.weight": torch.ones(4), "0.weight": torch.ones(2, 1, 5, 5)}
     with pytest.raises(WeightsMismatch) as error:
         load_state(network(), state, "some/file")
     assert str(error.value).startswith(
-        "some/file does not fit Sequential: 0.weight is (2, 1, 5, 5), expected (2, 1, 3, 3); "
-        "extra 2.weight (4,); missing 0.bias (2,); missing 1.bias (1,)."
+        "some/file does not fit Sequential of 4 tensors: 2 missing: 0.bias (2,), 1.bias (1,); "
+        "1 extra: 2.weight (4,); 1 misshapen: 0.weight is (2, 1, 5, 5), expected (2, 1, 3, 3). "
     )
+
+
+def test_many_faults_are_counted():
+    """The weights of another network are one short line, not one of all their names."""
+    net = nn.Sequential(*(nn.Conv2d(1, 1, 1) for _ in range(100)))
+    state = {f"x.{name}": tensor for name, tensor in net.state_dict().items()}
+    with pytest.raises(WeightsMismatch) as error:
+        load_state(net, state, "some/file")
+    assert "200 missing: 0.bias (1,), 0.weight (1, 1, 1, 1), 1.bias (1,), ...;" in str(error.value)
+    assert "200 extra: x.0.bias (1,), x.0.weight" in str(error.value)
+    assert len(str(error.value)) < 300
 
 
 def test_a_refused_state_changes_nothing():
@@ -421,7 +444,7 @@ def test_another_file_is_refused_before_it_is_opened(model, tmp_path, monkeypatc
         (checkpoint(released()), {"missing": 10}, "[Ii]ncomplete"),
         (checkpoint(network().state_dict()), {}, "does not hold the registered weights 'theirs'"),
         (checkpoint(released())[:-50], {}, "not a readable PyTorch checkpoint"),
-        (b"<html>No such page</html>", {}, "no PyTorch checkpoint of tensors alone"),
+        (b"<html>No such page</html>", {}, "is an HTML page, no checkpoint: the address was"),
     ],
     ids=["interrupted", "other tensors", "truncated", "a page"],
 )
@@ -496,7 +519,7 @@ def test_without_a_hash_the_network_decides(model, tmp_path):
     state = {name: tensor for name, tensor in released().items() if name != "authors.1.bias"}
     model(checkpoint(state))
     with pytest.raises(
-        WeightsMismatch, match=r"model\.pt does not fit Sequential: missing 1\.bias"
+        WeightsMismatch, match=r"model\.pt does not fit Sequential .*: 1 missing: 1\.bias"
     ):
         fetch_weights(UNKNOWN, CONFIGURATION, tmp_path, progress=False)
     assert not left(tmp_path)
