@@ -346,9 +346,10 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
         description="Train a method's network with its published losses and settings; each "
         "setting can be changed. A stopped run continues when the command is given again. For "
         "several processes: torchrun --nproc-per-node N -m fusionlib train ...",
-        epilog="res2netfuse: one image follows the published one-image schedule, more the "
-        "published many-image schedule. nestfuse and aefusion learn from single images too, "
-        "rfn_nest, cddfuse, emma, swinfusion and fusiongan from pairs.",
+        add_help=False,
+    )
+    train.add_argument(
+        "-h", "--help", action=_TrainHelp, nargs=0, help="show this help message and exit"
     )
     train.add_argument("method", choices=["res2netfuse", *RECIPES], help="what to train")
     train.add_argument(
@@ -363,12 +364,18 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
         "-o", "--output", type=Path, required=True, metavar="OUT.safetensors", help="weights"
     )
     length = train.add_mutually_exclusive_group()
-    length.add_argument("--iterations", type=int, help="over all stages; default: as published")
+    length.add_argument(
+        "--iterations",
+        type=int,
+        help="over all stages; default: as published, or (not of res2netfuse) as the checkpoint "
+        "was begun",
+    )
     length.add_argument(
         "--budget",
         type=float,
         metavar="MINUTES",
-        help="as many iterations as fit into that time",
+        help="as many iterations as fit into that time; what is continued keeps the number that "
+        "it was begun with, whatever its budget then or now",
     )
     train.add_argument("--batch-size", type=int, help="default: as published")
     train.add_argument("--crop", type=int, help="side of squares; default: as published")
@@ -390,13 +397,36 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
         "--learning-rate", type=float, help="of res2netfuse; published: 5e-4 (one image), 1e-4"
     )
     train.add_argument(
-        "--autoencoder", type=Path, metavar="FILE", help="of rfn_nest: weights of nestfuse"
+        "--option",
+        action="append",
+        metavar="NAME=VALUE",
+        help="what only this method takes (see below), may be repeated",
     )
-    train.add_argument(
-        "--vgg", type=Path, metavar="FILE", help="of aefusion: VGG-16 under torchvision's names"
-    )
-    train.add_argument("--width", type=int, help="of emma: channels of its sensing networks")
     train.set_defaults(run=_train)
+
+
+class _TrainHelp(argparse.Action):
+    """Recipes say what they take; they are imported, and PyTorch, only when help is wanted."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from .recipes import RECIPES, find_recipe
+
+        recipes = [find_recipe(method) for method in RECIPES]
+
+        def learning_from(kind: str) -> str:
+            return ", ".join(recipe.method for recipe in recipes if recipe.learns_from == kind)
+
+        parser.epilog = (
+            "res2netfuse learns from single images; one follows the published one-image "
+            "schedule, more the published many-image schedule. From single images learn also: "
+            f"{learning_from('images')}; from pairs: {learning_from('pairs')}. Options: "
+        ) + "; ".join(
+            f"of {recipe.method} {name} ({'needed: ' * (name in recipe.required)}{option.about})"
+            for recipe in recipes
+            for name, option in recipe.options.items()
+        )
+        parser.print_help()
+        parser.exit()
 
 
 def _train(options: argparse.Namespace) -> int:
@@ -405,22 +435,26 @@ def _train(options: argparse.Namespace) -> int:
 
     if options.output.suffix != ".safetensors":
         raise FusionError(f"the output must end in .safetensors, not {options.output.name!r}.")
-    check_writable(options.output)
+    losses = options.output.with_suffix(".losses.csv")
     if options.checkpoint is None:
         options.checkpoint = options.output.with_suffix(".checkpoint")
+    for path in (options.output, losses):
+        if options.checkpoint.resolve() == path.resolve():
+            raise FusionError(f"the checkpoint cannot be {path}, which is written at the end.")
+    for path in (options.output, losses, options.checkpoint):
+        check_writable(path)
     own = options.method == "res2netfuse"
     result = _train_res2netfuse(options) if own else _train_by_recipe(options)
     if os.environ.get("RANK", "0") != "0":
         return 0
     save_weights(options.output, result.network, result.facts, half=options.half)
-    losses = options.output.with_suffix(".losses.csv")
     write_text(losses, result.history.to_csv(index=False, float_format="%.7g"))
     print(f"wrote {options.output} and {losses}")
     return 0
 
 
 #: Options that Res2NetFuse's training does not have.
-RECIPES_OWN = ("budget", "crop", "rate_factor", "autoencoder", "vgg", "width")
+RECIPES_OWN = ("budget", "crop", "rate_factor", "option")
 
 
 def _given(options: argparse.Namespace, *names: str) -> dict[str, Any]:
@@ -431,15 +465,17 @@ def _given(options: argparse.Namespace, *names: str) -> dict[str, Any]:
 def _train_res2netfuse(options: argparse.Namespace) -> Training:
     from dataclasses import replace
 
+    from .recipes.samples import samples
     from .training import MANY_IMAGES, ONE_IMAGE, train
 
     for name in _given(options, *RECIPES_OWN):
         raise FusionError(
             f"res2netfuse is trained without --{name.replace('_', '-')}; leave it out."
         )
-    images = _image_files(options.images)
+    images = _training_data(options, "images")
+    one = len(samples(images, "images")) == 1
     settings = _given(options, "variant", "iterations", "learning_rate", "batch_size", "seed")
-    config = replace(ONE_IMAGE if len(images) == 1 else MANY_IMAGES, **settings)
+    config = replace(ONE_IMAGE if one else MANY_IMAGES, **settings)
     return train(
         images,
         config,
@@ -450,33 +486,53 @@ def _train_res2netfuse(options: argparse.Namespace) -> Training:
 
 
 def _train_by_recipe(options: argparse.Namespace) -> Training:
-    from .datasets import load_dataset, load_images
     from .recipes import find_recipe
     from .training import train_method
 
     for name in _given(options, "variant", "learning_rate"):
         raise FusionError(f"--{name.replace('_', '-')} is for res2netfuse; leave it out.")
-    of_pairs = find_recipe(options.method).learns_from == "pairs"
-    names = [str(path) for path in options.images if _is_dataset(path)]
-    paths = [path for path in options.images if not _is_dataset(path)]
-    load: Any = load_dataset if of_pairs else load_images
-    data: list[Any] = [load(name, data_dir=options.data_dir) for name in names]
-    if paths:
-        data += _pair_files(paths) if of_pairs else _image_files(paths)
     return train_method(
         options.method,
-        data,
+        _training_data(options, find_recipe(options.method).learns_from),
         budget=options.budget,
         iterations=options.iterations,
         batch_size=options.batch_size,
         size=options.crop,
         seed=options.seed,
         **_given(options, "rate_factor"),
-        options=_given(options, "autoencoder", "vgg", "width"),
+        options=dict(map(_name_and_value, options.option or ())),
         checkpoint=options.checkpoint,
         every=options.every,
         device=options.device,
     )
+
+
+def _name_and_value(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise FusionError(f"--option takes NAME=VALUE, not {text!r}.")
+    return name, value
+
+
+def _training_data(options: argparse.Namespace, learns_from: str) -> list[Any]:
+    """Open data sets and find the files of folders."""
+    from .datasets import list_datasets, load_dataset, load_images
+    from .recipes.samples import wrong_kind
+
+    of_pairs = learns_from == "pairs"
+    names = [str(path) for path in options.images if _is_dataset(path)]
+    paths = [path for path in options.images if not _is_dataset(path)]
+    if names:
+        known = list_datasets(options.data_dir)
+        holds_pairs = dict(zip(known["name"], known["kind"] != "images", strict=True))
+        for name in names:
+            if holds_pairs.get(name, of_pairs) != of_pairs:
+                raise wrong_kind(learns_from, name)
+    load: Any = load_dataset if of_pairs else load_images
+    data: list[Any] = [load(name, data_dir=options.data_dir) for name in names]
+    if paths:
+        data += _pair_files(paths) if of_pairs else _image_files(paths)
+    return data
 
 
 def _is_dataset(path: Path) -> bool:
@@ -598,14 +654,14 @@ def _add_weights(commands: argparse._SubParsersAction) -> None:
         "from what they publish: fetch downloads it, convert takes files that you downloaded.",
     )
     actions = weights.add_subparsers(metavar="ACTION")
-    weights.set_defaults(run=_list_weights, weights_dir=None)
-    for name, text, run in (
-        ("list", "list them (default)", _list_weights),
-        ("verify", "check the hash of every file that is found", _verify_weights),
-    ):
-        action = actions.add_parser(name, help=text)
+    weights.set_defaults(run=_list_weights, weights_dir=None, name=None)
+    listing = actions.add_parser("list", help="list them (default), or say all about one")
+    listing.add_argument("name", nargs="?", metavar="NAME", help="say all about this one")
+    listing.set_defaults(run=_list_weights)
+    verify = actions.add_parser("verify", help="check the hash of every file that is found")
+    verify.set_defaults(run=_verify_weights)
+    for action in (listing, verify):
         _add_shared(action, "--weights-dir")
-        action.set_defaults(run=run)
     fetch = actions.add_parser("fetch", help="download sets from their authors and convert them")
     fetch.add_argument("names", nargs="*", metavar="NAME", help="as 'fusionlib weights' lists them")
     fetch.add_argument("--all", action="store_true", help="all that authors publish")
@@ -669,8 +725,25 @@ def _fetch_dataset(options: argparse.Namespace) -> int:
 
 def _list_weights(options: argparse.Namespace) -> int:
     from .methods import list_weights
+    from .sources import sources
 
-    _print(list_weights(options.weights_dir))
+    frame = list_weights(options.weights_dir)
+    if options.name is None:
+        _print(frame)
+        return 0
+    sets = _weight_sets()
+    if options.name not in sets:
+        raise unknown("weights", options.name, sets)
+    entry, _ = sets[options.name]
+    facts = frame[frame["name"] == options.name].iloc[0].to_dict()
+    facts["hash of the tensors"] = entry.digest or "unknown"
+    for fact, value in facts.items():
+        print(f"{fact}: {value or 'none'}")
+    source = sources().get(options.name)
+    for file in source.files if source else ():
+        print(f"published file: {file.url}")
+        for fact, value in (("size", file.size), ("sha256", file.sha256), ("git blob", file.blob)):
+            print(f"  {fact}: {value or 'unknown'}")
     return 0
 
 
@@ -679,8 +752,11 @@ def _verify_weights(options: argparse.Namespace) -> int:
 
     frame = list_weights(options.weights_dir, verify=True)
     _print(frame)
-    damaged = frame.loc[frame["state"] == "damaged", "name"]
-    return _fail(f"damaged: {', '.join(damaged)}. Get these files again.") if len(damaged) else 0
+    bad = frame[frame["state"].isin(["damaged", "does not fit"])]
+    if bad.empty:
+        return 0
+    faults = [f"{state}: {', '.join(rows['name'])}" for state, rows in bad.groupby("state")]
+    return _fail(f"{'; '.join(faults)}. Get these files again.")
 
 
 def _fetch_weights(options: argparse.Namespace) -> int:

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import io
 import os
+import sys
 import time
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -24,6 +26,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from .datasets import Dataset
 from .errors import FusionError
 from .execution import check_device, run_network
 from .files import atomic_file
@@ -33,7 +36,7 @@ from .networks.res2netfuse import Res2NetFuse
 from .recipes import find_recipe
 from .recipes.recipe import Descend, Moment, Recipe, Stage, rate_at
 from .recipes.samples import Batch, Sample, batches, fingerprint, resized, samples
-from .weights import digest, read_weights, training_facts
+from .weights import digest, training_facts
 
 __all__ = [
     "MANY_IMAGES",
@@ -146,7 +149,7 @@ Picture = np.ndarray | str | os.PathLike[str]
 
 
 def train(
-    images: Sequence[Picture],
+    images: Sequence[Picture | Dataset],
     config: TrainingConfig = ONE_IMAGE,
     *,
     checkpoint: str | os.PathLike[str] | None = None,
@@ -161,9 +164,9 @@ def train(
 
     Parameters
     ----------
-    images : sequence of arrays or paths
-        Gray (H, W) or RGB (H, W, 3) images in [0, 1] or uint8, or files of them; one
-        image for the published one-image training.
+    images : sequence of arrays, paths or data sets
+        Gray (H, W) or RGB (H, W, 3) images in [0, 1] or uint8, files of them, or data sets of
+        single images; one image for the published one-image training.
     config : TrainingConfig
         `ONE_IMAGE` and `MANY_IMAGES` are the published schedules.
     checkpoint : path, optional
@@ -200,7 +203,11 @@ def train(
     setup = _Setup(lambda: _Reconstruction(config), settings, given, config.seed, device)
     sizes = (config.iterations, config.batch_size, config.size)
     rates = {"network": config.learning_rate}
-    plan = _Plan(Stage("reconstruction", _Reconstruction.reconstruct, *sizes, rates), *sizes)
+    stage = Stage(
+        "reconstruction", _Reconstruction.reconstruct, *sizes, rates=rates, extensible=True
+    )
+    plan = _Plan(stage, *sizes)
+    _check_plans(setup, [plan], every)
     run = _follow(setup, [plan], _path(checkpoint), every=every, progress=progress)
     names = ", ".join(sample.name for sample in given)
     facts = training_facts({**asdict(config), "images": names}, device)
@@ -291,17 +298,17 @@ def train_method(
     seed : int
         Decides the initial weights, the order of samples and whatever else is drawn.
     options : mapping, optional
-        What the recipe's `Recipe.options` names; weights as paths of files.
+        What the recipe's `Recipe.options` names; weights also as a path, numbers as text.
     checkpoint : path, optional
         Written every `every` iterations, when interrupted and at the end; where it exists
         already, the run continues from it, with its numbers of iterations unless
-        `iterations` is given.
+        `iterations` is given, whatever the budget.
     every : int
         Iterations between checkpoints.
     device : str
         "cpu" or "cuda".
     progress : bool
-        Whether to show a progress bar with the losses.
+        Whether to show a progress bar with the losses, and what a checkpoint decides.
 
     Returns
     -------
@@ -327,6 +334,8 @@ def train_method(
         raise FusionError(f"{method} cannot learn from squares of {size}, {_text(kind.sizes)}.")
     if not 0 < rate_factor < np.inf:
         raise FusionError(f"the factor of learning rates must be positive, not {rate_factor}.")
+    if budget is not None and not 0 < budget < np.inf:
+        raise FusionError(f"the budget must be positive minutes, not {budget}.")
     _check_seed(seed)
     tensors, identities = _read_options(kind, options or {})
     settings = {"method": method, "seed": seed, "rate_factor": rate_factor, **identities}
@@ -340,6 +349,7 @@ def train_method(
         )
         for stage in kind.stages
     ]
+    _check_plans(setup, plans, every)
     path = _path(checkpoint)
     found = _read_checkpoint(path) if path is not None and path.exists() else None
     if iterations is not None:
@@ -351,6 +361,10 @@ def train_method(
                 f"the training of the checkpoint {path} is finished, there is nothing left to "
                 "fit into a budget. Leave it out to get the weights again, or name another file."
             )
+        if progress and setup.rank == 0:
+            kept = "" if budget is None else "; the budget does not change them"
+            total = sum(plan.iterations for plan in plans)
+            tqdm.write(f"continuing {path}: {total} iterations as begun{kept}", file=sys.stderr)
     elif budget is not None:
         plans = _fit(plans, setup, budget)
     run = _follow(setup, plans, path, every=every, progress=progress)
@@ -386,9 +400,9 @@ def _read_options(
             raise FusionError(f"{kind.method} does not take {name!r}; its options: {known}.")
     for name in kind.required:
         if name not in options:
-            raise FusionError(f"{kind.method} needs {name!r}: {kind.options[name]}.")
+            raise FusionError(f"{kind.method} needs {name!r}: {kind.options[name].about}.")
     values = {
-        name: read_weights(value) if isinstance(value, str | os.PathLike) else value
+        name: _read_option(kind, name, value) if isinstance(value, str | os.PathLike) else value
         for name, value in options.items()
     }
     identities = {
@@ -396,6 +410,18 @@ def _read_options(
         for name, value in values.items()
     }
     return values, identities
+
+
+def _read_option(kind: type[Recipe], name: str, value: str | os.PathLike[str]) -> Any:
+    option = kind.options[name]
+    try:
+        return option.read(value)
+    except FusionError:
+        raise
+    except ValueError as error:
+        raise FusionError(
+            f"{kind.method} cannot take {name!r} = {value}; it is: {option.about}."
+        ) from error
 
 
 # ---------------------------------------------------------------- how many iterations
@@ -456,17 +482,18 @@ MEASURED_SECONDS, FEWEST, MOST = 5.0, 2, 50
 
 def _fit(plans: Sequence[_Plan], setup: _Setup, budget: float) -> list[_Plan]:
     """Choose the numbers of iterations so that all stages take `budget` minutes together."""
-    if not budget > 0:
-        raise FusionError(f"the budget must be positive minutes, not {budget}.")
     if setup.world > 1:
         raise FusionError("a budget is for one process; give iterations instead.")
     begin = time.perf_counter()
-    seconds = _seconds_per_iteration(plans, setup)
+    seconds = _seconds_per_iteration(plans, setup, begin + 60 * budget)
     left = 60 * budget - (time.perf_counter() - begin)
     if left < sum(seconds):
+        why = f"one iteration of each stage takes {sum(seconds):.3g} s"
+        if len(seconds) < len(plans):
+            why = "it was spent before the time of an iteration of each stage was measured"
         raise FusionError(
-            f"a budget of {budget:g} minutes is too short: one iteration of each stage takes "
-            f"{sum(seconds):.3g} s. Take a smaller batch or crop, or more time."
+            f"a budget of {budget:g} minutes is too short: {why}. Take a smaller batch or crop, "
+            "or more time."
         )
     whole = [_published(plan) for plan in plans]
     needed = sum(count * time for count, time in zip(whole, seconds, strict=True))
@@ -474,16 +501,21 @@ def _fit(plans: Sequence[_Plan], setup: _Setup, budget: float) -> list[_Plan]:
     return _shared_out(plans, [np.floor(fraction * count) for count in whole])
 
 
-def _seconds_per_iteration(plans: Sequence[_Plan], setup: _Setup) -> list[float]:
+def _seconds_per_iteration(plans: Sequence[_Plan], setup: _Setup, deadline: float) -> list[float]:
+    """Measure stage after stage, as many as can be before the deadline."""
     run = _Run(setup, plans)  # only to be measured
-    seconds = []
+    seconds: list[float] = []
     for number in range(len(plans)):
         with closing(run.batches(number, range(1 + MOST))) as coming:
             run.step(number, next(coming))
             begin = time.perf_counter()
+            if begin > deadline:
+                return seconds
             for count, batch in enumerate(coming, 1):
                 run.step(number, batch)
                 passed = time.perf_counter() - begin
+                if begin + passed > deadline:
+                    return seconds
                 if count >= FEWEST and passed >= MEASURED_SECONDS:
                     break
         seconds.append(passed / count)
@@ -537,10 +569,7 @@ def _join_processes(device: str) -> tuple[int, int]:
     return int(os.environ.get("RANK", "0")), world
 
 
-def _follow(
-    setup: _Setup, plans: Sequence[_Plan], checkpoint: Path | None, *, every: int, progress: bool
-) -> _Run:
-    """Go through the stages, from a checkpoint if there is one; return the finished run."""
+def _check_plans(setup: _Setup, plans: Sequence[_Plan], every: int) -> None:
     if every < 1:
         raise FusionError(f"every must be at least 1 iteration, not {every}.")
     for plan in plans:
@@ -551,6 +580,12 @@ def _follow(
                 f"{setup.world} processes cannot share batches of {size} images evenly: choose "
                 "another batch size, more images or fewer processes."
             )
+
+
+def _follow(
+    setup: _Setup, plans: Sequence[_Plan], checkpoint: Path | None, *, every: int, progress: bool
+) -> _Run:
+    """Go through the stages, from a checkpoint if there is one; return the finished run."""
     run = _Run(setup, plans)
     if checkpoint is not None and checkpoint.exists():
         run.restore(_read_checkpoint(checkpoint), checkpoint)
@@ -633,52 +668,55 @@ class _Run:
         for part, rate in stage.rates.items():
             rate = self.setup.rate_factor * rate_at(rate, done / iterations)
             self.optimisers[part].param_groups[0]["lr"] = rate
-
-        def descend(loss: Tensor, *parts: str) -> None:
-            names = parts or tuple(stage.rates)
-            changed = [p for name in names for p in self.parameters[name]]
-            for parameter in changed:
-                parameter.grad = None
-            loss.backward(inputs=changed)
-            check(self._mean(loss.detach()))
-            for parameter in changed:
-                if parameter.grad is not None:
-                    parameter.grad = self._mean(parameter.grad)
-            moving = any(p.grad is not None and p.grad.any() for p in changed)
-            self.idle = 0 if moving else self.idle + 1
-            if self.idle == IDLE:
-                raise FusionError(
-                    f"there was nothing to go by in {IDLE} iterations up to {done + 1} of the "
-                    f"stage {stage.name}: the gradient is zero. Where the last layer is a ReLU "
-                    "its output is negative for all images; try another seed."
-                )
-            self.whole = False
-            for name in names:
-                if stage.clip is not None:
-                    nn.utils.clip_grad_norm_(self.parameters[name], stage.clip)
-                self.optimisers[name].step()
-
-        def check(values: Tensor) -> None:
-            if not values.isfinite().all():
-                self.whole = False
-                raise FusionError(
-                    f"the loss became {float(values[~values.isfinite()][0])} at iteration "
-                    f"{done + 1} of the stage "
-                    f"{stage.name}, on {', '.join(batch.names)}. Checkpoints stay as they are; "
-                    "lower the learning rate where it can be chosen, or try another seed."
-                )
-
         images = tuple(
             image.to(self.setup.device, memory_format=torch.channels_last) for image in batch.images
         )
         moment = Moment(batch.random, done, iterations)
-        losses = stage.step(self.recipe, images, moment, descend)
+        losses = stage.step(self.recipe, images, moment, partial(self._descend, number, batch))
         values = self._mean(torch.stack([loss.detach() for loss in losses.values()]))
-        check(values)
+        self._check(values, number, batch)
         self.names[number] = tuple(losses)
         self.losses[number].append(tuple(values.tolist()))
         self.whole = True
         return {name: f"{value:.3g}" for name, value in zip(losses, values.tolist(), strict=True)}
+
+    def _descend(self, number: int, batch: Batch, loss: Tensor, *parts: str) -> None:
+        stage = self.plans[number].stage
+        names = parts or tuple(stage.rates)
+        changed = [p for name in names for p in self.parameters[name]]
+        for parameter in changed:
+            parameter.grad = None
+        loss.backward(inputs=changed)
+        self._check(self._mean(loss.detach()), number, batch)
+        for parameter in changed:
+            if parameter.grad is not None:
+                parameter.grad = self._mean(parameter.grad)
+        moving = any(p.grad is not None and p.grad.any() for p in changed)
+        self.idle = 0 if moving else self.idle + 1
+        if self.idle == IDLE:
+            raise FusionError(
+                f"there was nothing to go by in {IDLE} iterations up to {self._place(number)}: "
+                "the gradient is zero. Where the last layer is a ReLU its output is negative for "
+                "all images; try another seed."
+            )
+        self.whole = False
+        for name in names:
+            if stage.clip is not None:
+                nn.utils.clip_grad_norm_(self.parameters[name], stage.clip)
+            self.optimisers[name].step()
+
+    def _check(self, values: Tensor, number: int, batch: Batch) -> None:
+        """Make sure that losses are finite."""
+        if not values.isfinite().all():
+            self.whole = False
+            raise FusionError(
+                f"the loss became {float(values[~values.isfinite()][0])} at iteration "
+                f"{self._place(number)}, on {', '.join(batch.names)}. Checkpoints stay as they "
+                "are; lower the learning rate where it can be chosen, or try another seed."
+            )
+
+    def _place(self, number: int) -> str:
+        return f"{len(self.losses[number]) + 1} of the stage {self.plans[number].stage.name}"
 
     def _mean(self, values: Tensor) -> Tensor:
         """Average over the processes, which have equal shares of the batch."""
@@ -715,18 +753,23 @@ class _Run:
 
     def restore(self, state: dict[str, Any], path: Path) -> None:
         """Continue where a checkpoint left off."""
-        stages = [plan.settings() for plan in self.plans]
-        before = [dict(stage) for stage in state["stages"]]
-        if self.plans[-1].stage.constant and len(before) == len(stages):
-            # More iterations of a constant learning rate continue the same run.
-            before[-1]["iterations"] = stages[-1]["iterations"]
+        stages, before = [plan.settings() for plan in self.plans], state["stages"]
         equal = state["images"] == fingerprint(self.setup.given)
-        if state["settings"] != self.setup.settings or before != stages or not equal:
+        if state["settings"] != self.setup.settings or not equal or not _alike(before, stages):
             raise FusionError(
                 f"the checkpoint {path} belongs to another run (its settings: "
                 f"{state['settings']}, {state['stages']}; this run's: {self.setup.settings}, "
                 f"{stages}; images {'equal' if equal else 'differ'}). Delete it or name "
                 "another file."
+            )
+        numbers, wanted = ([stage["iterations"] for stage in some] for some in (before, stages))
+        earlier = numbers[:-1] == wanted[:-1]
+        if numbers != wanted and not (earlier and self.plans[-1].stage.extensible):
+            begun, asked = (" + ".join(map(str, some)) for some in (numbers, wanted))
+            raise FusionError(
+                f"the checkpoint {path} is of a run of {begun} iterations, this run asks "
+                f"for {asked}; what an iteration does depends on how many there are, so "
+                "it cannot become that run. Give no number to continue it, or name another file."
             )
         done = len(state["losses"][-1])
         if done > self.plans[-1].iterations:
@@ -740,6 +783,11 @@ class _Run:
         self.losses = [[tuple(row) for row in rows.tolist()] for rows in state["losses"]]
         self.names = [tuple(names) for names in state["names"]]
         self.seconds = state["seconds"]
+
+
+def _alike(before: Sequence[dict[str, Any]], stages: Sequence[dict[str, Any]]) -> bool:
+    """Whether stages differ in their numbers of iterations at most."""
+    return [s | {"iterations": 0} for s in before] == [s | {"iterations": 0} for s in stages]
 
 
 #: What a checkpoint holds.

@@ -21,9 +21,11 @@ from safetensors.torch import save_file
 
 import fusionlib
 from fusionlib.__main__ import main
+from fusionlib.datasets import load_images
 from fusionlib.images import read_image, write_image
-from fusionlib.methods import Method
-from fusionlib.weights import digest, read_facts, read_weights
+from fusionlib.methods import Method, registry
+from fusionlib.sources import find_source
+from fusionlib.weights import digest, read_facts, read_weights, save_weights
 
 OURS = Path(fusionlib.__file__).parent / "weights" / "res2netfuse_1_released_coco86.safetensors"
 COMMAND = str(Path(sys.executable).with_name("fusionlib"))
@@ -221,8 +223,8 @@ def misshapen(state):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (missing, "missing decoder.0.bias (64,)"),
-        (extra, "extra decoder.9.bias (3,)"),
+        (missing, "1 missing: decoder.0.bias (64,)"),
+        (extra, "1 extra: decoder.9.bias (3,)"),
         (misshapen, "decoder.0.bias is (65,), expected (64,)"),
     ],
 )
@@ -245,6 +247,51 @@ def test_damaged_weights(refused, done):
     assert f"damaged: {OURS.stem}" in refused("weights", "verify", "--weights-dir", ".")
     Path(OURS.name).write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
     assert "does not hold the registered weights" in refused(*arguments)
+
+
+def test_verified_without_a_hash(refused):
+    """Another network's weights under the name of a set of which no hash is known."""
+    for name, source in (("cddfuse", "seafusion"), ("emma", "emma")):
+        network = registry()[source].configurations["released"].build()
+        save_weights(f"{name}.safetensors", network, {})
+    error = refused("weights", "verify", "--weights-dir", ".")
+    assert error == "does not fit: cddfuse. Get these files again.\n"
+    Path(OURS.name).write_bytes(b"half a fi")
+    error = refused("weights", "verify", "--weights-dir", ".")
+    assert error == f"damaged: {OURS.stem}; does not fit: cddfuse. Get these files again.\n"
+
+
+def test_all_about_a_weight_set(done, refused):
+    """One fact per line, nothing cut off."""
+    shown = done("weights", "list", "densefuse_tf_1e2").splitlines()
+    entry = registry()["densefuse"].configurations["tensorflow"].weights[0]
+    (file,) = find_source("densefuse_tf_1e2").files
+    for line in (
+        "name: densefuse_tf_1e2",
+        "method: densefuse",
+        "state: not found",
+        f"licence: {entry.licence}",
+        "parameters: 74193",
+        f"origin: {entry.origin}",
+        "path: none",
+        f"hash of the tensors: {entry.digest}",
+        f"published file: {file.url}",
+        "  size: unknown",
+        "  sha256: unknown",
+        "  git blob: unknown",
+    ):
+        assert line in shown
+    shown = done("weights", "list", OURS.stem).splitlines()
+    assert f"path: {OURS}" in shown and not any("published" in line for line in shown)
+    assert "Did you mean 'nestfuse'" in refused("weights", "list", "nestfus")
+
+
+@pytest.mark.parametrize("action", ["list", "verify"])
+def test_a_folder_of_weights_that_is_not_there(refused, action):
+    error = refused("weights", action, "--weights-dir", "gone")
+    assert error.startswith("no such folder of weights: gone.")
+    error = refused("fuse", "ir.png", "vis.png", "-o", "out.png", "--weights-dir", "gone")
+    assert error.startswith("no such folder of weights: gone.")
 
 
 # ---------------------------------------------------------------- folders
@@ -372,11 +419,29 @@ def test_recipes_learn_from_one_another(done, folders, one_core):
     done("train", "nestfuse", *images, "-o", "nestfuse.safetensors", *TINY, "--seed", "2")
     facts = read_facts("nestfuse.safetensors")
     assert "images of sample_images, " in facts["learnt_from"] and facts["departures"] == ""
-    rest = ("--autoencoder", "nestfuse.safetensors", "-o", "rfn.safetensors", *TINY)
+    rest = ("--option", "autoencoder=nestfuse.safetensors", "-o", "rfn.safetensors", *TINY)
     done("train", "rfn_nest", "sample", *rest)
     facts = read_facts("rfn.safetensors")
     assert "pairs of sample (" in facts["learnt_from"]
     assert facts["autoencoder"].startswith("sha256 ")
+
+
+def test_res2netfuse_learns_from_a_data_set(done, one_core):
+    small = ("--variant", "paper", "--iterations", "1", "--batch-size", "1")
+    done("train", "res2netfuse", "sample_images", "-o", "mine.safetensors", *small)
+    facts = read_facts("mine.safetensors")
+    images = [name for name, _ in load_images("sample_images")]
+    # The rate is that of the many-image schedule.
+    assert (facts["images"], facts["learning_rate"]) == (", ".join(images), "0.0001")
+
+
+def test_help_on_training_says_what_recipes_take(capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["train", "--help"])
+    assert caught.value.code == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "aefusion, nestfuse; from pairs: cddfuse, emma, fusiongan, rfn_nest, swinf" in shown
+    assert "of emma width (channels" in shown and "of rfn_nest autoencoder (needed: w" in shown
 
 
 def test_images_without_partner_are_left_out(folders, capsys, one_core):
@@ -395,19 +460,28 @@ def test_images_without_partner_are_left_out(folders, capsys, one_core):
         (["cddfuse", "ir.png", "vis.png"], "give two folders, of infrared and of visible"),
         (["cddfuse", "ir"], "give two folders"),
         (["cddfuse", "ir", "other"], "no infrared image has a visible partner"),
-        (["cddfuse", "sample_images"], "holds single images, expected pairs"),
-        (["nestfuse", "sample"], "holds pairs, expected single images"),
+        (["cddfuse", "sample_images"], "pairs of an infrared and a visible image; the data set"),
+        (["nestfuse", "sample"], "from single images; the data set sample holds pairs. Give"),
+        (["res2netfuse", "tno20"], "from single images; the data set tno20 holds pairs. Give"),
         (["nestfuse", "samples"], "Did you mean 'sample"),
         (["nestfuse", "gone.png"], "no such training image: gone.png"),
         (["nestfuse", "empty"], "no image in the folder empty"),
         (["rfn_nest", "ir", "vis"], "rfn_nest needs 'autoencoder'"),
-        (["rfn_nest", "ir", "vis", "--autoencoder", "gone"], "no such weight file: gone"),
-        (["rfn_nest", "ir", "vis", "--autoencoder", "ir.png"], "not a readable safetensors"),
-        (["cddfuse", "ir", "vis", "--vgg", "a"], "cddfuse does not take 'vgg'"),
+        (["rfn_nest", "ir", "vis", "--option", "autoencoder=gone"], "no such weight file: gone"),
+        (["rfn_nest", "ir", "vis", "--option", "autoencoder=ir.png"], "not a readable safetensors"),
+        (["cddfuse", "ir", "vis", "--option", "vgg=a"], "cddfuse does not take 'vgg'"),
+        (["emma", "ir", "vis", "--option", "width"], "takes NAME=VALUE, not 'width'"),
+        (["emma", "ir", "vis", "--option", "width=a"], "emma cannot take 'width' = a; it is"),
+        (["emma", "ir", "vis", "--option", "width=0"], "at least 1 channel, not 0"),
+        (["cddfuse", "ir", "vis", "--checkpoint", "mine.safetensors"], "checkpoint cannot be"),
+        (["cddfuse", "ir", "vis", "--checkpoint", "./mine.losses.csv"], "checkpoint cannot be"),
+        (["cddfuse", "ir", "vis", "--checkpoint", "ir.png/a"], "cannot write ir.png/a"),
+        (["cddfuse", "ir", "vis", "-o", "blocked.safetensors"], "write blocked.losses.csv"),
         (["cddfuse", "ir", "vis", "--variant", "paper"], "--variant is for res2netfuse"),
         (["cddfuse", "ir", "vis", "--learning-rate", "1"], "--learning-rate is for res2netfuse"),
         (["res2netfuse", "ir.png", "--budget", "1"], "res2netfuse is trained without --budget"),
         (["res2netfuse", "ir.png", "--crop", "1"], "res2netfuse is trained without --crop"),
+        (["res2netfuse", "ir.png", "--option", "a=1"], "trained without --option"),
         (["res2netfuse", "ir.png", "--rate-factor", "2"], "trained without --rate-factor"),
         (["cddfuse", "ir", "vis", "--rate-factor", "-1"], "rates must be positive, not -1.0"),
         (["cddfuse", "ir", "vis", "--budget", "0"], "budget must be positive minutes"),
@@ -418,6 +492,7 @@ def test_images_without_partner_are_left_out(folders, capsys, one_core):
 )
 def test_bad_recipe(refused, folders, one_core, arguments, words):
     Path("empty").mkdir()
+    Path("blocked.losses.csv").mkdir()
     save(Path("other/a.png"))
     if "-o" not in arguments:
         arguments = [*arguments, "-o", "mine.safetensors"]

@@ -511,7 +511,26 @@ def test_budget_too_short(monkeypatch):
         cddfuse(budget=2, iterations=None)
 
 
-@pytest.mark.parametrize("budget", [0, -1, float("nan")])
+@pytest.mark.parametrize(("budget", "steps"), [(0.01, [0]), (0.4, [0, 0, 0]), (0.7, [0, 0, 0, 1])])
+def test_budget_spent_while_measuring(monkeypatch, budget, steps):
+    """Given up after the first iteration that ends too late: 10 s each of the first stage."""
+    clock = Clock(monkeypatch, 10.0, 21.0)
+    with pytest.raises(FusionError, match=r"minutes is too short: it was spent before"):
+        cddfuse(budget=budget, iterations=None)
+    assert clock.steps == steps
+
+
+@pytest.mark.parametrize(
+    ("change", "words"), [({"every": 0}, "every must be"), ({"seed": -1}, "seed")]
+)
+def test_nothing_is_measured_for_wrong_settings(monkeypatch, change, words):
+    clock = Clock(monkeypatch, 1.0, 1.0)
+    with pytest.raises(FusionError, match=words):
+        cddfuse(budget=1, iterations=None, **change)
+    assert clock.steps == []
+
+
+@pytest.mark.parametrize("budget", [0, -1, float("nan"), float("inf")])
 def test_budget_of_no_time(budget):
     with pytest.raises(FusionError, match="budget must be positive minutes"):
         cddfuse(budget=budget, iterations=None)
@@ -520,7 +539,7 @@ def test_budget_of_no_time(budget):
 def test_budget_for_many_processes(monkeypatch):
     monkeypatch.setattr(training, "_join_processes", lambda device: (0, 2))
     with pytest.raises(FusionError, match="budget is for one process"):
-        cddfuse(budget=1, iterations=None)
+        cddfuse(budget=1, iterations=None, batch_size=2)
 
 
 def stop(monkeypatch, call):
@@ -550,6 +569,24 @@ def test_resumed_without_a_length_keeps_its_iterations(monkeypatch, tmp_path):
     assert same(cddfuse(checkpoint=checkpoint, iterations=None), cddfuse())
 
 
+@pytest.mark.parametrize(
+    ("length", "said"),
+    [
+        ({"iterations": None}, "6 iterations as begun\n"),
+        ({"iterations": None, "budget": 1}, "as begun; the budget does not change them\n"),
+        ({"iterations": 6}, ""),
+    ],
+)
+def test_continuing_says_so(monkeypatch, tmp_path, capsys, length, said):
+    checkpoint = tmp_path / "checkpoint"
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        stop(patch, 4)
+        cddfuse(checkpoint=checkpoint)
+    cddfuse(checkpoint=checkpoint, progress=True, **length)
+    error = capsys.readouterr().err
+    assert said in error and (f"continuing {checkpoint}: " in error) == bool(said)
+
+
 def test_budget_after_the_end(tmp_path):
     checkpoint = tmp_path / "checkpoint"
     result = cddfuse(checkpoint=checkpoint)
@@ -562,7 +599,8 @@ def test_other_length_where_rates_fall(tmp_path):
     """Every rate would have been another, so it is another run; nestfuse's are constant."""
     checkpoint = tmp_path / "checkpoint"
     cddfuse(checkpoint=checkpoint)
-    with pytest.raises(FusionError, match=r"belongs to another run .*images equal"):
+    words = r"is of a run of 2 \+ 4 iterations, this run asks for 4 \+ 8; what an iteration does"
+    with pytest.raises(FusionError, match=words):
         cddfuse(checkpoint=checkpoint, iterations=12)
 
     def nestfuse(iterations, path=None):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import pkgutil
 from typing import TYPE_CHECKING
 
 from ..errors import unknown
@@ -12,8 +13,12 @@ if TYPE_CHECKING:
 
 __all__ = ["RECIPES", "find_recipe"]
 
-#: The methods that have a recipe, besides Res2NetFuse.
-RECIPES = ("aefusion", "cddfuse", "emma", "fusiongan", "nestfuse", "rfn_nest", "swinfusion")
+#: The methods that have a recipe, besides Res2NetFuse: every module but what they share.
+RECIPES = tuple(
+    module.name
+    for module in pkgutil.iter_modules(__path__)
+    if module.name not in ("recipe", "samples")
+)
 
 
 def find_recipe(method: str) -> type[Recipe]:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..losses import VGGFeatures, ms_ssim_released
 from ..networks.aefusion import SIDE, AEFusion
-from .recipe import Descend, Moment, Recipe, Stage
+from .recipe import Descend, Moment, Option, Recipe, Stage
 
 __all__ = ["RECIPE", "AEFusionRecipe"]
 
@@ -36,7 +36,7 @@ class AEFusionRecipe(Recipe):
     sampling = "resize"
     sizes = range(SIDE, SIDE + 1)
     published = "80,000 images of COCO"
-    options: ClassVar = {"vgg": "weights of VGG-16 under torchvision's names"}
+    options: ClassVar = {"vgg": Option("weights of VGG-16 under torchvision's names")}
     network: AEFusion
 
     def __init__(self, vgg: Mapping[str, Tensor] | None = None) -> None:
@@ -76,6 +76,7 @@ class AEFusionRecipe(Recipe):
             batch_size=4,
             size=256,
             rates={"network.autoencoder": 1e-4},
+            extensible=True,
         ),
     )
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ..errors import FusionError
 from ..losses import sobel_gradients
 from ..networks.emma import EMMA
-from .recipe import LARGE, Descend, Moment, Recipe, Stage, halved
+from .recipe import LARGE, Descend, Moment, Option, Recipe, Stage, halved
 
 __all__ = ["RECIPE", "EMMARecipe", "SensingNetwork", "moved"]
 
@@ -94,7 +94,9 @@ class EMMARecipe(Recipe):
     # Normalisation needs more than a pixel of a single image, four halvings down.
     sizes = range(32, LARGE, 16)
     published = "128x128 patches of 1083 pairs of MSRS"
-    options: ClassVar = {"width": "channels of the sensing networks' finest level; published: 64"}
+    options: ClassVar = {
+        "width": Option("channels of the sensing networks' finest level, published: 64", int)
+    }
     network: EMMA
 
     def __init__(self, width: int = 64) -> None:

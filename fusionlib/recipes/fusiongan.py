@@ -59,7 +59,10 @@ class FusionGANRecipe(Recipe):
     learns_from = "pairs"
     sampling = "crop"
     sizes = range(SMALLEST, LARGE)
-    published = "64,381 patches of 45 pairs of TNO"
+    published = (
+        "64,381 patches of 45 pairs of TNO 10 times; the weights of the published tables are "
+        "those after 3 times"
+    )
     departures = (
         "Patches from random places instead of a grid.",
         "The generator normalises each patch by its own statistics, without learnt scale and "
@@ -127,6 +130,7 @@ class FusionGANRecipe(Recipe):
             batch_size=32,
             size=132,
             rates={"network": 1e-4, "discriminator": 1e-4},
+            extensible=True,
         ),
     )
 

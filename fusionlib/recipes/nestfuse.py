@@ -52,6 +52,7 @@ class NestFuseRecipe(Recipe):
             batch_size=4,
             size=256,
             rates={"network.autoencoder": 1e-4},
+            extensible=True,
         ),
     )
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal, NamedTuple, Protocol
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 import numpy as np
 from torch import Tensor, nn
 
-__all__ = ["LARGE", "Descend", "Moment", "Rate", "Recipe", "Stage", "halved", "rate_at"]
+from ..weights import read_weights
+
+__all__ = ["LARGE", "Descend", "Moment", "Option", "Rate", "Recipe", "Stage", "halved", "rate_at"]
 
 # Above any side of an image.
 LARGE = 1 << 20
@@ -57,6 +59,9 @@ class Stage:
         optimiser of its own, which it keeps from stage to stage.
     clip : float, optional
         Largest 2-norm of the gradient of a part.
+    extensible : bool
+        Whether an iteration is the same however many there are, so that a finished run can be
+        made longer. Not so where a rate falls or the step looks at `Moment.iterations`.
     """
 
     name: str
@@ -66,11 +71,17 @@ class Stage:
     size: int
     rates: Mapping[str, Rate]
     clip: float | None = None
+    extensible: bool = False
 
-    @property
-    def constant(self) -> bool:
-        """Whether the learning rates do not depend on how many iterations there are."""
-        return not any(callable(rate) for rate in self.rates.values())
+
+class Option(NamedTuple):
+    """What else a recipe takes: what it is ``about``, and how to ``read`` it from text or a path.
+
+    ``read`` raises ValueError or FusionError.
+    """
+
+    about: str
+    read: Callable[[Any], Any] = read_weights
 
 
 class Recipe(nn.Module):
@@ -93,9 +104,8 @@ class Recipe(nn.Module):
         What the authors learnt from.
     stages : tuple of Stage
         In order.
-    options : mapping of str to str
-        What else the constructor takes and what that is. Those that are files of weights reach
-        it as tensors by name.
+    options : mapping of str to Option
+        What else the constructor takes, as `Option.read` gives it: of weights the tensors by name.
     required : tuple of str
         The options that must be given.
     departures : tuple of str
@@ -109,7 +119,7 @@ class Recipe(nn.Module):
     sampling: ClassVar[Literal["resize", "crop", "crop and turn"]]
     sizes: ClassVar[range] = range(1, LARGE)
     published: ClassVar[str] = ""
-    options: ClassVar[Mapping[str, str]] = {}
+    options: ClassVar[Mapping[str, Option]] = {}
     required: ClassVar[tuple[str, ...]] = ()
     stages: ClassVar[tuple[Stage, ...]]
     departures: tuple[str, ...] = ()

@@ -17,7 +17,7 @@ from ..losses import ms_ssim_released
 from ..networks.nestfuse import METHOD as NESTFUSE
 from ..networks.rfn_nest import RFNNest
 from ..weights import load_state
-from .recipe import LARGE, Descend, Moment, Recipe, Stage
+from .recipe import LARGE, Descend, Moment, Option, Recipe, Stage
 
 __all__ = ["RECIPE", "RFNNestRecipe"]
 
@@ -46,7 +46,7 @@ class RFNNestRecipe(Recipe):
     sampling = "resize"
     sizes = range(16, LARGE)
     published = "80,000 pairs of KAIST"
-    options: ClassVar = {"autoencoder": "trained weights of nestfuse, whose auto-encoder it is"}
+    options: ClassVar = {"autoencoder": Option("weights of nestfuse, whose auto-encoder it is")}
     required = ("autoencoder",)
     network: RFNNest
 
@@ -95,6 +95,7 @@ class RFNNestRecipe(Recipe):
             batch_size=4,
             size=256,
             rates={"network.fusion": 1e-4},
+            extensible=True,
         ),
     )
 

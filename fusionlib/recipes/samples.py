@@ -23,7 +23,7 @@ from ..datasets import Dataset, Pair, read_pair
 from ..errors import FusionError, ImageError
 from ..images import check_image, luminance, quantise, read_image, require_gray
 
-__all__ = ["Batch", "Sample", "batches", "fingerprint", "resized", "samples"]
+__all__ = ["Batch", "Sample", "batches", "fingerprint", "resized", "samples", "wrong_kind"]
 
 Picture = np.ndarray | str | os.PathLike[str]
 
@@ -72,7 +72,7 @@ def samples(data: Sequence[Any], learns_from: Literal["images", "pairs"]) -> lis
         if isinstance(item, Dataset):
             found += _from_dataset(item, learns_from)
         elif isinstance(item, Pair | tuple) != (learns_from == "pairs"):
-            raise _wrong_kind(learns_from)
+            raise wrong_kind(learns_from)
         elif learns_from == "pairs":
             found.append(_pair_sample(item, len(found) + 1))
         else:
@@ -80,22 +80,26 @@ def samples(data: Sequence[Any], learns_from: Literal["images", "pairs"]) -> lis
     return found
 
 
-def _wrong_kind(learns_from: str) -> FusionError:
-    if learns_from == "pairs":
+def wrong_kind(learns_from: str, dataset: str = "") -> FusionError:
+    """Build the error for pairs where images are learnt from, or the other way round."""
+    pairs = learns_from == "pairs"
+    other = "single images" if pairs else "pairs"
+    given = f"the data set {dataset} holds {other}" if dataset else f"{other} were given"
+    if pairs:
         return FusionError(
-            "this method learns from pairs of an infrared and a visible image; single images "
-            "were given. Give two folders, or a data set of pairs."
+            f"this method learns from pairs of an infrared and a visible image; {given}. Give two "
+            "folders, or a data set of pairs."
         )
     return FusionError(
-        "this method learns from single images; pairs were given. Give image files or a folder "
-        "of them, or a data set of single images."
+        f"this method learns from single images; {given}. Give image files or a folder of them, "
+        "or a data set of single images."
     )
 
 
 def _from_dataset(data: Dataset, learns_from: str) -> list[Sample]:
     card = data.card
     if card is not None and (card.kind == "images") != (learns_from == "images"):
-        raise _wrong_kind(learns_from)
+        raise wrong_kind(learns_from, data.name)
 
     def sample(number: int, name: str) -> Sample:
         def read() -> tuple[np.ndarray, ...]:

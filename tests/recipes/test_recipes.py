@@ -18,23 +18,37 @@ from .conftest import SMALL, batch, run_step, smooth
 
 # ---------------------------------------------------------------- settings
 
+COCO = KAIST = 80_000  # images, pairs
+TNO_PATCHES = 64_381
+MSRS_PATCHES = 1083 * 6  # pairs, patches of each at most
+
+
+def epochs(count, samples, batch):
+    """The iterations of some epochs; a batch that is not full is left out."""
+    return count * (samples // batch)
+
+
 #: What the papers and the authors' code say: data, stages, iterations, batch, side, first rates.
 PUBLISHED = {
-    "nestfuse": ("images", [("auto-encoder", 40_000, 4, 256, [1e-4])]),
-    "aefusion": ("images", [("auto-encoder", 40_000, 4, 256, [1e-4])]),
-    "rfn_nest": ("pairs", [("fusion", 40_000, 4, 256, [1e-4])]),
+    "nestfuse": ("images", [("auto-encoder", epochs(2, COCO, 4), 4, 256, [1e-4])]),
+    "aefusion": ("images", [("auto-encoder", epochs(2, COCO, 4), 4, 256, [1e-4])]),
+    "rfn_nest": ("pairs", [("fusion", epochs(2, KAIST, 4), 4, 256, [1e-4])]),
     "swinfusion": ("pairs", [("fusion", 10_000, 12, 128, [2e-5])]),
-    "fusiongan": ("pairs", [("adversarial", 20_110, 32, 132, [1e-4, 1e-4])]),
+    "fusiongan": ("pairs", [("adversarial", epochs(10, TNO_PATCHES, 32), 32, 132, [1e-4, 1e-4])]),
     "cddfuse": (
         "pairs",
         [
-            ("reconstruction", 32_480, 8, 128, [1e-4, 1e-4]),
-            ("fusion", 64_960, 8, 128, [2.5e-5, 2.5e-5, 1e-4, 1e-4]),
+            ("reconstruction", epochs(40, MSRS_PATCHES, 8), 8, 128, [1e-4, 1e-4]),
+            ("fusion", epochs(80, MSRS_PATCHES, 8), 8, 128, [2.5e-5, 2.5e-5, 1e-4, 1e-4]),
         ],
     ),
     "emma": (
         "pairs",
-        [("sensing", 8_120, 64, 128, [1e-4, 1e-4]), ("fusion", 194_880, 4, 128, [1e-4])],
+        [
+            # Two fused images of each patch.
+            ("sensing", epochs(40, 2 * MSRS_PATCHES, 64), 64, 128, [1e-4, 1e-4]),
+            ("fusion", epochs(120, MSRS_PATCHES, 4), 4, 128, [1e-4]),
+        ],
     ),
 }
 
@@ -124,6 +138,33 @@ def test_interrupted_and_resumed(small, whole, monkeypatch, tmp_path):
             stop_at(patch, call)
             small.train(checkpoint=checkpoint)
     assert same(small.train(checkpoint=checkpoint), whole(small))
+
+
+def test_longer_run(small, whole, tmp_path):
+    """Half of it, then all: as all at once, or refused."""
+    checkpoint = tmp_path / "checkpoint"
+    half = small.train(iterations=2, checkpoint=checkpoint)
+    if len(small.recipe.stages) == 1 and small.recipe.stages[0].extensible:
+        assert same(small.train(checkpoint=checkpoint), whole(small))
+        return
+    with pytest.raises(FusionError, match=r"a run of (2|1 \+ 1) iterations, this run asks for"):
+        small.train(checkpoint=checkpoint)
+    assert same(small.train(iterations=2, checkpoint=checkpoint), half)
+
+
+def test_moving_average_of_another_length_is_another_run(tmp_path):
+    """SwinFusion's average reaches over a share of all iterations, though its rate is constant."""
+    swinfusion, checkpoint = SMALL["swinfusion"], tmp_path / "checkpoint"
+    swinfusion.train(iterations=15, checkpoint=checkpoint)
+    before = checkpoint.read_bytes()
+    with pytest.raises(FusionError, match="a run of 15 iterations, this run asks for 30; what an"):
+        swinfusion.train(iterations=30, checkpoint=checkpoint)
+    assert checkpoint.read_bytes() == before
+
+
+def test_extensible_stages_have_constant_rates(small):
+    for stage in small.recipe.stages:
+        assert not (stage.extensible and any(map(callable, stage.rates.values())))
 
 
 def test_history_and_facts(small, whole):
@@ -256,8 +297,15 @@ def test_option_of_another_recipe():
         SMALL["cddfuse"].train(options={"vgg": {}})
 
 
+def test_number_as_text():
+    emma = SMALL["emma"]
+    assert same(emma.train(options={"width": "2"}, iterations=2), emma.train(iterations=2))
+    with pytest.raises(FusionError, match="emma cannot take 'width' = two; it is: channels"):
+        emma.train(options={"width": "two"})
+
+
 def test_required_option():
-    with pytest.raises(FusionError, match="rfn_nest needs 'autoencoder': trained weights of nest"):
+    with pytest.raises(FusionError, match="rfn_nest needs 'autoencoder': weights of nestfuse"):
         SMALL["rfn_nest"].train(options={})
 
 
