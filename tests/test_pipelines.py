@@ -50,7 +50,7 @@ def test_levels_as_the_authors_compute_them():
     assert np.abs(Levels(-1, 1).scale(gray()).ravel() - theirs).max() <= 2**-23
 
 
-@pytest.mark.parametrize("levels, text", zip(ALL, ["0..255", "0..1", "-1..1"], strict=True))
+@pytest.mark.parametrize("levels, text", [*zip(ALL, ["0..255", "0..1", "-1..1"], strict=True)])
 def test_levels_as_text(levels, text):
     assert str(levels) == text
 
