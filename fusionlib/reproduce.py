@@ -93,8 +93,8 @@ def reproduce(
     Raises
     ------
     FusionError
-        If papermill is not installed, there is no such notebook, the results folder cannot
-        be written, or `in_place` is asked for with other data than the whole sample.
+        If papermill is not installed, there is no such notebook or folder, the results folder
+        cannot be written, or `in_place` is asked for with other data than the whole sample.
     """
     try:
         import papermill
@@ -108,6 +108,9 @@ def reproduce(
             "the notebooks that are kept show the whole built-in sample: give --in-place with "
             "the profile sample and without --limit."
         )
+    for given, what in ((data_dir, "data"), (weights_dir, "weights")):
+        if given is not None and not Path(given).is_dir():
+            raise FusionError(f"no such folder of {what}: {given}. Check the spelling.")
     notebooks = find_notebooks(only)
     results = Path(results_dir or ROOT / "results").resolve()
     parameters = {

@@ -115,7 +115,7 @@ def find_weights(
             return path
     message = (
         f"the weights {entry.name!r} were not found: {entry.name}.safetensors is in none of "
-        f"{', '.join(map(str, searched))}."
+        f"{', '.join(f'{place}{_absent(place)}' for place in searched)}."
     )
     if entry.digest:
         message += f" Its {entry.parameters:,} values must have the hash {entry.digest}."
@@ -140,6 +140,11 @@ def find_weights(
     if ours:
         remedy += f" Trained by this project, to be had at once: weights={' or '.join(ours)}."
     raise WeightsNotFound(message, remedy)
+
+
+def _absent(place: Path) -> str:
+    """Return a remark on a folder that is not there: perhaps the variable is misspelt."""
+    return "" if place.is_dir() else " (no such folder)"
 
 
 def _target(entry: WeightFile, directory: str | os.PathLike[str] | None) -> Path:

@@ -78,6 +78,13 @@ def test_unknown_notebook(repository):
         reproduce(only=["00", "02"])
 
 
+@pytest.mark.parametrize("what", ["data", "weights"])
+def test_absent_folder(repository, runs, what):
+    with pytest.raises(FusionError, match=f"no such folder of {what}: gone. Check"):
+        reproduce(**{f"{what}_dir": "gone"})
+    assert runs() == []
+
+
 def test_no_notebooks(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "ROOT", tmp_path)
     with pytest.raises(FusionError, match="come with the repository"):
@@ -105,7 +112,7 @@ def test_only_once(repository, runs, capsys):
         ({"seed": 1}, ALL),
         ({"limit": 2}, ALL),
         ({"profile": "paper"}, ALL),
-        ({"data_dir": "data"}, ALL),
+        ({"data_dir": "."}, ALL),
         ({"restart": True}, ALL),
         ({"only": ["01"], "restart": True}, ["01_second"]),
         ({}, []),
