@@ -13,33 +13,52 @@ import pandas as pd
 from fusionlib.tables import markdown
 
 ROOT = Path(__file__).parent.parent
-# Row -> heading. The soft hyphen lets all columns fit into the width of a page on GitHub.
-ROWS = {
-    "DenseFuse": "DenseFuse",
-    "MSDNet l1_norm": "MSDNet l1_norm",
-    "MSDNet mean": "MSDNet mean",
-    "Res2NetFuse_1 l1_norm": "Res2Net&shy;Fuse_1 l1_norm",
-    "Res2NetFuse_1 mean": "Res2Net&shy;Fuse_1 mean",
-    "Res2NetFuse_1, trained again l1_norm": "trained again l1_norm",
-    "Res2NetFuse_1, trained again mean": "trained again mean",
+# Table -> row -> heading. The soft hyphen lets all columns fit into the width of a page on GitHub.
+TABLES = {
+    "table_02": {
+        "DenseFuse": "DenseFuse",
+        "MSDNet l1_norm": "MSDNet l1_norm",
+        "MSDNet mean": "MSDNet mean",
+        "Res2NetFuse_1 l1_norm": "Res2Net&shy;Fuse_1 l1_norm",
+        "Res2NetFuse_1 mean": "Res2Net&shy;Fuse_1 mean",
+        "Res2NetFuse_1, trained again l1_norm": "trained again l1_norm",
+        "Res2NetFuse_1, trained again mean": "trained again mean",
+    },
+    "table_04_2023": {
+        "JSR, authors' images": "JSR, authors' images",
+        "JSRSD, authors' images": "JSRSD, authors' images",
+        "AT-GAN": "AT-GAN",
+        "CUFD": "CUFD",
+        "MUFusion": "MUFusion",
+        "MUFusion, as released": "MUFusion, as released",
+    },
+    "refinefuse_03": {
+        "DenseFuse": "Dense&shy;Fuse",
+        "U2Fusion": "U2Fusion",
+        "RFN-Nest, authors' images": "RFN-Nest, authors' images",
+        "SDNet": "SDNet",
+        "SeAFusion": "SeA&shy;Fusion",
+        "LRRNet": "LRRNet",
+    },
 }
 
 
-def table_02() -> str:
-    summary = pd.read_csv(ROOT / "results/paper/table_02/summary.csv")
-    summary = summary[summary["row"].isin(list(ROWS))]
-    missing = set(ROWS) - set(summary["row"])
+def table(name: str) -> str:
+    headings = TABLES[name]
+    summary = pd.read_csv(ROOT / "results/paper" / name / "summary.csv")
+    missing = set(headings) - set(summary["row"])
     if missing:
-        raise SystemExit(f"results/paper/table_02 lacks {', '.join(sorted(missing))}")
-    return markdown(summary.replace({"row": ROWS}), compact=True)
+        raise SystemExit(f"results/paper/{name} lacks {', '.join(sorted(missing))}")
+    summary = summary[summary["row"].isin(list(headings))]
+    return markdown(summary.replace({"row": headings}), compact=True)
 
 
 def main() -> None:
     path = ROOT / "README.md"
     text = path.read_text(encoding="utf-8")
-    for name, make in (("table_02", table_02),):
+    for name in TABLES:
         marked = re.compile(rf"(<!-- begin {name} -->\n).*?(<!-- end {name} -->)", re.DOTALL)
-        text = marked.sub(lambda m, make=make: m[1] + make() + m[2], text)
+        text = marked.sub(lambda m, name=name: m[1] + table(name) + m[2], text)
     path.write_text(text, encoding="utf-8")
 
 

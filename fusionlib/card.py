@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from .images import luminance
 from .pipelines import GRAY_LEVELS, Levels
 
 if TYPE_CHECKING:
@@ -83,8 +84,9 @@ class Configuration:
         learnt how to fuse.
     levels : Levels
         The values of black and white in the network's input and output.
-    prepare : callable or None
-        What happens to each gray image in [0, 1] before; its text's first line is shown.
+    prepare : callable
+        Image in [0, 1] -> gray image in [0, 1]; its text's first line is shown. By default
+        the luminance.
     chroma : {"after", "before"}
         Whether the chroma of a colour image joins after post-processing or before it, which
         then acts on the RGB image.
@@ -99,7 +101,7 @@ class Configuration:
     quantise: Literal["truncate", "round"]
     rules: tuple[str, ...] = ()
     levels: Levels = GRAY_LEVELS
-    prepare: Callable[[np.ndarray], np.ndarray] | None = None
+    prepare: Callable[[np.ndarray], np.ndarray] = luminance
     chroma: Literal["after", "before"] = "after"
     adapt: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None
 

@@ -79,7 +79,9 @@ def count_macs(network: nn.Module, height: int, width: int, *, convention: str =
         as many papers state: no matrix products outside of layers, so no attention; a transposed
         convolution as if each output pixel met the whole kernel; 4 per value of a layer
         normalisation, 3 less 1 per row of a softmax module. TensorFlow's profiler counts two
-        operations per product, biases and activations besides.
+        operations per product, biases and activations besides. Three rows of RefineFuse's
+        Table 11 count another network than the one that fuses a pair here: DenseFuse for RGB
+        images, SDNet with its decomposition, SwinFusion without the padding.
 
     Returns
     -------

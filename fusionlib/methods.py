@@ -212,7 +212,7 @@ def create(
     WeightsNotFound, WeightsMismatch
         If the weights are missing, damaged or do not fit.
     FusionError
-        If the device cannot be used.
+        If there is no folder `weights_dir`, or the device cannot be used.
     """
     specs = registry()
     if name not in specs:
@@ -455,7 +455,7 @@ class Method:
         Returns
         -------
         ndarray of float32, shape (H, W)
-            In the range that the card states, not clipped.
+            Between the levels of black and white that the card states, or outside: not clipped.
         """
         return self._run(self._sources(ir, vis, *others))
 
@@ -482,7 +482,7 @@ class Method:
         """Return the decoder's output (H, W) for one image before any post-processing."""
         if not isinstance(self.network, AutoEncoder):
             raise FusionError(f"{self.name} is no auto-encoder: it cannot reconstruct one image.")
-        return self._run([luminance(check_image(image, "image"))])
+        return self._run([self._configuration.prepare(check_image(image, "image"))])
 
     def finish(self, raw: np.ndarray, post: str | None = None) -> np.ndarray:
         """Turn raw output (H, W) into the 8-bit image that is saved, as the authors do.
@@ -534,7 +534,7 @@ class Method:
         return rule_weights(self.network, tensors)[:, :, 0, 0].cpu().numpy()[..., *crop]
 
     def _sources(self, ir: np.ndarray, vis: np.ndarray, *others: np.ndarray) -> list[np.ndarray]:
-        """Check the images and bring each to gray."""
+        """Check the images and prepare each, which makes it gray."""
         if others and not isinstance(self.network, AutoEncoder):
             raise PairMismatch(
                 f"{self.name} learnt to fuse two images, {2 + len(others)} were given; "
@@ -542,20 +542,17 @@ class Method:
             )
         sources = [
             require_gray(check_image(ir, "infrared image")),
-            luminance(check_image(vis, "visible image")),
+            check_image(vis, "visible image"),
             *(require_gray(check_image(image, "image"), what="image") for image in others),
         ]
         check_one_size(sources, "the images to fuse")
-        return sources
+        return [self._configuration.prepare(source) for source in sources]
 
     def _tensors(self, sources: list[np.ndarray]) -> tuple[list[Tensor], tuple[slice, slice]]:
-        """Prepare, scale to the network's levels; pad images too small for its layers."""
+        """Scale to the network's levels; pad images too small for its layers."""
         height, width = sources[0].shape
         side = self.network.min_side
         grow = ((0, max(0, side - height)), (0, max(0, side - width)))
-        prepare = self._configuration.prepare
-        if prepare:
-            sources = [prepare(source) for source in sources]
         tensors = [
             torch.from_numpy(np.pad(self.levels.scale(source), grow, mode="edge"))[None, None]
             for source in sources
@@ -579,7 +576,7 @@ class Method:
         configuration = self._configuration
         saved = {"round": "rounded", "truncate": "truncated"}[configuration.quantise]
         before = [f"gray levels {self.levels}"]
-        if configuration.prepare:
+        if configuration.prepare is not luminance:
             doc = inspect.getdoc(configuration.prepare) or ""
             before.insert(0, doc.splitlines()[0].rstrip(".").lower())
         after = [f"{POSTS[self.post].summary}, {saved} to 8 bits"]

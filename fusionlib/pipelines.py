@@ -1,8 +1,9 @@
 """What published pipelines do before and after the network, on whole images.
 
-A *preparation* acts on a gray image in [0, 1] before it is scaled to the network's levels. A
-*post-processing* turns raw output into levels 0..255, which the method then rounds or
-truncates to 8 bits. Each is a function whose first line of text stands on the method's card.
+A *preparation* turns an image in [0, 1], gray (H, W) or RGB (H, W, 3), into the gray image that
+is scaled to the network's levels; for most methods that is its luminance. A *post-processing*
+turns raw output into levels 0..255, which the method then rounds or truncates to 8 bits. The
+first line of its text stands on the method's card.
 """
 
 from __future__ import annotations
@@ -12,16 +13,22 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
+from PIL import Image
 
-__all__ = ["GRAY_LEVELS", "POSTS", "Levels", "Post", "prepare_minmax", "prepare_pillow"]
+from .images import luminance
+
+__all__ = [
+    "GRAY_LEVELS",
+    "POSTS",
+    "Levels",
+    "Post",
+    "prepare_minmax",
+    "prepare_pillow",
+    "prepare_rounded",
+]
 
 # Keeps LRRNet's and RFN-Nest's min-max finite on a constant image, as released.
 MINMAX_EPS = 1e-5
-# Gray levels that Pillow's fixed-point RGB -> YCbCr turns into the level below.
-LOWERED_BY_PILLOW = (
-    *(11, 18, 25, 32, 55, 62, 69, 76, 99, 106, 113),
-    *(136, 143, 150, 157, 180, 187, 194, 201, 224, 231, 238),
-)
 
 
 class Levels(NamedTuple):
@@ -51,15 +58,22 @@ GRAY_LEVELS = Levels(0, 255)
 
 def prepare_minmax(image: np.ndarray) -> np.ndarray:
     """Each image stretched to its range."""
-    low, high = image.min(), image.max()
+    gray = luminance(image)
+    low, high = gray.min(), gray.max()
     # A constant image has no range: black, as with LRRNet's epsilon.
-    return (image - low) / (high - low) if high > low else np.zeros_like(image)
+    return (gray - low) / (high - low) if high > low else np.zeros_like(gray)
+
+
+def prepare_rounded(image: np.ndarray) -> np.ndarray:
+    """Luminance rounded to 8 bits."""
+    return np.rint(luminance(image) * 255) / np.float32(255)
 
 
 def prepare_pillow(image: np.ndarray) -> np.ndarray:
     """Read as the luminance of Pillow's YCbCr: 22 of the 256 gray levels become one lower."""
-    levels = np.rint(image * 255)
-    return (levels - np.isin(levels, LOWERED_BY_PILLOW)).astype(np.float32) / np.float32(255)
+    levels = Image.fromarray(np.rint(image * 255).astype(np.uint8)).convert("RGB")
+    # Fixed-point arithmetic, each of R, G and B rounded by itself.
+    return np.asarray(levels.convert("YCbCr").getchannel("Y")) / np.float32(255)
 
 
 # ---------------------------------------------------------------- post-processing

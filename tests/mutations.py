@@ -7,7 +7,7 @@ names is run. TEXT keeps the entries whose file contains it (``gradient``, ``net
 some seconds per entry, two at a time; not a part of ``make test``.
 
 Exit status: 0 if every mutation makes a test fail, else 1, with those that survive or no longer
-apply.
+apply, or with a test file that fails without any.
 """
 
 from __future__ import annotations
@@ -18,10 +18,12 @@ import subprocess
 import sys
 import tempfile
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
+from typing import Any
 
 ROOT = Path(__file__).parent.parent
 WORKERS = 2
@@ -38,6 +40,20 @@ def copy_to(folder: Path) -> Path:
     return folder
 
 
+def passes(folder: Path, test: str) -> bool | None:
+    """Whether a test file passes; None if its tests could not be run."""
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"]
+    done = subprocess.run(
+        [*command, f"tests/{test}"],
+        cwd=folder,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    # pytest's status: 0 all passed, 1 some failed, 2 could not even be collected.
+    return {0: True, 1: False, 2: False}.get(done.returncode)
+
+
 def verdict(folder: Path, mutation: dict[str, str]) -> str:
     """Say what became of one mutation: "killed" is what should."""
     path = folder / "fusionlib" / mutation["file"]
@@ -45,20 +61,11 @@ def verdict(folder: Path, mutation: dict[str, str]) -> str:
     if mutation["old"] not in text:
         return "no longer applies"
     path.write_text(text.replace(mutation["old"], mutation["new"], 1))
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
     try:
-        done = subprocess.run(
-            [*command, f"tests/{mutation['test']}"],
-            cwd=folder,
-            env=environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+        passed = passes(folder, mutation["test"])
     finally:
         path.write_text(text)
-    # pytest's status: 0 all passed, 1 some failed, 2 could not even be collected.
-    return {0: "survived", 1: "killed", 2: "killed"}.get(done.returncode, "tests did not run")
+    return {True: "survived", False: "killed", None: "tests did not run"}[passed]
 
 
 def main(only: Sequence[str]) -> int:
@@ -71,15 +78,23 @@ def main(only: Sequence[str]) -> int:
         for i in range(WORKERS):
             folders.put(copy_to(Path(temporary) / str(i)))
 
-        def run(mutation: dict[str, str]) -> str:
+        def run(do: Callable[..., Any], what: Any) -> Any:
             folder = folders.get()
             try:
-                return verdict(folder, mutation)
+                return do(folder, what)
             finally:
                 folders.put(folder)
 
         with ThreadPoolExecutor(WORKERS) as pool:
-            for mutation, result in zip(chosen, pool.map(run, chosen), strict=True):
+            tests = sorted({mutation["test"] for mutation in chosen})
+            # A test file that fails anyhow would kill every mutation.
+            for test, passed in zip(tests, pool.map(partial(run, passes), tests), strict=True):
+                if not passed:
+                    print(f"{test} fails with nothing changed")
+                    return 1
+            for mutation, result in zip(
+                chosen, pool.map(partial(run, verdict), chosen), strict=True
+            ):
                 survivors += result != "killed"
                 change = f"{mutation['old']!r} -> {mutation['new']!r}"
                 print(f"{result}: {mutation['file']}: {change}"[:160], flush=True)

@@ -9,12 +9,14 @@ from hypothesis import given, strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
+from fusionlib.images import luminance
 from fusionlib.pipelines import (
     GRAY_LEVELS,
     POSTS,
     Levels,
     prepare_minmax,
     prepare_pillow,
+    prepare_rounded,
 )
 
 ALL = [GRAY_LEVELS, Levels(0, 1), Levels(-1, 1)]
@@ -69,6 +71,27 @@ def test_pillow_reads_these_levels_one_lower():
     assert np.count_nonzero(np.asarray(read) != levels) == 22
 
 
+def test_pillows_luminance_of_colour():
+    """Each of R, G and B is rounded by itself, so many pixels differ from rounded BT.601."""
+    levels = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    read = np.asarray(Image.fromarray(levels).convert("YCbCr").getchannel("Y"))
+    colour = levels / np.float32(255)
+    ours = prepare_pillow(colour)
+    assert np.array_equal(ours, read / np.float32(255))
+    assert np.count_nonzero(ours != prepare_rounded(colour)) > 0.1 * read.size
+
+
+def test_rounded_luminance():
+    """float32 luminance is off by 1e-5 of a level at most; that near to a half either is right."""
+    levels = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    exact = levels @ np.array([0.299, 0.587, 0.114])
+    ours = prepare_rounded(levels / np.float32(255))
+    assert ours.dtype == np.float32
+    decided = np.abs(exact % 1 - 0.5) > 1e-4
+    assert np.array_equal(ours[decided], np.rint(exact).astype(np.float32)[decided] / 255)
+    assert np.array_equal(prepare_rounded(gray()), gray())
+
+
 def test_minmax_preparation():
     image = np.float32([[0.25, 0.5], [0.75, 0.5]])
     prepared = prepare_minmax(image)
@@ -79,6 +102,11 @@ def test_minmax_preparation():
 @pytest.mark.parametrize("level", [0, 0.5, 1])
 def test_a_constant_image_becomes_black(level):
     assert not prepare_minmax(np.full((2, 3), level, np.float32)).any()
+
+
+def test_minmax_of_colour():
+    colour = np.random.default_rng(0).random((4, 5, 3), np.float32)
+    assert np.array_equal(prepare_minmax(colour), prepare_minmax(luminance(colour)))
 
 
 # ---------------------------------------------------------------- post-processing

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from ..card import Configuration, MethodSpec, WeightFile
 from ..pipelines import Levels
-from .network import FusionNetwork
+from .network import FusionNetwork, zero_conv
 
 __all__ = ["ATGAN", "METHOD", "IntensityAttention", "Layer"]
 
@@ -29,10 +29,6 @@ SLOPE = 0.2
 
 # The attention's convolutions by the authors' names.
 ATTENTION_PARTS = {"xconv": "shortcut", "qconv": "query", "kconv": "key", "vconv": "value"}
-
-
-def _conv(channels_in: int, channels_out: int, kernel: int) -> nn.Conv2d:
-    return nn.Conv2d(channels_in, channels_out, kernel, padding=kernel // 2)
 
 
 class Layer(nn.Module):
@@ -48,7 +44,7 @@ class Layer(nn.Module):
 
     def __init__(self, channels_in: int, channels_out: int, kernel: int = 3) -> None:
         super().__init__()
-        self.conv = _conv(channels_in, channels_out, kernel)
+        self.conv = zero_conv(channels_in, channels_out, kernel)
         self.norm = nn.BatchNorm2d(channels_out)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -67,10 +63,10 @@ class IntensityAttention(nn.Module):
 
     def __init__(self, channels_in: int, channels_out: int) -> None:
         super().__init__()
-        self.shortcut = _conv(channels_in, channels_out, 1)
-        self.query = _conv(channels_in, channels_out, 3)
-        self.key = _conv(channels_in, channels_out, 3)
-        self.value = _conv(channels_in, channels_out, 3)
+        self.shortcut = zero_conv(channels_in, channels_out, 1)
+        self.query = zero_conv(channels_in, channels_out, 3)
+        self.key = zero_conv(channels_in, channels_out, 3)
+        self.value = zero_conv(channels_in, channels_out, 3)
         self.strength = nn.Parameter(torch.zeros(1))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -94,7 +90,7 @@ class ATGAN(FusionNetwork):
         self.ir = nn.ModuleList([Layer(1, 4), Layer(5, 8), Layer(13, 4)])
         self.vis = nn.ModuleList([Layer(1, 4), Layer(5, 8), Layer(13, 4)])
         self.attention = nn.ModuleList([IntensityAttention(4, 1), IntensityAttention(8, 2)])
-        self.transition = nn.ModuleList([_conv(12, 8, 3), _conv(12, 8, 3)])
+        self.transition = nn.ModuleList([zero_conv(12, 8, 3), zero_conv(12, 8, 3)])
         self.mix = Layer(92, 8)
         self.last = Layer(100, 1, kernel=1)
 

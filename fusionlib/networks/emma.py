@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from ..card import Configuration, MethodSpec, WeightFile
-from ..pipelines import Levels
+from ..pipelines import Levels, prepare_rounded
 from .attention import AttentionBlock, ChannelAttention, GatedMLP, block_names
 from .network import FusionNetwork
 
@@ -209,6 +209,7 @@ METHOD = MethodSpec(
             post="minmax",
             quantise="round",
             levels=Levels(0, 1),
+            prepare=prepare_rounded,
             adapt=_from_pytorch,
         ),
     },

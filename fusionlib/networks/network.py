@@ -6,7 +6,26 @@ from abc import abstractmethod
 
 from torch import Tensor, nn
 
-__all__ = ["FusionNetwork"]
+from ..errors import unknown
+
+__all__ = ["FusionNetwork", "check_first", "zero_conv"]
+
+
+def zero_conv(channels_in: int, channels_out: int, kernel: int) -> nn.Conv2d:
+    """Convolution of stride 1 with zero padding that keeps the size; `kernel` is odd."""
+    return nn.Conv2d(channels_in, channels_out, kernel, padding=kernel // 2)
+
+
+def check_first(network: str, first: str) -> None:
+    """Make sure that the image which enters a network first is one of the two.
+
+    Raises
+    ------
+    UnknownName
+        If it is neither "ir" nor "vis".
+    """
+    if first not in ("ir", "vis"):
+        raise unknown(f"first image of {network}", first, ("ir", "vis"))
 
 
 class FusionNetwork(nn.Module):

@@ -8,8 +8,7 @@ fed with the results before them. A 1x1 convolution squeezes all 128 channels in
 image. Zero padding, LeakyReLU of slope 0.2, tanh at the end; gray levels -1..1 in and out.
 
 67,091 parameters. Fusing takes the 28,705 of layers 1 to 5; the other 38,386 (layers 6 to
-9) take the fused image apart again, which the training loss asks for; the files were written
-before that succeeded: with them the visible image comes back as a negative.
+9) take the fused image apart again, which the training loss asks for.
 
 Written as 8 bits the result is stretched to 0..255. The published SDNet row of RefineFuse
 is that of gray images stored as RGB, which the authors' script and the public benchmark of
@@ -25,21 +24,14 @@ from torch import Tensor, nn
 from torch.nn.functional import leaky_relu
 
 from ..card import Configuration, MethodSpec, WeightFile
-from ..errors import unknown
 from ..pipelines import Levels, prepare_pillow
 from .autoencoder import tensorflow_tensors
-from .network import FusionNetwork
+from .network import FusionNetwork, check_first, zero_conv
 
 __all__ = ["METHOD", "Branch", "SDNet"]
 
-FIRST = ("ir", "vis")
 WIDTH = 16  # channels of every layer of a branch
 LAYERS = 4
-
-
-def _conv(channels_in: int, channels_out: int, kernel: int) -> nn.Conv2d:
-    """Convolution of stride 1 with zero padding that keeps the size."""
-    return nn.Conv2d(channels_in, channels_out, kernel, padding=kernel // 2)
 
 
 class Branch(nn.Module):
@@ -48,7 +40,7 @@ class Branch(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.layers = nn.ModuleList(
-            [_conv(1, WIDTH, 5), *(_conv(WIDTH * i, WIDTH, 3) for i in range(1, LAYERS))]
+            [zero_conv(1, WIDTH, 5), *(zero_conv(WIDTH * i, WIDTH, 3) for i in range(1, LAYERS))]
         )
 
     def forward(self, image: Tensor) -> list[Tensor]:
@@ -63,11 +55,11 @@ class Branch(nn.Module):
 def _output() -> nn.Sequential:
     """Turn the 128 maps of a fused image into one source, before tanh."""
     return nn.Sequential(
-        _conv(2 * LAYERS * WIDTH, 16, 3),
+        zero_conv(2 * LAYERS * WIDTH, 16, 3),
         nn.LeakyReLU(0.2),
-        _conv(16, 4, 3),
+        zero_conv(16, 4, 3),
         nn.LeakyReLU(0.2),
-        _conv(4, 1, 3),
+        zero_conv(4, 1, 3),
     )
 
 
@@ -92,12 +84,11 @@ class SDNet(FusionNetwork):
 
     def __init__(self, first: Literal["ir", "vis"] = "ir") -> None:
         super().__init__()
-        if first not in FIRST:
-            raise unknown("first image of SDNet", first, FIRST)
+        check_first("SDNet", first)
         self.first = first
         self.branches = nn.ModuleList([Branch(), Branch()])
-        self.squeeze = _conv(2 * LAYERS * WIDTH, 1, 1)
-        self.expand = _conv(1, 2 * LAYERS * WIDTH, 1)
+        self.squeeze = zero_conv(2 * LAYERS * WIDTH, 1, 1)
+        self.expand = zero_conv(1, 2 * LAYERS * WIDTH, 1)
         self.outputs = nn.ModuleList([_output(), _output()])
 
     def forward(self, ir: Tensor, vis: Tensor) -> Tensor:

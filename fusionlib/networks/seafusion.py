@@ -25,16 +25,11 @@ from torch.nn.functional import leaky_relu
 from ..card import Configuration, MethodSpec, WeightFile
 from ..pipelines import Levels
 from .autoencoder import rename_layers
-from .network import FusionNetwork
+from .network import FusionNetwork, zero_conv
 
 __all__ = ["METHOD", "Branch", "GradientBlock", "SeAFusion"]
 
 SOBEL = torch.tensor([[1.0, 0, -1], [2, 0, -2], [1, 0, -1]])
-
-
-def _conv(channels_in: int, channels_out: int, kernel: int) -> nn.Conv2d:
-    """Convolution of stride 1 with zero padding that keeps the size."""
-    return nn.Conv2d(channels_in, channels_out, kernel, padding=kernel // 2)
 
 
 def _gradient(channels: int, kernel: Tensor) -> nn.Conv2d:
@@ -51,15 +46,16 @@ class GradientBlock(nn.Module):
     Parameters
     ----------
     channels_in, channels_out : int
+        Channels before and after.
     """
 
     def __init__(self, channels_in: int, channels_out: int) -> None:
         super().__init__()
-        self.dense = nn.ModuleList(_conv(channels_in * i, channels_in, 3) for i in (1, 2))
-        self.join_dense = _conv(3 * channels_in, channels_out, 1)
+        self.dense = nn.ModuleList(zero_conv(channels_in * i, channels_in, 3) for i in (1, 2))
+        self.join_dense = zero_conv(3 * channels_in, channels_out, 1)
         self.gradient_x = _gradient(channels_in, SOBEL)
         self.gradient_y = _gradient(channels_in, SOBEL.T)
-        self.join_gradient = _conv(channels_in, channels_out, 1)
+        self.join_gradient = zero_conv(channels_in, channels_out, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, channels_in, H, W) to (B, channels_out, H, W)."""
@@ -74,7 +70,7 @@ class Branch(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.first = _conv(1, 16, 3)
+        self.first = zero_conv(1, 16, 3)
         self.blocks = nn.Sequential(GradientBlock(16, 32), GradientBlock(32, 48))
 
     def forward(self, image: Tensor) -> Tensor:
@@ -92,8 +88,10 @@ class SeAFusion(FusionNetwork):
         super().__init__()
         self.ir = Branch()
         self.vis = Branch()
-        self.decoder = nn.ModuleList([_conv(96, 64, 3), _conv(64, 32, 3), _conv(32, 16, 3)])
-        self.last = _conv(16, 1, 3)
+        self.decoder = nn.ModuleList(
+            [zero_conv(96, 64, 3), zero_conv(64, 32, 3), zero_conv(32, 16, 3)]
+        )
+        self.last = zero_conv(16, 1, 3)
 
     def forward(self, ir: Tensor, vis: Tensor) -> Tensor:
         """Fuse (B, 1, H, W) and (B, 1, H, W) in 0..1 into (B, 1, H, W) in 0..1."""

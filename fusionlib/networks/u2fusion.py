@@ -23,14 +23,12 @@ from torch import Tensor, nn
 from torch.nn.functional import leaky_relu
 
 from ..card import Configuration, MethodSpec, WeightFile
-from ..errors import unknown
 from ..pipelines import Levels
 from .autoencoder import conv, tensorflow_tensors
-from .network import FusionNetwork
+from .network import FusionNetwork, check_first
 
 __all__ = ["METHOD", "U2Fusion"]
 
-FIRST = ("ir", "vis")
 WIDTH = 44  # channels of every convolution of the encoder
 
 
@@ -55,8 +53,7 @@ class U2Fusion(FusionNetwork):
 
     def __init__(self, first: Literal["ir", "vis"] = "ir") -> None:
         super().__init__()
-        if first not in FIRST:
-            raise unknown("first image of U2Fusion", first, FIRST)
+        check_first("U2Fusion", first)
         self.first = first
         self.encoder = nn.ModuleList(
             [conv(2, WIDTH, 3), *(conv(WIDTH * i, WIDTH, 3) for i in range(1, 6))]

@@ -67,6 +67,8 @@ class FusionGANRecipe(Recipe):
         "Patches from random places instead of a grid.",
         "The generator normalises each patch by its own statistics, without learnt scale and "
         "offset, as it does when used; the authors by the batch's, with them.",
+        "The weights are kept divided by their spectral norms, as the generator was trained; the "
+        "authors' test reads them undivided.",
     )
     network: FusionGAN
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from fusionlib.errors import UnknownName
+from fusionlib.images import luminance
 from fusionlib.networks.sdnet import METHOD, SDNet
 from tests.networks.authors import assert_adapted, error, fuse, levels_off
 
@@ -154,7 +155,7 @@ def test_authors_output(golden, trained):
         sources.append(image)
     raw = fuse(trained(RELEASED), *sources)
     assert error(raw, reference["fused"]) <= 1e-4
-    assert RELEASED.quantise == "round" and RELEASED.prepare is None
+    assert RELEASED.quantise == "round" and RELEASED.prepare is luminance
     largest, share = levels_off(raw, reference["fused_u8"], RELEASED)
     assert largest <= 1 and share <= 1e-3
 
