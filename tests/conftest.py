@@ -8,6 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
+
+# Times are for benchmarks: on a busy machine an example may take long.
+settings.register_profile("fusionlib", deadline=None)
+settings.load_profile("fusionlib")
 
 
 def _place(variable: str) -> Path:

@@ -69,7 +69,7 @@ def fuses(monkeypatch):
 
 
 @given(GRAY, GRAY, GRAY)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_scores_are_the_metrics(fused, ir, vis):
     scores = evaluate(fused, ir, vis, FAST)
     expected = {
@@ -87,7 +87,7 @@ def test_two_equal_halves_have_one_bit():
 
 
 @given(GRAY, GRAY, GRAY)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_type_does_not_matter(fused, ir, vis):
     images = fused, ir, vis
     expected = evaluate(*images, ["EN", "SCD", "SSIM_a"])

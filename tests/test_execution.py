@@ -80,7 +80,7 @@ def test_tiled_is_untiled_in_float32(rule):
     size=st.tuples(st.integers(3, 30), st.integers(3, 30)),
     tile=st.integers(7, 40),
 )
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_tiled_is_untiled_at_any_size(name, rule, size, tile):
     assert_tiles_change_nothing(network(name, rule), images(size), tile)
 

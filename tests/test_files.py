@@ -63,7 +63,7 @@ def test_nothing_written_is_an_error(tmp_path):
 
 
 @given(text=st.text(st.characters(exclude_categories=["Cs"])))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_text_is_utf8_with_plain_line_ends(tmp_path_factory, text):
     path = tmp_path_factory.mktemp("text") / "file.txt"
     write_text(path, text)

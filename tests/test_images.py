@@ -360,7 +360,7 @@ def test_truncated(read, kind, kept):
     assert "Download" in str(caught.value) or "Convert" in str(caught.value)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(kind=st.sampled_from(sorted(FILES)), where=st.floats(0, 1), noise=st.binary(max_size=40))
 def test_damage_raises_nothing_else(kind, where, noise):
     """Overwritten bytes give an image or an ImageError, whatever the decoder raises."""
@@ -633,7 +633,6 @@ def test_jpeg_quality(tmp_path):
     assert np.abs(read_image(tmp_path / "a.jpg") - scaled(smooth())).max() < 6 / 255
 
 
-@settings(deadline=None)
 @given(st.floats(0, 1), st.sampled_from([8, 16]))
 def test_quantise_rounds_to_nearest(value, bits):
     peak = 2**bits - 1

@@ -481,7 +481,7 @@ def test_sizes_differ():
     post=st.sampled_from(["minmax", "clip"]),
     truncates=st.booleans(),
 )
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_finish_by_exact_fractions(finishers, values, post, truncates):
     """An independent formula in rational numbers; at a step either neighbour is right."""
     raw = np.array([values], np.float32)

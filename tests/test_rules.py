@@ -95,7 +95,7 @@ def test_mean_stretches_each_image_of_a_batch_by_itself():
 
 @pytest.mark.parametrize("rule", WEIGHTED)
 @given(values=features_of_several)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_weights_sum_to_one(rule, values):
     weights = RULES[rule].weights(list(torch.from_numpy(values)[:, None]))
     assert weights is not None and weights.shape == (len(values), 1, 1, *values.shape[2:])
@@ -105,7 +105,7 @@ def test_weights_sum_to_one(rule, values):
 
 @pytest.mark.parametrize("rule", ["l1_norm", "mean_eq7"])
 @given(values=features_of_several)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_silent_pixels_get_equal_weights(rule, values):
     values = values.copy()
     values[..., 0, 0] = 0
@@ -122,7 +122,7 @@ def test_all_zero_features_stay_zero(rule, count):
 
 
 @given(values=features_of_several)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_equation_7_is_equation_5_on_features_after_relu(values):
     """Both are shares of a channel sum; float32 sums of C <= 4 terms differ by rounding."""
     features = list(torch.from_numpy(values)[:, None])

@@ -110,7 +110,7 @@ def test_interval_of_two_values():
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=12), st.floats(0.1, 10))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_interval_properties(values, scale):
     low, high = bootstrap_interval(values, draws=500)
     slack = 1e-9 * (1 + max(map(abs, values)))  # rounding of a mean

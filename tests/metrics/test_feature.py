@@ -285,7 +285,7 @@ def test_constant_images_have_no_rounding_for_features():
 
 
 @given(triples(least=3, most=9))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_properties(images):
     f, a, b = images
     for function in (*LOCAL, fmi_dct):

@@ -71,7 +71,7 @@ def test_gradient_is_central_inside_and_one_sided_at_the_ends(size):
 
 
 @given(triples(least=2, most=16))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_contrast_in_every_convention(images):
     f, _, _ = images
     v, (height, width) = f.astype(float), f.shape
@@ -107,7 +107,7 @@ def test_contrast_in_every_convention(images):
 
 
 @given(triples(most=16))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_edge_intensity_is_that_of_opencv(images):
     image = images[0]
     border = {"ksize": 3, "borderType": cv2.BORDER_REPLICATE}
@@ -153,7 +153,7 @@ def test_a_constant_image_has_no_contrast(name, level):
 
 
 @given(triples(least=2))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_contrast_properties(images):
     image = images[0] // 2
     for function in ONE_IMAGE:
@@ -292,7 +292,7 @@ def test_qabf_of_one_equal_and_one_black_source():
 
 
 @given(triples())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_qabf_properties(images):
     f, a, b = images
     with undefined_allowed():
@@ -409,7 +409,7 @@ def test_nothing_is_new_in_a_fused_image_equal_to_a_source():
 
 
 @given(triples(least=2))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_nabf_properties(images):
     f, a, b = images
     value = nabf(f, a, b)

@@ -66,7 +66,6 @@ def test_a_constant_image_has_no_negative_zero(level):
 
 
 @given(triples(most=20))
-@settings(deadline=None)
 def test_entropy_is_that_of_scipy(images):
     assert entropy(images[0]) == pytest.approx(bits(images[0]), abs=ROUNDING)
     assert 0 <= entropy(images[0]) <= min(8, math.log2(images[0].size)) + ROUNDING
@@ -76,7 +75,6 @@ def test_entropy_is_that_of_scipy(images):
 
 
 @given(triples())
-@settings(deadline=None)
 def test_mutual_information_in_every_convention(images):
     f, a, b = images
     merged = [np.minimum(image, 254) for image in images]
@@ -151,7 +149,7 @@ def test_q_mi_of_known_images():
 
 
 @given(triples())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_q_mi_is_that_of_scikit_image(images):
     """Theirs is (H(X) + H(Y)) / H(X,Y), over bins from the least to the greatest level."""
     f, a, b = images
@@ -172,7 +170,7 @@ def q_ncie(matrix):
 
 
 @given(triples())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_q_ncie_by_its_definition(images):
     f, a, b = images
     ab, af, bf = shared(a, b) / 8, shared(a, f) / 8, shared(b, f) / 8
@@ -200,7 +198,7 @@ def test_q_ncie_of_known_images():
 
 
 @given(triples())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_cross_entropy_is_that_of_scipy_over_common_levels(images):
     p_f, *p_s = (np.bincount(image.ravel(), minlength=256) / image.size for image in images)
     divergences = [special.rel_entr(p, p_f)[(p > 0) & (p_f > 0)].sum() / math.log(2) for p in p_s]
@@ -275,7 +273,7 @@ def test_fused_equal_to_one_source():
 
 
 @given(triples(), st.integers(0, 2**32 - 1))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_neither_the_names_of_levels_nor_the_places_of_pixels_count(images, seed):
     generator = np.random.default_rng(seed)
     order = generator.permutation(images[0].size)
@@ -294,7 +292,7 @@ def test_neither_the_names_of_levels_nor_the_places_of_pixels_count(images, seed
 
 
 @given(triples())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_information_is_bounded_by_the_entropies(images):
     f, a, b = images
     most = min(bits(f), bits(a)) + min(bits(f), bits(b))

@@ -108,7 +108,7 @@ def test_negative_similarity_gives_0_with_a_warning():
 
 
 @given(large_triples(176, spare=20))
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 def test_standard_properties(images):
     with undefined_allowed():
         value = multiscale_ssim(*images)
@@ -198,7 +198,7 @@ def test_multi_exposure_follows_the_source_with_structure():
 
 
 @given(large_triples(44, spare=12))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_multi_exposure_properties(images):
     f, a, b = (image // 2 for image in images)
     scores = multi_exposure_scores(f, a, b)

@@ -8,7 +8,7 @@ import weakref
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from scipy import signal
 
 from fusionlib.errors import ImageError, MetricWarning
@@ -179,7 +179,6 @@ def test_numbers_need_no_room(monkeypatch):
 
 
 @given(triples())
-@settings(deadline=None)
 def test_histograms_and_sums_are_exact(images):
     x, y, _ = map(Plane, images)
     levels, others = (image.ravel().tolist() for image in images[:2])

@@ -397,7 +397,7 @@ def drawn(label, data):
 
 @definitions()
 @given(data=st.data())
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 def test_values_are_numbers_in_their_range(label, data):
     images = drawn(label, data)
     with undefined_allowed():
@@ -412,7 +412,7 @@ def test_values_are_numbers_in_their_range(label, data):
 
 @definitions("Nabf:tang")
 @given(data=st.data())
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 def test_the_sources_may_change_places(label, data):
     f, a, b = drawn(label, data)
     with undefined_allowed():
@@ -433,7 +433,7 @@ def test_nabf_of_tang_has_its_sources_mixed_up():
     *("SSIM:cddfuse", "SSIM:tang", "MS_SSIM:standard"),
 )
 @given(data=st.data())
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 def test_rows_and_columns_may_change_places(label, data):
     images = drawn(label, data)
     with undefined_allowed():

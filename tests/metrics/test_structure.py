@@ -35,7 +35,7 @@ pytestmark = pytest.mark.filterwarnings("error")
 
 
 @given(triples(most=20))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_errors_are_those_of_scikit_image(images):
     f, a, b = images
     errors = [skimage.mean_squared_error(f, s) for s in (a, b)]
@@ -100,7 +100,7 @@ def test_psnr_without_error_or_without_peak():
 
 
 @given(triples())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_errors_see_differences_only(images):
     f, a, b = (image // 2 for image in images)
     for function in (mean_squared_error, root_mean_squared_error, peak_signal_to_noise_ratio):
@@ -126,7 +126,7 @@ def constants(*pairs):
 
 
 @given(triples(most=16))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @pytest.mark.filterwarnings("ignore::scipy.stats.NearConstantInputWarning")
 def test_correlations_are_those_of_scipy(images):
     f, a, b = (image.astype(float) for image in images)
@@ -194,7 +194,7 @@ def test_a_constant_source_or_difference_counts_as_uncorrelated():
 
 
 @given(triples())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_correlation_properties(images):
     f, a, b = (image // 4 for image in images)
     with undefined_allowed():
@@ -325,7 +325,7 @@ def test_ssim_of_equal_images_and_of_one_equal_source(name, convention, peak, mo
 
 
 @given(large_triples(11))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_ssim_properties(images):
     x, y, _ = images
     for border in ("replicate", "valid"):

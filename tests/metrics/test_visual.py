@@ -121,7 +121,7 @@ def test_no_constant_level_is_taken_for_contrast():
 
 
 @given(large_triples(41, spare=9))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_vif_properties(images):
     f, a, b = images
     with undefined_allowed():
@@ -276,7 +276,7 @@ def test_q_cv_of_constant_sources():
 
 
 @given(triples())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_perceptual_properties(images):
     f, a, b = images
     with undefined_allowed():

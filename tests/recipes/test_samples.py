@@ -115,7 +115,7 @@ def test_fingerprint_tells_pixels_order_and_size(tmp_path):
 
 
 @given(st.integers(1, 7), st.integers(1, 9), st.integers(0, 11), st.integers(1, 3))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_every_epoch_shows_every_image_at_most_once(count, batch, start, world):
     batch = min(batch, count) * world  # so that the processes' shares are equal
     found = numbered(count * world)
@@ -168,7 +168,7 @@ def test_names_follow_the_images():
 
 
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 40))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_nearest_neighbour_is_pillows(height, width, size):
     image = picture((height, width))
     expected = Image.fromarray(image).resize((size, size), Image.Resampling.NEAREST)
