@@ -314,6 +314,8 @@ def _benchmark(options: argparse.Namespace) -> int:
         methods, missing = create_available(**where)
     else:
         methods = [create(name, **where) for name in _names(options.methods)]
+        if not methods:
+            raise FusionError("no method is given; 'fusionlib methods' lists them, or give all.")
     rows = benchmark(
         methods,
         options.dataset,

@@ -13,6 +13,7 @@ order: 1e-6 of the range instead of 3e-7.)
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -92,12 +93,18 @@ def run_network(network: nn.Module, images: Sequence[Tensor], *, tile: int | Non
         Equal to ``network(*images)``: a tile overlaps its neighbours by the receptive
         field, and a rule that looks at the whole activity map gets it, from a first
         pass over all tiles. Differences are float32 rounding (below 1e-6 of the range).
+
+    Raises
+    ------
+    MemoryError
+        Naming network and size, if there is not enough memory.
     """
     network = network.eval()
-    with torch.inference_mode():
+    height, width = images[0].shape[-2:]
+    task = f"{type(network).__name__} on {width}x{height} pixels"
+    with memory_errors(task, "smaller images"), torch.inference_mode():
         if tile is None or not isinstance(network, FusionNetwork) or network.radius is None:
             return network(*images)
-        height, width = images[0].shape[-2:]
         tiles = list(_tiles(height, width, tile, network.radius))
         if len(tiles) == 1:
             return network(*images)
@@ -108,6 +115,25 @@ def run_network(network: nn.Module, images: Sequence[Tensor], *, tile: int | Non
             fused = network(*(image[..., *part.view] for image in images))
             output[..., *part.place] = fused[..., *part.inner]
         return output
+
+
+@contextmanager
+def memory_errors(task: str, remedy: str) -> Iterator[None]:
+    """Turn PyTorch's ways to say that memory does not suffice into one.
+
+    Raises
+    ------
+    MemoryError
+        Naming `task` and what to give instead.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        # On a CPU it is a plain RuntimeError that only its text tells from others.
+        known = isinstance(error, MemoryError | torch.OutOfMemoryError)
+        if not known and "can't allocate memory" not in str(error):
+            raise
+        raise MemoryError(f"not enough memory for {task}; give {remedy}.") from error
 
 
 def rule_weights(network: AutoEncoder, images: Sequence[Tensor], *, tile: int = TILE) -> Tensor:

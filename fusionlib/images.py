@@ -92,7 +92,12 @@ def check_image(array: np.ndarray, what: str = "image") -> np.ndarray:
     ImageError
         For any other shape or type, values outside [0, 1], NaN or infinity.
     """
-    array = np.asarray(array)
+    try:
+        array = np.asarray(array)
+    except (ValueError, RuntimeError, TypeError) as error:  # ragged lists, tensors in training
+        raise ImageError(f"{what}: not an array ({error}).") from error
+    # In the machine's order of bytes, which files of others need not have.
+    array = array.astype(array.dtype.newbyteorder("="), copy=False)
     _check_shape(array.shape, what)
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[:, :, 0]

@@ -285,7 +285,7 @@ def _build(
 ) -> FusionNetwork:
     """Build a configuration's network, with a rule if it takes one."""
     if configuration.rules:
-        return configuration.build(get_rule(rule or configuration.rules[0]))
+        return configuration.build(get_rule(configuration.rules[0] if rule is None else rule))
     if rule is not None:
         raise UnknownName(f"{spec.title} learnt how to fuse; it takes no rule (given: {rule!r}).")
     return configuration.build()
@@ -502,8 +502,12 @@ class Method:
         ------
         UnknownName
             If there is no such post-processing.
+        FusionError
+            If a value is not finite.
         """
         _check_post(post)
+        if not np.isfinite(raw).all():
+            raise FusionError("the raw output has values that are not finite.")
         apply = POSTS[post or self.post].apply
         levels = np.clip(apply(raw.astype(np.float64), self.levels), 0, 255)
         if self._configuration.quantise == "round":

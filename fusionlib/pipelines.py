@@ -65,8 +65,8 @@ def prepare_minmax(image: np.ndarray) -> np.ndarray:
 
 
 def prepare_rounded(image: np.ndarray) -> np.ndarray:
-    """Luminance rounded to 8 bits."""
-    return np.rint(luminance(image) * 255) / np.float32(255)
+    """The luminance of colour rounded to 8 bits."""
+    return image if image.ndim == 2 else np.rint(luminance(image) * 255) / np.float32(255)
 
 
 def prepare_pillow(image: np.ndarray) -> np.ndarray:

@@ -28,7 +28,7 @@ from tqdm.auto import tqdm
 
 from .datasets import Dataset
 from .errors import FusionError
-from .execution import check_device, run_network
+from .execution import check_device, memory_errors, run_network
 from .files import atomic_file
 from .losses import ReconstructionLoss
 from .metrics.structure import psnr
@@ -103,8 +103,10 @@ class TrainingConfig:
         for name in ("iterations", "batch_size", "size"):
             _check_count(name, getattr(self, name))
         _check_seed(self.seed)
-        if not self.learning_rate > 0:
-            raise FusionError(f"the learning rate must be positive, not {self.learning_rate}.")
+        if not 0 < self.learning_rate <= 1:
+            raise FusionError(
+                f"the learning rate must be positive and at most 1, not {self.learning_rate}."
+            )
 
 
 def _check_count(name: str, value: int) -> None:
@@ -332,8 +334,12 @@ def train_method(
             _check_count(name, value)
     if size is not None and size not in kind.sizes:
         raise FusionError(f"{method} cannot learn from squares of {size}, {_text(kind.sizes)}.")
-    if not 0 < rate_factor < np.inf:
-        raise FusionError(f"the factor of learning rates must be positive, not {rate_factor}.")
+    fastest = max(rate_at(rate, 0) for stage in kind.stages for rate in stage.rates.values())
+    if not 0 < rate_factor * fastest <= 1:
+        raise FusionError(
+            f"the factor of learning rates must be positive and at most {1 / fastest:g}, which "
+            f"makes them 1, not {rate_factor}."
+        )
     if budget is not None and not 0 < budget < np.inf:
         raise FusionError(f"the budget must be positive minutes, not {budget}.")
     _check_seed(seed)
@@ -618,6 +624,11 @@ def _follow(
     return run
 
 
+#: What to do where numbers grow beyond all bounds.
+CALMER = (
+    "Checkpoints stay as they are; lower the learning rate where it can be chosen, or try another "
+    "seed."
+)
 #: Iterations in a row without any gradient after which a training is given up.
 IDLE = 20
 
@@ -672,7 +683,11 @@ class _Run:
             image.to(self.setup.device, memory_format=torch.channels_last) for image in batch.images
         )
         moment = Moment(batch.random, done, iterations)
-        losses = stage.step(self.recipe, images, moment, partial(self._descend, number, batch))
+        descend = partial(self._descend, number, batch)
+        plan = self.plans[number]
+        task = f"batches of {plan.batch_size} squares of {plan.size} pixels"
+        with memory_errors(task, "a smaller batch size or smaller squares"):
+            losses = stage.step(self.recipe, images, moment, descend)
         values = self._mean(torch.stack([loss.detach() for loss in losses.values()]))
         self._check(values, number, batch)
         self.names[number] = tuple(losses)
@@ -704,6 +719,11 @@ class _Run:
             if stage.clip is not None:
                 nn.utils.clip_grad_norm_(self.parameters[name], stage.clip)
             self.optimisers[name].step()
+        if not nn.utils.get_total_norm(changed).isfinite():
+            raise FusionError(
+                f"a weight is no longer finite after iteration {self._place(number)}, on "
+                f"{', '.join(batch.names)}. {CALMER}"
+            )
 
     def _check(self, values: Tensor, number: int, batch: Batch) -> None:
         """Make sure that losses are finite."""
@@ -711,8 +731,7 @@ class _Run:
             self.whole = False
             raise FusionError(
                 f"the loss became {float(values[~values.isfinite()][0])} at iteration "
-                f"{self._place(number)}, on {', '.join(batch.names)}. Checkpoints stay as they "
-                "are; lower the learning rate where it can be chosen, or try another seed."
+                f"{self._place(number)}, on {', '.join(batch.names)}. {CALMER}"
             )
 
     def _place(self, number: int) -> str:

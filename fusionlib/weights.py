@@ -187,7 +187,7 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
 def _opened(path: str | os.PathLike[str]) -> Iterator[Any]:
     """Open a safetensors file; errors as `read_weights`."""
     if not Path(path).is_file():
-        raise WeightsNotFound(f"no such weight file: {path}")
+        raise WeightsNotFound(f"no such weight file: {path}. Check the spelling.")
     try:
         with safe_open(path, framework="pt") as file:
             yield file
@@ -229,9 +229,11 @@ def load_state(network: nn.Module, state: Mapping[str, Tensor], source: object) 
     Raises
     ------
     WeightsMismatch
-        Naming the first missing, extra and misshapen tensors, and how many there are.
+        Naming the first tensors that are missing, extra, misshapen or no floating-point
+        numbers where the network has such, and how many there are.
     """
-    expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    own = network.state_dict()
+    expected = {name: tuple(tensor.shape) for name, tensor in own.items()}
     found = {name: tuple(tensor.shape) for name, tensor in state.items()}
     missing = expected.keys() - found.keys()
     extra = found.keys() - expected.keys()
@@ -243,6 +245,11 @@ def load_state(network: nn.Module, state: Mapping[str, Tensor], source: object) 
             f"{name} is {found[name]}, expected {expected[name]}"
             for name in both
             if found[name] != expected[name]
+        ],
+        "of another type": [
+            f"{name} is {state[name].dtype}, expected {own[name].dtype}"
+            for name in both
+            if own[name].is_floating_point() and not state[name].is_floating_point()
         ],
     }
     if any(faults.values()):

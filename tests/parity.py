@@ -99,7 +99,7 @@ def read(path: str) -> dict[str, np.ndarray]:
     missing = [key for key in ("ir", "vis", "fused") if key not in arrays]
     if missing:
         raise ImageError(f"{path} lacks {', '.join(missing)}; it must hold ir, vis and fused.")
-    colour = arrays.pop("vis_rgb", None)
+    colour = _colour(arrays.pop("vis_rgb")) if "vis_rgb" in arrays else None
     saved = arrays.get("fused_u8")
     coloured = saved is not None and saved.shape[-1:] == (3,)
     in_colour = arrays.pop("fused_u8") if coloured else None
@@ -111,9 +111,25 @@ def read(path: str) -> dict[str, np.ndarray]:
         raise ImageError(f"{path}: the images must have one size, not {shapes}.")
     if in_colour is not None:
         # Without a colour image, the gray one was saved as RGB.
-        rgb = np.dstack([arrays["vis"]] * 3) if colour is None else np.moveaxis(colour[0], 0, 2)
+        rgb = np.dstack([arrays["vis"]] * 3) if colour is None else colour
+        shape = (*arrays["fused"].shape, 3)
+        if not rgb.shape == in_colour.shape == shape:
+            raise ImageError(
+                f"{path}: vis_rgb is {rgb.shape}, fused_u8 {in_colour.shape}, expected {shape}."
+            )
         arrays |= {"vis_rgb": rgb, "fused_u8": in_colour}
     return arrays
+
+
+def _colour(array: np.ndarray) -> np.ndarray:
+    """Bring (1, 3, H, W), (3, H, W) or (H, W, 3) to the last."""
+    if array.ndim == 4 and len(array) == 1:
+        array = array[0]
+    if array.ndim == 3 and len(array) == 3:
+        array = np.moveaxis(array, 0, 2)
+    if array.ndim != 3 or array.shape[2] != 3 or array.dtype.kind not in "uif":
+        raise ImageError(f"vis_rgb is {array.dtype} {array.shape}, expected one RGB image.")
+    return array
 
 
 def _without_padding(image: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

@@ -51,6 +51,32 @@ def assert_tiles_change_nothing(net, pictures, tile):
     assert (tiled - whole).abs().max() <= 1e-12 * whole.abs().max()
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried 9"),
+        torch.OutOfMemoryError("CUDA out of memory"),
+        MemoryError(),
+    ],
+)
+def test_not_enough_memory(error):
+    class Full(nn.Module):
+        def forward(self, *images):
+            raise error
+
+    with pytest.raises(MemoryError, match="not enough memory for Full on 30x20 pixels; give smal"):
+        run_network(Full(), images((20, 30)))
+
+
+def test_other_errors_stay():
+    class Wrong(nn.Module):
+        def forward(self, *images):
+            raise RuntimeError("sizes differ")
+
+    with pytest.raises(RuntimeError, match="sizes differ"):
+        run_network(Wrong(), images((20, 30)))
+
+
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("name", NETWORKS)
 def test_tiled_is_untiled(name, rule):

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 import tifffile
+import torch
 from hypothesis import given, settings, strategies as st
 from PIL import Image, ImageOps
 from skimage import color
@@ -468,6 +469,17 @@ def test_unsupported_content(read, data, reason):
 
 
 # ---------------------------------------------------------------- arrays
+
+
+def test_check_image_in_another_order_of_bytes():
+    pixels = random((5, 4), np.uint16)
+    assert np.array_equal(check_image(pixels.astype(">u2")), scaled(pixels))
+
+
+@pytest.mark.parametrize("thing", [[[0.5], [0.5, 0.5]], torch.ones(3, 3, requires_grad=True)])
+def test_check_image_refuses_what_is_no_array(thing):
+    with pytest.raises(ImageError, match="my picture: not an array"):
+        check_image(thing, "my picture")
 
 
 def test_check_image_scales():

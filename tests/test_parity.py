@@ -165,6 +165,30 @@ def test_sources_with_padding_and_colour(tmp_path):
     assert np.array_equal(parity.read(str(tmp_path / "x.npz"))["vis_rgb"], colour)
 
 
+@pytest.mark.parametrize("shape", [(1, 3, 5, 7), (3, 5, 7), (5, 7, 3)])
+def test_layouts_of_colour(tmp_path, shape):
+    gray, saved = np.zeros((5, 7)), np.zeros((5, 7, 3), np.uint8)
+    colour = np.random.default_rng(0).integers(0, 256, (5, 7, 3))
+    rgb = colour if shape[-1] == 3 else np.moveaxis(colour, 2, 0).reshape(shape)
+    np.savez(tmp_path / "x.npz", ir=gray, vis=gray, fused=gray, fused_u8=saved, vis_rgb=rgb)
+    assert np.array_equal(parity.read(str(tmp_path / "x.npz"))["vis_rgb"], colour)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"vis_rgb": np.ones(())}, {"vis_rgb": np.ones((3, 4, 7))}, {"fused_u8": np.ones((3, 7, 3))}],
+)
+def test_unusable_colour(tmp_path, change, capsys):
+    colour = np.zeros((5, 7, 3))
+    arrays = {"fused_u8": colour, "vis_rgb": colour} | dict.fromkeys(
+        ("ir", "vis", "fused"), colour[..., 0]
+    )
+    np.savez(tmp_path / "x.npz", **arrays | change)
+    assert parity.main([SYSTEM, str(tmp_path / "x.npz")]) == 2
+    out, err = capsys.readouterr()
+    assert not out and "vis_rgb is" in err and err.count("\n") == 1
+
+
 def test_random_weights_that_are_nowhere(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(parity, "places", lambda: [tmp_path / "weights"])
     monkeypatch.setattr(parity, "__file__", str(tmp_path / "a" / "b" / "parity.py"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import subprocess
@@ -19,7 +20,7 @@ from PIL import Image
 
 from fusionlib import training
 from fusionlib.errors import FusionError, ImageError
-from fusionlib.losses import ReconstructionLoss
+from fusionlib.losses import LossParts, ReconstructionLoss
 from fusionlib.networks.res2netfuse import Res2NetFuse
 from fusionlib.recipes import find_recipe
 from fusionlib.training import (
@@ -136,7 +137,15 @@ def test_published_schedules():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"iterations": 0}, {"batch_size": 0}, {"size": 0}, {"learning_rate": 0.0}]
+    "wrong",
+    [
+        {"iterations": 0},
+        {"batch_size": 0},
+        {"size": 0},
+        {"learning_rate": 0.0},
+        {"learning_rate": 1.1},
+        {"learning_rate": math.inf},
+    ],
 )
 def test_impossible_settings(wrong):
     with pytest.raises(FusionError, match=next(iter(wrong)).replace("_", ".")):
@@ -316,11 +325,39 @@ def test_checkpoints_are_some_iterations_apart(every):
         run(every=every)
 
 
-def test_infinite_loss_writes_nothing(tmp_path):
+def test_infinite_loss_writes_nothing(tmp_path, monkeypatch):
+    def endless(self, output, image):
+        value = (output - 1e9).square().sum() * math.inf
+        return LossParts(value, value, value)
+
     checkpoint = tmp_path / "checkpoint"
-    with pytest.raises(FusionError, match=r"loss became (nan|inf) at iteration .* learning rate"):
-        run(config=replace(ONE, learning_rate=1e15), checkpoint=checkpoint)
+    monkeypatch.setattr(training.ReconstructionLoss, "forward", endless)
+    with pytest.raises(FusionError, match=r"loss became inf at iteration 1 .* learning rate"):
+        run(config=ONE, checkpoint=checkpoint)
     assert not checkpoint.exists()
+
+
+def test_infinite_weights_write_nothing(tmp_path, monkeypatch):
+    """Not even where the loss that they would make is never computed: after the last iteration."""
+
+    def step(self, *args):
+        with torch.no_grad():
+            self.param_groups[0]["params"][0].fill_(math.inf)
+
+    monkeypatch.setattr(torch.optim.Adam, "step", step)
+    checkpoint = tmp_path / "checkpoint"
+    with pytest.raises(FusionError, match="weight is no longer finite after iteration 1 of"):
+        run(config=replace(ONE, iterations=1), checkpoint=checkpoint)
+    assert not checkpoint.exists()
+
+
+def test_not_enough_memory(tmp_path, monkeypatch):
+    def full(self, *args):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried")
+
+    monkeypatch.setattr(training.ReconstructionLoss, "forward", full)
+    with pytest.raises(MemoryError, match=r"batches of 1 squares of .*give a smaller batch size"):
+        run(config=ONE)
 
 
 # ---------------------------------------------------------------- processes
@@ -675,6 +712,7 @@ def test_rates_fall_with_the_share_done_and_optimisers_stay(monkeypatch, tmp_pat
         ({"seed": -1}, "seed"),
         ({"rate_factor": 0.0}, "factor of learning rates must be positive"),
         ({"rate_factor": float("nan")}, "factor of learning rates must be positive"),
+        ({"rate_factor": 1e5}, "factor of learning rates must be positive and at most 10000"),
         ({"size": 21}, r"^image \d is 24x20, smaller than the 21x21"),
         ({"device": "nonsense"}, "device 'nonsense'"),
         ({"every": 0}, "every must be at least 1"),

@@ -245,6 +245,13 @@ def test_every_kind_of_fault_is_named():
     )
 
 
+@pytest.mark.parametrize("dtype", [torch.int8, torch.complex64, torch.bool])
+def test_no_floating_point_numbers(dtype):
+    state = {name: tensor.to(dtype) for name, tensor in network().state_dict().items()}
+    with pytest.raises(WeightsMismatch, match=rf"4 of another type: 0.bias is {dtype}, expected"):
+        load_state(network(), state, "some/file")
+
+
 def test_many_faults_are_counted():
     """The weights of another network are one short line, not one of all their names."""
     net = nn.Sequential(*(nn.Conv2d(1, 1, 1) for _ in range(100)))
