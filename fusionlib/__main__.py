@@ -728,6 +728,7 @@ def _fetch_dataset(options: argparse.Namespace) -> int:
 def _list_weights(options: argparse.Namespace) -> int:
     from .methods import list_weights
     from .sources import sources
+    from .weights import read_facts
 
     frame = list_weights(options.weights_dir)
     if options.name is None:
@@ -741,6 +742,9 @@ def _list_weights(options: argparse.Namespace) -> int:
     facts["hash of the tensors"] = entry.digest or "unknown"
     for fact, value in facts.items():
         print(f"{fact}: {value or 'none'}")
+    if facts["state"] == "found":
+        for fact, value in sorted(read_facts(facts["path"]).items()):
+            print(f"  {fact}: {value}")
     source = sources().get(options.name)
     for file in source.files if source else ():
         print(f"published file: {file.url}")

@@ -282,7 +282,9 @@ def test_all_about_a_weight_set(done, refused):
     ):
         assert line in shown
     shown = done("weights", "list", OURS.stem).splitlines()
-    assert f"path: {OURS}" in shown and not any("published" in line for line in shown)
+    assert f"path: {OURS}" in shown and not any("published file" in line for line in shown)
+    facts = [f"  {fact}: {value}" for fact, value in sorted(read_facts(OURS).items())]
+    assert facts and shown[-len(facts) :] == facts
     assert "Did you mean 'nestfuse'" in refused("weights", "list", "nestfus")
 
 
