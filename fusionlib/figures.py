@@ -124,12 +124,13 @@ def picture_wall(
     pictures : mapping of str to ndarray
         Title -> image (H, W) or (H, W, 3).
     columns : int
+        At most; as few as the number of rows that this makes needs.
     width : float
         Of the figure, in inches.
     """
     titles, images = list(pictures), list(pictures.values())
-    columns = min(columns, len(images))
     rows = -(-len(images) // columns)
+    columns = -(-len(images) // rows)  # rows as equal as can be
     height = width / columns * images[0].shape[0] / images[0].shape[1] + 0.25
     figure, axes = plt.subplots(
         rows,

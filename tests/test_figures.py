@@ -161,7 +161,10 @@ def test_grid_with_colour_maps_and_gaps():
     figure.canvas.draw()
 
 
-@pytest.mark.parametrize("count, columns, shape", [(1, 4, (1, 1)), (4, 4, (1, 4)), (9, 4, (3, 4))])
+@pytest.mark.parametrize(
+    "count, columns, shape",
+    [(1, 4, (1, 1)), (4, 4, (1, 4)), (5, 4, (2, 3)), (9, 4, (3, 3)), (11, 4, (3, 4))],
+)
 def test_picture_wall(count, columns, shape):
     """Every picture under its title, in order; what is left of the last row is empty."""
     pictures = {f"picture {i}": np.full((6, 8), i / 10) for i in range(count)}
