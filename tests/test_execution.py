@@ -68,6 +68,28 @@ def test_not_enough_memory(error):
         run_network(Full(), images((20, 30)))
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="counts pages as Linux does")
+def test_pages_are_kept_between_layers_and_given_back():
+    """Thirty blocks of 64 MiB one after the other: the pages of one or two, not of thirty."""
+    resource = pytest.importorskip("resource")
+    megabytes = 64
+
+    class Layers(nn.Module):
+        def forward(self, image):
+            for _ in range(30):
+                image = torch.zeros(megabytes << 18).add_(1)[:1] + image
+            return image
+
+    def used():
+        return int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize() >> 20
+
+    before, faults = used(), resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    run_network(Layers(), [torch.zeros(1, 1, 1, 1)])
+    faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - faults
+    assert faults * resource.getpagesize() < 5 * megabytes << 20
+    assert used() < before + megabytes
+
+
 def test_other_errors_stay():
     class Wrong(nn.Module):
         def forward(self, *images):
