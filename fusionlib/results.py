@@ -67,7 +67,9 @@ def provenance(
 
     return {
         "commit": _commit(),
-        "versions": {"python": platform.python_version()} | {p: _version(p) for p in PACKAGES},
+        "versions": {"python": platform.python_version()}
+        | {package: _version(package) for package in PACKAGES}
+        | {"torch": torch.__version__},  # its build too, CPU or CUDA
         "device": {
             "name": device,
             "cpu": f"{platform.machine()}, {os.cpu_count()} cores",

@@ -70,7 +70,7 @@ def test_not_enough_memory(error):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="counts pages as Linux does")
 def test_pages_are_kept_between_layers_and_given_back():
-    """Thirty blocks of 64 MiB one after the other: the pages of one or two, not of thirty."""
+    """Thirty blocks of 64 MiB one after the other: the pages of a few, not of thirty."""
     resource = pytest.importorskip("resource")
     megabytes = 64
 
@@ -86,7 +86,7 @@ def test_pages_are_kept_between_layers_and_given_back():
     before, faults = used(), resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     run_network(Layers(), [torch.zeros(1, 1, 1, 1)])
     faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - faults
-    assert faults * resource.getpagesize() < 5 * megabytes << 20
+    assert faults * resource.getpagesize() < 10 * megabytes << 20
     assert used() < before + megabytes
 
 
