@@ -26,7 +26,7 @@ from .methods import Method, create, registry
 from .metrics import METRICS, select
 from .metrics.structure import mse, psnr, ssim
 from .networks.res2netfuse import Res2NetFuse
-from .published import PublishedImages
+from .published import PublishedImages, fused_dataset
 
 if TYPE_CHECKING:
     from pandas.io.formats.style import Styler
@@ -380,10 +380,10 @@ def available(
 
 
 def _published(row: Row, dataset: str, data_dir: str | os.PathLike[str] | None) -> PublishedImages:
-    images = PublishedImages(row.method, row.images, data_dir=data_dir)
-    if images.dataset != dataset:
-        raise FusionError(f"the authors' images are of {images.dataset}, this is {dataset}")
-    return images
+    fused = fused_dataset(row.method, row.images)
+    if fused != dataset:
+        raise FusionError(f"the authors' images are of {fused}, this is {dataset}")
+    return PublishedImages(row.method, row.images, data_dir=data_dir)
 
 
 def fusion_table(

@@ -15,7 +15,7 @@ from .errors import FusionError
 if TYPE_CHECKING:
     from .datasets import Pair
 
-__all__ = ["PublishedCard", "PublishedImages"]
+__all__ = ["PublishedCard", "PublishedImages", "fused_dataset"]
 
 
 class PublishedCard(NamedTuple):
@@ -23,6 +23,11 @@ class PublishedCard(NamedTuple):
 
     weights: str
     weights_sha256: str
+
+
+def fused_dataset(method: str, images: str) -> str:
+    """Return the data set whose pairs ``published_<data set>_<method>`` are fused from."""
+    return images.removeprefix("published_").removesuffix(f"_{method}")
 
 
 class PublishedImages:
@@ -51,7 +56,7 @@ class PublishedImages:
     def __init__(
         self, method: str, images: str, *, data_dir: str | os.PathLike[str] | None = None
     ) -> None:
-        self.dataset = images.removeprefix("published_").removesuffix(f"_{method}")
+        self.dataset = fused_dataset(method, images)
         self.name = method
         self._images = load_images(images, data_dir=data_dir)
         self._places = {name: i for i, name in enumerate(self._images.names)}

@@ -87,16 +87,15 @@ def test_misspelt_row_is_an_error():
 
 
 def test_authors_images_are_only_for_their_data_set(monkeypatch):
-    class Images:
-        dataset = "tno20"
-
-    monkeypatch.setattr(experiments, "PublishedImages", lambda *a, **k: Images())
+    """Said whether they are here or not: what a notebook shows must not depend on that."""
     row = Row("theirs", "JSR", "jsr", images="published_tno20_jsr")
     methods, missing = available([row], "tno42")
     assert not methods
     assert missing == {"theirs": "the authors' images are of tno20, this is tno42"}
-    methods, missing = available([row], "tno20")
-    assert isinstance(methods["theirs"], Images) and not missing
+    monkeypatch.setattr(experiments, "PublishedImages", lambda *a, **k: (a, k))
+    methods, missing = available([row], "tno20", data_dir="here")
+    assert methods == {"theirs": (("jsr", "published_tno20_jsr"), {"data_dir": "here"})}
+    assert not missing
 
 
 def test_rows_of_our_own_weights_only_where_there_are_some(monkeypatch):
