@@ -76,6 +76,18 @@ def test_8_bit_pixels_off(check, pixels, levels, status, capsys):
     assert f"{pixels / 1023:.2e} of the pixels differ" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("pixels, levels, status", [(1023, 1, 0), (1, 3, 0), (2, 2, 1)])
+def test_pixels_off_after_clahe(check, pixels, levels, status, monkeypatch, capsys):
+    """One of 1023 may differ by more than one level."""
+    method = create("res2netfuse", post="clahe")
+    monkeypatch.setattr(parity, "load", lambda *_: method)
+    arrays = {key: reference((31, 33))[key] for key in ("ir", "vis", "fused")}
+    saved = np.rint(method.finish(arrays["fused"]) * 255).astype(int).ravel()
+    saved[:pixels] += np.where(saved[:pixels] < 99, levels, -levels)
+    assert check(arrays | {"fused_u8": saved.reshape(31, 33)}) == status
+    assert "of the pixels differ by more than 1" in capsys.readouterr().out
+
+
 def test_optional_arrays_may_lack(check):
     assert check({key: reference()[key] for key in ("ir", "vis", "fused")}) == 0
 

@@ -167,11 +167,17 @@ def test_pytorch_names_fill_the_network():
 
 @pytest.mark.realdata
 def test_authors_output(golden, trained):
-    """Measured: 7.6e-7 of the range, every pixel equal before and after CLAHE."""
+    """Measured: 7.6e-7 of the range, one pixel of 33,280 falls into the next gray level.
+
+    Of CLAHE, that one pixel changes a whole tile: it is compared on the authors' own levels.
+    """
     reference = golden("atgan")
     raw = fuse(trained(RELEASED), reference["ir"], reference["vis"])
     assert error(raw, reference["fused"]) <= 1e-4
+    before, after = reference["fused_u8_before_clahe"], reference["fused_u8"]
+    largest, share = levels_off(raw, before, replace(RELEASED, post="clip"))
+    assert largest <= 1 and share <= 1e-3
     assert (RELEASED.post, RELEASED.quantise) == ("clahe", "truncate")
-    for post, key in {"clip": "fused_u8_before_clahe", "clahe": "fused_u8"}.items():
-        largest, share = levels_off(raw, reference[key], replace(RELEASED, post=post))
-        assert largest <= 1 and share <= 1e-3
+    # Half a level more, so that rounding in between does not matter.
+    authors = RELEASED.levels.scale((before + np.float32(0.5)) / np.float32(255))
+    assert levels_off(authors, after, RELEASED) == (0, 0)
