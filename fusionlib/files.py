@@ -1,4 +1,4 @@
-"""Writing files so that they appear whole or not at all."""
+"""Folders that must be there, and files that appear whole or not at all."""
 
 from __future__ import annotations
 
@@ -10,7 +10,21 @@ from pathlib import Path
 
 from .errors import FusionError
 
-__all__ = ["atomic_file", "check_writable", "write_text"]
+__all__ = ["atomic_file", "check_folder", "check_writable", "write_text"]
+
+
+def check_folder(directory: str | os.PathLike[str] | None, what: str) -> None:
+    """Make sure that the folder where `what` is to be looked for first is there, if given.
+
+    Raises
+    ------
+    FusionError
+        If it is not.
+    """
+    if directory is not None and not Path(directory).is_dir():
+        raise FusionError(
+            f"no such folder of {what}: {directory}. Check the spelling, or leave it out."
+        )
 
 
 def _beside(path: Path) -> Path:

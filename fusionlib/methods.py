@@ -29,6 +29,7 @@ from .errors import (
     unknown,
 )
 from .execution import check_device, rule_weights, run_network
+from .files import check_folder
 from .images import (
     check_image,
     check_one_size,
@@ -43,7 +44,6 @@ from .pipelines import POSTS, Levels
 from .rules import Rule, get_rule
 from .weights import (
     check_fit,
-    check_folder,
     digest,
     find_weights,
     load_state,
@@ -125,7 +125,7 @@ def list_weights(
     """
     import pandas as pd
 
-    check_folder(weights_dir)
+    check_folder(weights_dir, "weights")
     rows = []
     for spec in registry().values():
         # Several configurations may share a set.
@@ -337,7 +337,7 @@ def _state(
 
     The tensors are as in the file: that is what the registered digest is of.
     """
-    check_folder(weights_dir)
+    check_folder(weights_dir, "weights")
     registered = {file.name: file for file in configuration.weights}
     if weights is None:
         weights = configuration.weights[0].name

@@ -15,7 +15,7 @@ from typing import Any
 
 from .datasets import data_roots
 from .errors import FusionError, unknown
-from .files import write_text
+from .files import check_folder, write_text
 from .results import code_hash
 from .weights import places
 
@@ -108,9 +108,8 @@ def reproduce(
             "the notebooks that are kept show the whole built-in sample: give --in-place with "
             "the profile sample and without --limit."
         )
-    for given, what in ((data_dir, "data"), (weights_dir, "weights")):
-        if given is not None and not Path(given).is_dir():
-            raise FusionError(f"no such folder of {what}: {given}. Check the spelling.")
+    check_folder(data_dir, "data")
+    check_folder(weights_dir, "weights")
     notebooks = find_notebooks(only)
     results = Path(results_dir or ROOT / "results").resolve()
     parameters = {

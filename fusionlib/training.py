@@ -35,7 +35,7 @@ from .metrics.structure import psnr
 from .networks.res2netfuse import Res2NetFuse
 from .recipes import find_recipe
 from .recipes.recipe import Descend, Moment, Recipe, Stage, rate_at
-from .recipes.samples import Batch, Sample, batches, fingerprint, resized, samples
+from .recipes.samples import Batch, Picture, Sample, batches, fingerprint, resized, samples
 from .weights import digest, training_facts
 
 __all__ = [
@@ -145,9 +145,6 @@ class _Reconstruction(Recipe):
         parts = self.loss(self.network(image), image)
         descend(parts.total)
         return parts._asdict()
-
-
-Picture = np.ndarray | str | os.PathLike[str]
 
 
 def train(

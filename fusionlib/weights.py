@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from .card import Configuration, WeightFile
 from .checkpoints import read_checkpoint
-from .errors import FusionError, UnknownName, WeightsMismatch, WeightsNotFound
+from .errors import UnknownName, WeightsMismatch, WeightsNotFound
 from .files import atomic_file, check_writable
 from .sources import Source, check_file, download, find_source, sha256
 
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 __all__ = [
     "Obtained",
     "check_fit",
-    "check_folder",
     "convert_weights",
     "digest",
     "fetch_weights",
@@ -64,20 +63,6 @@ def places(directory: str | os.PathLike[str] | None = None) -> list[Path]:
         Path(__file__).parent / "weights",
     ]
     return [Path(place) for place in candidates if place]
-
-
-def check_folder(directory: str | os.PathLike[str] | None) -> None:
-    """Make sure that the folder where weights are to be looked for first is there, if given.
-
-    Raises
-    ------
-    FusionError
-        If it is not.
-    """
-    if directory is not None and not Path(directory).is_dir():
-        raise FusionError(
-            f"no such folder of weights: {directory}. Check the spelling, or leave it out."
-        )
 
 
 def _cache() -> Path:

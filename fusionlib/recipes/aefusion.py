@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..losses import VGGFeatures, ms_ssim_released
 from ..networks.aefusion import SIDE, AEFusion
-from .recipe import Descend, Moment, Option, Recipe, Stage
+from .recipe import Descend, Moment, Option, Recipe, two_epochs_of_80_000
 
 __all__ = ["RECIPE", "AEFusionRecipe"]
 
@@ -67,18 +67,7 @@ class AEFusionRecipe(Recipe):
         descend(total)
         return {"total": total, **losses}
 
-    # 80,000 COCO images, twice.
-    stages = (
-        Stage(
-            "auto-encoder",
-            reconstruct,
-            iterations=2 * 80_000 // 4,
-            batch_size=4,
-            size=256,
-            rates={"network.autoencoder": 1e-4},
-            extensible=True,
-        ),
-    )
+    stages = (two_epochs_of_80_000("auto-encoder", reconstruct, "network.autoencoder"),)
 
 
 RECIPE = AEFusionRecipe

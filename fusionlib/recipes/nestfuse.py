@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..losses import ms_ssim_released
 from ..networks.nestfuse import NestFuse
-from .recipe import LARGE, Descend, Moment, Recipe, Stage
+from .recipe import LARGE, Descend, Moment, Recipe, two_epochs_of_80_000
 
 __all__ = ["RECIPE", "NestFuseRecipe"]
 
@@ -43,18 +43,7 @@ class NestFuseRecipe(Recipe):
         descend(total)
         return {"total": total, "pixel": pixel, "ssim": ssim}
 
-    # 80,000 COCO images, twice.
-    stages = (
-        Stage(
-            "auto-encoder",
-            reconstruct,
-            iterations=2 * 80_000 // 4,
-            batch_size=4,
-            size=256,
-            rates={"network.autoencoder": 1e-4},
-            extensible=True,
-        ),
-    )
+    stages = (two_epochs_of_80_000("auto-encoder", reconstruct, "network.autoencoder"),)
 
 
 RECIPE = NestFuseRecipe

@@ -11,7 +11,10 @@ from torch import Tensor, nn
 
 from ..weights import read_weights
 
-__all__ = ["LARGE", "Descend", "Moment", "Option", "Rate", "Recipe", "Stage", "halved", "rate_at"]
+__all__ = [
+    *("LARGE", "Descend", "Moment", "Option", "Rate", "Recipe", "Stage"),
+    *("halved", "rate_at", "two_epochs_of_80_000"),
+]
 
 # Above any side of an image.
 LARGE = 1 << 20
@@ -128,6 +131,27 @@ class Recipe(nn.Module):
     def trained(self) -> nn.Module:
         """Return the network whose weights are kept, as it is used."""
         return self.network
+
+
+def two_epochs_of_80_000(name: str, step: Callable[..., dict[str, Tensor]], part: str) -> Stage:
+    """Return the schedule that NestFuse, RFN-Nest and AEFusion share, in batches of four.
+
+    Parameters
+    ----------
+    name, step
+        As of `Stage`.
+    part : str
+        What is changed, at a constant rate.
+    """
+    return Stage(
+        name,
+        step,
+        iterations=2 * 80_000 // 4,
+        batch_size=4,
+        size=256,
+        rates={part: 1e-4},
+        extensible=True,
+    )
 
 
 def halved(rate: float, times: int) -> Callable[[float], float]:

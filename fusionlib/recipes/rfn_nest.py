@@ -17,7 +17,7 @@ from ..losses import ms_ssim_released
 from ..networks.nestfuse import METHOD as NESTFUSE
 from ..networks.rfn_nest import RFNNest
 from ..weights import load_state
-from .recipe import LARGE, Descend, Moment, Option, Recipe, Stage
+from .recipe import LARGE, Descend, Moment, Option, Recipe, two_epochs_of_80_000
 
 __all__ = ["RECIPE", "RFNNestRecipe"]
 
@@ -86,18 +86,7 @@ class RFNNestRecipe(Recipe):
         descend(total)
         return {"total": total, "ssim": ssim, "features": features}
 
-    # 80,000 pairs of KAIST, twice.
-    stages = (
-        Stage(
-            "fusion",
-            fuse,
-            iterations=2 * 80_000 // 4,
-            batch_size=4,
-            size=256,
-            rates={"network.fusion": 1e-4},
-            extensible=True,
-        ),
-    )
+    stages = (two_epochs_of_80_000("fusion", fuse, "network.fusion"),)
 
 
 RECIPE = RFNNestRecipe

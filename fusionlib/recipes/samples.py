@@ -23,7 +23,16 @@ from ..datasets import Dataset, Pair, read_pair
 from ..errors import FusionError, ImageError
 from ..images import check_image, luminance, quantise, read_image, require_gray
 
-__all__ = ["Batch", "Sample", "batches", "fingerprint", "resized", "samples", "wrong_kind"]
+__all__ = [
+    "Batch",
+    "Picture",
+    "Sample",
+    "batches",
+    "fingerprint",
+    "resized",
+    "samples",
+    "wrong_kind",
+]
 
 Picture = np.ndarray | str | os.PathLike[str]
 
