@@ -32,6 +32,14 @@ TABLES = {
         "MUFusion": "MUFusion",
         "MUFusion, as released": "MUFusion, as released",
     },
+    "refinefuse_01": {
+        "DenseFuse, PyTorch release": "Dense&shy;Fuse, PyTorch",
+        "SDNet": "SDNet",
+        "SeAFusion": "SeA&shy;Fusion",
+        "SwinFusion, retrained": "Swin&shy;Fusion, retrained",
+        "U2Fusion": "U2Fusion",
+        "LRRNet": "LRRNet",
+    },
     "refinefuse_03": {
         "DenseFuse": "Dense&shy;Fuse",
         "U2Fusion": "U2Fusion",

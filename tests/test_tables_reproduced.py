@@ -102,7 +102,7 @@ def test_reconstruction_of_the_training_image(data_root):
     assert psnr(quantise(reconstruction), resized) >= 45
 
 
-@pytest.mark.parametrize("table", ["table_04_2023", "refinefuse_03"])
+@pytest.mark.parametrize("table", ["table_04_2023", "refinefuse_01", "refinefuse_03"])
 def test_kept_rows(data_root, weights_root, table):
     """Every row of results/paper, fused and scored again on the smallest pair.
 
