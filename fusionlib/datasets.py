@@ -894,8 +894,14 @@ def fetch_dataset(name: str, *, data_dir: PathLike | None = None, progress: bool
         urls={file: url for file, _, url in files},
         retry_if_failed=1,
     )
+
+    def fetch(file: str) -> None:
+        # pooch would fail where two threads make the same folder.
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        store.fetch(file)
+
     with ThreadPoolExecutor(8) as pool:
-        jobs = {pool.submit(store.fetch, file): (file, url) for file, _, url in files}
+        jobs = {pool.submit(fetch, file): (file, url) for file, _, url in files}
         try:
             for job in tqdm(as_completed(jobs), name, len(jobs), unit="file", disable=not progress):
                 _check_download(job, card, folder, *jobs[job])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import http.server
+import os
 import subprocess
 import sys
 import threading
@@ -385,6 +386,18 @@ def test_fetch(toy, server, tmp_path, monkeypatch, capsys):
     assert sorted(server) == ["ir/2.png", "vi/1 é.png"]
     assert "toy" in capsys.readouterr().err  # the bar
     assert len(list(load_dataset("toy", data_dir=home))) == 4
+
+
+def test_fetch_while_another_thread_makes_the_folder(toy, server, tmp_path, monkeypatch):
+    makedirs = os.makedirs
+
+    def just_made(path, mode=0o777, exist_ok=False):
+        makedirs(path, mode, exist_ok=True)
+        makedirs(path, mode, exist_ok)
+
+    monkeypatch.setattr(os, "makedirs", just_made)
+    folder = fetch_dataset("toy", data_dir=tmp_path / "home", progress=False)
+    assert len(list(load_dataset("toy", data_dir=tmp_path / "home"))) == 4 and folder.is_dir()
 
 
 def test_fetch_refuses_a_damaged_download(toy, server, tmp_path):
