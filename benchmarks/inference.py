@@ -25,6 +25,8 @@ from fusionlib.networks.network import FusionNetwork
 from fusionlib.pipelines import Levels
 from fusionlib.rules import get_rule
 from fusionlib.scenes import render
+from fusionlib.weights import load_state
+from tests.recipe import GAINS, recipe_state
 
 
 def networks(names: list[str]) -> dict[str, tuple[FusionNetwork, Levels]]:
@@ -46,13 +48,18 @@ def networks(names: list[str]) -> dict[str, tuple[FusionNetwork, Levels]]:
 def trained(
     name: str, configuration: Configuration, options: dict[str, str]
 ) -> tuple[FusionNetwork, Levels]:
-    """Network with its weights; with random ones (seed 0) where they are not here."""
+    """Network with its weights; with those of `tests.recipe` or random ones where none are here."""
     try:
         return fl.create(name, **options).network, configuration.levels
     except fl.WeightsNotFound:
         torch.manual_seed(0)
         rules = [get_rule(options["rule"])] if configuration.rules else []
-        return configuration.build(*rules), configuration.levels
+        network = configuration.build(*rules)
+        if name in GAINS:  # random ones would leave nothing but zeros behind
+            state = recipe_state(name)
+            state = configuration.adapt(state) if configuration.adapt else state
+            load_state(network, state, "tests.recipe")
+        return network, configuration.levels
 
 
 def compare(
