@@ -353,7 +353,9 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
     train.add_argument(
         "-h", "--help", action=_TrainHelp, nargs=0, help="show this help message and exit"
     )
-    train.add_argument("method", choices=["res2netfuse", *RECIPES], help="what to train")
+    train.add_argument(
+        "method", choices=["res2netfuse", "jsr", *RECIPES], help="what to train; jsr: a dictionary"
+    )
     train.add_argument(
         "images",
         type=Path,
@@ -445,6 +447,8 @@ def _train(options: argparse.Namespace) -> int:
             raise FusionError(f"the checkpoint cannot be {path}, which is written at the end.")
     for path in (options.output, losses, options.checkpoint):
         check_writable(path)
+    if options.method == "jsr":
+        return _train_dictionary(options, losses)
     own = options.method == "res2netfuse"
     result = _train_res2netfuse(options) if own else _train_by_recipe(options)
     if os.environ.get("RANK", "0") != "0":
@@ -485,6 +489,41 @@ def _train_res2netfuse(options: argparse.Namespace) -> Training:
         every=options.every,
         device=options.device,
     )
+
+
+#: Options that learning a dictionary has none of.
+GRADIENTS = (*RECIPES_OWN, "variant", "learning_rate", "batch_size")
+
+
+def _train_dictionary(options: argparse.Namespace, losses: Path) -> int:
+    import pandas as pd
+
+    from .classical.dictionary import (
+        ITERATIONS,
+        learn_dictionary,
+        save_dictionary,
+        training_patches,
+    )
+    from .files import write_text
+    from .recipes.samples import samples
+
+    for name in [*_given(options, *GRADIENTS), *(["half"] if options.half else [])]:
+        raise FusionError(
+            f"jsr learns a dictionary, without --{name.replace('_', '-')}; leave it out."
+        )
+    iterations = ITERATIONS if options.iterations is None else options.iterations
+    if iterations < 1:
+        raise FusionError(f"--iterations must be 1 or more, not {iterations}.")
+    pairs = samples(_training_data(options, "pairs"), "pairs")
+    images = (levels / 255 for pair in pairs for levels in pair.read())
+    patches = training_patches(images, options.seed)
+    dictionary, errors = learn_dictionary(patches, iterations=iterations, seed=options.seed)
+    facts = {"patches": patches.shape[1], "pairs": len(pairs), "iterations": iterations}
+    save_dictionary(options.output, dictionary, facts | {"seed": options.seed})
+    rows = pd.DataFrame({"iteration": range(1, iterations + 1), "rmse": errors})
+    write_text(losses, rows.to_csv(index=False, float_format="%.7g"))
+    print(f"wrote {options.output} and {losses}")
+    return 0
 
 
 def _train_by_recipe(options: argparse.Namespace) -> Training:

@@ -1,6 +1,6 @@
 """What is known about a method, as data: papers, weights, published ways of use.
 
-A network's file ends with one `MethodSpec`; that is all the registry in
+A method's file ends with one `MethodSpec`; that is all the registry in
 `fusionlib.methods` needs to offer the method.
 """
 
@@ -19,10 +19,13 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
+    from .classical.algorithm import Algorithm
     from .networks.network import FusionNetwork
 
-__all__ = ["Card", "Configuration", "Identity", "MethodSpec", "Sheet", "WeightFile"]
+__all__ = ["LEARNT", "Card", "Configuration", "Identity", "MethodSpec", "Sheet", "WeightFile"]
 
+#: What stands in place of a rule's name where the network learnt how to fuse.
+LEARNT = "learnt"
 
 LABELS = {
     "licence": "licence of the authors' code",
@@ -72,16 +75,19 @@ class Configuration:
     summary : str
         What distinguishes it.
     build : callable
-        Rule -> network without trained weights; without `rules` it is called with nothing.
+        Rule -> network without trained weights; without `rules` it is called with nothing. A
+        classical method's gives an `Algorithm`.
     weights : tuple of WeightFile
-        The sets that fit the network; the first is the default.
+        The sets that fit the network; the first is the default. Empty if it needs none.
     post : str
         Default post-processing, a key of `fusionlib.pipelines.POSTS`.
     quantise : {"truncate", "round"}
         How gray levels become 8 bits.
     rules : tuple of str
-        Fusion rules that make sense; the first is the default. Empty where the network itself
-        learnt how to fuse.
+        Fusion rules that make sense; the first is the default. Empty where the method fuses in
+        its own way.
+    own_rule : str
+        That way's name.
     levels : Levels
         The values of black and white in the network's input and output.
     prepare : callable
@@ -95,11 +101,12 @@ class Configuration:
     """
 
     summary: str
-    build: Callable[..., FusionNetwork]
+    build: Callable[..., FusionNetwork | Algorithm]
     weights: tuple[WeightFile, ...]
     post: str
     quantise: Literal["truncate", "round"]
     rules: tuple[str, ...] = ()
+    own_rule: str = LEARNT
     levels: Levels = GRAY_LEVELS
     prepare: Callable[[np.ndarray], np.ndarray] = luminance
     chroma: Literal["after", "before"] = "after"

@@ -2,7 +2,7 @@
 
 A PyTorch checkpoint is a pickle, which could hold any code: it is read by PyTorch's restricted
 loader, which builds tensors and plain containers only. A TensorFlow checkpoint is read by
-`fusionlib.tensor_bundle`. Either may come in a zip file.
+`fusionlib.tensor_bundle`. Either may come in a zip file. A MATLAB file is read by SciPy.
 
 The names of the tensors are the authors', by these rules: containers in containers are joined
 by dots; a container that holds nothing but one other (``state_dict``, ``params``) gives no name;
@@ -23,7 +23,9 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import numpy as np
 import torch
+from scipy.io import loadmat
 from torch import Tensor
 
 from .errors import WeightsMismatch
@@ -73,6 +75,9 @@ def read_checkpoint(checkpoint: Checkpoint, files: Sequence[Path]) -> dict[str, 
         if checkpoint.format == "tensorflow":
             index, data = parts
             tensors = read_bundle(index, data, lambda name: wanted(name) and not SLOTS.search(name))
+        elif checkpoint.format == "matlab":
+            (path,) = parts
+            tensors = {"": _read_matlab(path)}
         else:
             (path,) = parts
             tensors = {n: tensor for n, tensor in _read_pytorch(path).items() if wanted(n)}
@@ -82,6 +87,18 @@ def read_checkpoint(checkpoint: Checkpoint, files: Sequence[Path]) -> dict[str, 
             "the published file?"
         )
     return {f"{checkpoint.prefix}{name}": tensor for name, tensor in _plain(tensors).items()}
+
+
+def _read_matlab(path: Path) -> Tensor:
+    """Read the one matrix of a MATLAB file (version 5)."""
+    try:
+        found = loadmat(path, appendmat=False)
+    except Exception as error:  # of many types, depending on where a file is damaged
+        raise WeightsMismatch(f"{path.name} is not a readable MATLAB file ({error}).") from error
+    matrices = [value for name, value in found.items() if not name.startswith("__")]
+    if len(matrices) != 1 or matrices[0].dtype.kind != "f" or matrices[0].size * 8 > LIMIT:
+        raise WeightsMismatch(f"{path.name} does not hold just one matrix of numbers.")
+    return torch.from_numpy(np.ascontiguousarray(matrices[0]))
 
 
 def _check_no_page(path: Path) -> None:

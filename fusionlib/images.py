@@ -29,6 +29,7 @@ __all__ = [
     "check_one_size",
     "collapse_gray",
     "decode_image",
+    "exact_levels",
     "luminance",
     "merge_luminance",
     "quantise",
@@ -282,6 +283,25 @@ def luminance(image: np.ndarray) -> np.ndarray:
         return image
     _check_channels(image)
     return _luma(image).astype(image.dtype)
+
+
+def exact_levels(image: np.ndarray) -> np.ndarray:
+    """Undo the rounding to float32 of an image that had 8 or 16 bits.
+
+    Parameters
+    ----------
+    image : ndarray of float32, values in [0, 1]
+
+    Returns
+    -------
+    ndarray of float64
+        Whole levels over 255, or over 65535, if the image is made of such; else its values.
+    """
+    for most in (255, 65535):
+        exact = np.rint(image * np.float64(most)) / most
+        if np.array_equal(exact.astype(np.float32), image):
+            return exact
+    return image.astype(np.float64)
 
 
 def rgb_to_ycbcr(rgb: np.ndarray) -> np.ndarray:

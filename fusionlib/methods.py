@@ -1,7 +1,7 @@
 """The methods: a network or classical code with its rule, weights, pre- and post-processing.
 
-`create` gives a `Method` by name. The registry is what the modules in
-`fusionlib.networks` declare as ``METHOD``, so a new method is one new file.
+`create` gives a `Method` by name. The registry is what the modules in `fusionlib.networks` and
+`fusionlib.classical` declare as ``METHOD``, so a new method is one new file.
 """
 
 from __future__ import annotations
@@ -12,14 +12,15 @@ import inspect
 import os
 import pkgutil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from . import networks
+from . import classical, networks
 from .card import Card, Configuration, Identity, MethodSpec, WeightFile
+from .classical.algorithm import Algorithm
 from .errors import (
     FusionError,
     PairMismatch,
@@ -33,6 +34,7 @@ from .files import check_folder
 from .images import (
     check_image,
     check_one_size,
+    exact_levels,
     luminance,
     merge_luminance,
     quantise,
@@ -43,10 +45,11 @@ from .networks.network import FusionNetwork
 from .pipelines import POSTS, Levels
 from .rules import Rule, get_rule
 from .weights import (
+    SUFFIXES,
     check_fit,
     digest,
+    fill,
     find_weights,
-    load_state,
     read_weights,
     verify_weights,
 )
@@ -59,16 +62,13 @@ if TYPE_CHECKING:
 __all__ = ["Method", "create", "create_available", "list_methods", "list_weights", "registry"]
 
 
-#: What stands in place of a rule's name where the network learnt how to fuse.
-LEARNT = "learnt"
-
-
 @functools.cache
 def registry() -> dict[str, MethodSpec]:
     """Return every method's specification by name, in alphabetical order."""
     modules = (
-        importlib.import_module(f"{networks.__name__}.{module.name}")
-        for module in pkgutil.iter_modules(networks.__path__)
+        importlib.import_module(f"{package.__name__}.{module.name}")
+        for package in (networks, classical)
+        for module in pkgutil.iter_modules(package.__path__)
     )
     specs = [module.METHOD for module in modules if hasattr(module, "METHOD")]
     return {spec.name: spec for spec in sorted(specs, key=lambda spec: spec.name)}
@@ -84,7 +84,7 @@ def list_methods() -> pd.DataFrame:
             spec.axis: name,
             "year": spec.year,
             "kind": spec.kind,
-            "rules": ", ".join(configuration.rules) or LEARNT,
+            "rules": ", ".join(configuration.rules) or configuration.own_rule,
             "post-processing": configuration.post,
             "weights": ", ".join(file.name for file in configuration.weights),
             "weights found": _count_found(configuration.weights),
@@ -100,6 +100,8 @@ def list_methods() -> pd.DataFrame:
 
 
 def _count_found(files: tuple[WeightFile, ...]) -> str:
+    if not files:
+        return "none needed"
     states = [_weight_state(file, None)[0] for file in files]
     return f"{states.count('found')} of {len(files)}"
 
@@ -126,24 +128,28 @@ def list_weights(
     import pandas as pd
 
     check_folder(weights_dir, "weights")
-    rows = []
+    # Several configurations, and several methods, may share a set.
+    users: dict[WeightFile, dict[str, Configuration]] = {}
     for spec in registry().values():
-        # Several configurations may share a set.
-        users = {file: one for one in spec.configurations.values() for file in one.weights}
-        for file, configuration in users.items():
-            state, path = _weight_state(file, weights_dir, configuration if verify else None)
-            rows.append(
-                {
-                    "name": file.name,
-                    "method": spec.name,
-                    "state": state,
-                    "licence": file.licence,
-                    "parameters": file.parameters,
-                    "trained": file.trained,
-                    "origin": file.origin or "this project",
-                    "path": path,
-                }
-            )
+        for configuration in spec.configurations.values():
+            for file in configuration.weights:
+                users.setdefault(file, {})[spec.name] = configuration
+    rows = []
+    for file, configurations in users.items():
+        any_of_them = next(iter(configurations.values()))
+        state, path = _weight_state(file, weights_dir, any_of_them if verify else None)
+        rows.append(
+            {
+                "name": file.name,
+                "method": ", ".join(configurations),
+                "state": state,
+                "licence": file.licence,
+                "parameters": file.parameters,
+                "trained": file.trained,
+                "origin": file.origin or "this project",
+                "path": path,
+            }
+        )
     return pd.DataFrame(rows)
 
 
@@ -198,19 +204,20 @@ def create(
         Post-processing, a key of `fusionlib.pipelines.POSTS`: "minmax" stretches each image to
         0..255, "clip" clips to 0..255, ...
     weights : str or path, optional
-        Name of one of the method's weight sets, or a safetensors file of your own.
+        Name of one of the method's weight sets, or a safetensors (or .npz) file of your own.
     weights_dir : path, optional
         Where to look for weights first.
     device : str
-        "cpu", "cuda", ...
+        "cpu", "cuda", ...; classical methods run on the CPU in any case.
 
     Raises
     ------
     UnknownName
         If the name of the method, rule, variant, pipeline or post-processing is unknown, or
-        the method takes no rule.
+        the method takes no rule or no weights.
     WeightsNotFound, WeightsMismatch
-        If the weights are missing, damaged or do not fit.
+        If the weights are missing, damaged or do not fit. A dictionary of jsr and jsrsd must be
+        one tensor ``dictionary`` (49, 256), its columns of norm 1.
     FusionError
         If there is no folder `weights_dir`, or the device cannot be used.
     """
@@ -221,18 +228,20 @@ def create(
     key, configuration = _configuration(spec, variant, pipeline)
     _check_post(post)
     check_device(device)
-    network = _build(spec, configuration, rule)
+    fuser = _build(spec, configuration, rule)
     _check_owner(spec, key, weights)
-    path, entry, state = _state(configuration, weights, weights_dir)
-    adapted = configuration.adapt(state) if configuration.adapt else state
-    load_state(network, adapted, path)
-    return Method(
-        spec,
-        key,
-        network.to(device),
-        post or configuration.post,
-        weights=(path, entry, digest(state)),
-    )
+    loaded = None
+    if configuration.weights:
+        path, entry, state = _state(configuration, weights, weights_dir)
+        fill(configuration, fuser, state, path)
+        loaded = Loaded(path, entry, digest(state))
+    elif weights is not None:
+        raise UnknownName(
+            f"{spec.name} takes no weights as {key!r} (given: {weights!r}); leave them out."
+        )
+    if isinstance(fuser, FusionNetwork):
+        fuser = fuser.to(device)
+    return Method(spec, key, fuser, post or configuration.post, loaded)
 
 
 def create_available(
@@ -265,7 +274,7 @@ def create_available(
     for name, spec in registry().items():
         files = next(iter(spec.configurations.values())).weights
         ours = [file.name for file in files if not file.origin]
-        for weights in [files[0].name, *ours]:
+        for weights in [files[0].name, *ours] if files else [None]:
             try:
                 method = create(name, weights=weights, weights_dir=weights_dir, device=device)
             except WeightsNotFound as error:
@@ -282,12 +291,15 @@ def create_available(
 
 def _build(
     spec: MethodSpec, configuration: Configuration, rule: str | Rule | None
-) -> FusionNetwork:
-    """Build a configuration's network, with a rule if it takes one."""
+) -> FusionNetwork | Algorithm:
+    """Build a configuration's network or algorithm, with a rule if it takes one."""
     if configuration.rules:
         return configuration.build(get_rule(configuration.rules[0] if rule is None else rule))
     if rule is not None:
-        raise UnknownName(f"{spec.title} learnt how to fuse; it takes no rule (given: {rule!r}).")
+        raise UnknownName(
+            f"{spec.title} has its own way to fuse ({configuration.own_rule}); it takes no rule "
+            f"(given: {rule!r})."
+        )
     return configuration.build()
 
 
@@ -345,12 +357,20 @@ def _state(
         entry = registered[str(weights)]
         path = find_weights(entry, weights_dir, alternatives=configuration.weights)
         state = verify_weights(entry, path)
-    elif isinstance(weights, str | os.PathLike) and Path(weights).suffix == ".safetensors":
+    elif isinstance(weights, str | os.PathLike) and Path(weights).suffix in SUFFIXES:
         entry, path = None, Path(weights)
         state = read_weights(path)
     else:
         raise unknown("weights", weights, [*registered, "a .safetensors file of your own"])
     return path, entry, state
+
+
+class Loaded(NamedTuple):
+    """The weights that a method was created with: the registered set if it is one, the hash."""
+
+    path: Path
+    entry: WeightFile | None
+    sha256: str
 
 
 class Method:
@@ -360,10 +380,11 @@ class Method:
     ----------
     name : str
         Registered name.
-    network : nn.Module
-        ``network(ir, vis)`` on (B, 1, H, W) tensors in the range that the card states.
+    network : nn.Module or None
+        ``network(ir, vis)`` on (B, 1, H, W) tensors in the range that the card states; None for
+        classical methods.
     rule : Rule or None
-        The fusion rule in use; None if the network learnt how to fuse.
+        The fusion rule in use; None if the method has its own way to fuse.
     post : str
         The post-processing in use.
     card : Card
@@ -374,34 +395,33 @@ class Method:
         self,
         spec: MethodSpec,
         key: str,
-        network: FusionNetwork,
+        fuser: FusionNetwork | Algorithm,
         post: str,
-        *,
-        weights: tuple[Path, WeightFile | None, str],
+        loaded: Loaded | None,
     ) -> None:
         self.name = spec.name
-        self.network = network
-        self.rule = network.rule if isinstance(network, AutoEncoder) else None
+        self.network = fuser if isinstance(fuser, FusionNetwork) else None
+        self.rule = fuser.rule if isinstance(fuser, AutoEncoder) else None
         self.post = post
+        self._fuser = fuser
         self._key = key
         self._configuration = spec.configurations[key]
-        self._device = next(network.parameters()).device
-        self.card = self._make_card(spec, key, *weights)
+        self.card = self._make_card(spec, key, loaded)
 
     @property
     def identity(self) -> Identity:
         """What a row of results states about the method that produced it."""
-        weights = f"{self.card.weights}@{self.card.weights_sha256[:8]}"
+        weights = "@".join(filter(None, (self.card.weights, self.card.weights_sha256[:8])))
         return Identity(self.name, self._key, self._rule_name, self.post, weights)
 
     @property
     def levels(self) -> Levels:
-        """The values of black and white in the network's input and raw output."""
+        """The values of black and white in the method's input and raw output."""
         return self._configuration.levels
 
     @property
     def _rule_name(self) -> str:
-        return self.rule.name if self.rule else LEARNT
+        return self.rule.name if self.rule else self._configuration.own_rule
 
     def __repr__(self) -> str:
         return (
@@ -448,13 +468,13 @@ class Method:
         return self.fuse(pair.ir, pair.vis)
 
     def raw(self, ir: np.ndarray, vis: np.ndarray, *others: np.ndarray) -> np.ndarray:
-        """Return the network's output before any post-processing.
+        """Return the method's output before any post-processing.
 
         Parameters as in `fuse`; an RGB image enters by its luminance.
 
         Returns
         -------
-        ndarray of float32, shape (H, W)
+        ndarray of float32, for classical methods of float64, shape (H, W)
             Between the levels of black and white that the card states, or outside: not clipped.
         """
         return self._run(self._sources(ir, vis, *others))
@@ -489,7 +509,7 @@ class Method:
 
         Parameters
         ----------
-        raw : ndarray of float32, shape (H, W)
+        raw : ndarray, shape (H, W)
             From `raw` or `raw_reconstruction`.
         post : str, optional
             A key of `fusionlib.pipelines.POSTS`, by default the method's own.
@@ -529,19 +549,20 @@ class Method:
             If there is no rule, or it has no weights (addition, average, maximum).
         """
         if not isinstance(self.network, AutoEncoder):
-            raise FusionError(f"{self.name} learnt how to fuse: it has no weight maps.")
+            raise FusionError(f"{self.name} has its own way to fuse: it has no weight maps.")
         if self.network.rule.activity is None:
             raise FusionError(
                 f"the rule {self._rule_name!r} has no weight maps; use l1_norm or mean."
             )
-        tensors, crop = self._tensors(self._sources(ir, vis, *others))
-        return rule_weights(self.network, tensors)[:, :, 0, 0].cpu().numpy()[..., *crop]
+        padded, crop = self._padded(self._sources(ir, vis, *others))
+        weights = rule_weights(self.network, self._tensors(padded))
+        return weights[:, :, 0, 0].cpu().numpy()[..., *crop]
 
     def _sources(self, ir: np.ndarray, vis: np.ndarray, *others: np.ndarray) -> list[np.ndarray]:
         """Check the images and prepare each, which makes it gray."""
         if others and not isinstance(self.network, AutoEncoder):
             raise PairMismatch(
-                f"{self.name} learnt to fuse two images, {2 + len(others)} were given; "
+                f"{self.name} fuses two images, {2 + len(others)} were given; "
                 "auto-encoders with a rule, such as res2netfuse, take more."
             )
         sources = [
@@ -552,21 +573,28 @@ class Method:
         check_one_size(sources, "the images to fuse")
         return [self._configuration.prepare(source) for source in sources]
 
-    def _tensors(self, sources: list[np.ndarray]) -> tuple[list[Tensor], tuple[slice, slice]]:
-        """Scale to the network's levels; pad images too small for its layers."""
+    def _padded(self, sources: list[np.ndarray]) -> tuple[list[np.ndarray], tuple[slice, slice]]:
+        """Repeat the borders of images that are too small; say where they are then."""
         height, width = sources[0].shape
-        side = self.network.min_side
+        side = self._fuser.min_side
         grow = ((0, max(0, side - height)), (0, max(0, side - width)))
-        tensors = [
-            torch.from_numpy(np.pad(self.levels.scale(source), grow, mode="edge"))[None, None]
-            for source in sources
-        ]
-        tensors = [tensor.to(self._device) for tensor in tensors]
-        return tensors, (slice(0, height), slice(0, width))
+        return [np.pad(source, grow, mode="edge") for source in sources], (
+            slice(0, height),
+            slice(0, width),
+        )
+
+    def _tensors(self, sources: list[np.ndarray]) -> list[Tensor]:
+        assert self.network is not None
+        device = next(self.network.parameters()).device
+        arrays = (self.levels.scale(source)[None, None] for source in sources)
+        return [torch.from_numpy(array).to(device) for array in arrays]
 
     def _run(self, sources: list[np.ndarray]) -> np.ndarray:
-        tensors, crop = self._tensors(sources)
-        output = run_network(self.network, tensors)[0, 0].cpu().numpy()[crop]
+        padded, crop = self._padded(sources)
+        if isinstance(self._fuser, Algorithm):
+            exact = (self.levels.scale(exact_levels(source)) for source in padded)
+            return self._fuser.fuse(*exact)[crop]
+        output = run_network(self._fuser, self._tensors(padded))[0, 0].cpu().numpy()[crop]
         if not np.isfinite(output).all():
             raise FusionError(
                 f"{self.name} gave values that are not finite; its weights "
@@ -574,9 +602,7 @@ class Method:
             )
         return output
 
-    def _make_card(
-        self, spec: MethodSpec, key: str, path: Path, entry: WeightFile | None, found: str
-    ) -> Card:
+    def _make_card(self, spec: MethodSpec, key: str, loaded: Loaded | None) -> Card:
         configuration = self._configuration
         saved = {"round": "rounded", "truncate": "truncated"}[configuration.quantise]
         before = [f"gray levels {self.levels}"]
@@ -585,7 +611,9 @@ class Method:
             before.insert(0, doc.splitlines()[0].rstrip(".").lower())
         after = [f"{POSTS[self.post].summary}, {saved} to 8 bits"]
         after.insert(configuration.chroma == "after", "chroma of the visible image")
-        least = self.network.min_side
+        least = self._fuser.min_side
+        entry = loaded.entry if loaded else None
+        unknown_or_none = "unknown" if loaded else "none"
         return Card(
             method=spec.title,
             paper=spec.paper,
@@ -594,16 +622,24 @@ class Method:
             kind=spec.kind,
             licence=spec.licence,
             variant=f"{key}: {configuration.summary}",
-            rule=f"{self.rule.name}: {self.rule.summary}" if self.rule else LEARNT,
-            weights=entry.name if entry else path.name,
-            weights_trained=entry.trained if entry else "unknown",
-            weights_sha256=found,
-            weights_licence=entry.licence if entry else "unknown",
-            # Some files hold a few that the network never uses; papers count them.
-            parameters=entry.parameters
-            if entry
-            else sum(p.numel() for p in self.network.parameters()),
+            rule=f"{self.rule.name}: {self.rule.summary}" if self.rule else configuration.own_rule,
+            weights=self._weights_name(loaded),
+            weights_trained=entry.trained if entry else unknown_or_none,
+            weights_sha256=loaded.sha256 if loaded else "",
+            weights_licence=entry.licence if entry else unknown_or_none,
+            parameters=self._count_parameters(entry),
             preprocessing=f"{', '.join(before)}; colour by its luminance Y",
             postprocessing="; ".join(after),
-            size=self.network.size + (f"; sides below {least} are padded" if least > 1 else ""),
+            size=self._fuser.size + (f"; sides below {least} are padded" if least > 1 else ""),
         )
+
+    def _weights_name(self, loaded: Loaded | None) -> str:
+        if loaded:
+            return loaded.entry.name if loaded.entry else loaded.path.name
+        return self._fuser.learnt if isinstance(self._fuser, Algorithm) else "none"
+
+    def _count_parameters(self, entry: WeightFile | None) -> int:
+        # Some files hold a few that the network never uses; papers count them.
+        if entry:
+            return entry.parameters
+        return sum(p.numel() for p in self.network.parameters()) if self.network else 0

@@ -41,8 +41,8 @@ class Levels(NamedTuple):
         return f"{self.black:g}..{self.white:g}"
 
     def scale(self, image: np.ndarray) -> np.ndarray:
-        """Bring an image in [0, 1] to these levels."""
-        return image * np.float32(self.white - self.black) + np.float32(self.black)
+        """Bring an image in [0, 1] to these levels; float64 stays float64."""
+        return image * image.dtype.type(self.white - self.black) + image.dtype.type(self.black)
 
     def unscale(self, image: np.ndarray) -> np.ndarray:
         """Bring an image in these levels to [0, 1]."""

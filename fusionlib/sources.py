@@ -68,12 +68,13 @@ class PublishedFile:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A file, or the few files that belong together, as written by PyTorch or TensorFlow.
+    """A file, or the few files that belong together, as written by one program.
 
     Attributes
     ----------
-    format : {"pytorch", "tensorflow"}
-        PyTorch: one file. TensorFlow: the .index and the .data-00000-of-00001 file.
+    format : {"pytorch", "tensorflow", "matlab"}
+        PyTorch: one file. TensorFlow: the .index and the .data-00000-of-00001 file. MATLAB: one
+        file with one matrix.
     files : tuple of PublishedFile
         In that order, or one zip file that holds them.
     members : tuple of str
@@ -81,10 +82,11 @@ class Checkpoint:
     keep : str
         Regular expression: only tensors with such names belong to the set.
     prefix : str
-        What the tensors' names get in front, where a set has several checkpoints.
+        What the tensors' names get in front, where a set has several checkpoints. A MATLAB matrix
+        is called just that.
     """
 
-    format: Literal["pytorch", "tensorflow"]
+    format: Literal["pytorch", "tensorflow", "matlab"]
     files: tuple[PublishedFile, ...]
     members: tuple[str, ...] = ()
     keep: str = ""

@@ -1,10 +1,10 @@
 """Trained weights: where they are found, whether they are the right ones, loading, saving.
 
-Weights are safetensors files. They are looked for in the directory given, then in
-``$FUSIONLIB_WEIGHTS``, then in the user's cache, then in ``fusionlib/weights/``, which
-holds those trained by this project. A file that was found is checked by a hash over its
-tensors and loaded strictly; nothing is ever put in its place. The authors' sets are made
-from the files that they publish, by `fetch_weights` or `convert_weights`.
+Weights are safetensors files; NumPy's .npz files are read, too. They are looked for in the
+directory given, then in ``$FUSIONLIB_WEIGHTS``, then in the user's cache, then in
+``fusionlib/weights/``, which holds those trained by this project. A file that was found is
+checked by a hash over its tensors and loaded strictly; nothing is ever put in its place. The
+authors' sets are made from the files that they publish, by `fetch_weights` or `convert_weights`.
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ import contextlib
 import hashlib
 import os
 import tempfile
+import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -24,6 +26,7 @@ from torch import Tensor, nn
 
 from .card import Configuration, WeightFile
 from .checkpoints import read_checkpoint
+from .classical.algorithm import Algorithm
 from .errors import UnknownName, WeightsMismatch, WeightsNotFound
 from .files import atomic_file, check_writable
 from .sources import Source, check_file, download, find_source, sha256
@@ -34,10 +37,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Obtained",
+    "cache_folder",
     "check_fit",
     "convert_weights",
     "digest",
     "fetch_weights",
+    "fill",
     "find_weights",
     "load_state",
     "places",
@@ -50,6 +55,9 @@ __all__ = [
 ]
 
 
+#: Of weight files, in the order of preference.
+SUFFIXES = (".safetensors", ".npz")
+
 #: What to do about a missing set of this project.
 RESTORE = "They are part of this project: restore the file with git, or reinstall."
 
@@ -59,13 +67,14 @@ def places(directory: str | os.PathLike[str] | None = None) -> list[Path]:
     candidates = [
         directory,
         os.environ.get("FUSIONLIB_WEIGHTS"),
-        _cache() / "weights",
+        cache_folder() / "weights",
         Path(__file__).parent / "weights",
     ]
     return [Path(place) for place in candidates if place]
 
 
-def _cache() -> Path:
+def cache_folder() -> Path:
+    """Return the folder of this user for what can be fetched or computed again."""
     import pooch
 
     return Path(pooch.os_cache("irvis-fusionlib"))
@@ -95,9 +104,10 @@ def find_weights(
     """
     searched = places(directory)
     for place in searched:
-        path = place / f"{entry.name}.safetensors"
-        if path.is_file():
-            return path
+        for suffix in SUFFIXES:
+            path = place / f"{entry.name}{suffix}"
+            if path.is_file():
+                return path
     message = (
         f"the weights {entry.name!r} were not found: {entry.name}.safetensors is in none of "
         f"{', '.join(f'{place}{_absent(place)}' for place in searched)}."
@@ -155,24 +165,41 @@ def digest(tensors: Mapping[str, Tensor]) -> str:
 
 
 def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
-    """Read all tensors of a safetensors file.
+    """Read all tensors of a safetensors or .npz file.
 
     Raises
     ------
     WeightsNotFound
         If there is no such file.
     WeightsMismatch
-        If it is not a whole safetensors file.
+        If it is not a whole file of its kind, or does not hold numbers.
     """
+    if Path(path).suffix == ".npz":
+        return _read_arrays(path)
     with _opened(path) as file:
         return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+
+
+def _read_arrays(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+    _check_is_file(path)
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: torch.from_numpy(file[name]) for name in file}
+    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise WeightsMismatch(
+            f"{path} is not a readable .npz file of numbers ({error}). Copy it again."
+        ) from error
+
+
+def _check_is_file(path: str | os.PathLike[str]) -> None:
+    if not Path(path).is_file():
+        raise WeightsNotFound(f"no such weight file: {path}. Check the spelling.")
 
 
 @contextlib.contextmanager
 def _opened(path: str | os.PathLike[str]) -> Iterator[Any]:
     """Open a safetensors file; errors as `read_weights`."""
-    if not Path(path).is_file():
-        raise WeightsNotFound(f"no such weight file: {path}. Check the spelling.")
+    _check_is_file(path)
     try:
         with safe_open(path, framework="pt") as file:
             yield file
@@ -328,13 +355,15 @@ def training_losses(name: str) -> pd.DataFrame:
 
 
 def read_facts(path: str | os.PathLike[str]) -> dict[str, str]:
-    """Return the facts that `save_weights` wrote into a file's header.
+    """Return the facts that `save_weights` wrote into a file's header; a .npz file has none.
 
     Raises
     ------
     WeightsNotFound, WeightsMismatch
         As `read_weights`.
     """
+    if Path(path).suffix == ".npz":
+        return {}
     with _opened(path) as file:
         return file.metadata() or {}
 
@@ -396,7 +425,7 @@ def fetch_weights(
     if _is_right(entry, configuration, path):
         return Obtained(path, new=False, verified=bool(entry.digest))
     check_writable(path)
-    downloads = _cache() / "downloads"
+    downloads = cache_folder() / "downloads"
     downloads.mkdir(parents=True, exist_ok=True)
     try:
         with tempfile.TemporaryDirectory(dir=downloads) as folder:
@@ -493,12 +522,31 @@ def _is_right(entry: WeightFile, configuration: Configuration, path: Path) -> bo
 
 
 def check_fit(configuration: Configuration, tensors: dict[str, Tensor], source: object) -> None:
-    """Load tensors strictly into a network of the configuration.
+    """Load tensors strictly into a network or algorithm of the configuration.
 
     Raises
     ------
     WeightsMismatch
-        As `load_state`.
+        As `fill`.
     """
-    network = configuration.build(*configuration.rules[:1])
-    load_state(network, configuration.adapt(tensors) if configuration.adapt else tensors, source)
+    fill(configuration, configuration.build(*configuration.rules[:1]), tensors, source)
+
+
+def fill(
+    configuration: Configuration,
+    fuser: nn.Module | Algorithm,
+    tensors: dict[str, Tensor],
+    source: object,
+) -> None:
+    """Load the tensors of a weight file into what a configuration has built.
+
+    Raises
+    ------
+    WeightsMismatch
+        As `load_state`, or `Algorithm.load`.
+    """
+    adapted = configuration.adapt(tensors) if configuration.adapt else tensors
+    if isinstance(fuser, Algorithm):
+        fuser.load(adapted, source)
+    else:
+        load_state(fuser, adapted, source)

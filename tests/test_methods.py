@@ -27,11 +27,24 @@ from fusionlib.rules import RULES, Rule, get_rule
 from fusionlib.weights import digest, read_weights, save_weights, verify_weights
 
 SIZES = [(1, 1), (7, 5), (33, 46)]
+PUBLISHED = [f"pair_{number:02d}" for number in range(1, 22)]
 
 
 CONFIGURATIONS = [(spec.name, key) for spec in registry().values() for key in spec.configurations]
 RULED = [c for c in CONFIGURATIONS if registry()[c[0]].configurations[c[1]].rules]
-LEARNT = [c for c in CONFIGURATIONS if c not in RULED]
+OWN_RULE = [c for c in CONFIGURATIONS if c not in RULED]
+CLASSICAL = [c for c in OWN_RULE if registry()[c[0]].configurations[c[1]].own_rule != "learnt"]
+NETWORKS = [c for c in CONFIGURATIONS if c not in CLASSICAL]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def short_learning(tmp_path_factory):
+    """Dictionaries are learnt in one iteration, and kept in a cache of this module."""
+    with pytest.MonkeyPatch.context() as patch:
+        cache = tmp_path_factory.mktemp("cache")
+        patch.setattr("fusionlib.classical.dictionary.ITERATIONS", 1)
+        patch.setattr("fusionlib.classical.dictionary.cache_folder", lambda: cache)
+        yield
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -47,7 +60,7 @@ def own_weights(tmp_path_factory, small_aefusion):
     """Untrained weights of every configuration, as a user's own files."""
     folder = tmp_path_factory.mktemp("weights")
     paths = {}
-    for name, key in CONFIGURATIONS:
+    for name, key in NETWORKS:
         torch.manual_seed(0)
         configuration = registry()[name].configurations[key]
         rules = [get_rule(rule) for rule in configuration.rules[:1]]
@@ -58,6 +71,12 @@ def own_weights(tmp_path_factory, small_aefusion):
             [*net.parameters()][-1].data.fill_(100)  # a last ReLU must not hide everything
         paths[name, key] = folder / f"{name}_{key}.safetensors"
         save_weights(paths[name, key], net, {})
+    atoms = np.random.default_rng(0).random((49, 256))
+    atoms /= np.linalg.norm(atoms, axis=0)
+    for name in ("jsr", "jsrsd"):
+        for key, names in (("fixed", ["dictionary"]), ("published", PUBLISHED)):
+            paths[name, key] = folder / f"{name}_{key}.npz"
+            np.savez(paths[name, key], **dict.fromkeys(names, atoms))
     return paths
 
 
@@ -65,7 +84,7 @@ def own_weights(tmp_path_factory, small_aefusion):
 def make(own_weights):
     def make(name, key, **options):
         axis = registry()[name].axis
-        return create(name, weights=own_weights[name, key], **{axis: key}, **options)
+        return create(name, weights=own_weights.get((name, key)), **{axis: key}, **options)
 
     return make
 
@@ -99,6 +118,9 @@ def levels(image):
         ("res2netfuse", {"post": "minimax"}, r"post-processing 'minimax'.*'minmax'"),
         ("res2netfuse", {"weights": "coco86"}, r"weights 'coco86'.*res2netfuse_1_released_coco86"),
         ("sdnet", {"weights": 5}, r"weights 5\..*sdnet_irvis"),
+        ("jsr", {"rule": "mean"}, r"own way to fuse \(l1 norms.*takes no rule"),
+        ("mst", {"weights": "x.npz"}, r"mst takes no weights as 'text' .*'x\.npz'"),
+        ("jsr", {"weights": "x.npz"}, r"jsr takes no weights as 'learnt'"),
         # A set of the other variant.
         (
             "res2netfuse",
@@ -154,7 +176,7 @@ def test_weights_that_are_not_finite_are_reported(tmp_path):
         method.fuse(*pair())
 
 
-@pytest.mark.parametrize("name, key", CONFIGURATIONS)
+@pytest.mark.parametrize("name, key", NETWORKS)
 def test_own_weights_are_loaded_as_saved(make, own_weights, name, key):
     method = make(name, key)
     saved = read_weights(own_weights[name, key])
@@ -198,7 +220,8 @@ def test_a_rule_of_ones_own():
     [
         (name, key)
         for name, key in CONFIGURATIONS
-        if name != "res2netfuse" and registry()[name].configurations[key].weights[0].digest
+        for weights in [registry()[name].configurations[key].weights]
+        if name != "res2netfuse" and weights and weights[0].digest
     ],
 )
 def test_the_card_states_the_registered_hash(weights_root, name, key):
@@ -226,8 +249,9 @@ def test_available_methods_take_our_weights_where_the_authors_are_missing(monkey
     assert not {m.name for m in found} & set(missing)
     for method in found:
         configuration = next(iter(registry()[method.name].configurations.values()))
-        (entry,) = (f for f in configuration.weights if f.name == method.card.weights)
-        assert not entry.origin
+        named = [f for f in configuration.weights if f.name == method.card.weights]
+        assert [f.origin for f in named] == ([""] if configuration.weights else [])
+    assert {"dchwt", "jsr", "jsrsd", "mst"} <= {m.name for m in found}
     assert "densefuse_tf_1e2" in missing["densefuse"]
 
 
@@ -253,14 +277,15 @@ def test_available_methods_take_the_authors_weights(weights_root):
 # ---------------------------------------------------------------- networks that learnt to fuse
 
 
-@pytest.mark.parametrize("name, key", LEARNT)
+@pytest.mark.parametrize("name, key", OWN_RULE)
 def test_what_has_no_rule_says_so(make, name, key):
     method, (ir, vis) = make(name, key), pair()
-    assert method.rule is None and method.identity.rule == "learnt"
-    assert "learnt" in repr(method) and method.card.rule == "learnt"
+    own = registry()[name].configurations[key].own_rule
+    assert method.rule is None and method.identity.rule == own
+    assert own in repr(method) and method.card.rule == own
     with pytest.raises(UnknownName, match="takes no rule"):
         make(name, key, rule="mean")
-    with pytest.raises(PairMismatch, match="learnt to fuse two images, 3 were given"):
+    with pytest.raises(PairMismatch, match="fuses two images, 3 were given"):
         method.fuse(ir, vis, ir)
     with pytest.raises(FusionError, match="no weight maps"):
         method.weight_maps(ir, vis)
@@ -268,14 +293,37 @@ def test_what_has_no_rule_says_so(make, name, key):
         method.reconstruct(ir)
 
 
-@pytest.mark.parametrize("name, key", LEARNT)
+@pytest.mark.parametrize("name, key", OWN_RULE)
 @pytest.mark.parametrize("ir, vis", [(0, 0), (255, 255), (0, 255), (17, 0)])
-def test_constant_images_of_any_network(make, name, key, ir, vis):
+def test_constant_images_of_any_method(make, name, key, ir, vis):
     fused = make(name, key).fuse(np.full((9, 12), ir, np.uint8), np.full((9, 12), vis, np.uint8))
     assert np.isfinite(levels(fused)).all()
 
 
-@pytest.mark.parametrize("name, key", CONFIGURATIONS)
+@pytest.mark.parametrize("name, key", CLASSICAL)
+def test_the_algorithm_sees_exact_levels(make, monkeypatch, name, key):
+    """Whole levels over 255, in float64, as the authors' code reads them."""
+    method = make(name, key)
+    seen = []
+    monkeypatch.setattr(method._fuser, "fuse", lambda *x: seen.extend(x) or x[0])
+    ramp = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    raw = method.raw(ramp, ramp / np.float32(255))
+    assert method.network is None and raw.dtype == np.float64
+    for image in seen:
+        assert np.array_equal(image, ramp / 255 * method.levels.white)
+
+
+@pytest.mark.parametrize("name, key", CLASSICAL)
+def test_the_card_of_a_classical_method(make, name, key):
+    card = make(name, key).card
+    assert (card.parameters, card.weights_sha256) == (0, "") or key in ("fixed", "published")
+    assert {"dchwt": "none", "mst": "none"}.get(name, card.weights) == card.weights
+    if key == "learnt":
+        assert card.weights == "learnt from the pair: K-SVD, 50 iterations, seed 0"
+        assert make(name, key).identity.weights == card.weights
+
+
+@pytest.mark.parametrize("name, key", NETWORKS)
 def test_the_network_sees_its_levels(make, monkeypatch, name, key):
     """Black and white become those of the card, after the preparation."""
     method = make(name, key)
@@ -566,7 +614,8 @@ def test_list_methods():
     assert list(zip(frame["method"], frame["variant or pipeline"], strict=True)) == CONFIGURATIONS
     for _, row in frame.iterrows():
         configuration = registry()[row["method"]].configurations[row["variant or pipeline"]]
-        assert row["rules"].split(", ") == list(configuration.rules or ["learnt"])
+        assert row["rules"].split(", ") == list(configuration.rules or [configuration.own_rule])
+        assert (row["weights found"] == "none needed") == (not configuration.weights)
     res2netfuse = frame[frame["method"] == "res2netfuse"].iloc[0]
     assert res2netfuse["weights found"] == "4 of 4"
 
@@ -591,6 +640,8 @@ def test_list_weights(tmp_path, monkeypatch):
     assert checked.loc["msdnet", ["state", "path"]].tolist() == ["not found", ""]
     assert checked.loc["msdnet", "origin"].startswith("github.com/")
     assert checked.loc["res2netfuse_1_released_coco86", "origin"] == "this project"
+    assert plain.index.is_unique
+    assert plain.loc["jsr_dictionaries", "method"] == "jsr, jsrsd"
 
 
 def test_sets_without_a_hash_are_checked_by_their_network(tmp_path, monkeypatch, own_weights):

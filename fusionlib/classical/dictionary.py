@@ -1,0 +1,369 @@
+"""Dictionaries of 7x7 patches: learnt by K-SVD from a pair, published, or of the user.
+
+M. Aharon, M. Elad, A. Bruckstein, "K-SVD: An Algorithm for Designing Overcomplete Dictionaries
+for Sparse Representation", IEEE Trans. Signal Processing 54(11), 2006, doi 10.1109/TSP.2006.881199,
+with the approximate update of atoms and the replacement of useless ones of KSVD-Box (Rubinstein,
+Zibulevsky and Elad, Technion report CS-2008-08).
+
+A patch is a vector of 49 values, column after column, its mean included. JSR and JSRSD learn 256
+atoms from the patches of both images at every third row and column: 50 iterations, from random
+patches. Such a dictionary depends on the draw, so results from another one differ a little.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Mapping
+from itertools import pairwise
+from typing import Protocol
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from ..errors import WeightsMismatch
+from ..files import atomic_file
+from ..weights import cache_folder
+from .pursuit import Pursuit
+
+__all__ = [
+    *("ATOMS", "SIDE", "DictionarySource", "FixedDictionary", "LearntDictionaries"),
+    *("PublishedDictionaries", "check_dictionary", "columns", "learn_dictionary", "patches"),
+    *("save_dictionary", "training_patches"),
+]
+
+SIDE = 7
+ATOMS = 256
+ITERATIONS = 50
+STRIDE = 3  # between the patches learnt from
+SEED = 0
+MOST_PATCHES = 300_000
+LEARNING = 1  # counts changes of this code after which it learns another dictionary
+# KSVD-Box replaces an atom that fewer signals use, or that is as close to another.
+FEWEST_USES = 4
+CLOSEST = 0.99
+# An unused atom becomes the worst represented of so many signals, drawn at random.
+DRAWN = 5000
+# Patches with a smaller squared norm are black.
+BLACK = 1e-6
+
+#: `pair_hash` of a TNO pair -> the published dictionary that was learnt from it: some of its atoms
+#: are patches of the pair, pixel for pixel. In the release, the numbers 1 to 10 were written over
+#: from another list of images, so seven of the first 21 pairs (1, 3, 4, 5, 7, 8, 10) have none, and
+#: 11, 12, 14 and 19 have another one (7, 5, 10, 3), which does not give their published images.
+TNO_PAIRS = {
+    "f331afbd4732ec8e": "pair_09",  # tno20 02
+    "1c4d5748889ae1fa": "pair_01",  # tno20 06
+    "c14edb5152cd8d8d": "pair_08",  # tno20 09
+    "9c726c6cd1a8368b": "pair_11",  # tno20 11
+    "11b0e7d01e029425": "pair_12",  # tno20 12
+    "dc4bd46fc2414510": "pair_13",  # tno20 13
+    "2a7cea70fef0e860": "pair_14",  # tno20 14
+    "0226ede28c69df4e": "pair_15",  # tno20 15
+    "8d284270f684e2b5": "pair_16",  # tno20 16
+    "fd7a43dfec0bded9": "pair_17",  # tno20 17
+    "ca6a76fcc6471b5b": "pair_18",  # tno20 18
+    "72a0494ba1ece31d": "pair_19",  # tno20 19
+    "95bc8270d99bbcd7": "pair_20",  # tno20 20
+    "1148a3a3008f6231": "pair_21",  # the 21st of that set
+    "653b16c9eae8c0ee": "pair_02",  # tno42 40
+    "104778ce43c68772": "pair_04",  # tno42 35
+}
+
+
+# ---------------------------------------------------------------- patches
+
+
+def patches(image: np.ndarray, stride: int = 1) -> np.ndarray:
+    """Return all patches (rows, columns, 7, 7) of an image (H, W), at least 7 a side, as a view."""
+    return sliding_window_view(image, (SIDE, SIDE))[::stride, ::stride]
+
+
+def columns(grid: np.ndarray, part: slice) -> np.ndarray:
+    """Return some of a grid's patches, counted row by row, as vectors (49, N)."""
+    places = np.divmod(np.arange(part.start, part.stop), grid.shape[1])
+    return np.ascontiguousarray(grid[places].transpose(2, 1, 0).reshape(SIDE**2, -1))
+
+
+# ---------------------------------------------------------------- dictionaries
+
+
+def save_dictionary(
+    path: str | os.PathLike[str], dictionary: np.ndarray, facts: Mapping[str, object]
+) -> None:
+    """Write a dictionary as a weight file that `FixedDictionary` reads, whole or not at all."""
+    header = {name: str(value) for name, value in facts.items()}
+    with atomic_file(path) as temporary:
+        temporary.write_bytes(save({"dictionary": dictionary}, header))
+
+
+def check_dictionary(dictionary: np.ndarray, source: object) -> np.ndarray:
+    """Return a dictionary as float64.
+
+    Parameters
+    ----------
+    dictionary : ndarray, shape (49, 256)
+        Each column is a patch, column after column, of norm 1.
+    source : object
+        Where it is from, for messages.
+
+    Raises
+    ------
+    WeightsMismatch
+        If its shape is another, or a column has another norm.
+    """
+    expected = (SIDE**2, ATOMS)
+    if dictionary.shape != expected:
+        raise WeightsMismatch(
+            f"{source}: the dictionary has the shape {dictionary.shape}, expected {expected}: "
+            f"{ATOMS} atoms as columns, each a patch of {SIDE}x{SIDE}, column after column."
+        )
+    norms = np.linalg.norm(dictionary, axis=0)
+    if not np.allclose(norms, 1, atol=1e-5):  # of float32; not a number is none either
+        raise WeightsMismatch(
+            f"{source}: the atoms must have norm 1, theirs are between {norms.min():.6g} and "
+            f"{norms.max():.6g}. Divide each column by its norm."
+        )
+    return dictionary.astype(np.float64)
+
+
+class DictionarySource(Protocol):
+    """Where a method gets the dictionary of a pair from."""
+
+    #: How it is learnt, for the card; "none" where it is read from a file.
+    learnt: str
+
+    def find(self, ir: np.ndarray, vis: np.ndarray) -> np.ndarray:
+        """Return the dictionary (49, 256) for two images (H, W) in [0, 1]."""
+
+    def load(self, tensors: Mapping[str, Tensor], source: object) -> None:
+        """Take dictionaries from a weight file."""
+
+
+class FixedDictionary:
+    """One dictionary for all pairs, from a file with one tensor, ``dictionary``."""
+
+    learnt = "none"
+
+    def load(self, tensors: Mapping[str, Tensor], source: object) -> None:
+        """Take the dictionary.
+
+        Raises
+        ------
+        WeightsMismatch
+            If it is not there, or as `check_dictionary`.
+        """
+        if set(tensors) != {"dictionary"}:
+            raise WeightsMismatch(
+                f"{source} must hold one tensor, dictionary, not {', '.join(sorted(tensors))}."
+            )
+        self._dictionary = check_dictionary(tensors["dictionary"].numpy(), source)
+
+    def find(self, ir: np.ndarray, vis: np.ndarray) -> np.ndarray:
+        """Return the dictionary."""
+        return self._dictionary
+
+
+class LearntDictionaries:
+    """Learns a dictionary from each pair, and keeps it in the user's cache."""
+
+    learnt = f"learnt from the pair: K-SVD, {ITERATIONS} iterations, seed {SEED}"
+
+    def load(self, tensors: Mapping[str, Tensor], source: object) -> None:
+        """Refuse weights.
+
+        Raises
+        ------
+        WeightsMismatch
+            Always.
+        """
+        raise WeightsMismatch(
+            f"the pipeline 'learnt' learns its dictionaries; for {source} use pipeline='fixed'."
+        )
+
+    def find(self, ir: np.ndarray, vis: np.ndarray) -> np.ndarray:
+        """Return the pair's dictionary, from the cache if it is there."""
+        path = cache_folder() / "dictionaries" / f"{_learning_hash(ir, vis)}.safetensors"
+        try:
+            return check_dictionary(load_file(path)["dictionary"], path)
+        except (OSError, SafetensorError, KeyError, WeightsMismatch):
+            pass  # not there, or not whole: it is learnt anew
+        dictionary, _ = learn_dictionary(training_patches([ir, vis]), iterations=ITERATIONS)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_dictionary(path, dictionary, {"learnt": self.learnt})
+        return dictionary
+
+
+def _learning_hash(ir: np.ndarray, vis: np.ndarray) -> str:
+    """Hash all that decides what is learnt."""
+    settings = (LEARNING, ITERATIONS, STRIDE, SEED, ir.shape)
+    sha = hashlib.sha256(str(settings).encode())
+    for image in (ir, vis):
+        sha.update(np.ascontiguousarray(image).tobytes())
+    return sha.hexdigest()
+
+
+class PublishedDictionaries:
+    """The dictionaries that the authors of JSRSD published; for other pairs, learnt ones.
+
+    A pair is recognised by its 8-bit gray levels, whatever its name.
+    """
+
+    def __init__(self) -> None:
+        self._others = LearntDictionaries()
+        self.learnt = f"for other pairs {self._others.learnt}"
+
+    def load(self, tensors: Mapping[str, Tensor], source: object) -> None:
+        """Take the dictionaries, ``pair_01`` to ``pair_21``.
+
+        Raises
+        ------
+        WeightsMismatch
+            If one that is needed is missing, or as `check_dictionary`.
+        """
+        missing = sorted(set(TNO_PAIRS.values()) - set(tensors))
+        if missing:
+            raise WeightsMismatch(f"{source} lacks the dictionaries {', '.join(missing)}.")
+        self._dictionaries = {
+            name: check_dictionary(tensors[name].numpy(), f"{source}, {name}")
+            for name in TNO_PAIRS.values()
+        }
+
+    def find(self, ir: np.ndarray, vis: np.ndarray) -> np.ndarray:
+        """Return the pair's dictionary."""
+        name = TNO_PAIRS.get(pair_hash(ir, vis))
+        return self._dictionaries[name] if name else self._others.find(ir, vis)
+
+
+def pair_hash(ir: np.ndarray, vis: np.ndarray) -> str:
+    """Hash two images (H, W) in [0, 1] by their size and 8-bit gray levels."""
+    sha = hashlib.sha256(str(ir.shape).encode())
+    for image in (ir, vis):
+        sha.update(np.rint(image * 255).astype(np.uint8).tobytes())
+    return sha.hexdigest()[:16]
+
+
+# ---------------------------------------------------------------- K-SVD
+
+
+def training_patches(images: Iterable[np.ndarray], seed: int = SEED) -> np.ndarray:
+    """Collect the patches at every third row and column of images (H, W), at least 7 a side.
+
+    Returns
+    -------
+    ndarray, shape (49, N)
+        Of more than 300,000, so many are drawn: more than in a pair of 2 megapixels.
+    """
+    grids = (patches(image, STRIDE) for image in images)
+    signals = np.hstack([columns(grid, slice(0, grid.shape[0] * grid.shape[1])) for grid in grids])
+    if signals.shape[1] > MOST_PATCHES:
+        drawn = np.random.default_rng(seed).choice(signals.shape[1], MOST_PATCHES, replace=False)
+        signals = signals[:, np.sort(drawn)]
+    return signals
+
+
+def learn_dictionary(
+    signals: np.ndarray, *, iterations: int = ITERATIONS, seed: int = 0
+) -> tuple[np.ndarray, list[float]]:
+    """Learn a dictionary with which `SPARSITY` atoms represent each signal as well as possible.
+
+    Parameters
+    ----------
+    signals : ndarray, shape (49, N)
+        Patches, values in [0, 1].
+    iterations : int
+    seed : int
+        Of the first atoms, the order of updates, the signals that replace unused atoms.
+
+    Returns
+    -------
+    dictionary : ndarray of float64, shape (49, 256)
+        Columns of norm 1. From fewer than 256 patches that are not black, atoms of a discrete
+        cosine transform fill it up.
+    errors : list of float
+        Root mean square of what is not represented, after each iteration.
+    """
+    random = np.random.default_rng(seed)
+    dictionary = _first_atoms(signals, random)
+    errors = []
+    for _ in tqdm(range(iterations), desc="K-SVD", leave=False):
+        learning = _Learning(signals, dictionary, random)
+        for atom in random.permutation(ATOMS):
+            learning.update(atom)
+        errors.append(float(np.sqrt(np.mean(learning.residual**2))))
+        learning.replace_useless()
+        dictionary = learning.atoms.T.copy()
+    return dictionary, errors
+
+
+def _first_atoms(signals: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """Draw signals that are not black; fill up with products of 16 cosines each way."""
+    (usable,) = np.nonzero(np.sum(signals**2, axis=0) > BLACK)
+    drawn = signals[:, random.permutation(usable)[:ATOMS]]
+    waves = np.cos(np.pi * np.outer(np.arange(SIDE) + 0.5, np.arange(16)) / 16)
+    filled = np.hstack([drawn, np.kron(waves, waves)])[:, :ATOMS]
+    return filled / np.linalg.norm(filled, axis=0)
+
+
+class _Learning:
+    """One iteration: codes, then better atoms one by one. Signals and atoms are rows here."""
+
+    def __init__(
+        self, signals: np.ndarray, dictionary: np.ndarray, random: np.random.Generator
+    ) -> None:
+        count = signals.shape[1]
+        codes = Pursuit(dictionary).code(lambda part: signals[:, part], count)
+        self.signals = np.ascontiguousarray(signals.T)
+        self.atoms = dictionary.T.copy()
+        self.random = random
+        picked = codes.atoms.astype(np.intp)
+        # All uses of an atom together: places in the flattened codes, sorted by atom.
+        order = np.argsort(picked, axis=None, kind="stable")
+        order = order[codes.values.ravel()[order] != 0]
+        starts = np.searchsorted(picked.ravel()[order], np.arange(ATOMS + 1))
+        self.uses = [order[start:stop] for start, stop in pairwise(starts)]
+        self.values = codes.values.ravel()
+        self.residual = self.signals.copy()
+        for atoms, values in zip(picked, codes.values, strict=True):
+            self.residual -= self.atoms[atoms] * values[:, None]
+        # Signals that may become an atom: each once, black ones never.
+        self.unused = np.sum(self.signals**2, axis=1) > BLACK
+        self.replaced = np.zeros(ATOMS, bool)
+
+    def update(self, atom: int) -> None:
+        """Fit an atom to what the others leave of the signals that use it, then its values."""
+        uses = self.uses[atom]
+        if not uses.size:
+            drawn = self.random.permutation(np.flatnonzero(self.unused))[:DRAWN]
+            if drawn.size:
+                errors = np.sum(self.residual[drawn] ** 2, axis=1)
+                self._replace(atom, int(drawn[errors.argmax()]))
+            return
+        signals, values = uses % len(self.signals), self.values[uses]
+        left = self.residual[signals] + values[:, None] * self.atoms[atom]
+        fitted = values @ left
+        norm = np.linalg.norm(fitted)
+        if norm > 0:
+            self.atoms[atom] = fitted / norm
+        self.values[uses] = left @ self.atoms[atom]
+        self.residual[signals] = left - self.values[uses, None] * self.atoms[atom]
+
+    def replace_useless(self) -> None:
+        """Put badly represented signals in place of atoms that few use or nearly doubles."""
+        uses = np.array([np.sum(np.abs(self.values[one]) > 1e-7) for one in self.uses])
+        errors = np.sum(self.residual**2, axis=1)
+        for atom in range(ATOMS):
+            closeness = np.abs(self.atoms @ self.atoms[atom])
+            closeness[atom] = 0
+            useless = uses[atom] < FEWEST_USES or closeness.max() > CLOSEST
+            if useless and not self.replaced[atom] and self.unused.any():
+                self._replace(atom, int(np.where(self.unused, errors, -1).argmax()))
+
+    def _replace(self, atom: int, signal: int) -> None:
+        self.atoms[atom] = self.signals[signal] / np.linalg.norm(self.signals[signal])
+        self.unused[signal] = False
+        self.replaced[atom] = True

@@ -1,0 +1,217 @@
+"""Orthogonal matching pursuit of many signals at once, in the arithmetic of OMP-Box.
+
+R. Rubinstein, M. Zibulevsky, M. Elad, "Efficient Implementation of the K-SVD Algorithm using
+Batch Orthogonal Matching Pursuit", Technion report CS-2008-08.
+
+Each step picks, for every signal of a block, the atom that correlates best with its residual, by
+one matrix product for all, and solves for the coefficients by a Cholesky factor that grows by a
+row, out of Gram matrices that all signals share.
+
+With a joint dictionary the best atom is often a tie: once an atom is in use as common to both
+images, its two private forms correlate equally with the residual but for the sign, and rounding
+decides. So coefficients, residuals and the correlations of such twins are added up in the order
+of OMP-Box (whose scalar products keep four partial sums): the choices are those of the authors'
+runs, on any machine. Matrix products find candidates only; how they round does not matter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from threadpoolctl import threadpool_limits
+
+__all__ = ["SPARSITY", "Codes", "JointPursuit", "Pursuit", "scalar_products"]
+
+SPARSITY = 16
+# Signals at a time, by one thread: what they need together stays in its caches.
+BLOCK = 512
+# Correlations of twins that differ by less are equal but for rounding: 1e-15 for patches in [0, 1].
+TIE = 1e-12
+# OMP-Box stops at a correlation whose square, or a new direction whose squared norm, is below.
+NEGLIGIBLE = 1e-14
+
+
+class Codes(NamedTuple):
+    """Sparse codes of N signals.
+
+    Attributes
+    ----------
+    atoms : ndarray of int16, shape (SPARSITY, N)
+        Which atoms, in the order they were picked.
+    values : ndarray of float64, shape (SPARSITY, N)
+        Their coefficients; 0 from where a signal's pursuit stopped early.
+    """
+
+    atoms: np.ndarray
+    values: np.ndarray
+
+
+def scalar_products(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Multiply columns: sums over the first axis, in the order of OMP-Box.
+
+    Four partial sums take the elements in turn; the last one to four elements are added one by one.
+
+    Parameters
+    ----------
+    x, y : ndarray, shape (n, ...)
+        Shapes that broadcast.
+    """
+    products = x * y
+    whole = (len(products) - 1) // 4 * 4
+    # Along an axis that is not the last, NumPy adds one element after the other.
+    sums = products[:whole].reshape(-1, 4, *products.shape[1:]).sum(axis=0)
+    total: np.ndarray = (sums[0] + sums[1]) + (sums[2] + sums[3])
+    for product in products[whole:]:
+        total = total + product
+    return total
+
+
+class Pursuit:
+    """Codes signals with at most `SPARSITY` atoms of a dictionary.
+
+    Parameters
+    ----------
+    dictionary : ndarray, shape (n, K)
+        Its columns, the atoms, have norm 1.
+    """
+
+    def __init__(self, dictionary: np.ndarray) -> None:
+        self._dictionary = np.ascontiguousarray(dictionary)
+        self._atoms = np.ascontiguousarray(self._stacked())
+        self._gram = np.stack(
+            [scalar_products(atom[:, None], self._atoms) for atom in self._atoms.T]
+        )
+
+    def _stacked(self) -> np.ndarray:
+        """Return all atoms as columns."""
+        return self._dictionary
+
+    def code(self, signals: Callable[[slice], np.ndarray], count: int) -> Codes:
+        """Code many signals.
+
+        Parameters
+        ----------
+        signals : callable
+            Slice of range(count) -> those signals as columns (n, ...).
+        count : int
+
+        Returns
+        -------
+        Codes
+        """
+        parts = [slice(i, min(i + BLOCK, count)) for i in range(0, count, BLOCK)]
+
+        def code(part: slice) -> Codes:
+            return self._code_block(signals(part))
+
+        # Blocks are too small for threads inside a matrix product.
+        threads = torch.get_num_threads()
+        with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
+            blocks = list(pool.map(code, parts))
+        return Codes(*(np.concatenate(arrays, axis=1) for arrays in zip(*blocks, strict=True)))
+
+    def _code_block(self, signals: np.ndarray) -> Codes:
+        n, count = signals.shape
+        columns = np.arange(count)
+        picked = np.zeros((SPARSITY, count), np.int16)
+        factor = np.zeros((SPARSITY, SPARSITY, count))  # lower triangular, one per signal
+        halfway = np.zeros(
+            (SPARSITY, count)
+        )  # what solving with the factor leaves to its transpose
+        values = np.zeros((SPARSITY, count))
+        atoms = np.empty((SPARSITY, n, count))
+        used = np.zeros((count, len(self._gram)), bool)
+        going = np.ones(count, bool)
+        residual = signals
+        for step in range(SPARSITY):
+            best, size = self._best(residual)
+            going &= (size**2 >= NEGLIGIBLE) & ~used[columns, best]
+            used[columns, best] = True
+            row = self._gram[picked[:step], best]
+            _solve_lower(factor, row)
+            rest = 1 - np.sum(row**2, axis=0)
+            going &= rest > NEGLIGIBLE
+            # A signal that has stopped gets atoms of coefficient 0, apart from all others.
+            row[:, ~going], rest[~going] = 0, 1
+            picked[step], factor[step, :step], factor[step, step] = best, row, np.sqrt(rest)
+            np.take(self._atoms, best, axis=1, out=atoms[step], mode="clip")
+            new = np.where(going, scalar_products(atoms[step], signals), 0)
+            for i in range(step):
+                new -= factor[step, i] * halfway[i]
+            halfway[step] = new / factor[step, step]
+            _solve_upper(factor, halfway, values, step)
+            residual = signals - _combined(atoms, values, step + 1)
+        return Codes(picked, values)
+
+    def _best(self, residual: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Pick the atom with the largest correlation for each residual, and say how large it is."""
+        size = np.abs(residual.T @ self._dictionary)
+        best = size.argmax(axis=1)
+        return best, size[np.arange(len(size)), best]
+
+
+class JointPursuit(Pursuit):
+    """Codes pairs of signals, stacked, with atoms that are common to both or private to one.
+
+    Of a dictionary D (n, K) the joint atoms are [D; D] / sqrt 2, then [D; 0], then [0; D]. They are
+    kept as they are, but correlated as the two halves of a residual with D.
+    """
+
+    def _stacked(self) -> np.ndarray:
+        private, none = self._dictionary, np.zeros_like(self._dictionary)
+        common = private / np.sqrt(2)
+        return np.block([[common, private, none], [common, none, private]])
+
+    def _best(self, residual: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        n, k = self._dictionary.shape
+        columns = np.arange(residual.shape[1])
+        first = residual[:n].T @ self._dictionary
+        second = residual[n:].T @ self._dictionary
+        common = first + second
+        for sizes in (first, second, common):
+            np.abs(sizes, out=sizes)
+        common /= np.sqrt(2)
+        kinds = (common, first, second)
+        candidates = np.stack([sizes.argmax(axis=1) for sizes in kinds])
+        heights = np.stack([s[columns, c] for s, c in zip(kinds, candidates, strict=True)])
+        kind = heights.argmax(axis=0)
+        best, size = candidates[kind, columns] + k * kind, heights[kind, columns]
+        twin = best % k
+        near = np.abs(first[columns, twin] - second[columns, twin]) < TIE
+        (tied,) = np.nonzero(near & (kind > 0))
+        if tied.size:
+            best[tied] = self._untied(residual[:, tied], k + twin[tied], 2 * k + twin[tied])
+        return best, size
+
+    def _untied(self, residual: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        """Decide between the private forms of atoms as OMP-Box does: by squares, the first wins."""
+        sizes = [scalar_products(self._atoms[:, one], residual) ** 2 for one in (first, second)]
+        return np.where(sizes[1] > sizes[0], second, first)
+
+
+def _solve_lower(factor: np.ndarray, x: np.ndarray) -> None:
+    """Solve L x = x in place for the leading rows of the factors."""
+    for i in range(len(x)):
+        x[i] /= factor[i, i]
+        x[i + 1 :] -= factor[i + 1 : len(x), i] * x[i]
+
+
+def _solve_upper(factor: np.ndarray, y: np.ndarray, x: np.ndarray, last: int) -> None:
+    """Solve L^T x = y for rows 0 to `last`, each row's terms subtracted in ascending order."""
+    for i in range(last, -1, -1):
+        below = slice(i + 1, last + 1)
+        terms = np.concatenate([y[i : i + 1], factor[below, i] * x[below]])
+        x[i] = np.subtract.reduce(terms, axis=0) / factor[i, i]
+
+
+def _combined(atoms: np.ndarray, values: np.ndarray, count: int) -> np.ndarray:
+    """Add up the first atoms with their coefficients, one after the other."""
+    total = atoms[0] * values[0]
+    product = np.empty_like(total)
+    for i in range(1, count):
+        total += np.multiply(atoms[i], values[i], out=product)
+    return total
