@@ -69,7 +69,7 @@ TNO_PAIRS = {
     "ca6a76fcc6471b5b": "pair_18",  # tno20 18
     "72a0494ba1ece31d": "pair_19",  # tno20 19
     "95bc8270d99bbcd7": "pair_20",  # tno20 20
-    "1148a3a3008f6231": "pair_21",  # the 21st of that set
+    "1148a3a3008f6231": "pair_21",  # tno42 03, the 21st of that set
     "653b16c9eae8c0ee": "pair_02",  # tno42 40
     "104778ce43c68772": "pair_04",  # tno42 35
 }

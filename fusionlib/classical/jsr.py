@@ -53,7 +53,7 @@ PUBLISHED = WeightFile(
 )
 OURS = WeightFile(
     name="jsr_dictionary_sample",
-    digest="DIGEST2",
+    digest="3defa0301b350c40ca5eb3fe670429f51c4a5f0a6e02388cb0d9df5a7a337a19",
     parameters=49 * 256,
     trained="by this project, K-SVD, 50 iterations on the built-in sample",
     licence="MIT",

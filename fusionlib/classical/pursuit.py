@@ -62,8 +62,10 @@ def scalar_products(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """
     products = x * y
     whole = (len(products) - 1) // 4 * 4
-    # Along an axis that is not the last, NumPy adds one element after the other.
-    sums = products[:whole].reshape(-1, 4, *products.shape[1:]).sum(axis=0)
+    # Not NumPy's sums, whose order depends on the shape.
+    sums = np.zeros((4, *products.shape[1:]))
+    for four in products[:whole].reshape(-1, *sums.shape):
+        sums += four
     total: np.ndarray = (sums[0] + sums[1]) + (sums[2] + sums[3])
     for product in products[whole:]:
         total = total + product
@@ -133,7 +135,7 @@ class Pursuit:
             used[columns, best] = True
             row = self._gram[picked[:step], best]
             _solve_lower(factor, row)
-            rest = 1 - np.sum(row**2, axis=0)
+            rest = 1 - sum(row**2, start=np.zeros(count))
             going &= rest > NEGLIGIBLE
             # A signal that has stopped gets atoms of coefficient 0, apart from all others.
             row[:, ~going], rest[~going] = 0, 1

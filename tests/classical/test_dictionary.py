@@ -1,0 +1,255 @@
+"""dictionary: patches, checks of a given one, published ones by pair, K-SVD, the cache."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from fusionlib.classical import dictionary
+from fusionlib.classical.dictionary import (
+    TNO_PAIRS,
+    FixedDictionary,
+    LearntDictionaries,
+    PublishedDictionaries,
+    check_dictionary,
+    columns,
+    learn_dictionary,
+    pair_hash,
+    patches,
+    save_dictionary,
+    training_patches,
+)
+from fusionlib.classical.pursuit import Pursuit
+from fusionlib.datasets import load_dataset
+from fusionlib.errors import WeightsMismatch
+from fusionlib.images import exact_levels
+from fusionlib.weights import read_facts, read_weights
+
+
+def atoms(seed=0, count=256):
+    values = np.random.default_rng(seed).random((49, count))
+    return values / np.linalg.norm(values, axis=0)
+
+
+def images(shape=(20, 26), seed=0):
+    """Smooth images with some texture, in whole levels."""
+    random = np.random.default_rng(seed)
+    y, x = np.mgrid[: shape[0], : shape[1]]
+    waves = [0.5 + 0.3 * np.sin(x / 5 + k) * np.cos(y / 7) for k in range(2)]
+    return [np.rint(255 * (w + 0.1 * random.random(shape))) / 255 for w in waves]
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setattr(dictionary, "cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.setattr(dictionary, "ITERATIONS", 2)
+    return tmp_path / "cache" / "dictionaries"
+
+
+# ---------------------------------------------------------------- patches
+
+
+def test_patches_are_columns_of_columns():
+    image = np.arange(9 * 11.0).reshape(9, 11)
+    grid = patches(image)
+    assert grid.shape == (3, 5, 7, 7)
+    vectors = columns(grid, slice(4, 12))
+    for i, number in enumerate(range(4, 12)):
+        y, x = divmod(number, 5)
+        assert vectors[:, i].tolist() == image[y : y + 7, x : x + 7].T.ravel().tolist()
+
+
+def test_training_patches():
+    ir, vis = images((14, 20))
+    found = training_patches([ir, vis])
+    assert found.shape == (49, 2 * 3 * 5)
+    assert found[:, 16].tolist() == vis[:7, 3:10].T.ravel().tolist()
+
+
+def test_of_too_many_patches_some_are_drawn(monkeypatch):
+    monkeypatch.setattr(dictionary, "MOST_PATCHES", 10)
+    ir, vis = images((14, 20))
+    found, again = training_patches([ir, vis]), training_patches([ir, vis])
+    assert found.shape == (49, 10) and np.array_equal(found, again)
+    assert not np.array_equal(found, training_patches([ir, vis], seed=1))
+
+
+# ---------------------------------------------------------------- given dictionaries
+
+
+@pytest.mark.parametrize("shape", [(256, 49), (49, 255), (64, 256), (49,), (49, 256, 1)])
+def test_another_shape(shape):
+    with pytest.raises(WeightsMismatch, match=r"x\.npz: .* expected \(49, 256\): 256 atoms"):
+        check_dictionary(np.ones(shape), "x.npz")
+
+
+@pytest.mark.parametrize("change", [1.001, 0.0, np.nan, np.inf])
+def test_another_norm(change):
+    values = atoms()
+    values[:, 7] *= change
+    with pytest.raises(WeightsMismatch, match="must have norm 1"):
+        check_dictionary(values, "x.npz")
+
+
+def test_float32_is_near_enough():
+    checked = check_dictionary(atoms().astype(np.float32), "x")
+    assert checked.dtype == np.float64
+
+
+def test_a_file_of_the_user(tmp_path):
+    path = tmp_path / "mine.safetensors"
+    save_dictionary(path, atoms(), {"seed": 5})
+    fixed = FixedDictionary()
+    fixed.load(read_weights(path), path)
+    assert np.array_equal(fixed.find(*images()), atoms())
+    assert read_facts(path) == {"seed": "5"}
+    with pytest.raises(WeightsMismatch, match="must hold one tensor, dictionary, not D"):
+        fixed.load({"D": torch.zeros(49, 256)}, path)
+
+
+def published(**others):
+    names = [f"pair_{number:02d}" for number in range(1, 22)]
+    return {name: torch.from_numpy(atoms(i)) for i, name in enumerate(names)} | others
+
+
+def test_published_dictionaries_are_found_by_the_pixels(monkeypatch):
+    ir, vis = images()
+    monkeypatch.setitem(TNO_PAIRS, pair_hash(ir, vis), "pair_13")
+    source = PublishedDictionaries()
+    source.load(published(), "x.npz")
+    assert np.array_equal(source.find(ir, vis), atoms(12))
+    # Of the images the other way round, none is published: one is learnt.
+    exchanged = source.find(vis, ir)
+    assert np.array_equal(exchanged, LearntDictionaries().find(vis, ir))
+    assert not np.array_equal(exchanged, atoms(12))
+
+
+def test_published_dictionaries_that_are_not_whole():
+    source, whole = PublishedDictionaries(), published()
+    whole.pop("pair_11")
+    with pytest.raises(WeightsMismatch, match="lacks the dictionaries pair_11"):
+        source.load(whole, "x.npz")
+    with pytest.raises(WeightsMismatch, match=r"x\.npz, pair_12: .*\(256, 49\)"):
+        source.load(published(pair_12=torch.ones(256, 49)), "x.npz")
+
+
+@pytest.mark.realdata
+def test_each_published_dictionary_belongs_to_its_pair(data_root, weights_root):
+    """Some of its atoms are patches of the pair, to the last bit but for their norm."""
+    tensors = read_weights(weights_root / "jsr_dictionaries.npz")
+    found = {}
+    for name in ("tno20", "tno42"):
+        for pair in load_dataset(name, data_dir=data_root):
+            owner = TNO_PAIRS.get(pair_hash(pair.ir, pair.vis))
+            if owner and owner not in found:
+                signals = training_patches([exact_levels(pair.ir), exact_levels(pair.vis)])
+                signals = signals[:, np.linalg.norm(signals, axis=0) > 0]
+                signals /= np.linalg.norm(signals, axis=0)
+                likeness = (tensors[owner].numpy().T @ signals).max(axis=1)
+                found[owner] = int(np.sum(likeness > 1 - 1e-11))
+    assert found.keys() == set(TNO_PAIRS.values())
+    assert min(found.values()) > 20
+
+
+# ---------------------------------------------------------------- K-SVD
+
+
+def error(signals, values):
+    codes = Pursuit(values).code(lambda part: signals[:, part], signals.shape[1])
+    left = signals.copy()
+    for picked, factors in zip(codes.atoms, codes.values, strict=True):
+        left -= values[:, picked] * factors
+    return float(np.sqrt(np.mean(left**2)))
+
+
+def test_learning():
+    signals = training_patches(images((60, 80)))
+    first, errors = learn_dictionary(signals, iterations=3)
+    assert first.shape == (49, 256) and len(errors) == 3
+    assert np.linalg.norm(first, axis=0) == pytest.approx(1, abs=1e-12)
+    again, _ = learn_dictionary(signals, iterations=3)
+    other, _ = learn_dictionary(signals, iterations=3, seed=1)
+    assert np.array_equal(first, again) and not np.array_equal(first, other)
+
+
+def test_learning_represents_better(monkeypatch):
+    """Than the patches it starts from; without the replacement of near doubles it always does."""
+    signals = training_patches(images((60, 80)))
+    monkeypatch.setattr(dictionary, "CLOSEST", 2.0)
+    start = dictionary._first_atoms(signals, np.random.default_rng(0))
+    learnt, errors = learn_dictionary(signals, iterations=8)
+    assert error(signals, learnt) < 0.9 * error(signals, start)
+    assert errors[-1] < errors[0]
+
+
+def test_a_planted_dictionary_is_kept():
+    """Signals of one atom each: that atom is found again from noisy copies of itself."""
+    random, true = np.random.default_rng(0), atoms()
+    which = random.integers(0, 256, 4000)
+    signals = true[:, which] * random.uniform(1, 2, 4000)
+    learning = dictionary._Learning(signals, true, random)
+    for atom in range(256):
+        learning.update(atom)
+    assert pytest.approx(true, abs=1e-9) == learning.atoms.T
+    assert np.abs(learning.residual).max() < 1e-9
+
+
+def test_no_update_makes_it_worse():
+    random = np.random.default_rng(1)
+    signals = training_patches(images((40, 50)))
+    learning = dictionary._Learning(signals, atoms(), random)
+    before = np.sum(learning.residual**2)
+    for atom in range(256):
+        learning.update(atom)
+        after = np.sum(learning.residual**2)
+        assert after <= before * (1 + 1e-9)
+        before = after
+    assert np.sqrt(before / signals.size) < error(signals, atoms())
+
+
+@pytest.mark.parametrize("level", [0.0, 0.4, 1.0])
+def test_images_with_nothing_to_learn(level):
+    flat = np.full((8, 9), level)
+    learnt, errors = learn_dictionary(training_patches([flat, flat]), iterations=2)
+    assert np.linalg.norm(learnt, axis=0) == pytest.approx(1)
+    assert errors[-1] < 1e-12
+    if level == 0:  # products of cosines, since no patch can be an atom
+        assert np.linalg.matrix_rank(learnt) == 49
+
+
+# ---------------------------------------------------------------- the cache
+
+
+def test_what_was_learnt_is_kept(cache, monkeypatch):
+    ir, vis = images()
+    first = LearntDictionaries().find(ir, vis)
+    (path,) = cache.iterdir()
+    monkeypatch.setattr(dictionary, "learn_dictionary", lambda *_, **__: pytest.fail("again"))
+    assert np.array_equal(LearntDictionaries().find(ir, vis), first)
+    monkeypatch.undo()
+    assert path.stat().st_size < 110_000
+
+
+@pytest.mark.parametrize("content", [b"", b"half a fi", None])
+def test_a_damaged_file_in_the_cache(cache, content):
+    ir, vis = images()
+    first = LearntDictionaries().find(ir, vis)
+    (path,) = cache.iterdir()
+    if content is None:
+        save_dictionary(path, atoms()[:, :9], {})
+    else:
+        path.write_bytes(content)
+    assert np.array_equal(LearntDictionaries().find(ir, vis), first)
+
+
+def test_the_cache_tells_pairs_apart(cache):
+    ir, vis = images()
+    for pair in ((ir, vis), (vis, ir), (ir[:, :-1], vis[:, :-1])):
+        LearntDictionaries().find(*pair)
+    assert len(list(cache.iterdir())) == 3
+
+
+def test_learnt_dictionaries_take_no_file():
+    with pytest.raises(WeightsMismatch, match="use pipeline='fixed'"):
+        LearntDictionaries().load({}, "x.npz")
