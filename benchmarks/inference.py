@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 import fusionlib as fl
-from fusionlib.card import Configuration
+from fusionlib.card import LEARNT, Configuration
 from fusionlib.execution import TILE, run_network
 from fusionlib.images import luminance
 from fusionlib.methods import registry
@@ -43,6 +43,14 @@ def networks(names: list[str]) -> dict[str, tuple[FusionNetwork, Levels]]:
             if not configuration.rules:
                 chosen[f"{spec.title} {key}"] = trained(name, configuration, {spec.axis: key})
     return chosen
+
+
+def with_a_network() -> list[str]:
+    """Return the names of all methods but the classical ones."""
+    configurations = {name: [*spec.configurations.values()] for name, spec in registry().items()}
+    return [
+        name for name, one in configurations.items() if one[0].rules or one[0].own_rule == LEARNT
+    ]
 
 
 def trained(
@@ -95,7 +103,7 @@ def main() -> None:
     parser.add_argument("--methods", help="names separated by commas; default: all")
     options = parser.parse_args()
     width, height = map(int, options.size.split("x"))
-    names = options.methods.split(",") if options.methods else list(registry())
+    names = options.methods.split(",") if options.methods else with_a_network()
     pair = render("day_street", size=(width, height))
     gray = [pair.ir, luminance(pair.vis)]
     print(f"{width}x{height}, {torch.get_num_threads()} threads, torch {torch.__version__}")

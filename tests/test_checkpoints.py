@@ -11,6 +11,7 @@ from collections import OrderedDict
 import numpy as np
 import pytest
 import torch
+from scipy.io import savemat
 from torch import nn
 
 from fusionlib import checkpoints
@@ -361,3 +362,39 @@ def test_pytorch_in_a_zip(tmp_path):
     checkpoint = Checkpoint("pytorch", (), members=("*inner.model",), prefix="nestfuse.")
     found = read_checkpoint(checkpoint, [tmp_path / "models.zip"])
     assert same(found, {f"nestfuse.{name}": t for name, t in stored(state()).items()})
+
+
+# ---------------------------------------------------------------- MATLAB
+
+
+MATLAB = Checkpoint("matlab", (), prefix="pair_03")
+
+
+def test_matlab_matrix(tmp_path):
+    """Called what the source says, whatever its name and the file's; gaps in memory are closed."""
+    matrix = np.asfortranarray(np.random.default_rng(0).random((49, 256)))
+    savemat(tmp_path / "D_unit7_im3.dat", {"D": matrix}, appendmat=False)
+    found = read_checkpoint(MATLAB, [tmp_path / "D_unit7_im3.dat"])
+    assert list(found) == ["pair_03"] and found["pair_03"].is_contiguous()
+    assert np.array_equal(found["pair_03"].numpy(), matrix)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [{"a": np.ones(3), "b": np.ones(3)}, {}, {"a": np.array(["text"])}, {"a": {"b": 1.0}}],
+)
+def test_matlab_file_of_something_else(tmp_path, content):
+    savemat(tmp_path / "x.dat", content, appendmat=False)
+    with pytest.raises(WeightsMismatch, match=r"x\.dat does not hold just one matrix of numbers"):
+        read_checkpoint(MATLAB, [tmp_path / "x.dat"])
+
+
+def test_damaged_matlab_file(tmp_path):
+    savemat(
+        tmp_path / "whole.dat", {"D": np.random.default_rng(0).random((49, 256))}, appendmat=False
+    )
+    whole = (tmp_path / "whole.dat").read_bytes()
+    for content in (b"", b"no MATLAB", whole[:60], whole[:500], b"<!DOCTYPE html>"):
+        (tmp_path / "x.dat").write_bytes(content)
+        with pytest.raises(WeightsMismatch, match=r"x\.dat is (not a readable MATLAB|an HTML)"):
+            read_checkpoint(MATLAB, [tmp_path / "x.dat"])

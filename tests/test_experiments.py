@@ -49,7 +49,7 @@ def test_row_exists_here_and_in_the_print(table, row):
     configuration = spec.configurations[key]
     assert "rule" not in row.options or row.options["rule"] in configuration.rules
     names = [file.name for file in configuration.weights]
-    assert row.options.get("weights", names[0]) in names
+    assert "weights" not in row.options or row.options["weights"] in names
 
 
 @pytest.mark.parametrize("table", TABLES)
@@ -64,7 +64,8 @@ def test_our_own_weights_are_always_there():
         expected = {
             row.label
             for row in rows
-            if row.method == "res2netfuse" or row.label.endswith(", retrained")
+            if row.method in ("res2netfuse", "dchwt", "mst")
+            or row.label.endswith((", retrained", ", one dictionary"))
         }
         assert set(methods) == expected
         assert set(missing) == {row.label for row in rows} - expected
@@ -84,6 +85,13 @@ def test_missing_weights_come_with_a_remedy(monkeypatch, tmp_path, where):
 def test_misspelt_row_is_an_error():
     with pytest.raises(UnknownName, match="densefuse"):
         available([Row("x", "", "densefus")], "sample")
+
+
+def test_slow_rows_are_not_for_the_sample():
+    row = Row("learnt", "JSR", "jsr", slow="takes minutes")
+    assert available([row], "sample") == ({}, {"learnt": "takes minutes"})
+    methods, missing = available([row], "tno20")
+    assert not missing and methods["learnt"].identity.variant == "learnt"
 
 
 def test_authors_images_are_only_for_their_data_set(monkeypatch):

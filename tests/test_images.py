@@ -651,6 +651,20 @@ def test_quantise_rounds_to_nearest(value, bits):
     assert abs(int(quantise(np.array(value), bits)) - value * peak) <= 0.5 + 1e-9
 
 
+@pytest.mark.parametrize("most", [255, 65535])
+def test_exact_levels(most):
+    """Every level of 8 and of 16 bits comes back from float32 as a whole level."""
+    ramp = np.arange(most + 1)
+    exact = images.exact_levels((ramp / most).astype(np.float32))
+    assert exact.dtype == np.float64 and np.array_equal(exact, ramp / most)
+
+
+def test_other_values_have_no_exact_levels():
+    values = np.array([0.1, 0.2, 0.5], np.float32)
+    exact = images.exact_levels(values)
+    assert exact.dtype == np.float64 and np.array_equal(exact, values)
+
+
 def test_quantise_halves_upwards():
     assert quantise(np.array([0.5 / 255, 1.5 / 255, 127.5 / 255])).tolist() == [1, 2, 128]
     assert quantise(np.array([0.0, 1.0])).tolist() == [0, 255]

@@ -358,6 +358,40 @@ def test_trained_weights_can_be_used(done):
     assert main(["fuse", *fuse[1:3], "-o", "no.png", "--weights", "mine.safetensors"]) == 2
 
 
+def test_a_dictionary_can_be_learnt_and_used(done, folders):
+    learn = ("train", "jsr", "ir", "vis", "-o", "mine.safetensors", "--iterations", "2")
+    assert "wrote mine.safetensors and mine.losses.csv" in done(*learn, "--seed", "4")
+    facts = read_facts("mine.safetensors")
+    assert facts == {"iterations": "2", "pairs": "3", "patches": "288", "seed": "4"}
+    assert read_weights("mine.safetensors")["dictionary"].shape == (49, 256)
+    assert list(pd.read_csv("mine.losses.csv")) == ["iteration", "rmse"]
+    given = ("--pipeline", "fixed", "--weights", "mine.safetensors")
+    done("fuse", "ir.png", "vis.png", "-m", "jsrsd", *given, "-o", "mine.png")
+    assert read_image("mine.png").shape == (24, 28)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["ir", "vis", "--iterations", "0"], "--iterations must be 1 or more, not 0"),
+        (["ir", "vis", "--half"], "jsr learns a dictionary, without --half"),
+        (["ir", "vis", "--budget", "1"], "without --budget"),
+        (["ir", "vis", "--learning-rate", "1"], "without --learning-rate"),
+        (["ir.png", "vis.png"], "give two folders, of infrared and of visible"),
+        (["sample_images"], "pairs of an infrared and a visible image; the data set"),
+    ],
+)
+def test_bad_learning(refused, folders, arguments, words):
+    assert words in refused("train", "jsr", *arguments, "-o", "mine.safetensors")
+
+
+def test_a_dictionary_of_another_shape(refused):
+    np.savez("other.npz", dictionary=np.full((64, 256), 1 / 8))
+    given = ("--pipeline", "fixed", "--weights", "other.npz")
+    message = refused("fuse", "ir.png", "vis.png", "-m", "jsr", *given, "-o", "no.png")
+    assert "other.npz: the dictionary has the shape (64, 256), expected (49, 256)" in message
+
+
 TRAIN = ("train", "res2netfuse", "-o", "mine.safetensors", "--iterations", "2")
 
 

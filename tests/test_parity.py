@@ -131,6 +131,36 @@ def test_unknown_system(check, capsys):
     assert "unknown system 'densfuse'. Did you mean 'densefuse'" in capsys.readouterr().err
 
 
+def classical_reference(name, size):
+    """Our own output in the authors' levels, with the dictionary that it needs."""
+    atoms = np.random.default_rng(0).random((49, 256))
+    extra = {"dictionary": atoms / np.linalg.norm(atoms, axis=0)} if name != "dchwt" else {}
+    method = parity.load(name, Path(), dictionary=extra.get("dictionary"))
+    white = method.levels.white
+    ir, vis = np.random.default_rng(1).integers(0, 256, (2, *size)) / 255 * white
+    raw = method.raw(*((image / white).astype(np.float32) for image in (ir, vis)))
+    return {"ir": ir, "vis": vis, "fused": raw} | extra
+
+
+@pytest.mark.parametrize("name", ["dchwt", "jsr", "jsrsd"])
+@pytest.mark.parametrize("size", [(16, 24), (13, 18)])
+def test_classical_methods(check, name, size, capsys):
+    arrays = classical_reference(name, size)
+    assert check(arrays, name) == 0
+    allowed = {"dchwt": 1e-6}.get(name, 1e-4)
+    for error, status in ((0.9, 0), (1.1, 1)):
+        disturbed = arrays["fused"].copy()
+        disturbed[5, 6] += error * allowed * np.ptp(disturbed)
+        assert check(arrays | {"fused": disturbed}, name) == status
+    assert f"({allowed:g} allowed)" in capsys.readouterr().out
+
+
+def test_a_dictionary_that_is_none(check, capsys):
+    arrays = classical_reference("jsr", (9, 9))
+    assert check(arrays | {"dictionary": arrays["dictionary"].T}, "jsr") == 2
+    assert "the dictionary has the shape (256, 49), expected (49, 256)" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("arguments", [[], ["densefuse"], ["a", "b", "c"]])
 def test_usage(arguments, capsys):
     assert parity.main(arguments) == 2
@@ -214,6 +244,7 @@ SYSTEMS = [
     *("mufusion_tno", "mufusion_roadscene", "mufusion_medical", "cufd", "atgan"),
     *("rfn_nest_recipe", "cddfuse_recipe", "emma_recipe", "swinfusion_recipe", "aefusion_recipe"),
     "fusiongan_random",
+    *("dchwt", "jsr", "jsrsd"),
 ]
 
 

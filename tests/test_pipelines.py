@@ -57,6 +57,15 @@ def test_levels_as_text(levels, text):
     assert str(levels) == text
 
 
+@pytest.mark.parametrize("levels", ALL)
+def test_scaling_keeps_the_precision(levels):
+    for dtype in (np.float32, np.float64):
+        scaled = levels.scale(np.array([0, 0.25, 1], dtype))
+        assert scaled.dtype == dtype
+        black, white = levels
+        assert scaled.tolist() == [black, black + 0.25 * (white - black), white]
+
+
 # ---------------------------------------------------------------- preparations
 
 

@@ -68,7 +68,7 @@ def test_shipped_sources_are_sound(name):
             assert [name[-6:] for name in names] == [INDEX, DATA[-6:]]
             assert names[0].removesuffix(INDEX) == names[1].removesuffix(DATA)
         else:
-            assert checkpoint.format == "pytorch" and len(names) == 1
+            assert checkpoint.format in ("pytorch", "matlab") and len(names) == 1
         assert len(checkpoint.files) == (1 if checkpoint.members else len(names))
         assert (checkpoint.files[0].name.endswith(".zip")) == bool(checkpoint.members)
         re.compile(checkpoint.keep)

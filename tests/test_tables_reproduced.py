@@ -67,7 +67,8 @@ def test_res2netfuse_of_table_2(data_root, rule):
 
 
 @pytest.mark.parametrize(
-    ("row", "name"), [("DenseFuse", "densefuse"), ("SeAFusion", "seafusion"), ("SDNet", "sdnet")]
+    ("row", "name"),
+    [("MST", "mst"), ("DenseFuse", "densefuse"), ("SeAFusion", "seafusion"), ("SDNet", "sdnet")],
 )
 def test_refinefuse_table_3(data_root, weights_root, row, name):
     """Seven numbers to their four decimals; U2Fusion takes minutes: see the kept means."""
@@ -111,8 +112,12 @@ def test_kept_rows(data_root, weights_root, table):
     kept = pd.read_csv(RESULTS / table / "per_pair.csv", dtype={"pair": str})
     pairs = load_dataset(SOURCES[table].paper, data_dir=data_root)
     pair = min(pairs, key=lambda pair: pair.ir.size)
+    if table == "table_04_2023":  # the smallest of which JSR's dictionary is published
+        (pair,) = (pair for pair in pairs if pair.name == "11")
     kept = kept[kept["pair"] == pair.name].set_index(["row", "metric", "convention"])["value"]
-    methods, _ = available(TABLES[table], "other data than authors fused")
+    # Learning a dictionary takes half a minute, and goes its own way where rounding differs.
+    rows = [row for row in TABLES[table] if not row.label.endswith("all learnt here")]
+    methods, _ = available(rows, "other data than authors fused")
     for label, method in methods.items():
         values = kept[label]
         names = [f"{metric}:{convention}" for metric, convention in values.index]
@@ -125,9 +130,16 @@ def test_kept_rows(data_root, weights_root, table):
 @pytest.mark.parametrize(
     ("table", "row", "columns"),
     [
-        *(("table_04_2023", row, 6) for row in ("DenseFuse", "AT-GAN", "CUFD", "MUFusion")),
+        ("table_04_2021", "DCHWT", 8),
+        *(
+            ("table_04_2023", row, 6)
+            for row in ("DCHWT", "DenseFuse", "AT-GAN", "CUFD", "MUFusion")
+        ),
         *(("table_04_2023", f"MSDNet {rule}", 6) for rule in ("l1_norm", "mean")),
-        *(("refinefuse_03", row, 7) for row in ("DenseFuse", "U2Fusion", "SDNet", "SeAFusion")),
+        *(
+            ("refinefuse_03", row, 7)
+            for row in ("MST", "DenseFuse", "U2Fusion", "SDNet", "SeAFusion")
+        ),
         ("refinefuse_03", "RFN-Nest, authors' images", 7),
     ],
 )
@@ -135,6 +147,6 @@ def test_kept_means_are_the_printed_ones(table, row, columns):
     kept = pd.read_csv(RESULTS / table / "summary.csv")
     kept = kept[(kept["row"] == row) & kept["paper"].notna()]
     assert len(kept) == columns
-    allowed = {"table_04_2023": 3e-5, "refinefuse_03": 2e-4}[table]
+    allowed = 2e-4 if table == "refinefuse_03" else 3e-5
     assert (kept["mean"] - kept["paper"]).abs().max() <= allowed
     assert set(kept["verdict"]) == {"exact"}

@@ -26,6 +26,7 @@ from fusionlib.weights import (
     convert_weights,
     digest,
     fetch_weights,
+    fill,
     find_weights,
     load_state,
     places,
@@ -105,6 +106,39 @@ def test_digest_of_any_type(dtype):
     ones, zeros = ({"x": f(3, dtype=dtype)} for f in (torch.ones, torch.zeros))
     assert digest(ones) != digest(zeros)
     assert digest({"x": torch.ones((), dtype=dtype)}) != digest(ones)
+
+
+# ---------------------------------------------------------------- NumPy's files
+
+
+def test_npz_files(tmp_path):
+    arrays = {name: tensor.numpy() for name, tensor in tensors().items()}
+    np.savez(tmp_path / "x.npz", **arrays)
+    found = read_weights(tmp_path / "x.npz")
+    assert digest(found) == digest(tensors())
+    assert read_facts(tmp_path / "x.npz") == {}
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\3\4 no zip", "object", "cut"])
+def test_bad_npz_files(tmp_path, content):
+    path = tmp_path / "x.npz"
+    np.savez(path, a=np.array([{}], dtype=object) if content == "object" else np.ones(999))
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content == "cut":
+        path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(WeightsMismatch, match=r"x\.npz is not a readable \.npz file"):
+        read_weights(path)
+    with pytest.raises(WeightsNotFound, match="no such weight file"):
+        read_weights(tmp_path / "gone.npz")
+
+
+def test_safetensors_come_before_npz(tmp_path):
+    entry = registered()["jsr_dictionaries"][0]
+    (tmp_path / "jsr_dictionaries.npz").touch()
+    assert find_weights(entry, tmp_path).suffix == ".npz"
+    (tmp_path / "jsr_dictionaries.safetensors").touch()
+    assert find_weights(entry, tmp_path).suffix == ".safetensors"
 
 
 # ---------------------------------------------------------------- places
@@ -322,7 +356,7 @@ def registered():
 def test_committed_weights(path):
     entry, configuration = registered()[path.stem]
     state = verify_weights(entry, path)
-    load_state(configuration.build(*configuration.rules[:1]), state, path)
+    fill(configuration, configuration.build(*configuration.rules[:1]), state, path)
     assert path.stat().st_size < 5e6
     assert sum(t.numel() for t in state.values()) == entry.parameters
     assert all(torch.isfinite(t).all() for t in state.values())
