@@ -25,14 +25,15 @@ TABLES = {
         "Res2NetFuse_1, trained again mean": "trained again mean",
     },
     "table_04_2023": {
-        "JSR, authors' images": "JSR, authors' images",
-        "JSRSD, authors' images": "JSRSD, authors' images",
+        "DCHWT": "DCHWT",
+        "JSR": "JSR",
+        "JSRSD": "JSRSD",
         "AT-GAN": "AT-GAN",
         "CUFD": "CUFD",
         "MUFusion": "MUFusion",
-        "MUFusion, as released": "MUFusion, as released",
     },
     "refinefuse_01": {
+        "MST, images exchanged": "MST, exchanged",
         "DenseFuse, PyTorch release": "Dense&shy;Fuse, PyTorch",
         "SDNet": "SDNet",
         "SeAFusion": "SeA&shy;Fusion",
@@ -41,6 +42,7 @@ TABLES = {
         "LRRNet": "LRRNet",
     },
     "refinefuse_03": {
+        "MST": "MST",
         "DenseFuse": "Dense&shy;Fuse",
         "U2Fusion": "U2Fusion",
         "RFN-Nest, authors' images": "RFN-Nest, authors' images",

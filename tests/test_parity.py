@@ -80,7 +80,7 @@ def test_8_bit_pixels_off(check, pixels, levels, status, capsys):
 def test_pixels_off_after_clahe(check, pixels, levels, status, monkeypatch, capsys):
     """One of 1023 may differ by more than one level."""
     method = create("res2netfuse", post="clahe")
-    monkeypatch.setattr(parity, "load", lambda *_: method)
+    monkeypatch.setattr(parity, "load", lambda *_, **__: method)
     arrays = {key: reference((31, 33))[key] for key in ("ir", "vis", "fused")}
     saved = np.rint(method.finish(arrays["fused"]) * 255).astype(int).ravel()
     saved[:pixels] += np.where(saved[:pixels] < 99, levels, -levels)

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from scipy.io import savemat
 from torch import nn
 
 from fusionlib import sources, weights
@@ -697,6 +698,10 @@ def authors_files(name, state, folder):
             if not one.keep:
                 del noise["Variable"]
             written = write_bundle(Path(str(stem).removesuffix(INDEX)), values | noise)
+        elif one.format == "matlab":
+            (matrix,) = wanted.values()
+            savemat(stem, {"D": matrix.numpy()}, appendmat=False)
+            written = (stem,)
         else:
             # num_batches_tracked is a number without a dimension in PyTorch.
             numbers = {k: wanted[k].reshape(()) for k in wanted if k.endswith("_tracked")}
@@ -719,7 +724,7 @@ KNOWN = sorted(name for name, (entry, _) in registered().items() if entry.origin
 def test_the_registered_hash_comes_back(weights_root, name, tmp_path):
     """From files as the authors write them, with what an optimiser leaves in them."""
     entry, configuration = registered()[name]
-    state = load_file(weights_root / f"{name}.safetensors")
+    state = read_weights(find_weights(entry, weights_root))
     found = convert_weights(
         entry, configuration, authors_files(name, state, tmp_path), tmp_path / "new"
     )
