@@ -11,7 +11,7 @@ import io
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,10 +19,12 @@ from . import __version__
 from .errors import FusionError, ImageError, WeightsNotFound, unknown
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
     from .card import Configuration, WeightFile
     from .methods import Method
+    from .recipes.samples import Sample
     from .training import Training
     from .weights import Obtained
 
@@ -124,7 +126,7 @@ def _add_fuse(commands: argparse._SubParsersAction) -> None:
     fuse.add_argument("--variant", help="reading of the paper, where a method has several")
     fuse.add_argument("--pipeline", help="published way of use, where a method has several")
     fuse.add_argument("--post", help="minmax (stretch to 0..255) or clip")
-    fuse.add_argument("--weights", help="name of a weight set, or a .safetensors file")
+    fuse.add_argument("--weights", help="name of a weight set, or a .safetensors or .npz file")
     _add_shared(fuse, "--weights-dir", "--device")
     fuse.add_argument(
         "--skip-existing", action="store_true", help="folders: leave outputs that exist"
@@ -292,7 +294,8 @@ def _add_benchmark(commands: argparse._SubParsersAction) -> None:
         "methods",
         metavar="METHODS",
         help="names separated by commas: densefuse,msdnet; or "
-        "all: every method whose weights are here, the others are listed",
+        "all: every method whose weights are here, the others are listed; jsr and jsrsd learn a "
+        "dictionary from each pair, for half a minute and more",
     )
     benchmark.add_argument("dataset", metavar="DATASET", help="'fusionlib datasets' lists them")
     _add_scoring(benchmark)
@@ -423,7 +426,8 @@ class _TrainHelp(argparse.Action):
         parser.epilog = (
             "res2netfuse learns from single images; one follows the published one-image "
             "schedule, more the published many-image schedule. From single images learn also: "
-            f"{learning_from('images')}; from pairs: {learning_from('pairs')}. Options: "
+            f"{learning_from('images')}; from pairs: {learning_from('pairs')}; jsr learns its "
+            "dictionary (jsrsd's, too) from pairs in one go. Options: "
         ) + "; ".join(
             f"of {recipe.method} {name} ({'needed: ' * (name in recipe.required)}{option.about})"
             for recipe in recipes
@@ -440,6 +444,8 @@ def _train(options: argparse.Namespace) -> int:
     if options.output.suffix != ".safetensors":
         raise FusionError(f"the output must end in .safetensors, not {options.output.name!r}.")
     losses = options.output.with_suffix(".losses.csv")
+    if options.method == "jsr":
+        return _train_dictionary(options, losses)
     if options.checkpoint is None:
         options.checkpoint = options.output.with_suffix(".checkpoint")
     for path in (options.output, losses):
@@ -447,8 +453,6 @@ def _train(options: argparse.Namespace) -> int:
             raise FusionError(f"the checkpoint cannot be {path}, which is written at the end.")
     for path in (options.output, losses, options.checkpoint):
         check_writable(path)
-    if options.method == "jsr":
-        return _train_dictionary(options, losses)
     own = options.method == "res2netfuse"
     result = _train_res2netfuse(options) if own else _train_by_recipe(options)
     if os.environ.get("RANK", "0") != "0":
@@ -492,7 +496,7 @@ def _train_res2netfuse(options: argparse.Namespace) -> Training:
 
 
 #: Options that learning a dictionary has none of.
-GRADIENTS = (*RECIPES_OWN, "variant", "learning_rate", "batch_size")
+GRADIENTS = (*RECIPES_OWN, "variant", "learning_rate", "batch_size", "checkpoint")
 
 
 def _train_dictionary(options: argparse.Namespace, losses: Path) -> int:
@@ -504,9 +508,12 @@ def _train_dictionary(options: argparse.Namespace, losses: Path) -> int:
         save_dictionary,
         training_patches,
     )
-    from .files import write_text
+    from .files import check_writable, write_text
     from .recipes.samples import samples
+    from .training import check_seed
 
+    if os.environ.get("RANK", "0") != "0":
+        return 0
     for name in [*_given(options, *GRADIENTS), *(["half"] if options.half else [])]:
         raise FusionError(
             f"jsr learns a dictionary, without --{name.replace('_', '-')}; leave it out."
@@ -514,16 +521,40 @@ def _train_dictionary(options: argparse.Namespace, losses: Path) -> int:
     iterations = ITERATIONS if options.iterations is None else options.iterations
     if iterations < 1:
         raise FusionError(f"--iterations must be 1 or more, not {iterations}.")
+    check_seed(options.seed)
+    for path in (options.output, losses):
+        check_writable(path)
     pairs = samples(_training_data(options, "pairs"), "pairs")
-    images = (levels / 255 for pair in pairs for levels in pair.read())
-    patches = training_patches(images, options.seed)
+    patches = training_patches(_levels_of(pairs), options.seed)
     dictionary, errors = learn_dictionary(patches, iterations=iterations, seed=options.seed)
-    facts = {"patches": patches.shape[1], "pairs": len(pairs), "iterations": iterations}
-    save_dictionary(options.output, dictionary, facts | {"seed": options.seed})
+    facts = {
+        "method": "K-SVD",
+        "learnt_from": f"{patches.shape[1]} patches of {len(pairs)} pairs of "
+        f"{', '.join(dict.fromkeys(pair.source for pair in pairs))}",
+        "iterations": iterations,
+        "seed": options.seed,
+        "trained_by": "fusionlib train",
+    }
+    save_dictionary(options.output, dictionary, facts)
     rows = pd.DataFrame({"iteration": range(1, iterations + 1), "rmse": errors})
     write_text(losses, rows.to_csv(index=False, float_format="%.7g"))
     print(f"wrote {options.output} and {losses}")
     return 0
+
+
+def _levels_of(pairs: Sequence[Sample]) -> Iterator[np.ndarray]:
+    """Read the images of pairs one by one, in [0, 1]."""
+    from .classical.dictionary import SIDE
+
+    for pair in pairs:
+        for levels in pair.read():
+            if min(levels.shape) < SIDE:
+                height, width = levels.shape
+                raise ImageError(
+                    f"{pair.name} is {width}x{height} pixels; a dictionary is learnt from patches "
+                    f"of {SIDE}x{SIDE}. Leave it out."
+                )
+            yield levels / 255
 
 
 def _train_by_recipe(options: argparse.Namespace) -> Training:

@@ -44,7 +44,7 @@ class WeightFile:
     Attributes
     ----------
     name : str
-        File name without ``.safetensors``.
+        File name without ``.safetensors`` or ``.npz``.
     digest : str
         `fusionlib.weights.digest` of its tensors; empty if it is unknown.
     parameters : int
@@ -202,7 +202,7 @@ class Card(Sheet):
     size: str
 
     def rows(self) -> dict[str, Any]:
-        """Return the facts as label -> value, in reading order."""
-        facts = asdict(self)
+        """Return the facts as label -> value, in reading order, without empty ones."""
+        facts = {name: value for name, value in asdict(self).items() if value != ""}
         facts["parameters"] = f"{self.parameters:,}"
         return {LABELS.get(name, name): value for name, value in facts.items()}

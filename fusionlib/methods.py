@@ -48,8 +48,8 @@ from .weights import (
     SUFFIXES,
     check_fit,
     digest,
-    fill,
     find_weights,
+    load_into,
     read_weights,
     verify_weights,
 )
@@ -231,14 +231,11 @@ def create(
     fuser = _build(spec, configuration, rule)
     _check_owner(spec, key, weights)
     loaded = None
-    if configuration.weights:
+    if configuration.weights or weights is not None:
         path, entry, state = _state(configuration, weights, weights_dir)
-        fill(configuration, fuser, state, path)
-        loaded = Loaded(path, entry, digest(state))
-    elif weights is not None:
-        raise UnknownName(
-            f"{spec.name} takes no weights as {key!r} (given: {weights!r}); leave them out."
-        )
+        load_into(configuration, fuser, state, path)
+        count = entry.parameters if entry else sum(tensor.numel() for tensor in state.values())
+        loaded = Loaded(path, entry, digest(state), count)
     if isinstance(fuser, FusionNetwork):
         fuser = fuser.to(device)
     return Method(spec, key, fuser, post or configuration.post, loaded)
@@ -361,16 +358,27 @@ def _state(
         entry, path = None, Path(weights)
         state = read_weights(path)
     else:
-        raise unknown("weights", weights, [*registered, "a .safetensors file of your own"])
+        raise unknown("weights", weights, [*registered, "a .safetensors or .npz file of your own"])
     return path, entry, state
 
 
 class Loaded(NamedTuple):
-    """The weights that a method was created with: the registered set if it is one, the hash."""
+    """The weights that a method was created with.
+
+    Attributes
+    ----------
+    path : Path
+    entry : WeightFile or None
+        The registered set, if it is one.
+    sha256 : str
+    parameters : int
+        Some files hold a few that the network never uses; papers count them.
+    """
 
     path: Path
     entry: WeightFile | None
     sha256: str
+    parameters: int
 
 
 class Method:
@@ -614,6 +622,8 @@ class Method:
         least = self._fuser.min_side
         entry = loaded.entry if loaded else None
         unknown_or_none = "unknown" if loaded else "none"
+        trained = entry.trained if entry else unknown_or_none
+        learnt = self._fuser.learnt if isinstance(self._fuser, Algorithm) else "none"
         return Card(
             method=spec.title,
             paper=spec.paper,
@@ -623,23 +633,12 @@ class Method:
             licence=spec.licence,
             variant=f"{key}: {configuration.summary}",
             rule=f"{self.rule.name}: {self.rule.summary}" if self.rule else configuration.own_rule,
-            weights=self._weights_name(loaded),
-            weights_trained=entry.trained if entry else unknown_or_none,
+            weights=(entry.name if entry else loaded.path.name) if loaded else learnt,
+            weights_trained=trained if learnt == "none" or not loaded else f"{trained}; {learnt}",
             weights_sha256=loaded.sha256 if loaded else "",
             weights_licence=entry.licence if entry else unknown_or_none,
-            parameters=self._count_parameters(entry),
+            parameters=loaded.parameters if loaded else 0,
             preprocessing=f"{', '.join(before)}; colour by its luminance Y",
             postprocessing="; ".join(after),
             size=self._fuser.size + (f"; sides below {least} are padded" if least > 1 else ""),
         )
-
-    def _weights_name(self, loaded: Loaded | None) -> str:
-        if loaded:
-            return loaded.entry.name if loaded.entry else loaded.path.name
-        return self._fuser.learnt if isinstance(self._fuser, Algorithm) else "none"
-
-    def _count_parameters(self, entry: WeightFile | None) -> int:
-        # Some files hold a few that the network never uses; papers count them.
-        if entry:
-            return entry.parameters
-        return sum(p.numel() for p in self.network.parameters()) if self.network else 0

@@ -31,6 +31,9 @@ __all__ = [
 FULL = "https://raw.githubusercontent.com/{repository}/{commit}/{path}"
 SHORT = "https://github.com/{repository}/raw/{commit}/{path}"
 
+#: More files than these are not listed one by one in a text.
+FEW = 4
+
 
 @dataclass(frozen=True)
 class PublishedFile:
@@ -107,6 +110,8 @@ class Source:
         return tuple(file for one in self.checkpoints for file in one.files)
 
     def __str__(self) -> str:
+        if len(self.files) > FEW:
+            return f"{len(self.files)} files, {self.files[0]} to {self.files[-1]}"
         return " and ".join(map(str, self.files))
 
 

@@ -43,6 +43,7 @@ __all__ = [
     "ONE_IMAGE",
     "Training",
     "TrainingConfig",
+    "check_seed",
     "stable_after",
     "train",
     "train_method",
@@ -102,7 +103,7 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         for name in ("iterations", "batch_size", "size"):
             _check_count(name, getattr(self, name))
-        _check_seed(self.seed)
+        check_seed(self.seed)
         if not 0 < self.learning_rate <= 1:
             raise FusionError(
                 f"the learning rate must be positive and at most 1, not {self.learning_rate}."
@@ -114,7 +115,14 @@ def _check_count(name: str, value: int) -> None:
         raise FusionError(f"{name} must be at least 1, not {value}.")
 
 
-def _check_seed(seed: int) -> None:
+def check_seed(seed: int) -> None:
+    """Make sure that a number can be a seed.
+
+    Raises
+    ------
+    FusionError
+        If it is negative or 2**63 or more.
+    """
     if not 0 <= seed < 2**63:
         raise FusionError(f"the seed must be 0 to 2**63 - 1, not {seed}.")
 
@@ -339,7 +347,7 @@ def train_method(
         )
     if budget is not None and not 0 < budget < np.inf:
         raise FusionError(f"the budget must be positive minutes, not {budget}.")
-    _check_seed(seed)
+    check_seed(seed)
     tensors, identities = _read_options(kind, options or {})
     settings = {"method": method, "seed": seed, "rate_factor": rate_factor, **identities}
     setup = _Setup(lambda: kind(**tensors), settings, given, seed, device, rate_factor)

@@ -13,7 +13,6 @@ import contextlib
 import hashlib
 import os
 import tempfile
-import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -42,8 +41,8 @@ __all__ = [
     "convert_weights",
     "digest",
     "fetch_weights",
-    "fill",
     "find_weights",
+    "load_into",
     "load_state",
     "places",
     "read_facts",
@@ -185,9 +184,10 @@ def _read_arrays(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     try:
         with np.load(path, allow_pickle=False) as file:
             return {name: torch.from_numpy(file[name]) for name in file}
-    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
+    except Exception as error:  # of many types, depending on where a file is damaged
         raise WeightsMismatch(
-            f"{path} is not a readable .npz file of numbers ({error}). Copy it again."
+            f"{path} is not a readable .npz file of numbers ({error}). Copy it again, or save "
+            "float64 arrays."
         ) from error
 
 
@@ -527,12 +527,12 @@ def check_fit(configuration: Configuration, tensors: dict[str, Tensor], source: 
     Raises
     ------
     WeightsMismatch
-        As `fill`.
+        As `load_into`.
     """
-    fill(configuration, configuration.build(*configuration.rules[:1]), tensors, source)
+    load_into(configuration, configuration.build(*configuration.rules[:1]), tensors, source)
 
 
-def fill(
+def load_into(
     configuration: Configuration,
     fuser: nn.Module | Algorithm,
     tensors: dict[str, Tensor],

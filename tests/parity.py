@@ -3,8 +3,8 @@
     python -m tests.parity SYSTEM FILE.npz
 
 SYSTEM is the name of a weight set (`fusionlib weights` lists them), so a newly registered
-network needs nothing here, or of a classical method. Trained weights of some networks cannot
-be had: rfn_nest, cddfuse, emma, swinfusion and aefusion run under the weights of
+network needs nothing here; or the name of a classical method. Trained weights of some networks
+cannot be had: rfn_nest, cddfuse, emma, swinfusion and aefusion run under the weights of
 `tests.recipe`, fusiongan under the random ones in fusiongan_random.safetensors, which is looked
 for beside FILE, then where weights are. FILE holds what entered and left the authors' code, in
 the network's own levels: ir, vis and fused, its raw output, each (H, W) or with axes of length 1

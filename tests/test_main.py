@@ -362,7 +362,8 @@ def test_a_dictionary_can_be_learnt_and_used(done, folders):
     learn = ("train", "jsr", "ir", "vis", "-o", "mine.safetensors", "--iterations", "2")
     assert "wrote mine.safetensors and mine.losses.csv" in done(*learn, "--seed", "4")
     facts = read_facts("mine.safetensors")
-    assert facts == {"iterations": "2", "pairs": "3", "patches": "288", "seed": "4"}
+    assert (facts["learnt_from"], facts["iterations"]) == ("288 patches of 3 pairs of ir", "2")
+    assert (facts["seed"], facts["method"]) == ("4", "K-SVD")
     assert read_weights("mine.safetensors")["dictionary"].shape == (49, 256)
     assert list(pd.read_csv("mine.losses.csv")) == ["iteration", "rmse"]
     given = ("--pipeline", "fixed", "--weights", "mine.safetensors")
@@ -377,12 +378,19 @@ def test_a_dictionary_can_be_learnt_and_used(done, folders):
         (["ir", "vis", "--half"], "jsr learns a dictionary, without --half"),
         (["ir", "vis", "--budget", "1"], "without --budget"),
         (["ir", "vis", "--learning-rate", "1"], "without --learning-rate"),
+        (["ir", "vis", "--checkpoint", "x"], "without --checkpoint"),
+        (["ir", "vis", "--seed", "-1"], "seed must be 0 to 2**63 - 1, not -1"),
+        (["ir", "vis", "-o", "ir.png/x.safetensors"], "cannot write"),
+        (["tiny", "tiny"], "a.png is 6x9 pixels; a dictionary is learnt from patches of 7x7"),
         (["ir.png", "vis.png"], "give two folders, of infrared and of visible"),
         (["sample_images"], "pairs of an infrared and a visible image; the data set"),
     ],
 )
 def test_bad_learning(refused, folders, arguments, words):
-    assert words in refused("train", "jsr", *arguments, "-o", "mine.safetensors")
+    save(Path("tiny/a.png"), size=(9, 6))
+    if "-o" not in arguments:
+        arguments = [*arguments, "-o", "mine.safetensors"]
+    assert words in refused("train", "jsr", *arguments)
 
 
 def test_a_dictionary_of_another_shape(refused):

@@ -11,6 +11,9 @@ import torch
 from hypothesis import given, settings, strategies as st
 
 from fusionlib import methods, networks
+from fusionlib.classical.dictionary import FixedDictionary
+from fusionlib.classical.jsr import JSR
+from fusionlib.classical.jsrsd import JSRSD
 from fusionlib.errors import (
     FusionError,
     ImageError,
@@ -119,8 +122,6 @@ def levels(image):
         ("res2netfuse", {"weights": "coco86"}, r"weights 'coco86'.*res2netfuse_1_released_coco86"),
         ("sdnet", {"weights": 5}, r"weights 5\..*sdnet_irvis"),
         ("jsr", {"rule": "mean"}, r"own way to fuse \(l1 norms.*takes no rule"),
-        ("mst", {"weights": "x.npz"}, r"mst takes no weights as 'text' .*'x\.npz'"),
-        ("jsr", {"weights": "x.npz"}, r"jsr takes no weights as 'learnt'"),
         # A set of the other variant.
         (
             "res2netfuse",
@@ -137,6 +138,17 @@ def test_unknown_names(name, options, message):
 def test_weights_of_another_network(own_weights):
     with pytest.raises(WeightsMismatch, match=r"does not fit Res2NetFuse .*missing"):
         create("res2netfuse", weights=own_weights["msdnet", "released"])
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("mst", "MST takes no weights"), ("jsr", "use pipeline='fixed'")],
+)
+def test_weights_for_what_takes_none(name, message, own_weights):
+    with pytest.raises(WeightsMismatch, match=message):
+        create(name, weights=own_weights["jsr", "fixed"])
+    with pytest.raises(WeightsNotFound, match=r"no such weight file: gone\.npz"):
+        create(name, weights="gone.npz")
 
 
 def test_missing_weight_file(tmp_path):
@@ -316,11 +328,25 @@ def test_the_algorithm_sees_exact_levels(make, monkeypatch, name, key):
 @pytest.mark.parametrize("name, key", CLASSICAL)
 def test_the_card_of_a_classical_method(make, name, key):
     card = make(name, key).card
-    assert (card.parameters, card.weights_sha256) == (0, "") or key in ("fixed", "published")
+    expected = {"fixed": 49 * 256, "published": 21 * 49 * 256}.get(key, 0)
+    assert card.parameters == expected and bool(card.weights_sha256) == bool(expected)
+    if key == "published":
+        assert "for other pairs learnt from the pair" in card.weights_trained
     assert {"dchwt": "none", "mst": "none"}.get(name, card.weights) == card.weights
     if key == "learnt":
         assert card.weights == "learnt from the pair: K-SVD, 50 iterations, seed 0"
         assert make(name, key).identity.weights == card.weights
+
+
+@pytest.mark.parametrize(("name", "fuser"), [("jsr", JSR), ("jsrsd", JSRSD)])
+def test_sparse_methods_by_hand(name, fuser, own_weights):
+    """Clipped to 0..1 and rounded to 8 bits."""
+    ir, vis = pair()
+    source = FixedDictionary()
+    source.load(read_weights(own_weights[name, "fixed"]), "test")
+    raw = fuser(source).fuse(ir / 255, vis / 255)
+    fused = create(name, pipeline="fixed", weights=own_weights[name, "fixed"]).fuse(ir, vis)
+    assert np.array_equal(levels(fused), np.floor(np.clip(raw, 0, 1) * 255 + 0.5))
 
 
 @pytest.mark.parametrize("name, key", NETWORKS)

@@ -119,6 +119,8 @@ def test_texts():
     assert str(known) == "https://x/c.pt (1,234,567 bytes, sha256 ab, git blob cd)"
     source = Source("x/y", "HEAD", tuple(Checkpoint("pytorch", (one,)) for one in (file, known)))
     assert str(source) == f"{file} and {known}" and source.files == (file, known)
+    many = Source("x/y", "HEAD", tuple(Checkpoint("matlab", (one,)) for one in (file, known) * 3))
+    assert str(many) == f"6 files, {file} to {known}"
 
 
 # ---------------------------------------------------------------- files

@@ -27,8 +27,8 @@ from fusionlib.weights import (
     convert_weights,
     digest,
     fetch_weights,
-    fill,
     find_weights,
+    load_into,
     load_state,
     places,
     read_facts,
@@ -120,14 +120,19 @@ def test_npz_files(tmp_path):
     assert read_facts(tmp_path / "x.npz") == {}
 
 
-@pytest.mark.parametrize("content", [b"", b"PK\3\4 no zip", "object", "cut"])
+@pytest.mark.parametrize("content", [b"", b"PK\3\4 no zip", "object", "cut", "flipped"])
 def test_bad_npz_files(tmp_path, content):
     path = tmp_path / "x.npz"
-    np.savez(path, a=np.array([{}], dtype=object) if content == "object" else np.ones(999))
+    np.savez_compressed(
+        path, a=np.array([{}], dtype=object) if content == "object" else np.ones(999)
+    )
+    whole = path.read_bytes()
     if isinstance(content, bytes):
         path.write_bytes(content)
     elif content == "cut":
-        path.write_bytes(path.read_bytes()[:-200])
+        path.write_bytes(whole[:-200])
+    elif content == "flipped":  # in the compressed data: an error of zlib's
+        path.write_bytes(whole[:40] + bytes(255 - x for x in whole[40:60]) + whole[60:])
     with pytest.raises(WeightsMismatch, match=r"x\.npz is not a readable \.npz file"):
         read_weights(path)
     with pytest.raises(WeightsNotFound, match="no such weight file"):
@@ -357,7 +362,7 @@ def registered():
 def test_committed_weights(path):
     entry, configuration = registered()[path.stem]
     state = verify_weights(entry, path)
-    fill(configuration, configuration.build(*configuration.rules[:1]), state, path)
+    load_into(configuration, configuration.build(*configuration.rules[:1]), state, path)
     assert path.stat().st_size < 5e6
     assert sum(t.numel() for t in state.values()) == entry.parameters
     assert all(torch.isfinite(t).all() for t in state.values())

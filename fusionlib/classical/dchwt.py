@@ -82,7 +82,7 @@ def significance(details: list[Details]) -> tuple[np.ndarray, list[Details]]:
 
 
 def _quads(band: np.ndarray) -> np.ndarray:
-    """Sum squares of 2x2."""
+    """Sum each block of 2x2."""
     height, width = band.shape
     return band.reshape(height // 2, 2, width // 2, 2).sum(axis=(1, 3))
 
@@ -162,7 +162,7 @@ METHOD = MethodSpec(
     axis="pipeline",
     configurations={
         "released": Configuration(
-            summary="MATLAB release; three levels, detail exponent 1, rounded",
+            summary="MATLAB release; three levels, rounded",
             build=DCHWT,
             own_rule="significance",
             weights=(),

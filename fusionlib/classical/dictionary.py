@@ -19,14 +19,15 @@ from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
+import torch
 from numpy.lib.stride_tricks import sliding_window_view
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from ..errors import WeightsMismatch
-from ..files import atomic_file
+from ..errors import FusionError, ImageError, WeightsMismatch
+from ..files import atomic_file, check_writable
 from ..weights import cache_folder
 from .pursuit import Pursuit
 
@@ -79,7 +80,16 @@ TNO_PAIRS = {
 
 
 def patches(image: np.ndarray, stride: int = 1) -> np.ndarray:
-    """Return all patches (rows, columns, 7, 7) of an image (H, W), at least 7 a side, as a view."""
+    """Return all patches (rows, columns, 7, 7) of an image (H, W) as a view.
+
+    Raises
+    ------
+    ImageError
+        If a side is below 7.
+    """
+    if min(image.shape) < SIDE:
+        height, width = image.shape
+        raise ImageError(f"an image of {width}x{height} has no patch of {SIDE}x{SIDE}.")
     return sliding_window_view(image, (SIDE, SIDE))[::stride, ::stride]
 
 
@@ -95,7 +105,13 @@ def columns(grid: np.ndarray, part: slice) -> np.ndarray:
 def save_dictionary(
     path: str | os.PathLike[str], dictionary: np.ndarray, facts: Mapping[str, object]
 ) -> None:
-    """Write a dictionary as a weight file that `FixedDictionary` reads, whole or not at all."""
+    """Write a dictionary (49, 256) as a weight file that `FixedDictionary` reads.
+
+    Raises
+    ------
+    FusionError
+        If it cannot be written there; it is written whole or not at all.
+    """
     header = {name: str(value) for name, value in facts.items()}
     with atomic_file(path) as temporary:
         temporary.write_bytes(save({"dictionary": dictionary}, header))
@@ -122,8 +138,10 @@ def check_dictionary(dictionary: np.ndarray, source: object) -> np.ndarray:
             f"{source}: the dictionary has the shape {dictionary.shape}, expected {expected}: "
             f"{ATOMS} atoms as columns, each a patch of {SIDE}x{SIDE}, column after column."
         )
+    if not np.isfinite(dictionary).all():
+        raise WeightsMismatch(f"{source}: the dictionary has values that are not finite.")
     norms = np.linalg.norm(dictionary, axis=0)
-    if not np.allclose(norms, 1, atol=1e-5):  # of float32; not a number is none either
+    if np.abs(norms - 1).max() > 1e-5:  # far more than float32 rounds
         raise WeightsMismatch(
             f"{source}: the atoms must have norm 1, theirs are between {norms.min():.6g} and "
             f"{norms.max():.6g}. Divide each column by its norm."
@@ -159,9 +177,10 @@ class FixedDictionary:
         """
         if set(tensors) != {"dictionary"}:
             raise WeightsMismatch(
-                f"{source} must hold one tensor, dictionary, not {', '.join(sorted(tensors))}."
+                f"{source} must hold one tensor, dictionary, not "
+                f"{', '.join(sorted(tensors)) or 'none'}."
             )
-        self._dictionary = check_dictionary(tensors["dictionary"].numpy(), source)
+        self._dictionary = _given(tensors["dictionary"], source)
 
     def find(self, ir: np.ndarray, vis: np.ndarray) -> np.ndarray:
         """Return the dictionary."""
@@ -186,14 +205,26 @@ class LearntDictionaries:
         )
 
     def find(self, ir: np.ndarray, vis: np.ndarray) -> np.ndarray:
-        """Return the pair's dictionary, from the cache if it is there."""
+        """Return the pair's dictionary, from the cache if it is there.
+
+        Raises
+        ------
+        FusionError
+            If the cache cannot be written to.
+        """
         path = cache_folder() / "dictionaries" / f"{_learning_hash(ir, vis)}.safetensors"
         try:
             return check_dictionary(load_file(path)["dictionary"], path)
         except (OSError, SafetensorError, KeyError, WeightsMismatch):
             pass  # not there, or not whole: it is learnt anew
+        try:
+            check_writable(path)
+        except FusionError as error:
+            raise FusionError(
+                f"a dictionary would be learnt for minutes and could not be kept: {error} The "
+                "user's cache is meant; XDG_CACHE_HOME names another folder for it."
+            ) from error
         dictionary, _ = learn_dictionary(training_patches([ir, vis]), iterations=ITERATIONS)
-        path.parent.mkdir(parents=True, exist_ok=True)
         save_dictionary(path, dictionary, {"learnt": self.learnt})
         return dictionary
 
@@ -227,16 +258,27 @@ class PublishedDictionaries:
         """
         missing = sorted(set(TNO_PAIRS.values()) - set(tensors))
         if missing:
-            raise WeightsMismatch(f"{source} lacks the dictionaries {', '.join(missing)}.")
+            raise WeightsMismatch(
+                f"{source} lacks the dictionaries {', '.join(missing)}. For one dictionary of your "
+                "own use pipeline='fixed'."
+            )
         self._dictionaries = {
-            name: check_dictionary(tensors[name].numpy(), f"{source}, {name}")
-            for name in TNO_PAIRS.values()
+            name: _given(tensors[name], f"{source}, {name}") for name in TNO_PAIRS.values()
         }
 
     def find(self, ir: np.ndarray, vis: np.ndarray) -> np.ndarray:
         """Return the pair's dictionary."""
         name = TNO_PAIRS.get(pair_hash(ir, vis))
         return self._dictionaries[name] if name else self._others.find(ir, vis)
+
+
+def _given(tensor: Tensor, source: object) -> np.ndarray:
+    """Return a dictionary of a weight file; errors as `check_dictionary`."""
+    if tensor.dtype not in (torch.float32, torch.float64):
+        raise WeightsMismatch(
+            f"{source}: the dictionary is of {tensor.dtype}, expected float32 or float64."
+        )
+    return check_dictionary(tensor.numpy(), source)
 
 
 def pair_hash(ir: np.ndarray, vis: np.ndarray) -> str:
@@ -256,7 +298,12 @@ def training_patches(images: Iterable[np.ndarray], seed: int = SEED) -> np.ndarr
     Returns
     -------
     ndarray, shape (49, N)
-        Of more than 300,000, so many are drawn: more than in a pair of 2 megapixels.
+        Of more than 300,000, so many are drawn; a pair of 1.3 megapixels has them all.
+
+    Raises
+    ------
+    ImageError
+        If an image has a side below 7.
     """
     grids = (patches(image, STRIDE) for image in images)
     signals = np.hstack([columns(grid, slice(0, grid.shape[0] * grid.shape[1])) for grid in grids])
@@ -267,7 +314,7 @@ def training_patches(images: Iterable[np.ndarray], seed: int = SEED) -> np.ndarr
 
 
 def learn_dictionary(
-    signals: np.ndarray, *, iterations: int = ITERATIONS, seed: int = 0
+    signals: np.ndarray, *, iterations: int = ITERATIONS, seed: int = SEED
 ) -> tuple[np.ndarray, list[float]]:
     """Learn a dictionary with which `SPARSITY` atoms represent each signal as well as possible.
 

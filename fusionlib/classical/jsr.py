@@ -56,7 +56,7 @@ OURS = WeightFile(
     digest="3defa0301b350c40ca5eb3fe670429f51c4a5f0a6e02388cb0d9df5a7a337a19",
     parameters=49 * 256,
     trained="by this project, K-SVD, 50 iterations on the built-in sample",
-    licence="MIT",
+    licence="MIT, this project",
 )
 
 
@@ -84,7 +84,7 @@ def dictionary_configurations(
             LearntDictionaries,
         ),
         "published": configuration(
-            "the dictionaries that the authors published, for 21 pairs of TNO only",
+            "the dictionaries that the authors published, for 16 pairs of TNO; learnt for others",
             PublishedDictionaries,
             PUBLISHED,
         ),

@@ -44,8 +44,8 @@ def differences(codes: np.ndarray) -> np.ndarray:
     Returns
     -------
     ndarray, shape (rows, columns)
-        Mean of the Euclidean distances, each over 1 + 2 times how many patches lie between. Right
-        only where all 24 are there.
+        Mean of the Euclidean distances of the codes, each over 1 + 2 times the distance of the
+        patches in the grid. Right only where all 24 are there.
     """
     rows, columns = codes.shape[:2]
     total = np.zeros((rows, columns))

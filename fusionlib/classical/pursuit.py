@@ -110,7 +110,8 @@ class Pursuit:
         def code(part: slice) -> Codes:
             return self._code_block(signals(part))
 
-        # Blocks are too small for threads inside a matrix product.
+        # Blocks are too small for threads inside a matrix product; PyTorch's number of threads is
+        # what a user, or a pool of processes, sets.
         threads = torch.get_num_threads()
         with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
             blocks = list(pool.map(code, parts))
@@ -121,9 +122,8 @@ class Pursuit:
         columns = np.arange(count)
         picked = np.zeros((SPARSITY, count), np.int16)
         factor = np.zeros((SPARSITY, SPARSITY, count))  # lower triangular, one per signal
-        halfway = np.zeros(
-            (SPARSITY, count)
-        )  # what solving with the factor leaves to its transpose
+        # What solving with the factor leaves to solving with its transpose.
+        halfway = np.zeros((SPARSITY, count))
         values = np.zeros((SPARSITY, count))
         atoms = np.empty((SPARSITY, n, count))
         used = np.zeros((count, len(self._gram)), bool)
@@ -132,7 +132,7 @@ class Pursuit:
         for step in range(SPARSITY):
             best, size = self._best(residual)
             going &= (size**2 >= NEGLIGIBLE) & ~used[columns, best]
-            used[columns, best] = True
+            used[columns, best] = True  # again only by rounding; OMP-Box stops then, too
             row = self._gram[picked[:step], best]
             _solve_lower(factor, row)
             rest = 1 - sum(row**2, start=np.zeros(count))

@@ -104,7 +104,7 @@ class JointSparseFusion(Algorithm):
         Raises
         ------
         FusionError
-            If there is no dictionary for this pair.
+            If a dictionary must be learnt and cannot be kept.
         """
         dictionary = self._source.find(ir, vis)
         grids = patches(ir), patches(vis)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.fft import dctn, idctn
 
-from fusionlib.classical import dchwt
 from fusionlib.classical.dchwt import DCHWT, analyse, bicubic, significance, synthesise
 from tests import parity
 
@@ -120,20 +120,32 @@ def test_bicubic_keeps_a_constant_and_the_mirror():
     assert np.array_equal(bicubic(levels, (11, 19))[:, ::-1], bicubic(levels[:, ::-1], (11, 19)))
 
 
+def test_bicubic_at_the_border():
+    """From 2 to 4 pixels the first centre is at -0.25; Keys' weights there, with a = -0.5."""
+    weights = {-2: -0.0234375, -1: 0.2265625, 0: 0.8671875, 1: -0.0703125}
+    mirrored = {-2: 200, -1: 40, 0: 40, 1: 200}
+    expected = sum(weight * mirrored[place] for place, weight in weights.items())
+    enlarged = bicubic(np.array([[40.0, 200.0]]), (1, 4))
+    assert enlarged[0, 0] == np.floor(expected + 0.5)
+    assert enlarged[0, 0] + enlarged[0, 3] == 240
+
+
 def test_sizes_that_cannot_be_split():
     """Frequencies beyond the next smaller multiples of 8 are lost, and the result is brighter."""
     flat = np.full((13, 18), 100.0)
     # An orthonormal DCT of 13 x 18 pixels keeps its sum of squares; back in 8 x 16 it is brighter.
     brighter = np.rint(100 * np.sqrt(13 * 18 / (8 * 16)))
     assert (DCHWT().fuse(flat, flat) == brighter).all()
+
+
+def test_a_size_that_cannot_be_split_by_hand():
+    """Rounded to whole levels before it is enlarged, as after it."""
     ir, vis = images((13, 18))
-    assert DCHWT().fuse(ir, vis).shape == (13, 18)
+    small = [idctn(dctn(image, norm="ortho")[:8, :16], norm="ortho") for image in (ir, vis)]
+    levels = np.floor(np.clip(DCHWT().fuse(*small), 0, 255) + 0.5)
+    assert np.array_equal(DCHWT().fuse(ir, vis), bicubic(levels, (13, 18)))
 
 
 @pytest.mark.realdata
 def test_authors_output(golden_root):
     assert parity.main(["dchwt", str(golden_root / "networks" / "dchwt.npz")]) == 0
-
-
-def test_module_says_what_it_is():
-    assert dchwt.METHOD.configurations["released"].weights == ()

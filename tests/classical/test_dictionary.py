@@ -20,9 +20,9 @@ from fusionlib.classical.dictionary import (
     save_dictionary,
     training_patches,
 )
-from fusionlib.classical.pursuit import Pursuit
+from fusionlib.classical.pursuit import SPARSITY, Pursuit
 from fusionlib.datasets import load_dataset
-from fusionlib.errors import WeightsMismatch
+from fusionlib.errors import FusionError, ImageError, WeightsMismatch
 from fusionlib.images import exact_levels
 from fusionlib.weights import read_facts, read_weights
 
@@ -67,6 +67,12 @@ def test_training_patches():
     assert found[:, 16].tolist() == vis[:7, 3:10].T.ravel().tolist()
 
 
+@pytest.mark.parametrize("shape", [(6, 9), (9, 6), (1, 1)])
+def test_an_image_without_a_patch(shape):
+    with pytest.raises(ImageError, match=f"{shape[1]}x{shape[0]} has no patch of 7x7"):
+        training_patches([np.ones(shape)])
+
+
 def test_of_too_many_patches_some_are_drawn(monkeypatch):
     monkeypatch.setattr(dictionary, "MOST_PATCHES", 10)
     ir, vis = images((14, 20))
@@ -84,12 +90,23 @@ def test_another_shape(shape):
         check_dictionary(np.ones(shape), "x.npz")
 
 
-@pytest.mark.parametrize("change", [1.001, 0.0, np.nan, np.inf])
-def test_another_norm(change):
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [(1.001, "must have norm 1"), (0.0, "norm 1"), (np.nan, "not finite"), (np.inf, "not finite")],
+)
+def test_another_norm(change, message):
     values = atoms()
     values[:, 7] *= change
-    with pytest.raises(WeightsMismatch, match="must have norm 1"):
+    with pytest.raises(WeightsMismatch, match=message):
         check_dictionary(values, "x.npz")
+
+
+@pytest.mark.parametrize("dtype", [torch.complex128, torch.float16, torch.bfloat16, torch.int64])
+def test_another_type(dtype):
+    for source, name in ((FixedDictionary(), "dictionary"), (PublishedDictionaries(), "pair_11")):
+        given = published() if name == "pair_11" else {}
+        with pytest.raises(WeightsMismatch, match=f"is of {dtype}, expected float32 or float64"):
+            source.load(given | {name: torch.ones(49, 256).to(dtype)}, "x.npz")
 
 
 def test_float32_is_near_enough():
@@ -104,8 +121,9 @@ def test_a_file_of_the_user(tmp_path):
     fixed.load(read_weights(path), path)
     assert np.array_equal(fixed.find(*images()), atoms())
     assert read_facts(path) == {"seed": "5"}
-    with pytest.raises(WeightsMismatch, match="must hold one tensor, dictionary, not D"):
-        fixed.load({"D": torch.zeros(49, 256)}, path)
+    for given, names in (({"D": torch.zeros(49, 256)}, "D"), ({}, "none")):
+        with pytest.raises(WeightsMismatch, match=f"must hold one tensor, dictionary, not {names}"):
+            fixed.load(given, path)
 
 
 def published(**others):
@@ -208,6 +226,66 @@ def test_no_update_makes_it_worse():
     assert np.sqrt(before / signals.size) < error(signals, atoms())
 
 
+def test_coefficients_and_remainder_stay_together():
+    """After all updates, what is not represented is signals less atoms times coefficients."""
+    signals = training_patches(images((40, 50)))
+    learning = dictionary._Learning(signals, atoms(), np.random.default_rng(1))
+    for atom in range(256):
+        learning.update(atom)
+    left = signals.T.copy()
+    for atom, uses in enumerate(learning.uses):
+        for use in uses:
+            left[use % len(left)] -= learning.values[use] * learning.atoms[atom]
+    assert learning.residual == pytest.approx(left, abs=1e-12)
+
+
+def test_which_atoms_are_replaced_and_by_what():
+    """KSVD-Box's rule by loops: atoms of few uses, nearly doubled ones; by the worst signals."""
+    start = atoms()
+    start[:, 9] = start[:, 3]  # a double: only the first of the two is used
+    signals = np.hstack([2 * start[:, [i] * 5] for i in range(200) if i != 9])
+    signals = np.hstack([signals, start[:, [200] * 3]])  # too few uses
+    random = np.random.default_rng(2)
+    signals = np.hstack([signals, 0.1 * random.random((49, 300))])
+    learning = dictionary._Learning(signals, start, random)
+    learning.residual = learning.signals * random.random((len(learning.signals), 1))
+    errors = [float(row @ row) for row in learning.residual]
+    counts = [int(np.sum(np.abs(learning.values[uses]) > 1e-7)) for uses in learning.uses]
+    expected, taken = start.T.copy(), set()
+    for atom in range(256):
+        close = max(abs(float(expected[atom] @ expected[i])) for i in range(256) if i != atom)
+        if counts[atom] < 4 or close > 0.99:
+            worst = max((i for i in range(len(errors)) if i not in taken), key=errors.__getitem__)
+            taken.add(worst)
+            expected[atom] = signals[:, worst] / np.linalg.norm(signals[:, worst])
+    learning.replace_useless()
+    assert 1 < len(taken) < 256
+    assert learning.atoms == pytest.approx(expected, abs=1e-12)
+
+
+def test_an_unused_atom_becomes_the_worst_signal(monkeypatch):
+    start, random = atoms(), np.random.default_rng(3)
+    signals = 2 * start[:, :50]
+    learning = dictionary._Learning(signals, start, random)
+    learning.residual = learning.signals * np.linspace(0, 1, 50)[random.permutation(50), None]
+    order = np.argsort(-np.sum(learning.residual**2, axis=1))
+    for atom, worst in ((100, order[0]), (101, order[1])):
+        learning.update(atom)
+        assert learning.atoms[atom] == pytest.approx(signals[:, worst] / 2, abs=1e-12)
+
+
+def test_settings_as_published():
+    """Of the release's script: patches of 7x7 at step 3, 256 atoms, 16 per patch, 50 iterations."""
+    found = (
+        LearntDictionaries.learnt,
+        dictionary.SIDE,
+        dictionary.STRIDE,
+        dictionary.ATOMS,
+        SPARSITY,
+    )
+    assert found == ("learnt from the pair: K-SVD, 50 iterations, seed 0", 7, 3, 256, 16)
+
+
 @pytest.mark.parametrize("level", [0.0, 0.4, 1.0])
 def test_images_with_nothing_to_learn(level):
     flat = np.full((8, 9), level)
@@ -245,9 +323,18 @@ def test_a_damaged_file_in_the_cache(cache, content):
 
 def test_the_cache_tells_pairs_apart(cache):
     ir, vis = images()
-    for pair in ((ir, vis), (vis, ir), (ir[:, :-1], vis[:, :-1])):
+    pairs = ((ir, vis), (vis, ir), (ir[:, :-1], vis[:, :-1]), (ir, vis[::-1]), (ir[::-1], vis))
+    for pair in pairs:
         LearntDictionaries().find(*pair)
-    assert len(list(cache.iterdir())) == 3
+    assert len(list(cache.iterdir())) == len({pair_hash(*pair) for pair in pairs}) == len(pairs)
+
+
+def test_a_cache_that_cannot_be_written(cache, monkeypatch):
+    """Said before the minutes of learning, with what to do."""
+    cache.parent.touch()
+    monkeypatch.setattr(dictionary, "learn_dictionary", lambda *_, **__: pytest.fail("learnt"))
+    with pytest.raises(FusionError, match=r"could not be kept: cannot write .* XDG_CACHE_HOME"):
+        LearntDictionaries().find(*images())
 
 
 def test_learnt_dictionaries_take_no_file():
