@@ -387,7 +387,7 @@ def test_a_dictionary_can_be_learnt_and_used(done, folders):
     ],
 )
 def test_bad_learning(refused, folders, arguments, words):
-    save(Path("tiny/a.png"), size=(9, 6))
+    save(Path("tiny/a.png"), (9, 6))
     if "-o" not in arguments:
         arguments = [*arguments, "-o", "mine.safetensors"]
     assert words in refused("train", "jsr", *arguments)
