@@ -52,27 +52,22 @@ DRAWN = 5000
 # Patches with a smaller squared norm are black.
 BLACK = 1e-6
 
-#: `pair_hash` of a TNO pair -> the published dictionary that was learnt from it: some of its atoms
-#: are patches of the pair, pixel for pixel. In the release, the numbers 1 to 10 were written over
-#: from another list of images, so seven of the first 21 pairs (1, 3, 4, 5, 7, 8, 10) have none, and
-#: 11, 12, 14 and 19 have another one (7, 5, 10, 3), which does not give their published images.
+#: `pair_hash` of a TNO pair -> the published dictionary that was learnt from it: many of its atoms
+#: are patches of the two images, to the last bit. The numbers 1 to 10 are not used: their atoms are
+#: patches of infrared images alone (of other lists of pairs), since the release's script reads the
+#: infrared folder for both, and they do not give the published images.
 TNO_PAIRS = {
-    "f331afbd4732ec8e": "pair_09",  # tno20 02
-    "1c4d5748889ae1fa": "pair_01",  # tno20 06
-    "c14edb5152cd8d8d": "pair_08",  # tno20 09
-    "9c726c6cd1a8368b": "pair_11",  # tno20 11
-    "11b0e7d01e029425": "pair_12",  # tno20 12
-    "dc4bd46fc2414510": "pair_13",  # tno20 13
-    "2a7cea70fef0e860": "pair_14",  # tno20 14
-    "0226ede28c69df4e": "pair_15",  # tno20 15
-    "8d284270f684e2b5": "pair_16",  # tno20 16
-    "fd7a43dfec0bded9": "pair_17",  # tno20 17
-    "ca6a76fcc6471b5b": "pair_18",  # tno20 18
-    "72a0494ba1ece31d": "pair_19",  # tno20 19
-    "95bc8270d99bbcd7": "pair_20",  # tno20 20
-    "1148a3a3008f6231": "pair_21",  # tno42 03, the 21st of that set
-    "653b16c9eae8c0ee": "pair_02",  # tno42 40
-    "104778ce43c68772": "pair_04",  # tno42 35
+    "9c726c6cd1a8368b": "pair_11",
+    "11b0e7d01e029425": "pair_12",
+    "dc4bd46fc2414510": "pair_13",
+    "2a7cea70fef0e860": "pair_14",
+    "0226ede28c69df4e": "pair_15",
+    "8d284270f684e2b5": "pair_16",
+    "fd7a43dfec0bded9": "pair_17",
+    "ca6a76fcc6471b5b": "pair_18",
+    "72a0494ba1ece31d": "pair_19",
+    "95bc8270d99bbcd7": "pair_20",
+    "1148a3a3008f6231": "pair_21",
 }
 
 

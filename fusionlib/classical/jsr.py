@@ -84,7 +84,7 @@ def dictionary_configurations(
             LearntDictionaries,
         ),
         "published": configuration(
-            "the dictionaries that the authors published, for 16 pairs of TNO; learnt for others",
+            "the dictionaries that the authors published, for 11 pairs of TNO; learnt for others",
             PublishedDictionaries,
             PUBLISHED,
         ),
