@@ -60,12 +60,13 @@ def test_authors_output(golden_root):
 
 @pytest.mark.realdata
 @pytest.mark.parametrize("method", ["jsr", "jsrsd"])
-def test_authors_image(data_root, weights_root, method):
+def test_authors_image(data_root, weights_root, golden_root, tmp_path, method):
     """A whole pair with its published dictionary: the published image, every pixel."""
     pairs = load_dataset("tno20", data_dir=data_root)
     (found,) = [pair for pair in pairs if pair.name == "11"]
     fused = create(method, pipeline="published").fuse_pair(found)
-    theirs = PublishedImages(method, f"published_tno20_{method}", data_dir=None)
+    (tmp_path / "published_tno20").symlink_to(golden_root / "published_tno20")
+    theirs = PublishedImages(method, f"published_tno20_{method}", data_dir=tmp_path)
     assert np.array_equal(fused, theirs.fuse_pair(found))
 
 
