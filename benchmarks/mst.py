@@ -53,7 +53,7 @@ def main() -> None:
         pairs = fl.load_dataset(name, data_dir=options.data_dir)
         chosen = [pairs[i] for i in range(0, len(pairs), options.every)]
         for levels, regularisation, target in tqdm(READINGS, desc=name):
-            reading = MST(target, levels, regularisation)
+            reading = MST(target == "vis", levels, regularisation)
             means = pd.DataFrame([score(reading, pair) for pair in chosen]).mean()
             away = (means[printed.index] / printed - 1) * 100
             facts = {"data set": name, "pairs": len(chosen), "levels": levels}

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..errors import WeightsMismatch
 
-__all__ = ["Algorithm", "mixed"]
+__all__ = ["Algorithm"]
 
 
 class Algorithm(ABC):
@@ -43,10 +43,3 @@ class Algorithm(ABC):
             If they do not fit.
         """
         raise WeightsMismatch(f"{type(self).__name__} takes no weights (given: {source}).")
-
-
-def mixed(x: np.ndarray, y: np.ndarray, of_x: np.ndarray, of_y: np.ndarray) -> np.ndarray:
-    """Average two arrays with weights 0 or greater of any scale; the mean where both are 0."""
-    total = of_x + of_y
-    share = np.divide(of_x, total, out=np.full_like(total, 0.5), where=total > 0)
-    return share * x + (1 - share) * y

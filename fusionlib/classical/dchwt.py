@@ -23,9 +23,9 @@ from scipy.fft import dctn, idctn
 from scipy.ndimage import uniform_filter
 
 from ..card import Configuration, MethodSpec
-from .algorithm import Algorithm, mixed
+from .algorithm import Algorithm
 
-__all__ = ["DCHWT", "METHOD", "analyse", "bicubic", "significance", "synthesise"]
+__all__ = ["DCHWT", "METHOD", "analyse", "average", "bicubic", "significance", "synthesise"]
 
 LEVELS = 3
 STEP = 1 << LEVELS
@@ -87,6 +87,13 @@ def _quads(band: np.ndarray) -> np.ndarray:
     return band.reshape(height // 2, 2, width // 2, 2).sum(axis=(1, 3))
 
 
+def average(x: np.ndarray, y: np.ndarray, of_x: np.ndarray, of_y: np.ndarray) -> np.ndarray:
+    """Average two arrays with weights 0 or greater of any scale; the mean where both are 0."""
+    total = of_x + of_y
+    share = np.divide(of_x, total, out=np.full_like(total, 0.5), where=total > 0)
+    return share * x + (1 - share) * y
+
+
 def bicubic(levels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """Enlarge an image of whole gray levels as MATLAB's ``imresize`` does, to whole levels.
 
@@ -142,10 +149,10 @@ class DCHWT(Algorithm):
         ir_weight, ir_weights = significance(ir_details)
         vis_weight, vis_weights = significance(vis_details)
         details = [
-            list(map(mixed, *level))
+            list(map(average, *level))
             for level in zip(ir_details, vis_details, ir_weights, vis_weights, strict=True)
         ]
-        fused = synthesise(mixed(ir_coarse, vis_coarse, ir_weight, vis_weight), details)
+        fused = synthesise(average(ir_coarse, vis_coarse, ir_weight, vis_weight), details)
         height, width = ir.shape
         return fused if fused.shape == ir.shape else bicubic(_rounded(fused), (height, width))
 

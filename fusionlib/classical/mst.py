@@ -87,8 +87,8 @@ class MST(Algorithm):
 
     Parameters
     ----------
-    target : {"ir", "vis"}
-        The image whose brightness decides.
+    exchanged : bool
+        The visible image's brightness decides instead of the infrared one's.
     levels : int
         Of the pyramid.
     regularisation : float
@@ -96,15 +96,18 @@ class MST(Algorithm):
     """
 
     def __init__(
-        self, target: str = "ir", levels: int = LEVELS, regularisation: float = REGULARISATION
+        self,
+        exchanged: bool = False,
+        levels: int = LEVELS,
+        regularisation: float = REGULARISATION,
     ) -> None:
-        self._target = target
+        self._exchanged = exchanged
         self._levels = levels
         self._regularisation = regularisation
 
     def fuse(self, ir: np.ndarray, vis: np.ndarray) -> np.ndarray:
         """Fuse two images (H, W) into one, not clipped."""
-        first, second = (ir, vis) if self._target == "ir" else (vis, ir)
+        first, second = (vis, ir) if self._exchanged else (ir, vis)
         low, details = decompose(first, self._levels)
         other_low, other_details = decompose(second, self._levels)
         weight = low_weight(low, self._regularisation)
@@ -115,10 +118,10 @@ class MST(Algorithm):
         return reconstruct(weight * low + (1 - weight) * other_low, fused)
 
 
-def _configuration(target: str, summary: str) -> Configuration:
+def _configuration(summary: str, exchanged: bool = False) -> Configuration:
     return Configuration(
         summary=summary,
-        build=lambda: MST(target),
+        build=lambda: MST(exchanged),
         own_rule="target-enhanced",
         weights=(),
         post="clip",
@@ -137,9 +140,10 @@ METHOD = MethodSpec(
     licence="no code released",
     axis="pipeline",
     configurations={
-        "text": _configuration("ir", "the infrared image decides, as the paper says"),
+        "text": _configuration("the infrared image decides, as the paper says"),
         "exchanged": _configuration(
-            "vis", "the visible image decides, as RefineFuse seems to have used it on MSRS"
+            "the visible image decides, as RefineFuse seems to have used it on MSRS",
+            exchanged=True,
         ),
     },
 )

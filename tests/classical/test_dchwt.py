@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from scipy.fft import dctn, idctn
 
-from fusionlib.classical.dchwt import DCHWT, analyse, bicubic, significance, synthesise
+from fusionlib.classical.dchwt import DCHWT, analyse, average, bicubic, significance, synthesise
 from tests import parity
 
 SHAPES = [(8, 8), (16, 24), (64, 40)]
@@ -42,6 +42,12 @@ def test_sub_bands(shape):
     low = plane[:height, :width]
     assert approximation == pytest.approx(rows.T @ low @ columns, abs=1e-10)
     assert synthesise(approximation, details) == pytest.approx(image, abs=1e-10)
+
+
+def test_averages():
+    x, y = np.array([0.0, 8, 8, 8]), np.array([4.0, 0, 0, 0])
+    weights = np.array([0, 3, 1e-300, 0]), np.array([0, 1, 1e-300, 5])
+    assert average(x, y, *weights).tolist() == [2, 6, 4, 0]
 
 
 def test_significance_by_loops():
