@@ -511,6 +511,7 @@ def _train_dictionary(options: argparse.Namespace, losses: Path) -> int:
     from .files import check_writable, write_text
     from .recipes.samples import samples
     from .training import check_seed
+    from .weights import training_facts
 
     if os.environ.get("RANK", "0") != "0":
         return 0
@@ -533,9 +534,8 @@ def _train_dictionary(options: argparse.Namespace, losses: Path) -> int:
         f"{', '.join(dict.fromkeys(pair.source for pair in pairs))}",
         "iterations": iterations,
         "seed": options.seed,
-        "trained_by": "fusionlib train",
     }
-    save_dictionary(options.output, dictionary, facts)
+    save_dictionary(options.output, dictionary, training_facts(facts, "cpu"))
     rows = pd.DataFrame({"iteration": range(1, iterations + 1), "rmse": errors})
     write_text(losses, rows.to_csv(index=False, float_format="%.7g"))
     print(f"wrote {options.output} and {losses}")

@@ -51,6 +51,7 @@ __all__ = [
     "training_facts",
     "training_losses",
     "verify_weights",
+    "write_tensors",
 ]
 
 
@@ -307,7 +308,7 @@ def save_weights(
     state = {name: tensor.detach().contiguous() for name, tensor in network.state_dict().items()}
     if half:
         state = {name: _halved(tensor) for name, tensor in state.items()}
-    _write(path, state, facts)
+    write_tensors(path, state, facts)
 
 
 def _halved(tensor: Tensor) -> Tensor:
@@ -315,9 +316,16 @@ def _halved(tensor: Tensor) -> Tensor:
     return half if half.isfinite().all() else tensor
 
 
-def _write(
+def write_tensors(
     path: str | os.PathLike[str], tensors: dict[str, Tensor], facts: Mapping[str, object]
 ) -> None:
+    """Write tensors, with facts as text in the header, whole or not at all.
+
+    Raises
+    ------
+    FusionError
+        If they cannot be written there.
+    """
     with atomic_file(path) as temporary:
         temporary.write_bytes(save(tensors, {name: str(value) for name, value in facts.items()}))
 
@@ -506,7 +514,9 @@ def _convert(
         f"{published.url} sha256 {sha256(file)}"
         for published, file in zip(source.files, files, strict=True)
     ]
-    _write(path, tensors, {"source": ", ".join(origins), "converted_by": "fusionlib weights"})
+    write_tensors(
+        path, tensors, {"source": ", ".join(origins), "converted_by": "fusionlib weights"}
+    )
     return Obtained(path, new=True, verified=bool(entry.digest))
 
 

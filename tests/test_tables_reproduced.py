@@ -67,8 +67,7 @@ def test_res2netfuse_of_table_2(data_root, rule):
 
 
 @pytest.mark.parametrize(
-    ("row", "name"),
-    [("DenseFuse", "densefuse"), ("SeAFusion", "seafusion"), ("SDNet", "sdnet")],
+    ("row", "name"), [("DenseFuse", "densefuse"), ("SeAFusion", "seafusion"), ("SDNet", "sdnet")]
 )
 def test_refinefuse_table_3(data_root, weights_root, row, name):
     """Seven numbers to their four decimals; U2Fusion takes minutes: see the kept means."""

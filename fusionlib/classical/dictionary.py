@@ -21,14 +21,12 @@ from typing import Protocol
 import numpy as np
 import torch
 from numpy.lib.stride_tricks import sliding_window_view
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from ..errors import FusionError, ImageError, WeightsMismatch
-from ..files import atomic_file, check_writable
-from ..weights import cache_folder
+from ..errors import FusionError, ImageError, WeightsMismatch, WeightsNotFound
+from ..files import check_writable
+from ..weights import cache_folder, read_weights, write_tensors
 from .pursuit import Pursuit
 
 __all__ = [
@@ -107,9 +105,7 @@ def save_dictionary(
     FusionError
         If it cannot be written there; it is written whole or not at all.
     """
-    header = {name: str(value) for name, value in facts.items()}
-    with atomic_file(path) as temporary:
-        temporary.write_bytes(save({"dictionary": dictionary}, header))
+    write_tensors(path, {"dictionary": torch.from_numpy(np.ascontiguousarray(dictionary))}, facts)
 
 
 def check_dictionary(dictionary: np.ndarray, source: object) -> np.ndarray:
@@ -209,8 +205,8 @@ class LearntDictionaries:
         """
         path = cache_folder() / "dictionaries" / f"{_learning_hash(ir, vis)}.safetensors"
         try:
-            return check_dictionary(load_file(path)["dictionary"], path)
-        except (OSError, SafetensorError, KeyError, WeightsMismatch):
+            return _given(read_weights(path)["dictionary"], path)
+        except (WeightsNotFound, WeightsMismatch, KeyError):
             pass  # not there, or not whole: it is learnt anew
         try:
             check_writable(path)

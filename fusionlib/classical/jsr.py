@@ -38,7 +38,7 @@ class JSR(JointSparseFusion):
     def weigh(self, codes: Codes, shape: tuple[int, int], rows: slice) -> np.ndarray:
         """Weigh the private parts by their l1 norms; see `JointSparseFusion.weigh`."""
         part = slice(rows.start * shape[1], rows.stop * shape[1])
-        return relative(l1_norms(Codes(*(array[:, part] for array in codes))))
+        return relative(l1_norms(codes.part(part)))
 
 
 #: The authors' dictionaries, which JSRSD uses, too.

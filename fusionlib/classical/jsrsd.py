@@ -70,8 +70,7 @@ class JSRSD(JointSparseFusion):
         height, width = shape
         # With the rows above and below, as far as there are any.
         around = slice(max(0, rows.start - REACH), min(height, rows.stop + REACH))
-        part = slice(around.start * width, around.stop * width)
-        some = Codes(*(array[:, part] for array in codes))
+        some = codes.part(slice(around.start * width, around.stop * width))
         norms = l1_norms(some).reshape(2, -1, width)
         weights = relative(norms)
         top, bottom = max(rows.start, REACH), min(rows.stop, height - REACH)

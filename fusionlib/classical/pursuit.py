@@ -49,6 +49,10 @@ class Codes(NamedTuple):
     atoms: np.ndarray
     values: np.ndarray
 
+    def part(self, signals: slice) -> Codes:
+        """Return the codes of some of the signals."""
+        return Codes(self.atoms[:, signals], self.values[:, signals])
+
 
 def scalar_products(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Multiply columns: sums over the first axis, in the order of OMP-Box.

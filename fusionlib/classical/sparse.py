@@ -116,7 +116,7 @@ class JointSparseFusion(Algorithm):
         for rows in _strips(height, width):
             part = slice(rows.start * width, rows.stop * width)
             weights = self.weigh(codes, (height, width), rows)
-            strip = self._combine(dictionary, Codes(*(array[:, part] for array in codes)), weights)
+            strip = self._combine(dictionary, codes.part(part), weights)
             average_patches(fused, strip.reshape(SIDE**2, -1, width), rows.start)
         return fused
 
