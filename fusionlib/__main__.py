@@ -365,7 +365,8 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
         nargs="+",
         metavar="IMAGE",
         help="images, folders of images, or names of data sets; of pairs: the folder of infrared "
-        "and the folder of visible images, matched by file name, or names of data sets",
+        "and the folder of visible images, matched by file name, and where labels are needed the "
+        "folder of object masks, or names of data sets",
     )
     train.add_argument(
         "-o", "--output", type=Path, required=True, metavar="OUT.safetensors", help="weights"
@@ -392,6 +393,12 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
         type=float,
         metavar="X",
         help="multiply the published learning rates, which are for long trainings",
+    )
+    train.add_argument(
+        "--hold-out",
+        type=int,
+        metavar="N",
+        help="do not learn from every Nth image or pair; record the losses on them",
     )
     train.add_argument("--half", action="store_true", help="write 16 bits of each weight")
     _add_shared(train, "--data-dir", "--device")
@@ -426,7 +433,8 @@ class _TrainHelp(argparse.Action):
         parser.epilog = (
             "res2netfuse learns from single images; one follows the published one-image "
             "schedule, more the published many-image schedule. From single images learn also: "
-            f"{learning_from('images')}; from pairs: {learning_from('pairs')}; jsr learns its "
+            f"{learning_from('images')}; from pairs: {learning_from('pairs')}; from pairs with "
+            f"labels: {learning_from('labelled pairs')}; jsr learns its "
             "dictionary (jsrsd's, too) from pairs in one go. Options: "
         ) + "; ".join(
             f"of {recipe.method} {name} ({'needed: ' * (name in recipe.required)}{option.about})"
@@ -464,7 +472,7 @@ def _train(options: argparse.Namespace) -> int:
 
 
 #: Options that Res2NetFuse's training does not have.
-RECIPES_OWN = ("budget", "crop", "rate_factor", "option")
+RECIPES_OWN = ("budget", "crop", "rate_factor", "option", "hold_out")
 
 
 def _given(options: argparse.Namespace, *names: str) -> dict[str, Any]:
@@ -573,6 +581,7 @@ def _train_by_recipe(options: argparse.Namespace) -> Training:
         seed=options.seed,
         **_given(options, "rate_factor"),
         options=dict(map(_name_and_value, options.option or ())),
+        hold_out=options.hold_out,
         checkpoint=options.checkpoint,
         every=options.every,
         device=options.device,
@@ -591,7 +600,7 @@ def _training_data(options: argparse.Namespace, learns_from: str) -> list[Any]:
     from .datasets import list_datasets, load_dataset, load_images
     from .recipes.samples import wrong_kind
 
-    of_pairs = learns_from == "pairs"
+    of_pairs = learns_from != "images"
     names = [str(path) for path in options.images if _is_dataset(path)]
     paths = [path for path in options.images if not _is_dataset(path)]
     if names:
@@ -603,7 +612,10 @@ def _training_data(options: argparse.Namespace, learns_from: str) -> list[Any]:
     load: Any = load_dataset if of_pairs else load_images
     data: list[Any] = [load(name, data_dir=options.data_dir) for name in names]
     if paths:
-        data += _pair_files(paths) if of_pairs else _image_files(paths)
+        if learns_from == "labelled pairs":
+            data += _labelled_pair_files(paths)
+        else:
+            data += _pair_files(paths) if of_pairs else _image_files(paths)
     return data
 
 
@@ -628,6 +640,27 @@ def _pair_files(folders: Sequence[Path]) -> list[tuple[Path, Path]]:
             f"{len(alone)} images without partner are left out, such as {alone[0]}.", stacklevel=2
         )
     return [(ir, vis) for _, ir, vis in found.matched]
+
+
+def _labelled_pair_files(folders: Sequence[Path]) -> list[tuple[Path, Path, Path]]:
+    """Match the images of two folders and their masks in a third."""
+    from .datasets import images_by_stem
+
+    if len(folders) != 3:
+        raise ImageError(
+            "this method learns from pairs with labels: give three folders, of infrared images, of "
+            "visible images and of object masks (white on black; all black where there is no "
+            f"object), or names of data sets, not {', '.join(map(str, folders))}."
+        )
+    pairs = _pair_files(folders[:2])
+    masks = images_by_stem(folders[2])
+    without = [ir.name for ir, _ in pairs if ir.stem not in masks]
+    if without:
+        raise ImageError(
+            f"{len(without)} pairs have no mask in {folders[2]}, such as {without[0]}. Name a "
+            "mask as its pair; an all black one says that there is no object."
+        )
+    return [(ir, vis, masks[ir.stem]) for ir, vis in pairs]
 
 
 def _image_files(paths: Sequence[Path]) -> list[Path]:

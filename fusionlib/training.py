@@ -8,6 +8,7 @@ is its recipe, in `fusionlib.recipes`; Res2NetFuse's, which one image is enough 
 
 from __future__ import annotations
 
+import copy
 import io
 import os
 import sys
@@ -60,7 +61,8 @@ class Training(NamedTuple):
         The trained network, on the CPU.
     history : DataFrame
         One row per iteration: of a recipe first "stage"; "iteration" (from 1, in each stage);
-        then the losses, NaN where a stage has not that one.
+        then the losses, NaN where a stage has not that one; then, if anything was held out, the
+        losses on that as "held out ...", NaN where they were not computed.
     facts : dict
         What a weight file should say of its training.
     """
@@ -278,6 +280,7 @@ def train_method(
     rate_factor: float = 1.0,
     seed: int = 0,
     options: Mapping[str, Any] | None = None,
+    hold_out: int | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     every: int = 200,
     device: str = "cpu",
@@ -306,6 +309,9 @@ def train_method(
         Decides the initial weights, the order of samples and whatever else is drawn.
     options : mapping, optional
         What the recipe's `Recipe.options` names; weights also as a path, numbers as text.
+    hold_out : int, optional
+        Every so many-th image or pair, from the first on, is not learnt from; the losses on it are
+        computed every `every` iterations and after the last of a stage, always on the same squares.
     checkpoint : path, optional
         Written every `every` iterations, when interrupted and at the end; where it exists
         already, the run continues from it, with its numbers of iterations unless
@@ -334,6 +340,15 @@ def train_method(
     """
     kind = find_recipe(method)
     given = samples(data, kind.learns_from)
+    held_out: list[Sample] = []
+    if hold_out is not None:
+        if not 2 <= hold_out <= len(given):
+            raise FusionError(
+                f"of {len(given)} {kind.learns_from} every {hold_out}th cannot be held out; give "
+                f"2 to {len(given)}, or none."
+            )
+        held_out = given[::hold_out]
+        given = [sample for number, sample in enumerate(given) if number % hold_out]
     for name, value in {"iterations": iterations, "batch_size": batch_size, "size": size}.items():
         if value is not None:
             _check_count(name, value)
@@ -350,7 +365,9 @@ def train_method(
     check_seed(seed)
     tensors, identities = _read_options(kind, options or {})
     settings = {"method": method, "seed": seed, "rate_factor": rate_factor, **identities}
-    setup = _Setup(lambda: kind(**tensors), settings, given, seed, device, rate_factor)
+    if held_out:
+        settings |= {"hold_out": hold_out, "every": every}
+    setup = _Setup(lambda: kind(**tensors), settings, given, seed, device, rate_factor, held_out)
     plans = [
         _Plan(
             stage,
@@ -382,7 +399,7 @@ def train_method(
     about = {
         "learnt_from": f"{len(given)} {kind.learns_from} of "
         f"{', '.join(dict.fromkeys(sample.source for sample in given))} "
-        f"(published: {kind.published})",
+        f"(published: {kind.published})" + (f"; {len(held_out)} more held out" if held_out else ""),
         "stages": "; ".join(map(str, plans)),
         **settings,
         "minutes": round(run.seconds / 60, 1),
@@ -547,12 +564,14 @@ class _Setup:
         seed: int,
         device: str,
         rate_factor: float = 1.0,
+        held_out: Sequence[Sample] = (),
     ) -> None:
         if not given:
             raise FusionError("training needs at least one image or pair, none was given.")
         self.build = build
         self.settings = dict(settings)
         self.given = given
+        self.held_out = held_out
         self.seed = seed
         self.rate_factor = rate_factor
         self.device = _own_device(device)
@@ -622,6 +641,9 @@ def _follow(
                 for batch in run.batches(number, range(done, plan.iterations)):
                     bar.set_postfix(run.step(number, batch), refresh=False)
                     bar.update()
+                    last = len(run.losses[number]) == plan.iterations
+                    if setup.held_out and (run.iteration % every == 0 or last):
+                        run.validate(number)
                     if run.iteration % every == 0:
                         save()
     finally:
@@ -651,9 +673,12 @@ class _Run:
         self.recipe = setup.recipe()
         parts = {name: self.recipe.get_submodule(name) for p in plans for name in p.stage.rates}
         self.parameters = {name: list(part.parameters()) for name, part in parts.items()}
-        self.optimisers = {name: torch.optim.Adam(some) for name, some in self.parameters.items()}
+        optimiser = self.recipe.optimiser
+        self.optimisers = {name: optimiser(some) for name, some in self.parameters.items()}
         self.losses: list[list[tuple[float, ...]]] = [[] for _ in plans]
         self.names: list[tuple[str, ...]] = [() for _ in plans]
+        #: Iteration -> losses on what is held out, of each stage.
+        self.validations: list[dict[int, tuple[float, ...]]] = [{} for _ in plans]
         self.seconds = 0.0
         self.idle = 0
         self.whole = True
@@ -662,11 +687,11 @@ class _Run:
     def iteration(self) -> int:
         return sum(map(len, self.losses))
 
-    def batches(self, number: int, iterations: range) -> Any:
-        """Give batches of a stage."""
+    def batches(self, number: int, iterations: range, given: Sequence[Sample] | None = None) -> Any:
+        """Give batches of a stage, of what is learnt from unless others are `given`."""
         plan, setup = self.plans[number], self.setup
         return batches(
-            setup.given,
+            setup.given if given is None else given,
             sampling=self.recipe.sampling,
             size=plan.size,
             batch_size=plan.batch_size,
@@ -684,21 +709,40 @@ class _Run:
         for part, rate in stage.rates.items():
             rate = self.setup.rate_factor * rate_at(rate, done / iterations)
             self.optimisers[part].param_groups[0]["lr"] = rate
-        images = tuple(
-            image.to(self.setup.device, memory_format=torch.channels_last) for image in batch.images
-        )
-        moment = Moment(batch.random, done, iterations)
         descend = partial(self._descend, number, batch)
         plan = self.plans[number]
         task = f"batches of {plan.batch_size} squares of {plan.size} pixels"
         with memory_errors(task, "a smaller batch size or smaller squares"):
-            losses = stage.step(self.recipe, images, moment, descend)
+            losses = self._losses(self.recipe, number, batch, descend)
         values = self._mean(torch.stack([loss.detach() for loss in losses.values()]))
         self._check(values, number, batch)
         self.names[number] = tuple(losses)
         self.losses[number].append(tuple(values.tolist()))
         self.whole = True
         return {name: f"{value:.3g}" for name, value in zip(losses, values.tolist(), strict=True)}
+
+    def _losses(
+        self, recipe: Recipe, number: int, batch: Batch, descend: Descend
+    ) -> dict[str, Tensor]:
+        images = tuple(
+            image.to(self.setup.device, memory_format=torch.channels_last) for image in batch.images
+        )
+        plan = self.plans[number]
+        moment = Moment(batch.random, len(self.losses[number]), plan.iterations)
+        return plan.stage.step(recipe, images, moment, descend)
+
+    def validate(self, number: int) -> None:
+        """Record the losses of a stage on what is held out."""
+        recipe = copy.deepcopy(self.recipe).eval()  # a step may change it besides descending
+        held_out = self.setup.held_out
+        count = len(held_out) // min(self.plans[number].batch_size, len(held_out))
+        losses = []
+        with torch.no_grad():
+            for batch in self.batches(number, range(count), held_out):
+                parts = self._losses(recipe, number, batch, lambda *_: None)
+                losses.append(torch.stack([*parts.values()]))
+        values = self._mean(torch.stack(losses).mean(0))
+        self.validations[number][len(self.losses[number])] = tuple(values.tolist())
 
     def _descend(self, number: int, batch: Batch, loss: Tensor, *parts: str) -> None:
         stage = self.plans[number].stage
@@ -752,10 +796,16 @@ class _Run:
 
     def history(self) -> pd.DataFrame:
         frames = []
-        for plan, names, losses in zip(self.plans, self.names, self.losses, strict=True):
+        for plan, names, losses, validations in zip(
+            self.plans, self.names, self.losses, self.validations, strict=True
+        ):
             frame = pd.DataFrame(losses, columns=list(names))
             frame.insert(0, "stage", plan.stage.name)
             frame.insert(1, "iteration", range(1, len(frame) + 1))
+            if self.setup.held_out:
+                columns = [f"held out {name}" for name in names]
+                held_out = pd.DataFrame.from_dict(validations, orient="index", columns=columns)
+                frame = frame.join(held_out, on="iteration")
             frames.append(frame)
         return pd.concat(frames, ignore_index=True)
 
@@ -768,6 +818,7 @@ class _Run:
             "optimisers": {name: some.state_dict() for name, some in self.optimisers.items()},
             "losses": [torch.tensor(rows, dtype=torch.float64) for rows in self.losses],
             "names": [list(names) for names in self.names],
+            "validations": self.validations,
             "seconds": self.seconds,
         }
         stream = io.BytesIO()  # torch.save to a path reports a full disk as a RuntimeError
@@ -806,6 +857,7 @@ class _Run:
             optimiser.load_state_dict(state["optimisers"][name])
         self.losses = [[tuple(row) for row in rows.tolist()] for rows in state["losses"]]
         self.names = [tuple(names) for names in state["names"]]
+        self.validations = state["validations"]
         self.seconds = state["seconds"]
 
 
@@ -816,7 +868,8 @@ def _alike(before: Sequence[dict[str, Any]], stages: Sequence[dict[str, Any]]) -
 
 #: What a checkpoint holds.
 CHECKPOINT = {
-    *("settings", "images", "stages", "networks", "optimisers", "losses", "names", "seconds")
+    *("settings", "images", "stages", "networks", "optimisers", "losses", "names"),
+    *("validations", "seconds"),
 }
 
 

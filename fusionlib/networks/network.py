@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ..errors import unknown
 
-__all__ = ["FusionNetwork", "check_first", "zero_conv"]
+__all__ = ["FusionNetwork", "PyramidNetwork", "check_first", "zero_conv"]
 
 
 def zero_conv(channels_in: int, channels_out: int, kernel: int) -> nn.Conv2d:
@@ -50,3 +50,34 @@ class FusionNetwork(nn.Module):
     @abstractmethod
     def forward(self, ir: Tensor, vis: Tensor) -> Tensor:
         """Fuse (B, 1, H, W) and (B, 1, H, W), at least `min_side` a side, into (B, 1, H, W)."""
+
+
+class PyramidNetwork(FusionNetwork):
+    """A network of several scales of which only the coarser ones need the whole image.
+
+    ``forward(ir, vis)`` is ``finish(ir, vis, join(*descend(ir, vis)))``, of which the first and the
+    last are run tile by tile: no pixel of theirs depends on one that is `halo` pixels of the image
+    away or more.
+
+    Attributes
+    ----------
+    halo : int
+        Even.
+    """
+
+    halo: int
+
+    @abstractmethod
+    def descend(self, ir: Tensor, vis: Tensor) -> tuple[Tensor, ...]:
+        """Turn images (B, 1, H, W) into features (B, C, h, w), h = H / 2 and w = W / 2 rounded up.
+
+        Where a tile begins in the middle of an image, it begins at an even row and column.
+        """
+
+    @abstractmethod
+    def join(self, *features: Tensor) -> Tensor:
+        """Do all that happens at the coarser scales: (B, C, h, w) to (B, D, h, w)."""
+
+    @abstractmethod
+    def finish(self, ir: Tensor, vis: Tensor, coarse: Tensor) -> Tensor:
+        """Fuse images (B, 1, H, W) with what `join` gave for that part, into (B, 1, H, W)."""

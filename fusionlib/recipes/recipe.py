@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from ..weights import read_weights
+from .samples import LearnsFrom
 
 __all__ = [
     *("LARGE", "Descend", "Moment", "Option", "Rate", "Recipe", "Stage"),
@@ -52,13 +54,13 @@ class Stage:
         What is learnt.
     step : callable
         ``step(recipe, images, moment, descend) -> losses``: one iteration. `images` are tensors
-        (B, 1, H, W) of whole gray levels 0..255: one, or an infrared and a visible one; `moment`
-        is a `Moment`; `descend` is called for every update; the losses go into the record
-        under their names.
+        (B, 1, H, W) of whole gray levels 0..255: one, or an infrared and a visible one, and of
+        labelled pairs the object mask (0 or 255); `moment` is a `Moment`; `descend` is called for
+        every update; the losses go into the record under their names.
     iterations, batch_size, size : int
         As published; `size` is the side of the squares that are cut or resized from images.
     rates : mapping of str to Rate
-        Parts of the recipe (dotted names of submodules) that are changed, each by an Adam
+        Parts of the recipe (dotted names of submodules) that are changed, each by an
         optimiser of its own, which it keeps from stage to stage.
     clip : float, optional
         Largest 2-norm of the gradient of a part.
@@ -96,8 +98,8 @@ class Recipe(nn.Module):
     ----------
     method : str
         Name of the method.
-    learns_from : {"images", "pairs"}
-        Single images, or an infrared and a visible one.
+    learns_from : {"images", "pairs", "labelled pairs"}
+        Single images, or an infrared and a visible one, with a mask of the objects or without.
     sampling : {"resize", "crop", "crop and turn"}
         Whether images are resized to squares with nearest neighbour, or squares are cut at
         random places, and also mirrored and turned by multiples of 90 degrees.
@@ -118,7 +120,7 @@ class Recipe(nn.Module):
     """
 
     method: ClassVar[str]
-    learns_from: ClassVar[Literal["images", "pairs"]]
+    learns_from: ClassVar[LearnsFrom]
     sampling: ClassVar[Literal["resize", "crop", "crop and turn"]]
     sizes: ClassVar[range] = range(1, LARGE)
     published: ClassVar[str] = ""
@@ -127,6 +129,10 @@ class Recipe(nn.Module):
     stages: ClassVar[tuple[Stage, ...]]
     departures: tuple[str, ...] = ()
     network: nn.Module
+
+    def optimiser(self, parameters: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
+        """Return the optimiser of a part; Adam, unless a recipe says otherwise."""
+        return torch.optim.Adam(parameters)
 
     def trained(self) -> nn.Module:
         """Return the network whose weights are kept, as it is used."""

@@ -10,7 +10,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -22,9 +22,11 @@ from torch import Tensor
 from ..datasets import Dataset, Pair, read_pair
 from ..errors import FusionError, ImageError
 from ..images import check_image, luminance, quantise, read_image, require_gray
+from ..masks import object_mask, read_mask
 
 __all__ = [
     "Batch",
+    "LearnsFrom",
     "Picture",
     "Sample",
     "batches",
@@ -35,6 +37,7 @@ __all__ = [
 ]
 
 Picture = np.ndarray | str | os.PathLike[str]
+LearnsFrom = Literal["images", "pairs", "labelled pairs"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +53,8 @@ class Sample:
     identity : str
         Differs where the pixels differ, as far as that can be told without reading files.
     read : callable
-        Returns uint8 arrays (H, W) of one size: the image, or infrared and visible.
+        Returns uint8 arrays (H, W) of one size: the image, or infrared and visible, and of a
+        labelled pair the object mask, 0 or 255.
     """
 
     name: str
@@ -59,20 +63,21 @@ class Sample:
     read: Callable[[], tuple[np.ndarray, ...]]
 
 
-def samples(data: Sequence[Any], learns_from: Literal["images", "pairs"]) -> list[Sample]:
+def samples(data: Sequence[Any], learns_from: LearnsFrom) -> list[Sample]:
     """Make samples of what a method learns from.
 
     Parameters
     ----------
     data : sequence
         For "images": arrays or paths. For "pairs": `Pair`, or tuples of two arrays or two paths,
-        infrared first. Also a `Dataset` of that kind, or several among the others.
-    learns_from : {"images", "pairs"}
+        infrared first; for "labelled pairs" of three, the object mask last. Also a `Dataset` of
+        that kind, or several among the others.
+    learns_from : {"images", "pairs", "labelled pairs"}
 
     Raises
     ------
     FusionError
-        If `data` holds the other kind.
+        If `data` holds the other kind, or a pair has no labels where they are needed.
     ImageError
         If a file is not there.
     """
@@ -80,18 +85,18 @@ def samples(data: Sequence[Any], learns_from: Literal["images", "pairs"]) -> lis
     for item in [data] if isinstance(data, Dataset) else data:
         if isinstance(item, Dataset):
             found += _from_dataset(item, learns_from)
-        elif isinstance(item, Pair | tuple) != (learns_from == "pairs"):
+        elif isinstance(item, Pair | tuple) == (learns_from == "images"):
             raise wrong_kind(learns_from)
-        elif learns_from == "pairs":
-            found.append(_pair_sample(item, len(found) + 1))
-        else:
+        elif learns_from == "images":
             found.append(_image_sample(item, len(found) + 1))
+        else:
+            found.append(_pair_sample(item, len(found) + 1, learns_from == "labelled pairs"))
     return found
 
 
 def wrong_kind(learns_from: str, dataset: str = "") -> FusionError:
     """Build the error for pairs where images are learnt from, or the other way round."""
-    pairs = learns_from == "pairs"
+    pairs = learns_from != "images"
     other = "single images" if pairs else "pairs"
     given = f"the data set {dataset} holds {other}" if dataset else f"{other} were given"
     if pairs:
@@ -105,7 +110,7 @@ def wrong_kind(learns_from: str, dataset: str = "") -> FusionError:
     )
 
 
-def _from_dataset(data: Dataset, learns_from: str) -> list[Sample]:
+def _from_dataset(data: Dataset, learns_from: LearnsFrom) -> list[Sample]:
     card = data.card
     if card is not None and (card.kind == "images") != (learns_from == "images"):
         raise wrong_kind(learns_from, data.name)
@@ -113,7 +118,9 @@ def _from_dataset(data: Dataset, learns_from: str) -> list[Sample]:
     def sample(number: int, name: str) -> Sample:
         def read() -> tuple[np.ndarray, ...]:
             item = data[number]
-            return _pair_levels(item) if isinstance(item, Pair) else (_levels(item[1], name),)
+            if isinstance(item, Pair):
+                return _pair_levels(item, learns_from == "labelled pairs")
+            return (_levels(item[1], name),)
 
         return Sample(name, data.name, f"{data.name}/{name}", read)
 
@@ -129,22 +136,37 @@ def _image_sample(item: Picture, number: int) -> Sample:
     return Sample(name, _source(item), identity, read)
 
 
-def _pair_sample(item: Pair | tuple[Picture, Picture], number: int) -> Sample:
-    ir, vis = (item.ir, item.vis) if isinstance(item, Pair) else item
-    name, identity = _identify(ir, number)
-    identity += _identify(vis, number)[1]
+def _pair_sample(item: Pair | tuple[Picture, ...], number: int, labelled: bool) -> Sample:
+    if isinstance(item, Pair):
+        parts: tuple[Picture, ...] = (item.ir, item.vis)
+        if labelled:
+            parts += (object_mask(item),)
+    else:
+        parts = item
+    if len(parts) != 2 + labelled:
+        raise FusionError(
+            f"a {'labelled ' * labelled}pair is a tuple of {2 + labelled}: infrared image, visible "
+            f"image{', object mask' * labelled}; one of {len(parts)} was given."
+        )
+    name = _identify(parts[0], number)[0]
+    identity = "".join(_identify(part, number)[1] for part in parts)
     if isinstance(item, Pair):
         name = item.name
 
     def read() -> tuple[np.ndarray, ...]:
+        ir, vis, *masks = parts
         if isinstance(ir, np.ndarray) and isinstance(vis, np.ndarray):
             what = f"infrared {name}"
             gray = require_gray(check_image(ir, what), what=what)
-            return _pair_levels(Pair(name, gray, check_image(vis, f"visible {name}")))
-        assert not isinstance(ir, np.ndarray) and not isinstance(vis, np.ndarray)
-        return _pair_levels(read_pair(ir, vis))
+            pair = Pair(name, gray, check_image(vis, f"visible {name}"))
+        else:
+            assert not isinstance(ir, np.ndarray) and not isinstance(vis, np.ndarray)
+            pair = read_pair(ir, vis)
+        if masks:
+            pair = replace(pair, mask=read_mask(masks[0], f"object mask of {name}"))
+        return _pair_levels(pair, labelled)
 
-    return Sample(name, _source(ir), identity, read)
+    return Sample(name, _source(parts[0]), identity, read)
 
 
 def _source(item: Picture) -> str:
@@ -167,8 +189,9 @@ def _levels(image: np.ndarray, name: str) -> np.ndarray:
     return quantise(luminance(check_image(image, name)))
 
 
-def _pair_levels(pair: Pair) -> tuple[np.ndarray, ...]:
-    return _levels(pair.ir, pair.name), _levels(pair.vis, pair.name)
+def _pair_levels(pair: Pair, labelled: bool) -> tuple[np.ndarray, ...]:
+    levels = _levels(pair.ir, pair.name), _levels(pair.vis, pair.name)
+    return (*levels, object_mask(pair).astype(np.uint8) * 255) if labelled else levels
 
 
 def fingerprint(given: Sequence[Sample]) -> str:
@@ -179,8 +202,9 @@ def fingerprint(given: Sequence[Sample]) -> str:
 class Batch(NamedTuple):
     """What one iteration works on.
 
-    ``images`` are tensors (B, 1, size, size) of whole gray levels 0..255, one, or infrared and
-    visible; ``random`` is for whatever else the iteration draws; ``names`` are the samples'.
+    ``images`` are tensors (B, 1, size, size) of whole gray levels 0..255: one, or infrared and
+    visible, and of labelled pairs the object mask; ``random`` is for whatever else the iteration
+    draws; ``names`` are the samples'.
     """
 
     images: tuple[Tensor, ...]
@@ -265,7 +289,7 @@ def batches(
 def _square(
     sample: Sample, sampling: str, size: int, random: np.random.Generator
 ) -> list[np.ndarray]:
-    """Make squares of a sample, the same one of both images of a pair."""
+    """Make squares of a sample, the same one of all images of a pair."""
     images = sample.read()
     if sampling == "resize":
         return [resized(image, size) for image in images]

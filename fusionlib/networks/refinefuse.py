@@ -1,0 +1,268 @@
+"""RefineFuse: four scales, modules for shallow and for deep features, and one between them.
+
+RefineFuse, 2025 (`papers/refinefuse_2025`). No code was released: this is a reading of the text,
+with channel widths and the grid of attention chosen so that the size and the cost of Table 11 come
+out (``python -m benchmarks.refinefuse_widths``). Gray levels 0..1 in and out, zero padding.
+
+Each modality has an encoder of its own: 3x3 convolutions of stride 1, 2, 2, 2. `SFIM` joins the
+two finest scales, `PSIM` the two coarsest; decoders lead back from scale to scale, and `FIM` takes
+the second scale in. Where the text is open:
+
+- *Widths*: 64, 96, 96, 96, the last decoder's 64, 32, 16, 1. See the benchmark.
+- *Downsampling in PSIM*: "to 1/4 and 1/8 of the original resolution" is what the third and the
+  fourth scale have anyway, and four times the cost at 256x256 is more than that at 512x512, so a
+  part of it does not grow: attention works on a fixed grid, of 32x32 and 16x16 cells (half of those
+  scales at the training's 256x256), or fewer where the scale has fewer; each the mean of its area.
+- *Decoders* (1x1 convolution, 3x3 convolution, bilinear): the 1x1 keeps the number of channels, the
+  3x3 changes it (the other way round, no widths of multiples of 16 are within 3 % of Table 11). Two
+  scales meet by concatenation, and by FIM at the second.
+- *FIM* (equation 5): channel weights are the sum of the sigmoids of both maps' means over the
+  image; places' weights the sum of the sigmoids of both maps' means over the channels; both scale
+  the shallow map, then the deep one, bilinearly enlarged, is added. It has no weights.
+- *Activations*: ReLU wherever the text names none but a layer needs one: after the encoders'
+  convolutions, the modules' last and the decoders' 3x3 convolutions.
+- *Output*: tanh(x)/2 + 1/2.
+- *Two scales* (Table 9, IV): SFIM at the first, PSIM at the second; FIM needs three. A module that
+  is off is a concatenation and a 3x3 convolution; FIM, the concatenation that the decoder mixes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..errors import FusionError
+from .network import PyramidNetwork, zero_conv
+
+__all__ = ["FIM", "GRIDS", "PSIM", "SFIM", "WIDTHS", "Concatenation", "Decoder", "RefineFuse"]
+
+#: Channels of each scale, the finest first; the fifth is for Table 10.
+WIDTHS = (64, 96, 96, 96, 96)
+#: Cells along each side of PSIM's grid; half of what each scale has at 256x256.
+GRIDS = (128, 64, 32, 16, 8)
+
+
+class Concatenation(nn.Module):
+    """What stands in place of a module that is off: concatenation and a convolution.
+
+    Parameters
+    ----------
+    channels : int
+        Of each modality, and of the result.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.fuse = zero_conv(2 * channels, channels, 3)
+
+    def forward(self, ir: Tensor, vis: Tensor) -> Tensor:
+        """Join (B, channels, H, W) and (B, channels, H, W) to (B, channels, H, W)."""
+        return F.relu(self.fuse(torch.cat([ir, vis], dim=1)))
+
+
+class SFIM(nn.Module):
+    """Superficial feature interaction: spatial attention, then channel by channel (eqs. 1, 2).
+
+    The grouped convolution of channels that alternate between the modalities is the sum of two
+    that see one channel each, which is several times as fast.
+
+    Parameters
+    ----------
+    channels : int
+        Of each modality, and of the result.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.attention = zero_conv(2, 2, 3)
+        self.fuse_ir = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
+        self.fuse_vis = nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False)
+
+    def forward(self, ir: Tensor, vis: Tensor) -> Tensor:
+        """Join (B, channels, H, W) and (B, channels, H, W) to (B, channels, H, W)."""
+        largest = torch.maximum(ir.amax(1, keepdim=True), vis.amax(1, keepdim=True))
+        mean = (ir.mean(1, keepdim=True) + vis.mean(1, keepdim=True)) / 2
+        gains = 1 + torch.sigmoid(self.attention(torch.cat([largest, mean], dim=1)))
+        return F.relu(self.fuse_ir(ir * gains[:, :1]) + self.fuse_vis(vis * gains[:, 1:]))
+
+
+class PSIM(nn.Module):
+    """Profound semantic interaction: each modality attended with a common query (eqs. 3, 4).
+
+    Parameters
+    ----------
+    channels : int
+        Of each modality, and of the result.
+    grid : int
+        Cells along each side at most; memory and time of the attention do not depend on the
+        image beyond that.
+    """
+
+    def __init__(self, channels: int, grid: int) -> None:
+        super().__init__()
+        self.grid = grid
+        self.query = zero_conv(2 * channels, channels, 3)
+        self.key_ir = zero_conv(channels, channels, 3)
+        self.key_vis = zero_conv(channels, channels, 3)
+        self.value_ir = zero_conv(channels, channels, 3)
+        self.value_vis = zero_conv(channels, channels, 3)
+        self.fuse = zero_conv(2 * channels, channels, 3)
+
+    def forward(self, ir: Tensor, vis: Tensor) -> Tensor:
+        """Join (B, channels, H, W) and (B, channels, H, W) to (B, channels, H, W)."""
+        height, width = ir.shape[-2:]
+        cells = [min(self.grid, height), min(self.grid, width)]
+        ir_cells, vis_cells = (F.adaptive_avg_pool2d(x, cells) for x in (ir, vis))
+        query = self.query(torch.cat([ir_cells, vis_cells], dim=1))
+        ir = ir + self._context(query, self.key_ir(ir_cells), self.value_ir(ir_cells), ir)
+        vis = vis + self._context(query, self.key_vis(vis_cells), self.value_vis(vis_cells), vis)
+        return F.relu(self.fuse(torch.cat([ir, vis], dim=1)))
+
+    def _context(self, query: Tensor, key: Tensor, value: Tensor, like: Tensor) -> Tensor:
+        """Attend on the grid and enlarge the result to the features' size."""
+        tokens = (x.flatten(2).transpose(1, 2) for x in (query, key, value))
+        context = F.scaled_dot_product_attention(*tokens).transpose(1, 2)
+        context = context.unflatten(2, query.shape[-2:])
+        return F.interpolate(context, like.shape[-2:], mode="bilinear")
+
+
+class FIM(nn.Module):
+    """Feature interaction: deep features weigh shallow ones and join them (eq. 5)."""
+
+    def forward(self, deep: Tensor, shallow: Tensor) -> Tensor:
+        """Join (B, C, H, W), a decoder's output, and (B, C, H, W) to (B, C, H, W)."""
+        channels = _sigmoid_mean(deep, (2, 3)) + _sigmoid_mean(shallow, (2, 3))
+        places = _sigmoid_mean(deep, (1,)) + _sigmoid_mean(shallow, (1,))
+        return deep + shallow * channels * places
+
+
+def _sigmoid_mean(x: Tensor, axes: tuple[int, ...]) -> Tensor:
+    return torch.sigmoid(x.mean(axes, keepdim=True))
+
+
+class Decoder(nn.Module):
+    """From one scale to the next finer one.
+
+    Parameters
+    ----------
+    channels_in, channels_out : int
+        Channels before and after.
+    """
+
+    def __init__(self, channels_in: int, channels_out: int) -> None:
+        super().__init__()
+        self.mix = zero_conv(channels_in, channels_in, 1)
+        self.refine = zero_conv(channels_in, channels_out, 3)
+
+    def forward(self, x: Tensor, like: Tensor) -> Tensor:
+        """Turn (B, channels_in, h, w) into (B, channels_out, H, W), the size of `like`."""
+        x = F.relu(self.refine(self.mix(x)))
+        # Twice the size, then cut: so the place of a pixel does not depend on the image's size.
+        height, width = like.shape[-2:]
+        return F.interpolate(x, scale_factor=2, mode="bilinear")[..., :height, :width]
+
+
+class RefineFuse(PyramidNetwork):
+    """The RefineFuse network and what its ablations leave of it.
+
+    Parameters
+    ----------
+    scales : int
+        1 to 5; each after the first has half the size of the one before, rounded up.
+    sfim, psim, fim : bool
+        Whether each module is there.
+
+    Raises
+    ------
+    FusionError
+        If the number of scales is another.
+    """
+
+    # A 3x3 convolution of an encoder, SFIM's attention and fusion, the last decoder's four; or
+    # the bilinear enlargement's reach, 3, and the same four.
+    halo = 8
+
+    def __init__(
+        self, scales: int = 4, *, sfim: bool = True, psim: bool = True, fim: bool = True
+    ) -> None:
+        super().__init__()
+        if not 1 <= scales <= len(WIDTHS):
+            raise FusionError(f"RefineFuse has 1 to {len(WIDTHS)} scales, not {scales}.")
+        if scales == 1:
+            self.radius = self.halo - 1
+        widths = WIDTHS[:scales]
+        shallow = 1 if scales == 2 else 2
+        self.encode_ir = _encoder(widths)
+        self.encode_vis = _encoder(widths)
+        self.joins = nn.ModuleList(
+            (SFIM(width) if sfim else Concatenation(width))
+            if level < shallow
+            else (PSIM(width, grid) if psim else Concatenation(width))
+            for level, (width, grid) in enumerate(zip(widths, GRIDS, strict=False))
+        )
+        self.fim = FIM() if fim and scales > 2 else None
+        # Of each scale what enters its decoder: the coarsest alone, the second as FIM joined it.
+        alone = {scales - 1, 1} if self.fim is not None else {scales - 1}
+        self.decoders = nn.ModuleList(
+            Decoder(widths[level] * (1 if level in alone else 2), widths[level - 1])
+            for level in range(1, scales)
+        )
+        first = widths[0]
+        channels = (first if scales == 1 else 2 * first, first, first // 2, first // 4)
+        self.last = nn.ModuleList(zero_conv(a, b, 3) for a, b in pairwise((*channels, 1)))
+
+    def forward(self, ir: Tensor, vis: Tensor) -> Tensor:
+        """Fuse (B, 1, H, W) and (B, 1, H, W) in 0..1 into (B, 1, H, W) in 0..1."""
+        finest = self._encode((ir, vis), 0)
+        if len(self.joins) == 1:
+            return self._finish(finest, None)
+        return self._finish(finest, self.join(*self._encode(finest, 1)))
+
+    def _encode(self, features: tuple[Tensor, ...], level: int) -> tuple[Tensor, ...]:
+        ir, vis = features
+        return F.relu(self.encode_ir[level](ir)), F.relu(self.encode_vis[level](vis))
+
+    def descend(self, ir: Tensor, vis: Tensor) -> tuple[Tensor, ...]:
+        """Turn images (B, 1, H, W) into both modalities' features of the second scale."""
+        return self._encode(self._encode((ir, vis), 0), 1)
+
+    def join(self, *features: Tensor) -> Tensor:
+        """Go on to the coarsest scale and come back to the second."""
+        fused = [self.joins[1](*features)]
+        for level in range(2, len(self.joins)):
+            features = self._encode(features, level)
+            fused.append(self.joins[level](*features))
+        x = fused.pop()
+        for level in range(len(self.joins) - 1, 1, -1):
+            shallow = fused.pop()
+            x = self.decoders[level - 1](x, shallow)
+            if level == 2 and self.fim is not None:
+                x = self.fim(x, shallow)
+            else:
+                x = torch.cat([x, shallow], dim=1)
+        return x
+
+    def finish(self, ir: Tensor, vis: Tensor, coarse: Tensor) -> Tensor:
+        """Fuse images (B, 1, H, W) in 0..1 into (B, 1, H, W) in 0..1."""
+        return self._finish(self._encode((ir, vis), 0), coarse)
+
+    def _finish(self, finest: tuple[Tensor, ...], coarse: Tensor | None) -> Tensor:
+        x = self.joins[0](*finest)
+        if coarse is not None:
+            x = torch.cat([self.decoders[0](coarse, x), x], dim=1)
+        for layer in self.last[:-1]:
+            x = F.relu(layer(x))
+        # In mixed precision the image itself stays in single.
+        with torch.autocast(x.device.type, enabled=False):
+            last = self.last[-1]
+            return torch.tanh(last(x.to(last.weight.dtype))) / 2 + 0.5
+
+
+def _encoder(widths: Sequence[int]) -> nn.ModuleList:
+    return nn.ModuleList(
+        nn.Conv2d(a, b, 3, stride=1 if a == 1 else 2, padding=1) for a, b in pairwise((1, *widths))
+    )

@@ -1,0 +1,142 @@
+"""RefineFuse's training: the chosen image's brightness and the larger gradient.
+
+As the paper tells it: 256x256 squares of MSRS's training pairs, turned and mirrored, in batches of
+8, stochastic gradient descent from a learning rate of 1e-3, 300 epochs, lambda = 5. It leaves open
+
+- the optimiser's momentum: none here, unless the option "momentum" gives it;
+- what "initial" learning rate means: it falls to zero along half a cosine here;
+- how pixels are compared with their surroundings, and the masks where neither image or both are
+  wanted: `fusionlib.masks`;
+- gradients: `fusionlib.losses.texture_loss`.
+
+The objects are those of the boxes, since MSRS's segmentation labels are not to be had here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..losses import FusionLoss
+from ..networks.refinefuse import RefineFuse
+from .recipe import LARGE, Descend, Moment, Option, Recipe, Stage
+
+__all__ = ["RECIPE", "SETTINGS", "RefineFuseRecipe"]
+
+#: Loss settings of Table 8 -> how each is built.
+SETTINGS: Mapping[str, Callable[[], FusionLoss]] = {
+    "ours": FusionLoss,
+    "A": lambda: FusionLoss("plain"),
+    "B": lambda: FusionLoss("maximum"),
+    "C": lambda: FusionLoss("masked", texture_weight=0),
+}
+PAIRS, BATCH, EPOCHS = 1083, 8, 300
+
+
+def _cosine(rate: float) -> Callable[[float], float]:
+    return lambda progress: rate * (1 + np.cos(np.pi * progress)) / 2
+
+
+def _one_of(*names: str) -> Callable[[Any], str]:
+    def read(value: Any) -> str:
+        if value not in names:
+            raise ValueError
+        return str(value)
+
+    return read
+
+
+def _switch(value: Any) -> bool:
+    return {"on": True, "off": False}[_one_of("on", "off")(value)]
+
+
+class RefineFuseRecipe(Recipe):
+    """Brightness of the image that the masks choose, the larger of both gradients.
+
+    Parameters
+    ----------
+    setting : {"ours", "A", "B", "C"}
+        Loss of Table 8.
+    scales : int
+        1 to 5.
+    sfim, psim, fim : bool
+        Whether each module is there.
+    optimiser : {"sgd", "adam"}
+    momentum : float
+        Of stochastic gradient descent.
+    precision : {"single", "mixed"}
+        "mixed": convolutions and products in bfloat16, weights and losses in float32.
+    """
+
+    method = "refinefuse"
+    learns_from = "labelled pairs"
+    sampling = "crop and turn"
+    sizes = range(16, LARGE)
+    published = "256x256 squares of 1083 pairs of MSRS with segmentation labels"
+    options: ClassVar = {
+        "setting": Option("loss of Table 8: ours, A, B or C", _one_of(*SETTINGS)),
+        "scales": Option("1 to 5, published: 4", int),
+        "sfim": Option("shallow modules: on or off", _switch),
+        "psim": Option("deep modules: on or off", _switch),
+        "fim": Option("module between deep and shallow: on or off", _switch),
+        "optimiser": Option("sgd, as published, or adam", _one_of("sgd", "adam")),
+        "momentum": Option("of sgd, 0 to below 1; not published, default 0", float),
+        "precision": Option("single or mixed (bfloat16)", _one_of("single", "mixed")),
+    }
+    network: RefineFuse
+
+    def __init__(
+        self,
+        setting: str = "ours",
+        scales: int = 4,
+        sfim: bool = True,
+        psim: bool = True,
+        fim: bool = True,
+        optimiser: str = "sgd",
+        momentum: float = 0.0,
+        precision: str = "single",
+    ) -> None:
+        super().__init__()
+        self.network = RefineFuse(scales, sfim=sfim, psim=psim, fim=fim)
+        self.loss = SETTINGS[setting]()
+        self.descent = optimiser
+        self.momentum = momentum
+        self.mixed = precision == "mixed"
+        self.departures = (
+            "Objects are the bright infrared pixels in boxes, not those of segmentation labels.",
+        )
+
+    def optimiser(self, parameters: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
+        """Return stochastic gradient descent or Adam."""
+        if self.descent == "adam":
+            return torch.optim.Adam(parameters)
+        return torch.optim.SGD(parameters, momentum=self.momentum)
+
+    def fuse(
+        self, images: tuple[Tensor, Tensor, Tensor], moment: Moment, descend: Descend
+    ) -> dict[str, Tensor]:
+        """Fuse images of gray levels 0..255."""
+        ir, vis, objects = (image / 255 for image in images)
+        with torch.autocast(ir.device.type, torch.bfloat16, enabled=self.mixed):
+            fused = self.network(ir, vis)
+        parts = self.loss(fused, ir, vis, objects > 0)
+        descend(parts.total)
+        return parts._asdict()
+
+    stages = (
+        Stage(
+            "fusion",
+            fuse,
+            iterations=EPOCHS * (PAIRS // BATCH),
+            batch_size=BATCH,
+            size=256,
+            rates={"network": _cosine(1e-3)},
+        ),
+    )
+
+
+RECIPE = RefineFuseRecipe
