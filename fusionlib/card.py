@@ -56,6 +56,8 @@ class WeightFile:
     origin : str
         Authors' repository and path, for people; `fusionlib.sources` knows the files. Empty
         for weights trained by this project.
+    made_by : str
+        The command that trains them, where they are this project's and not in the package.
     """
 
     name: str
@@ -64,6 +66,7 @@ class WeightFile:
     trained: str
     licence: str
     origin: str = ""
+    made_by: str = ""
 
 
 @dataclass(frozen=True)

@@ -107,12 +107,10 @@ def run_network(network: nn.Module, images: Sequence[Tensor], *, tile: int | Non
     height, width = images[0].shape[-2:]
     task = f"{type(network).__name__} on {width}x{height} pixels"
     with memory_errors(task, "smaller images"), torch.inference_mode():
-        local = isinstance(network, FusionNetwork) and network.radius is not None
-        if tile is not None and not local and isinstance(network, PyramidNetwork):
+        if tile is None or not isinstance(network, FusionNetwork) or network.radius is None:
             with _kept_pages():
-                return _run_pyramid(network, images, tile)
-        if tile is None or not local:
-            with _kept_pages():
+                if tile is not None and isinstance(network, PyramidNetwork):
+                    return _run_pyramid(network, images, tile)
                 return network(*images)
         tiles = list(_tiles(height, width, tile, network.radius))
         if len(tiles) == 1:
@@ -185,30 +183,33 @@ def rule_weights(network: AutoEncoder, images: Sequence[Tensor], *, tile: int = 
 
 
 def _run_pyramid(network: PyramidNetwork, images: Sequence[Tensor], tile: int) -> Tensor:
-    height, width = ((side + 1) // 2 for side in images[0].shape[-2:])
+    ir, vis = images
+    height, width = ((side + 1) // 2 for side in ir.shape[-2:])
     # Tiles of the second scale, so that those of the finest begin at even rows and columns.
     tiles = list(_tiles(height, width, tile // 2, network.halo // 2))
     if len(tiles) == 1:
-        return network(*images)
+        return network(ir, vis)
     features: list[Tensor] = []
     for part in tiles:
-        found = network.descend(*(image[..., *map(_doubled, part.view)] for image in images))
+        view = _doubled(part.view)
+        found = network.descend(ir[..., *view], vis[..., *view])
         if not features:
             features = [x.new_empty((*x.shape[:2], height, width)) for x in found]
         for whole, x in zip(features, found, strict=True):
             whole[..., *part.place] = x[..., *part.inner]
     coarse = network.join(*features)
     del features
-    output = torch.empty_like(images[0])
+    output = torch.empty_like(ir)
     for part in tiles:
-        views = [image[..., *map(_doubled, part.view)] for image in images]
-        fused = network.finish(*views, coarse[..., *part.view])
-        output[..., *map(_doubled, part.place)] = fused[..., *map(_doubled, part.inner)]
+        place, view, inner = map(_doubled, part)
+        fused = network.finish(ir[..., *view], vis[..., *view], coarse[..., *part.view])
+        output[..., *place] = fused[..., *inner]
     return output
 
 
-def _doubled(part: slice) -> slice:
-    return slice(2 * part.start, 2 * part.stop)
+def _doubled(part: tuple[slice, slice]) -> tuple[slice, slice]:
+    rows, columns = (slice(2 * some.start, 2 * some.stop) for some in part)
+    return rows, columns
 
 
 def _run_autoencoder(

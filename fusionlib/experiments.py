@@ -25,6 +25,7 @@ from .evaluation import Fuser, benchmark, levels
 from .methods import Method, create, registry
 from .metrics import METRICS, select
 from .metrics.structure import mse, psnr, ssim
+from .networks.refinefuse import ABLATIONS
 from .networks.res2netfuse import Res2NetFuse
 from .published import PublishedImages, fused_dataset
 
@@ -157,7 +158,30 @@ _REFINEFUSE = (
     Row("LRRNet", "LRRNet", "lrrnet"),
     *_retrained("CDDFuse", "cddfuse"),
     *_retrained("EMMA", "emma"),
+    Row("RefineFuse", "RefineFuse", "refinefuse"),
 )
+
+#: The same on medical images, of which no authors' results are to be had.
+_MEDICAL = tuple(row for row in _REFINEFUSE if not row.images)
+
+#: What would reproduce a row of RefineFuse's ablations.
+_ABLATIONS = "300 epochs for every row; here they have 23, all alike"
+
+
+def _ablation(label: str, paper: str, weights: str) -> Row:
+    variant = ABLATIONS[weights].variant
+    options = {"variant": variant, "weights": weights}
+    return Row(label, paper, "refinefuse", options, orientation=_ABLATIONS)
+
+
+def _ours(paper: str) -> tuple[Row, ...]:
+    """Rows of the whole network, trained as those it is compared with, three times."""
+    return (
+        _ablation("Ours", paper, "refinefuse_short"),
+        _ablation("Ours, seed 1", paper, "refinefuse_short_seed_1"),
+        _ablation("Ours, seed 2", paper, "refinefuse_short_seed_2"),
+    )
+
 
 #: Table -> its rows, as far as the methods exist in this package.
 TABLES: dict[str, tuple[Row, ...]] = {
@@ -234,6 +258,28 @@ TABLES: dict[str, tuple[Row, ...]] = {
     "refinefuse_01": _REFINEFUSE,
     "refinefuse_02": _REFINEFUSE,
     "refinefuse_03": _REFINEFUSE,
+    "refinefuse_05": _MEDICAL,
+    "refinefuse_06": _MEDICAL,
+    "refinefuse_07": _MEDICAL,
+    "refinefuse_08": (
+        _ablation("Setting A", "Setting A", "refinefuse_setting_a"),
+        _ablation("Setting B", "Setting B", "refinefuse_setting_b"),
+        _ablation("Setting C", "Setting C", "refinefuse_setting_c"),
+        *_ours("RefineFuse"),
+    ),
+    "refinefuse_09": (
+        _ablation("I", "I", "refinefuse_scales_1_no_sfim"),
+        _ablation("II", "II", "refinefuse_scales_1"),
+        _ablation("III", "III", "refinefuse_scales_2_no_psim"),
+        _ablation("IV", "IV", "refinefuse_scales_2"),
+        _ablation("V", "V", "refinefuse_no_fim"),
+        *_ours("Ours"),
+    ),
+    "refinefuse_10": (
+        _ablation("A", "A", "refinefuse_scales_3"),
+        _ablation("B", "B", "refinefuse_scales_5"),
+        *_ours("Ours"),
+    ),
 }
 
 
@@ -259,19 +305,32 @@ class Source(NamedTuple):
     comparable: bool = True
 
 
+THIRD_OF_MSRS = "every third pair (121) of the paper's 361"
+
 #: The papers name these data sets; of the 20 COCO images of Table III they do not say which.
 SOURCES = {
     "table_02": Source("sample", "tno20", "res2netfuse"),
     "table_03": Source("sample_images", "coco_val2017"),
     "table_04_2021": Source("sample", "tno20", "res2netfuse"),
     "table_04_2023": Source("sample", "tno20", "res2netfuse"),
-    "refinefuse_01": Source(
-        "sample", "msrs", "refinefuse", "every third pair (121) of the paper's 361"
-    ),
+    "refinefuse_01": Source("sample", "msrs", "refinefuse", THIRD_OF_MSRS),
     "refinefuse_02": Source(
         "sample", "m3fd", "refinefuse", "one pair of the paper's 300", comparable=False
     ),
     "refinefuse_03": Source("sample", "tno42", "refinefuse"),
+    "refinefuse_05": Source(
+        "sample_mri_ct", "mri_ct", "refinefuse", "which 20 pairs the paper took is not known"
+    ),
+    "refinefuse_06": Source(
+        "sample_mri_pet", "mri_pet", "refinefuse", "which 15 pairs the paper took is not known"
+    ),
+    "refinefuse_07": Source(
+        "sample_mri_spect", "mri_spect", "refinefuse", "which 20 pairs the paper took is not known"
+    ),
+    **{
+        f"refinefuse_{number:02}": Source("sample", "msrs", "refinefuse", THIRD_OF_MSRS)
+        for number in (8, 9, 10)
+    },
     "metric_conventions": Source("sample", "tno20"),
 }
 

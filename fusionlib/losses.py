@@ -9,7 +9,8 @@ References
    image quality assessment", Asilomar Conf. 2003, doi 10.1109/ACSSC.2003.1292216.
 .. [3] K. Simonyan, A. Zisserman, "Very deep convolutional networks for large-scale image
    recognition", ICLR 2015, doi 10.48550/arXiv.1409.1556.
-.. [4] RefineFuse, 2025; equations 6 to 11.
+.. [4] C. Song, H. Li, T. Xu, X.-J. Wu, J. Kittler, "RefineFuse", Visual Intelligence 3, 2025,
+   doi 10.1007/s44267-025-00087-w.
 """
 
 from __future__ import annotations
@@ -23,8 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .errors import ImageError, WeightsMismatch, unknown
-from .masks import WINDOW as SURROUNDINGS
-from .masks import source_masks
+from .masks import WINDOW as SURROUNDINGS, source_masks
 
 __all__ = [
     "FusionLoss",
@@ -332,7 +332,7 @@ class ReconstructionLoss(nn.Module):
 
 
 def texture_loss(fused: Tensor, ir: Tensor, vis: Tensor) -> Tensor:
-    """Mean distance of the fused image's gradients to the larger of the images', equation 8 of [4]_.
+    """Mean distance of the fused gradients to the larger of the images', equation 8 of [4]_.
 
     A gradient is the sum of the magnitudes of both `sobel_gradients`. They are scaled by 1/8: with
     kernels of 1, 2, 1 as they are, an eighth of the weight does the same, and the published weight

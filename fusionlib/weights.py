@@ -114,6 +114,9 @@ def find_weights(
     )
     if entry.digest:
         message += f" Its {entry.parameters:,} values must have the hash {entry.digest}."
+    if entry.made_by:
+        remedy = f"Train them, `{entry.made_by}`, and set FUSIONLIB_WEIGHTS to their folder."
+        raise WeightsNotFound(message, remedy)
     if not entry.origin:
         raise WeightsNotFound(message, RESTORE)
     folder = "set FUSIONLIB_WEIGHTS to a folder that holds it."

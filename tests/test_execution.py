@@ -16,6 +16,7 @@ from fusionlib.execution import TILE, run_network
 from fusionlib.methods import create
 from fusionlib.networks.densefuse import DenseFuse
 from fusionlib.networks.msdnet import MSDNet
+from fusionlib.networks.refinefuse import RefineFuse
 from fusionlib.networks.res2netfuse import Res2NetFuse
 from fusionlib.rules import RULES
 
@@ -142,6 +143,27 @@ def test_tiled_is_untiled_for_any_number(name, count, batch):
 @pytest.mark.parametrize("tile", [1, 3])
 def test_tiles_smaller_than_the_halo(tile):
     assert_tiles_change_nothing(network("msdnet", "mean"), images((9, 7)), tile)
+
+
+def pyramid(scales, **modules):
+    torch.manual_seed(3)
+    return RefineFuse(scales, **modules).double()
+
+
+@pytest.mark.parametrize("modules", [{}, {"sfim": False, "psim": False, "fim": False}])
+@pytest.mark.parametrize("scales", [1, 2, 3, 4, 5])
+def test_finest_scale_in_tiles_is_untiled(scales, modules):
+    pictures = [image / 255 for image in images((45, 34), batch=2)]
+    assert_tiles_change_nothing(pyramid(scales, **modules), pictures, 24)
+
+
+@given(
+    size=st.tuples(st.integers(3, 60), st.integers(3, 60)),
+    tile=st.integers(2, 40),
+)
+@settings(max_examples=8, deadline=None)
+def test_finest_scale_in_tiles_is_untiled_at_any_size(size, tile):
+    assert_tiles_change_nothing(pyramid(3), [image / 255 for image in images(size)], tile)
 
 
 def test_default_tile_is_untiled():

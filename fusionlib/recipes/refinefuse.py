@@ -14,13 +14,14 @@ The objects are those of the boxes, since MSRS's segmentation labels are not to 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..errors import FusionError
 from ..losses import FusionLoss
 from ..networks.refinefuse import RefineFuse
 from .recipe import LARGE, Descend, Moment, Option, Recipe, Stage
@@ -38,7 +39,7 @@ PAIRS, BATCH, EPOCHS = 1083, 8, 300
 
 
 def _cosine(rate: float) -> Callable[[float], float]:
-    return lambda progress: rate * (1 + np.cos(np.pi * progress)) / 2
+    return lambda progress: rate * (1 + math.cos(math.pi * progress)) / 2
 
 
 def _one_of(*names: str) -> Callable[[Any], str]:
@@ -70,6 +71,11 @@ class RefineFuseRecipe(Recipe):
         Of stochastic gradient descent.
     precision : {"single", "mixed"}
         "mixed": convolutions and products in bfloat16, weights and losses in float32.
+
+    Raises
+    ------
+    FusionError
+        If the number of scales or the momentum is not possible.
     """
 
     method = "refinefuse"
@@ -101,6 +107,8 @@ class RefineFuseRecipe(Recipe):
         precision: str = "single",
     ) -> None:
         super().__init__()
+        if not 0 <= momentum < 1:
+            raise FusionError(f"the momentum must be 0 to below 1, not {momentum}.")
         self.network = RefineFuse(scales, sfim=sfim, psim=psim, fim=fim)
         self.loss = SETTINGS[setting]()
         self.descent = optimiser

@@ -23,6 +23,11 @@ def smooth(size=60, seed=0):
     return np.round(255 * (noise - noise.min()) / np.ptp(noise)).astype(np.uint8)
 
 
+def objects(size=60, seed=0):
+    """A mask of a few patches."""
+    return smooth(size, seed) > 170
+
+
 def trained_autoencoder():
     torch.manual_seed(5)
     return NestFuse().state_dict()
@@ -42,7 +47,10 @@ class Small(NamedTuple):
     def data(self, count=3):
         if self.recipe.learns_from == "images":
             return [smooth(seed=i) for i in range(count)]
-        return [(smooth(seed=i), smooth(seed=100 + i)) for i in range(count)]
+        pairs = [(smooth(seed=i), smooth(seed=100 + i)) for i in range(count)]
+        if self.recipe.learns_from == "pairs":
+            return pairs
+        return [(*pair, objects(seed=200 + i)) for i, pair in enumerate(pairs)]
 
     def train(self, data=None, **settings):
         defaults = {"iterations": 4, "batch_size": 2, "size": self.size, "options": self.options}
@@ -62,6 +70,7 @@ SMALL = {
         Small("emma", 32, {"width": 2}),
         Small("fusiongan", 59),
         Small("nestfuse", 16),
+        Small("refinefuse", 16, {"optimiser": "adam"}),
         Small("rfn_nest", 16, {"autoencoder": trained_autoencoder()}),
         Small("swinfusion", 8),
     )

@@ -20,7 +20,8 @@ from .conftest import SMALL, batch, run_step, smooth
 
 COCO = KAIST = 80_000  # images, pairs
 TNO_PATCHES = 64_381
-MSRS_PATCHES = 1083 * 6  # pairs, patches of each at most
+MSRS = 1083
+MSRS_PATCHES = MSRS * 6  # pairs, patches of each at most
 
 
 def epochs(count, samples, batch):
@@ -34,6 +35,7 @@ PUBLISHED = {
     "aefusion": ("images", [("auto-encoder", epochs(2, COCO, 4), 4, 256, [1e-4])]),
     "rfn_nest": ("pairs", [("fusion", epochs(2, KAIST, 4), 4, 256, [1e-4])]),
     "swinfusion": ("pairs", [("fusion", 10_000, 12, 128, [2e-5])]),
+    "refinefuse": ("labelled pairs", [("fusion", epochs(300, MSRS, 8), 8, 256, [1e-3])]),
     "fusiongan": ("pairs", [("adversarial", epochs(10, TNO_PATCHES, 32), 32, 132, [1e-4, 1e-4])]),
     "cddfuse": (
         "pairs",
@@ -184,6 +186,38 @@ def test_history_and_facts(small, whole):
     assert facts["trained_by"] == "fusionlib train" and facts["threads"] == 1
 
 
+@pytest.mark.parametrize("method", ["emma", "nestfuse", "refinefuse"])
+def test_held_out(method, whole, monkeypatch, tmp_path):
+    """What is held out is judged and not learnt from; stopping changes nothing of that."""
+    small = SMALL[method]
+    data = small.data(4)
+    settings = {"hold_out": 4, "every": 2, "data": data}
+    run = small.train(**settings)
+    # The same three, in the same order, as without the first: so the same weights.
+    assert digest(run.network.state_dict()) == digest(small.train(data[1:]).network.state_dict())
+    losses = [name for name in whole(small).history if name not in ("stage", "iteration")]
+    assert [name for name in run.history if name.startswith("held out ")] == [
+        f"held out {name}" for name in losses
+    ]
+    measured = run.history[run.history["held out total"].notna()]
+    stages = run.history.groupby("stage", sort=False)["iteration"].max().cumsum()
+    assert set(measured.index + 1) == {2, 4, *stages}
+    assert (
+        run.facts["learnt_from"].startswith("3 ") and "1 more held out" in run.facts["learnt_from"]
+    )
+    checkpoint = tmp_path / "checkpoint"
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        stop_at(patch, 4)
+        small.train(**settings, checkpoint=checkpoint)
+    assert same(small.train(**settings, checkpoint=checkpoint), run)
+
+
+@pytest.mark.parametrize("hold_out", [0, 1, 4])
+def test_impossible_to_hold_out(hold_out):
+    with pytest.raises(FusionError, match=f"of 3 pairs every {hold_out}th cannot be held out"):
+        SMALL["cddfuse"].train(hold_out=hold_out)
+
+
 def test_seed_decides(small, whole):
     first = small.train(seed=1, iterations=1).history["total"]
     assert first[0] != whole(small).history["total"][0]
@@ -197,7 +231,8 @@ def test_weights_fit_the_method(small, whole, half, tmp_path):
     save_weights(path, network, whole(small).facts, half=half)
     configuration = next(iter(registry()[small.method].configurations.values()))
     built = configuration.build(*configuration.rules[:1])
-    load_state(built, configuration.adapt(read_weights(path)), path)
+    tensors = read_weights(path)
+    load_state(built, configuration.adapt(tensors) if configuration.adapt else tensors, path)
     expected = network.state_dict()
     for name, tensor in built.state_dict().items():
         if half and tensor.is_floating_point():
@@ -214,6 +249,7 @@ def test_weights_fit_the_method(small, whole, half, tmp_path):
 CHANGED = {
     "aefusion": {"auto-encoder": ["network."]},
     "nestfuse": {"auto-encoder": ["network."]},
+    "refinefuse": {"fusion": ["network."]},
     "rfn_nest": {"fusion": ["network.fusion."]},
     "swinfusion": {"fusion": ["network.", "average."]},
     "fusiongan": {"adversarial": ["network.", "discriminator."]},
@@ -260,6 +296,9 @@ def idle(method, state):
         names = {f"network.layers.{i}.bias" for i in range(4)}
         names |= {f"discriminator.layers.{i}.bias" for i in (1, 2, 3)}
         return names | {name for name in state if ".parametrizations.weight.0." in name}
+    if method == "refinefuse":
+        # What is added to all keys adds the same to all logits of a query.
+        return {name for name in state if name.endswith(("key_ir.bias", "key_vis.bias"))}
     if method == "emma":
         # Eight heads of one channel each attend to themselves alone, whatever the temperature.
         blocks = ("infrared.blocks.0", "visible.blocks.0", "fuse.0", "decode.0")
@@ -270,7 +309,12 @@ def idle(method, state):
 def test_loss_falls_on_one_sample(small):
     image = smooth(small.size)
     # Not a pair of two: of one image twice mean and maximum, which EMMA draws from, are equal.
-    data = [image if small.recipe.learns_from == "images" else (image, image)]
+    parts = {
+        "images": image,
+        "pairs": (image, image),
+        "labelled pairs": (image, image, image > 170),
+    }
+    data = [parts[small.recipe.learns_from]]
     # NestFuse's output is dead with other seeds, see below.
     history = small.train(data, iterations=9, batch_size=1, seed=2).history
     loss = "content" if small.method == "fusiongan" else "total"
@@ -344,7 +388,9 @@ def test_smallest_sizes(small):
     """One iteration on one of the smallest squares the recipe says it takes."""
     size = small.recipe.sizes[0]
     recipe = small.build()
-    images = [batch(0, size=size)] * (1 + (recipe.learns_from == "pairs"))
+    images = [batch(0, size=size)] * {"images": 1, "pairs": 2, "labelled pairs": 3}[
+        recipe.learns_from
+    ]
     for stage in recipe.stages:
         losses = run_step(recipe, stage.name, tuple(images))
         assert all(loss.isfinite() for loss in losses.values())

@@ -1,0 +1,295 @@
+"""RefineFuse's ablations, Tables 8 to 10: training every row alike, what rows cost, which wins.
+
+The rows themselves are `fusionlib.networks.refinefuse.ABLATIONS` and, as tables, in
+`fusionlib.experiments`.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+
+from . import results, tables
+from .datasets import load_dataset, package_data
+from .efficiency import count_macs
+from .errors import unknown
+from .execution import check_device, run_network
+from .files import write_text
+from .networks.refinefuse import ABLATIONS, VARIANTS, RefineFuse
+from .training import train_method
+from .weights import save_weights
+
+if TYPE_CHECKING:
+    from pandas.io.formats.style import Styler
+
+    from .experiments import Measured
+
+__all__ = [
+    "SCHEDULES",
+    "Schedule",
+    "ablation_folder",
+    "cost_table",
+    "directions",
+    "show_directions",
+    "train_ablations",
+]
+
+
+class Schedule(NamedTuple):
+    """How every row is trained; the optimiser is Adam, in mixed precision."""
+
+    dataset: str
+    size: int
+    batch_size: int
+    iterations: int
+    every: int
+    hold_out: int
+
+
+#: By profile; that of "sample" shows how it is done, and learns next to nothing.
+SCHEDULES = {
+    "sample": Schedule("sample", 32, 2, 10, 5, 3),
+    "paper": Schedule("msrs_train128", 64, 8, 3000, 500, 27),
+}
+
+
+def ablation_folder(profile: str, results_dir: str | os.PathLike[str]) -> Path:
+    """Return where the weights of the ablations are kept.
+
+    Raises
+    ------
+    UnknownName
+        If there is no such profile.
+    """
+    if profile not in SCHEDULES:
+        raise unknown("profile", profile, SCHEDULES)
+    return Path(results_dir) / profile / "cache" / "ablations"
+
+
+def train_ablations(
+    *,
+    profile: str,
+    results_dir: str | os.PathLike[str],
+    data_dir: str | os.PathLike[str] | None = None,
+    device: str = "cpu",
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Train the networks of Tables 8 to 10 that are not there yet, all by one schedule.
+
+    What was stopped continues where it was. With profile "paper" it takes hours.
+
+    Parameters
+    ----------
+    profile : {"sample", "paper"}
+        Decides the `SCHEDULES`.
+    results_dir : path
+        `ablation_folder` receives weights, losses and checkpoints.
+    data_dir, device, progress
+        As of `fusionlib.training.train_method`.
+
+    Returns
+    -------
+    DataFrame
+        Columns weights, then those of `fusionlib.training.Training.history`.
+
+    Raises
+    ------
+    UnknownName
+        If there is no such profile.
+    FusionError
+        If the data set is not there, or what `fusionlib.training.train_method` raises.
+    """
+    folder = ablation_folder(profile, results_dir)
+    schedule = SCHEDULES[profile]
+    data: Any = load_dataset(schedule.dataset, data_dir=data_dir)
+    if profile == "sample":  # not all of these pairs have labels
+        data = [pair for pair in data if pair.mask is not None]
+    histories = []
+    for name, ablation in ABLATIONS.items():
+        weights, losses = folder / f"{name}.safetensors", folder / f"{name}.losses.csv"
+        if not (weights.exists() and losses.exists()):
+            departs, _ = VARIANTS[ablation.variant]
+            result = train_method(
+                "refinefuse",
+                data if isinstance(data, list) else [data],
+                iterations=schedule.iterations,
+                batch_size=schedule.batch_size,
+                size=schedule.size,
+                seed=ablation.seed,
+                options={
+                    "optimiser": "adam",
+                    "precision": "mixed",
+                    "setting": ablation.setting,
+                    **departs,
+                },
+                hold_out=schedule.hold_out,
+                checkpoint=_made(folder) / f"{name}.checkpoint",
+                every=schedule.every,
+                device=device,
+                progress=progress,
+            )
+            save_weights(weights, result.network, result.facts, half=True)
+            write_text(losses, result.history.to_csv(index=False, float_format="%.7g"))
+        histories.append(pd.read_csv(losses).assign(weights=name))
+    frame = pd.concat(histories, ignore_index=True)
+    return frame[["weights", *frame.columns.drop("weights")]]
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+# ---------------------------------------------------------------- cost
+
+#: Size of MSRS's images, which Table 10 times.
+WIDTH, HEIGHT = 640, 480
+
+
+def cost_table(
+    *,
+    profile: str,
+    results_dir: str | os.PathLike[str],
+    device: str = "cpu",
+    repeats: int = 3,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Measure what each variant costs, beside the times of Table 10, and save it.
+
+    Parameters
+    ----------
+    profile, results_dir, device, seed
+        As in `fusionlib.experiments.fusion_table`; costs are the same in both profiles.
+    repeats : int
+        Every variant fuses so many times, in turn.
+
+    Returns
+    -------
+    DataFrame
+        One row per variant: parameters, multiply-accumulates for 256x256 (in thop's
+        convention), our median milliseconds for 640x480 pixels, and the paper's, which are of
+        an RTX 4090.
+
+    Raises
+    ------
+    FusionError
+        If the device cannot be used.
+    """
+    check_device(device)
+    torch.manual_seed(seed)
+    networks = {name: RefineFuse(**departs).to(device) for name, (departs, _) in VARIANTS.items()}
+    images = list(torch.rand(2, 1, 1, HEIGHT, WIDTH).to(device))
+    times: dict[str, list[float]] = {name: [] for name in networks}
+    for _ in range(repeats):
+        for name, network in networks.items():
+            began = time.perf_counter()
+            run_network(network, images).cpu()
+            times[name].append(time.perf_counter() - began)
+    printed = pd.read_csv(package_data("paper_tables/refinefuse_table_10_depth_ablation.csv"))
+    paper = printed.set_index("setting")["time_ms_rtx4090"]
+    papers = {"scales_3": "A", "scales_5": "B", "paper": "Ours"}
+    frame = pd.DataFrame(
+        {
+            "variant": name,
+            "parameters": sum(p.numel() for p in network.parameters()),
+            "MACs": count_macs(network.cpu(), 256, 256, convention="thop"),
+            "ms": 1000 * statistics.median(times[name]),
+            "paper ms": paper.get(papers.get(name, ""), np.nan),
+        }
+        for name, network in networks.items()
+    )
+    facts = results.provenance(
+        profile=profile, device=device, seed=seed, repeats=repeats, size=f"{WIDTH}x{HEIGHT}"
+    )
+    folder = Path(results_dir) / profile / "refinefuse_10_time"
+    results.save(folder, summary=frame, facts=facts)
+    return frame
+
+
+# ---------------------------------------------------------------- which wins
+
+
+def directions(measured: Measured, comparisons: Sequence[tuple[str, str]]) -> pd.DataFrame:
+    """Tell which of two rows wins, in the paper and here.
+
+    Parameters
+    ----------
+    measured : Measured
+        A table, from `fusionlib.experiments.fusion_table`.
+    comparisons : sequence of (str, str)
+        A row of ours and the one that is subtracted from it; those of which one was not measured
+        are left out.
+
+    Returns
+    -------
+    DataFrame
+        Columns row, against, metric; paper, the difference in print; mean, ci_low, ci_high, our
+        mean difference over the pairs and its 95 % bootstrap interval; verdict: "same direction"
+        or "opposite direction" where the interval is on one side of 0, "no difference" where it
+        is not, "equal in print" or "not in the paper".
+    """
+    paper = measured.compared.set_index(["row", "metric"])["paper"]
+    # Where a metric is there in two conventions, the first is the printed one.
+    scores = measured.per_pair.drop_duplicates(["row", "pair", "metric"])
+    values = scores.pivot(index="pair", columns=["row", "metric"], values="value")
+    found = []
+    for row, against in comparisons:
+        if not {row, against} <= set(scores["row"]):
+            continue
+        for metric in dict.fromkeys(scores["metric"]):
+            change = (values[row, metric] - values[against, metric]).dropna().to_numpy()
+            low, high = tables.bootstrap_interval(change)
+            printed = paper[row, metric] - paper[against, metric]
+            found.append(
+                {
+                    "row": row,
+                    "against": against,
+                    "metric": metric,
+                    "paper": printed,
+                    "mean": change.mean(),
+                    "ci_low": low,
+                    "ci_high": high,
+                    "verdict": _direction(printed, low, high),
+                }
+            )
+    return pd.DataFrame(found, columns=[*DIRECTION_COLUMNS])
+
+
+DIRECTION_COLUMNS = ("row", "against", "metric", "paper", "mean", "ci_low", "ci_high", "verdict")
+
+
+def _direction(printed: float, low: float, high: float) -> str:
+    if np.isnan(printed):
+        return "not in the paper"
+    if abs(printed) < 1e-9:
+        return "equal in print"
+    if not (low > 0 or high < 0):
+        return "no difference"
+    return "same direction" if (low > 0) == (printed > 0) else "opposite direction"
+
+
+#: Sign of a verdict in a table.
+SIGNS = {"same direction": "✓", "opposite direction": "✗", "no difference": "~"}
+
+
+def show_directions(found: pd.DataFrame, caption: str = "") -> Styler:
+    """Style `directions` as a table: rows against rows, a column per metric."""
+    cells = [
+        f"{SIGNS.get(one['verdict'], '')} {one['mean']:+.3f} "
+        f"[{one['ci_low']:+.3f}, {one['ci_high']:+.3f}]"
+        + ("" if np.isnan(one["paper"]) else f" paper {one['paper']:+.3f}")
+        for one in found.to_dict("records")
+    ]
+    frame = found.assign(cell=cells, row=found["row"] + " − " + found["against"])
+    wide = frame.pivot(index="row", columns="metric", values="cell")
+    wide = wide.loc[list(dict.fromkeys(frame["row"])), list(dict.fromkeys(frame["metric"]))]
+    styler = wide.rename_axis(index=None, columns=None).style.set_caption(caption)
+    return styler.set_uuid("directions")
