@@ -23,7 +23,7 @@ from .efficiency import count_macs
 from .errors import unknown
 from .execution import check_device, run_network
 from .files import write_text
-from .networks.refinefuse import ABLATIONS, VARIANTS, RefineFuse
+from .networks.refinefuse import ABLATIONS, TRAINED, VARIANTS, RefineFuse
 from .training import train_method
 from .weights import save_weights
 
@@ -44,7 +44,7 @@ __all__ = [
 
 
 class Schedule(NamedTuple):
-    """How every row is trained; the optimiser is Adam, in mixed precision."""
+    """How every row is trained, besides `fusionlib.networks.refinefuse.TRAINED`."""
 
     dataset: str
     size: int
@@ -124,12 +124,7 @@ def train_ablations(
                 batch_size=schedule.batch_size,
                 size=schedule.size,
                 seed=ablation.seed,
-                options={
-                    "optimiser": "adam",
-                    "precision": "mixed",
-                    "setting": ablation.setting,
-                    **departs,
-                },
+                options={**TRAINED, "setting": ablation.setting, **departs},
                 hold_out=schedule.hold_out,
                 checkpoint=_made(folder) / f"{name}.checkpoint",
                 every=schedule.every,

@@ -21,15 +21,19 @@ from .images import luminance
 
 __all__ = [
     "Operation",
+    "Step",
     "architecture",
     "conventions",
     "difference",
+    "feature_map",
     "first_share",
     "image_grid",
     "layer_table",
     "loss_curves",
+    "module_diagram",
     "picture_wall",
     "show",
+    "steps",
     "taps",
     "trace",
 ]
@@ -157,25 +161,46 @@ def first_share(weights: np.ndarray) -> np.ndarray:
     return weights[0].mean(axis=0)
 
 
+#: The columns of Res2NetFuse's history and their titles.
+RECONSTRUCTION = {"pixel": "pixel loss", "ssim": "structural loss", "total": "total loss"}
+
+
 def loss_curves(
-    histories: Mapping[str, pd.DataFrame], *, stable_at: int | None = None, width: float = 11.0
+    histories: Mapping[str, pd.DataFrame],
+    *,
+    parts: Mapping[str, str] = RECONSTRUCTION,
+    stable_at: int | None = None,
+    window: int = 1,
+    width: float = 11.0,
 ) -> Figure:
-    """Draw the pixel loss, the structural loss and their sum over iterations.
+    """Draw losses over iterations, those on held-out pairs dotted and with markers.
 
     Parameters
     ----------
     histories : mapping of str to DataFrame
         Name of the run -> its `Training.history`.
+    parts : mapping of str to str
+        Column of the history -> title of its panel.
     stable_at : int, optional
         Iteration at which the paper calls training stable, drawn as a vertical line.
+    window : int
+        Losses are averaged over so many iterations.
+    width : float
+        Of the figure, in inches.
     """
-    figure, axes = plt.subplots(1, 3, figsize=(width, 3.2), layout="constrained")
-    parts = {"pixel": "pixel loss", "ssim": "structural loss", "total": "total loss"}
+    figure, axes = plt.subplots(1, len(parts), figsize=(width, 3.2), layout="constrained")
     for axis, (part, title) in zip(axes, parts.items(), strict=True):
         for (name, history), colour in zip(
             histories.items(), (BLUE, ORANGE, GREEN, PURPLE, GREY), strict=False
         ):
-            axis.plot(history["iteration"], history[part], label=name, color=colour, lw=1)
+            smooth = history[part].rolling(window, min_periods=1).mean()
+            axis.plot(history["iteration"], smooth, label=name, color=colour, lw=1)
+            if (held_out := f"held out {part}") in history:
+                judged = history.dropna(subset=held_out)
+                label = f"{name}, held out"
+                axis.plot(
+                    judged["iteration"], judged[held_out], "o:", label=label, color=colour, ms=2.5
+                )
         axis.set_yscale("log")
         axis.set_xlabel("iteration")
         axis.set_title(title, fontsize=10)
@@ -194,7 +219,7 @@ def loss_curves(
                 ha="right" if left else "left",
                 fontsize=8,
             )
-    if len(histories) > 1:
+    if len(axes[0].lines) > 1:
         axes[0].legend(fontsize=8)
     return figure
 
@@ -509,3 +534,190 @@ def _draw(axis: plt.Axes, operation: Operation, x: float, y: float, reused: bool
             "lw": 0.7,
         },
     )
+
+
+# ---------------------------------------------------------------- modules
+
+
+@dataclass(eq=False)
+class Step:
+    """A module of a network as it ran on a pair.
+
+    Attributes
+    ----------
+    name, kind : str
+        Of the module, and of its class; "infrared" or "visible" and "image" for the images.
+    inputs : list of int
+        Indices of the steps whose results reach it, through operations outside of modules.
+    before : list of Tensor
+        What it was given.
+    after : Tensor
+        Its result.
+    """
+
+    name: str
+    kind: str
+    inputs: list[int]
+    before: list[Tensor]
+    after: Tensor
+
+
+class _Origins(TorchFunctionMode):
+    """Keeps in mind from which steps each tensor comes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps: list[Step] = []
+        self.origins: dict[int, set[int]] = {}
+        self.alive: list[Any] = []  # or a new tensor could take an old one's identity
+
+    def of(self, values: Any) -> set[int]:
+        """Collect the origins of all tensors among arguments."""
+        if isinstance(values, Tensor):
+            return self.origins.get(id(values), set())
+        if isinstance(values, list | tuple):
+            return set().union(*map(self.of, values))
+        return set()
+
+    def remember(self, tensor: Tensor, origins: set[int]) -> None:
+        self.origins[id(tensor)] = origins
+        self.alive.append(tensor)
+
+    def add(self, name: str, kind: str, before: Sequence[Tensor], after: Tensor) -> None:
+        inputs = sorted(self.of(tuple(before)))
+        self.steps.append(Step(name, kind, inputs, list(before), after))
+        self.remember(after, {len(self.steps) - 1})
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for tensor in result if isinstance(result, list | tuple) else (result,):
+            # In-place operations and views of nothing new keep what they have.
+            if isinstance(tensor, Tensor) and id(tensor) not in self.origins:
+                self.remember(tensor, self.of(args))
+        return result
+
+
+def _parts(network: nn.Module, prefix: str = "") -> list[tuple[str, nn.Module]]:
+    """List the modules that a network calls itself, those in lists one by one."""
+    found = []
+    for name, child in network.named_children():
+        if isinstance(child, nn.ModuleList | nn.ModuleDict):
+            found += _parts(child, f"{prefix}{name}.")
+        else:
+            found.append((prefix + name, child))
+    return found
+
+
+def steps(network: nn.Module, ir: Tensor, vis: Tensor) -> list[Step]:
+    """Run a fusion network and list the modules that it called, in order, with what they did.
+
+    Parameters
+    ----------
+    network : nn.Module
+        Called as ``network(ir, vis)``.
+    ir, vis : Tensor, shape (B, 1, H, W)
+
+    Returns
+    -------
+    list of Step
+        First the two images.
+    """
+    origins = _Origins()
+    origins.add("infrared", "image", [], ir)
+    origins.add("visible", "image", [], vis)
+    handles = [
+        part.register_forward_hook(
+            lambda module, given, result, name=name: origins.add(
+                name, type(module).__name__, [x for x in given if isinstance(x, Tensor)], result
+            )
+        )
+        for name, part in _parts(network)
+    ]
+    try:
+        with torch.inference_mode(), origins:
+            network(ir, vis)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return origins.steps
+
+
+def module_diagram(
+    network: nn.Module, *, side: int = 256, title: str = "", width: float = 11.5
+) -> Figure:
+    """Draw a fusion network of several scales from a live run: a box per module, a row per scale.
+
+    Parameters
+    ----------
+    network : nn.Module
+        Called as ``network(ir, vis)``.
+    side : int
+        Side of the test images.
+    title : str
+    width : float
+        Of the figure, in inches.
+    """
+    found = steps(network, *torch.rand(2, 1, 1, side, side))
+    places = _places(found)
+    depth, bottom = max(x for x, _ in places), min(y for _, y in places)
+    figure, axis = plt.subplots(figsize=(width, 0.9 - bottom))
+    for step, place in zip(found, places, strict=True):
+        for source in step.inputs:
+            _link(axis, places[source], place)
+        _box(axis, step, *place)
+    axis.set_xlim(-0.6, depth + 0.6)
+    axis.set_ylim(bottom - 0.5, 0.6)
+    axis.axis("off")
+    axis.set_title(title, fontsize=11, loc="left")
+    figure.tight_layout()
+    return figure
+
+
+def _places(found: Sequence[Step]) -> list[tuple[float, float]]:
+    """Right by the longest path from the images, down by scale; what shares a place is spread."""
+    columns: list[int] = []
+    for step in found:
+        columns.append(1 + max((columns[i] for i in step.inputs), default=-1))
+    side = found[0].after.shape[-1]
+    levels = [round(float(np.log2(side / step.after.shape[-1]))) for step in found]
+    cells = list(zip(columns, levels, strict=True))
+    places = []
+    for i, (column, level) in enumerate(cells):
+        shared = [k for k, cell in enumerate(cells) if cell == (column, level)]
+        spread = (len(shared) - 1) / 2 - shared.index(i)
+        places.append((float(column), -1.2 * level + 0.56 * spread))
+    return places
+
+
+def _link(axis: plt.Axes, start: tuple[float, float], stop: tuple[float, float]) -> None:
+    style = {"arrowstyle": "-|>", "color": GREY, "lw": 0.8, "shrinkA": 20, "shrinkB": 20}
+    far = start[1] == stop[1] and stop[0] - start[0] > 1
+    axis.annotate(
+        "", stop, start, arrowprops={**style, "connectionstyle": f"arc3,rad={-0.12 * far}"}
+    )
+
+
+#: What is not an ordinary convolution -> its colour.
+MODULE_COLOURS = {
+    **{"image": "#eeeeee", "Conv2d": "#cfe5f5", "Decoder": "#e3e3f5", "Concatenation": "#ffffff"},
+    **{"SFIM": "#d7efe6", "PSIM": "#fbe3d1", "FIM": "#f6dcea"},
+}
+
+
+def _box(axis: plt.Axes, step: Step, x: float, y: float) -> None:
+    _, channels, height, width = step.after.shape
+    name = {"image": step.name, "Conv2d": "conv"}.get(step.kind, step.kind)
+    colour = MODULE_COLOURS.get(step.kind, "white")
+    box = FancyBboxPatch(
+        (x - 0.42, y - 0.22), 0.84, 0.44, boxstyle="round,pad=0,rounding_size=0.06",
+        fc=colour, ec="black", lw=0.7,
+    )  # fmt: skip
+    axis.add_patch(box)
+    text = f"{name}\n{channels}×{height}×{width}"
+    axis.text(x, y, text, ha="center", va="center", fontsize=6.5)
+
+
+def feature_map(features: Tensor) -> np.ndarray:
+    """Return the mean size (H, W) of the first image's features (B, C, H, W), stretched to 0..1."""
+    mean = features[0].abs().mean(0).cpu().numpy()
+    return (mean - mean.min()) / max(np.ptp(mean), np.finfo(np.float32).tiny)

@@ -334,9 +334,8 @@ class ReconstructionLoss(nn.Module):
 def texture_loss(fused: Tensor, ir: Tensor, vis: Tensor) -> Tensor:
     """Mean distance of the fused gradients to the larger of the images', equation 8 of [4]_.
 
-    A gradient is the sum of the magnitudes of both `sobel_gradients`. They are scaled by 1/8: with
-    kernels of 1, 2, 1 as they are, an eighth of the weight does the same, and the published weight
-    of 5 turns contrasts around (notebook 06).
+    A gradient is the sum of the magnitudes of both Sobel derivatives, with kernels of 1, 2, 1 that
+    are not scaled. The image is continued by its border: zeros would make its edge a gradient.
 
     Parameters
     ----------
@@ -345,9 +344,9 @@ def texture_loss(fused: Tensor, ir: Tensor, vis: Tensor) -> Tensor:
     Returns
     -------
     Tensor, scalar
-        In units of the images per pixel.
+        Eight times the change of brightness from pixel to pixel.
     """
-    of_fused, of_ir, of_vis = (sobel_gradients(x).abs().sum(1) for x in (fused, ir, vis))
+    of_fused, of_ir, of_vis = (8 * sobel_gradients(x).abs().sum(1) for x in (fused, ir, vis))
     return F.l1_loss(of_fused, torch.maximum(of_ir, of_vis))
 
 
@@ -393,8 +392,13 @@ class FusionLoss(nn.Module):
         self.texture_weight = texture_weight
         self.window = window
 
-    def forward(self, fused: Tensor, ir: Tensor, vis: Tensor, objects: Tensor) -> FusionLossParts:
-        """Compare a fused image with its sources, all (B, 1, H, W) in 0..1; `objects` are bool."""
+    def forward(
+        self, fused: Tensor, ir: Tensor, vis: Tensor, objects: Tensor, share: float = 1.0
+    ) -> FusionLossParts:
+        """Compare a fused image with its sources, all (B, 1, H, W) in 0..1; `objects` are bool.
+
+        ``share`` multiplies the texture's weight.
+        """
         if self.intensity == "maximum":
             intensity = F.l1_loss(fused, torch.maximum(ir, vis))
         else:
@@ -404,4 +408,5 @@ class FusionLoss(nn.Module):
                 ir_distance, vis_distance = ir_mask * ir_distance, vis_mask * vis_distance
             intensity = ir_distance.mean() + vis_distance.mean()
         texture = texture_loss(fused, ir, vis)
-        return FusionLossParts(intensity + self.texture_weight * texture, intensity, texture)
+        total = intensity + share * self.texture_weight * texture
+        return FusionLossParts(total, intensity, texture)

@@ -45,7 +45,7 @@ from ..pipelines import Levels
 from .network import PyramidNetwork, zero_conv
 
 __all__ = [
-    *("ABLATIONS", "FIM", "GRIDS", "METHOD", "PSIM", "SFIM", "WIDTHS"),
+    *("ABLATIONS", "FIM", "GRIDS", "METHOD", "PSIM", "SFIM", "TRAINED", "VARIANTS", "WIDTHS"),
     *("Ablation", "Concatenation", "Decoder", "RefineFuse"),
 ]
 
@@ -167,11 +167,11 @@ class Decoder(nn.Module):
         self.mix = zero_conv(channels_in, channels_in, 1)
         self.refine = zero_conv(channels_in, channels_out, 3)
 
-    def forward(self, x: Tensor, like: Tensor) -> Tensor:
-        """Turn (B, channels_in, h, w) into (B, channels_out, H, W), the size of `like`."""
+    def forward(self, x: Tensor, size: Sequence[int]) -> Tensor:
+        """Turn (B, channels_in, h, w) into (B, channels_out, *size), 2h x 2w or one less."""
         x = F.relu(self.refine(self.mix(x)))
         # Twice the size, then cut: so the place of a pixel does not depend on the image's size.
-        height, width = like.shape[-2:]
+        height, width = size
         return F.interpolate(x, scale_factor=2, mode="bilinear")[..., :height, :width]
 
 
@@ -248,7 +248,7 @@ class RefineFuse(PyramidNetwork):
         x = fused.pop()
         for level in range(len(self.joins) - 1, 1, -1):
             shallow = fused.pop()
-            x = self.decoders[level - 1](x, shallow)
+            x = self.decoders[level - 1](x, shallow.shape[-2:])
             if level == 2 and self.fim is not None:
                 x = self.fim(x, shallow)
             else:
@@ -262,7 +262,7 @@ class RefineFuse(PyramidNetwork):
     def _finish(self, finest: tuple[Tensor, ...], coarse: Tensor | None) -> Tensor:
         x = self.joins[0](*finest)
         if coarse is not None:
-            x = torch.cat([self.decoders[0](coarse, x), x], dim=1)
+            x = torch.cat([self.decoders[0](coarse, x.shape[-2:]), x], dim=1)
         for layer in self.last[:-1]:
             x = F.relu(layer(x))
         # In mixed precision the image itself stays in single.
@@ -315,9 +315,13 @@ ABLATIONS: Mapping[str, Ablation] = {
 }
 
 
+#: Options of the recipe that all of this project's trainings have.
+TRAINED: Mapping[str, Any] = {"optimiser": "adam", "rise": 0.1, "precision": "mixed"}
+
+
 def _ablation(name: str, ablation: Ablation) -> WeightFile:
     departs, _ = VARIANTS[ablation.variant]
-    options = {"optimiser": "adam", "precision": "mixed", "setting": ablation.setting}
+    options = {**TRAINED, "setting": ablation.setting}
     options |= {key: {False: "off"}.get(value, value) for key, value in departs.items()}
     with torch.device("meta"):
         network = RefineFuse(**departs)

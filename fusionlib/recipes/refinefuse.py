@@ -9,6 +9,11 @@ As the paper tells it: 256x256 squares of MSRS's training pairs, turned and mirr
   wanted: `fusionlib.masks`;
 - gradients: `fusionlib.losses.texture_loss`.
 
+Adam at the published rate falls into a trap: the size of a gradient does not tell its sign, and
+where texture weighs five times as much as brightness the network may learn to turn dark into
+bright before it learns brightness, and stays with it. The option "rise" lets the texture's weight
+grow from an eighth to its value over a share of the iterations first.
+
 The objects are those of the boxes, since MSRS's segmentation labels are not to be had here.
 """
 
@@ -36,6 +41,8 @@ SETTINGS: Mapping[str, Callable[[], FusionLoss]] = {
     "C": lambda: FusionLoss("masked", texture_weight=0),
 }
 PAIRS, BATCH, EPOCHS = 1083, 8, 300
+#: Of its value, the texture's weight where it rises.
+FIRST_SHARE = 1 / 8
 
 
 def _cosine(rate: float) -> Callable[[float], float]:
@@ -69,13 +76,15 @@ class RefineFuseRecipe(Recipe):
     optimiser : {"sgd", "adam"}
     momentum : float
         Of stochastic gradient descent.
+    rise : float
+        Share of the iterations in which the texture's weight rises, from an eighth of its value.
     precision : {"single", "mixed"}
         "mixed": convolutions and products in bfloat16, weights and losses in float32.
 
     Raises
     ------
     FusionError
-        If the number of scales or the momentum is not possible.
+        If the number of scales, the momentum or the share is not possible.
     """
 
     method = "refinefuse"
@@ -91,6 +100,7 @@ class RefineFuseRecipe(Recipe):
         "fim": Option("module between deep and shallow: on or off", _switch),
         "optimiser": Option("sgd, as published, or adam", _one_of("sgd", "adam")),
         "momentum": Option("of sgd, 0 to below 1; not published, default 0", float),
+        "rise": Option("share of the iterations in which the texture's weight rises", float),
         "precision": Option("single or mixed (bfloat16)", _one_of("single", "mixed")),
     }
     network: RefineFuse
@@ -104,15 +114,21 @@ class RefineFuseRecipe(Recipe):
         fim: bool = True,
         optimiser: str = "sgd",
         momentum: float = 0.0,
+        rise: float = 0.0,
         precision: str = "single",
     ) -> None:
         super().__init__()
         if not 0 <= momentum < 1:
             raise FusionError(f"the momentum must be 0 to below 1, not {momentum}.")
+        if not 0 <= rise <= 1:
+            raise FusionError(
+                f"the texture's weight can rise in a share of 0 to 1 of the iterations, not {rise}."
+            )
         self.network = RefineFuse(scales, sfim=sfim, psim=psim, fim=fim)
         self.loss = SETTINGS[setting]()
         self.descent = optimiser
         self.momentum = momentum
+        self.rise = rise
         self.mixed = precision == "mixed"
         self.departures = (
             "Objects are the bright infrared pixels in boxes, not those of segmentation labels.",
@@ -131,9 +147,16 @@ class RefineFuseRecipe(Recipe):
         ir, vis, objects = (image / 255 for image in images)
         with torch.autocast(ir.device.type, torch.bfloat16, enabled=self.mixed):
             fused = self.network(ir, vis)
-        parts = self.loss(fused, ir, vis, objects > 0)
+        parts = self.loss(fused, ir, vis, objects > 0, self._share(moment))
         descend(parts.total)
         return parts._asdict()
+
+    def _share(self, moment: Moment) -> float:
+        """Return the part of its weight that texture has by now."""
+        rising = self.rise * moment.iterations
+        if moment.iteration >= rising:
+            return 1.0
+        return float(FIRST_SHARE ** (1 - moment.iteration / rising))
 
     stages = (
         Stage(

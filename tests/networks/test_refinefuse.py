@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import pytest
 import torch
@@ -150,7 +152,7 @@ def test_decoder_by_numpy(convolve):
         share = (places - low).reshape(shape)
         large = large.take(low, axis) * (1 - share) + large.take(high, axis) * share
     with torch.inference_mode():
-        output = module(x, torch.zeros(1, 1, 7, 10))[0]
+        output = module(x, (7, 10))[0]
     assert output.shape == (2, 7, 10)
     assert close(output, large[:, :7, :10])
 
@@ -163,9 +165,9 @@ def test_forward_by_its_parts():
         for level in range(4):
             a, b = net.encode_ir[level](a).relu(), net.encode_vis[level](b).relu()
             joined.append(net.joins[level](a, b))
-        d = net.decoders[2](joined[3], joined[2])
-        d = net.decoders[1](torch.cat([d, joined[2]], 1), joined[1])
-        d = net.decoders[0](net.fim(d, joined[1]), joined[0])
+        d = net.decoders[2](joined[3], (7, 6))
+        d = net.decoders[1](torch.cat([d, joined[2]], 1), (13, 11))
+        d = net.decoders[0](net.fim(d, joined[1]), (26, 21))
         x = torch.cat([d, joined[0]], 1)
         for layer in net.last[:3]:
             x = layer(x).relu()
@@ -266,10 +268,15 @@ def test_missing_weights_say_how_they_are_made(monkeypatch, tmp_path):
 # ---------------------------------------------------------------- any image
 
 
-@settings(max_examples=15, deadline=None)
-@given(height=st.integers(16, 80), width=st.integers(16, 80))
+@cache
+def whole():
+    return built(RefineFuse)
+
+
+@settings(max_examples=10, deadline=None)
+@given(height=st.integers(16, 50), width=st.integers(16, 50))
 def test_any_size(height, width):
-    net = built(RefineFuse)
+    net = whole()
     with torch.inference_mode():
         output = net(*images((height, width)))
     assert output.shape == (1, 1, height, width)

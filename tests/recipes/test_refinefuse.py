@@ -12,7 +12,7 @@ from scipy import ndimage
 import fusionlib as fl
 from fusionlib.datasets import Box, Pair
 from fusionlib.networks.refinefuse import RefineFuse
-from fusionlib.recipes.recipe import rate_at
+from fusionlib.recipes.recipe import Moment, rate_at
 from fusionlib.recipes.refinefuse import SETTINGS, RefineFuseRecipe
 from fusionlib.recipes.samples import samples
 
@@ -20,14 +20,11 @@ from .conftest import SMALL, batch, objects, run_step, smooth
 
 
 def gradient(x):
-    """Magnitudes of both Sobel derivatives, by scipy, an eighth of its scale."""
-    return (
-        sum(
-            np.abs(np.stack([ndimage.sobel(z, axis, mode="nearest") for z in x[:, 0]]))
-            for axis in (0, 1)
-        )[:, None]
-        / 8
-    )
+    """Magnitudes of both Sobel derivatives, by scipy."""
+    return sum(
+        np.abs(np.stack([ndimage.sobel(z, axis, mode="nearest") for z in x[:, 0]]))
+        for axis in (0, 1)
+    )[:, None]
 
 
 def contrast(x):
@@ -88,6 +85,7 @@ def test_as_published():
         ({"precision": "half"}, "precision' = half"),
         ({"momentum": "much"}, "momentum' = much"),
         ({"momentum": "1.5"}, "momentum must be 0 to below 1, not 1.5"),
+        ({"rise": "2"}, "rise in a share of 0 to 1 of the iterations, not 2.0"),
         ({"scales": "9"}, "1 to 5 scales, not 9"),
     ],
 )
@@ -104,15 +102,24 @@ def test_options_as_text():
     assert (result.facts["scales"], result.facts["psim"]) == (2, False)
 
 
+def test_the_texture_s_weight_rises():
+    """From an eighth, by equal factors, over the first tenth of the iterations."""
+    recipe = RefineFuseRecipe(rise=0.1)
+    shares = [recipe._share(Moment(None, i, 30)) for i in range(5)]
+    assert shares == pytest.approx([1 / 8, 1 / 4, 1 / 2, 1, 1])
+    assert RefineFuseRecipe()._share(Moment(None, 0, 30)) == 1
+
+
 def test_mixed_precision_learns_the_same():
-    """The losses of a few iterations, of bfloat16's 8 bits: within 2 %."""
+    """bfloat16 has 8 bits, 0.4 % of each feature: the first losses agree to 1 %, then they part."""
     small = SMALL["refinefuse"]
     single, mixed = (
-        small.train(iterations=8, options={"optimiser": "adam", "precision": precision}).history
+        small.train(iterations=9, options={"optimiser": "adam", "precision": precision}).history
         for precision in ("single", "mixed")
     )
-    assert not single["total"].equals(mixed["total"])
-    assert np.allclose(single["total"], mixed["total"], rtol=0.02)
+    assert single["total"][0] != mixed["total"][0]
+    assert single["total"][0] == pytest.approx(mixed["total"][0], rel=0.01)
+    assert mixed["total"].tail(3).mean() < mixed["total"].head(3).mean()
 
 
 # ---------------------------------------------------------------- labels
