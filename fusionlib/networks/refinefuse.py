@@ -316,7 +316,7 @@ ABLATIONS: Mapping[str, Ablation] = {
 
 
 #: Options of the recipe that all of this project's trainings have.
-TRAINED: Mapping[str, Any] = {"optimiser": "adam", "rise": 0.1, "precision": "mixed"}
+TRAINED: Mapping[str, Any] = {"optimiser": "adam", "rise": 0.3, "precision": "mixed"}
 
 
 def _ablation(name: str, ablation: Ablation) -> WeightFile:
