@@ -188,7 +188,9 @@ def loss_curves(
     width : float
         Of the figure, in inches.
     """
-    figure, axes = plt.subplots(1, len(parts), figsize=(width, 3.2), layout="constrained")
+    figure, (axes,) = plt.subplots(
+        1, len(parts), figsize=(width, 3.2), layout="constrained", squeeze=False
+    )
     for axis, (part, title) in zip(axes, parts.items(), strict=True):
         for (name, history), colour in zip(
             histories.items(), (BLUE, ORANGE, GREEN, PURPLE, GREY), strict=False

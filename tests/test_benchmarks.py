@@ -7,6 +7,15 @@ import math
 import pytest
 
 from benchmarks.metrics import CONTESTS, SIZES, compute, triple
+from benchmarks.refinefuse_widths import (
+    CHOSEN,
+    WITHIN,
+    counted,
+    distance,
+    printed,
+    readings,
+    size,
+)
 
 
 @pytest.mark.parametrize(
@@ -30,3 +39,20 @@ def test_images_are_pictures_of_the_size_asked_for(size):
     for image in triple(*size):
         assert image.shape == size[::-1]
         assert math.sqrt(image.var()) > 5
+
+
+# ---------------------------------------------------------------- RefineFuse's widths
+
+
+def test_numbers_of_the_chosen_reading_are_the_networks():
+    """The closed form counts what the layers of the network have, to one."""
+    assert tuple(size(CHOSEN)) == tuple(counted())
+
+
+def test_no_reading_of_round_grids_is_nearer_than_the_chosen():
+    """Of multiples of 16, as the benchmark prints them."""
+    found = readings(16)
+    assert all(distance(size(reading)) == far <= WITHIN for far, reading in found)
+    round_grids = [r for _, r in found if all((g & (g - 1)) == 0 for g in r.grids)]
+    assert round_grids[0] == CHOSEN
+    assert printed() == (2.21e6, 12.73e9, 48.11e9)

@@ -18,6 +18,7 @@ from fusionlib import figures
 from fusionlib.datasets import package_data
 from fusionlib.networks.densefuse import DenseFuse
 from fusionlib.networks.msdnet import MSDNet
+from fusionlib.networks.refinefuse import RefineFuse
 from fusionlib.networks.res2netfuse import Res2NetFuse
 
 NETWORKS = {
@@ -215,3 +216,69 @@ def test_show_embeds_and_closes(monkeypatch, pictures, start):
     (image,) = shown
     assert image.data.startswith(start)
     assert plt.get_fignums() == []
+
+
+# ---------------------------------------------------------------- modules
+
+
+def refinefuse(**departs):
+    torch.manual_seed(0)
+    return RefineFuse(**departs).eval()
+
+
+def test_steps_of_refinefuse():
+    """Every module once, with what it was given and gave, and where that came from."""
+    net, (ir, vis) = refinefuse(), torch.rand(2, 1, 1, 32, 40)
+    found = figures.steps(net, ir, vis)
+    names = [step.name for step in found]
+    assert names[:2] == ["infrared", "visible"]
+    assert sorted(names[2:]) == sorted(
+        [f"encode_{m}.{i}" for m in ("ir", "vis") for i in range(4)]
+        + [f"joins.{i}" for i in range(4)]
+        + [f"decoders.{i}" for i in range(3)]
+        + [f"last.{i}" for i in range(4)]
+        + ["fim"]
+    )
+    sources = {step.name: {names[i] for i in step.inputs} for step in found}
+    assert sources["encode_ir.0"] == {"infrared"}
+    assert sources["joins.2"] == {"encode_ir.2", "encode_vis.2"}
+    assert sources["decoders.2"] == {"joins.3"}
+    assert sources["decoders.1"] == {"decoders.2", "joins.2"}
+    assert sources["fim"] == {"decoders.1", "joins.1"}
+    assert sources["last.0"] == {"decoders.0", "joins.0"}
+    fim = found[names.index("fim")]
+    with torch.inference_mode():
+        assert torch.equal(net.fim(*fim.before), fim.after)
+        assert torch.equal(torch.tanh(found[-1].after) / 2 + 0.5, net(ir, vis))
+    assert not net.fim._forward_hooks
+
+
+def test_boxes_of_the_module_diagram_do_not_overlap():
+    for departs in ({}, {"scales": 5}, {"scales": 1, "sfim": False}, {"fim": False}):
+        figure = figures.module_diagram(refinefuse(**departs), side=64, title="a title")
+        (axis,) = figure.axes
+        boxes = [patch.get_bbox() for patch in axis.patches if isinstance(patch, FancyBboxPatch)]
+        steps = len(figures.steps(refinefuse(**departs), *torch.rand(2, 1, 1, 64, 64)))
+        assert len(boxes) == steps
+        for i, a in enumerate(boxes):
+            assert not any(a.overlaps(b) for b in boxes[i + 1 :])
+        assert axis.get_title(loc="left") == "a title"
+        plt.close(figure)
+
+
+def test_feature_map_is_the_mean_size_stretched():
+    features = torch.tensor([[[[1.0, -3.0]], [[3.0, 5.0]]], [[[9.0, 9.0]], [[9.0, 9.0]]]])
+    assert figures.feature_map(features).tolist() == [[0, 1]]
+    assert figures.feature_map(torch.ones(1, 2, 3, 3)).tolist() == [[0.0] * 3] * 3
+
+
+def test_loss_curves_with_held_out_pairs():
+    history = pd.DataFrame({"iteration": range(1, 7), "total": [6.0, 5, 4, 3, 2, 1]})
+    history["held out total"] = [np.nan, np.nan, 4.5, np.nan, np.nan, 1.5]
+    figure = figures.loss_curves({"run": history}, parts={"total": "total loss"}, window=2)
+    (axis,) = figure.axes
+    curve, judged = axis.lines
+    assert curve.get_ydata().tolist() == [6, 5.5, 4.5, 3.5, 2.5, 1.5]
+    assert judged.get_xdata().tolist() == [3, 6] and judged.get_ydata().tolist() == [4.5, 1.5]
+    assert [text.get_text() for text in axis.get_legend().texts] == ["run", "run, held out"]
+    plt.close(figure)

@@ -11,6 +11,7 @@ from scipy.signal import convolve2d
 
 from fusionlib.errors import ImageError, UnknownName, WeightsMismatch
 from fusionlib.losses import (
+    FusionLoss,
     ReconstructionLoss,
     VGGFeatures,
     correlation,
@@ -20,6 +21,7 @@ from fusionlib.losses import (
     sobel_gradients,
     ssim,
     ssim_map,
+    texture_loss,
 )
 
 
@@ -357,3 +359,54 @@ def test_weights_that_are_not_vggs(vgg_tensors, fault):
         tensors["features.14.weight"] = weight[:1]
     with pytest.raises(WeightsMismatch, match=r"VGG-16: features\.14\.weight missing"):
         VGGFeatures(tensors)
+
+
+# ---------------------------------------------------------------- RefineFuse
+
+
+def ramp(across, down, size=(9, 11)):
+    y, x = torch.meshgrid(*(torch.arange(n, dtype=torch.float64) for n in size), indexing="ij")
+    return (across * x + down * y)[None, None]
+
+
+def test_texture_of_ramps():
+    """Of slopes 2 and 5 the larger counts, eight times; half of it at the borders it meets."""
+    flat, gentle, steep = ramp(0, 0), ramp(0, -2), ramp(5, 0)
+    columns = torch.full((11,), 1.0, dtype=torch.float64)
+    columns[[0, -1]] = 0.5
+    expected = (8 * 5 * columns).mean()
+    rows = torch.full((9,), 1.0, dtype=torch.float64)
+    rows[[0, -1]] = 0.5
+    larger = torch.maximum(40 * columns[None, :], 16 * rows[:, None])
+    assert texture_loss(flat, steep, flat).item() == pytest.approx(expected.item())
+    assert texture_loss(flat, gentle, steep).item() == pytest.approx(larger.mean().item())
+    assert texture_loss(steep, steep, flat).item() == 0
+    assert texture_loss(-steep, steep, flat).item() == 0  # the sign is not told
+
+
+def test_fusion_loss_of_flat_images():
+    """One flat image at 0.2, one at 0.8, the result at 0.3: no texture, equal contrast."""
+    ir, vis, fused = (torch.full((1, 1, 8, 8), level) for level in (0.2, 0.8, 0.3))
+    objects = torch.zeros(1, 1, 8, 8, dtype=torch.bool)
+    objects[..., :2, :] = True  # a quarter
+    expected = {"plain": 0.1 + 0.5, "maximum": 0.5, "masked": 0.25 * 0.1 + 0.75 * 0.5}
+    for name, value in expected.items():
+        parts = FusionLoss(name)(fused, ir, vis, objects)
+        assert parts.intensity.item() == pytest.approx(value)
+        assert parts.texture.item() == pytest.approx(0, abs=1e-6)
+        assert parts.total.item() == pytest.approx(value, abs=1e-5)
+
+
+def test_weights_of_the_fusion_loss():
+    ir, vis = (image / 255 for image in pair((20, 24)))
+    fused, objects = (ir + vis) / 2, torch.zeros(1, 1, 20, 24, dtype=torch.bool)
+    for weight, share in ((5.0, 1.0), (2.0, 1.0), (5.0, 0.25), (0.0, 1.0)):
+        parts = FusionLoss(texture_weight=weight)(fused, ir, vis, objects, share)
+        total = parts.intensity + weight * share * parts.texture
+        assert parts.total.item() == pytest.approx(total.item())
+    assert FusionLoss().texture_weight == 5
+
+
+def test_unknown_intensity():
+    with pytest.raises(UnknownName, match=r"intensity loss 'max'.*'maximum'"):
+        FusionLoss("max")

@@ -471,6 +471,48 @@ def test_recipes_learn_from_one_another(done, folders, one_core):
     assert facts["autoencoder"].startswith("sha256 ")
 
 
+@pytest.fixture
+def masks(folders):
+    """A folder of masks beside those of the images: a white patch on black."""
+    Path("masks").mkdir()
+    for path in Path("ir").iterdir():
+        white = np.zeros(read_image(path).shape[:2], np.uint8)
+        white[3:9, 4:12] = 255
+        Image.fromarray(white).save(Path("masks") / f"{path.stem}.png")
+
+
+REFINE = ("train", "refinefuse", "ir", "vis", "masks", "-o", "mine.safetensors", *TINY)
+
+
+def test_refinefuse_learns_from_labelled_folders(done, masks, one_core):
+    options = ("--option", "optimiser=adam", "--option", "scales=2")
+    done(*REFINE, "--hold-out", "3", "--every", "1", *options)
+    facts = read_facts("mine.safetensors")
+    assert facts["learnt_from"].startswith("2 labelled pairs of ir (published: 256x256 squares of")
+    assert facts["learnt_from"].endswith("; 1 more held out")
+    losses = pd.read_csv("mine.losses.csv")
+    assert losses["held out total"].notna().all()
+    fuse = ("fuse", "ir.png", "vis.png", "-m", "refinefuse", "--variant", "scales_2")
+    done(*fuse, "--weights", "mine.safetensors", "-o", "mine.png")
+    assert read_image("mine.png").shape == (24, 28)
+
+
+def test_bad_labels(refused, masks, one_core):
+    mask = next(Path("masks").iterdir())
+    good = mask.read_bytes()
+    message = refused("train", "refinefuse", "ir", "vis", "-o", "mine.safetensors", *TINY)
+    assert "learns from pairs with labels: give three folders" in message
+    mask.unlink()
+    assert f"1 pairs have no mask in masks, such as {mask.stem}" in refused(*REFINE)
+    Image.fromarray(np.zeros((5, 4), np.uint8)).save(mask)
+    assert "the mask is 4x5 but the images are" in refused(*REFINE)
+    Image.fromarray(np.full((24, 28), 7, np.uint8)).save(mask)
+    assert "is not black and white" in refused(*REFINE)
+    mask.write_bytes(good[:60])
+    assert str(mask) in refused(*REFINE)
+    assert not Path("mine.safetensors").exists()
+
+
 def test_res2netfuse_learns_from_a_data_set(done, one_core):
     small = ("--variant", "paper", "--iterations", "1", "--batch-size", "1")
     done("train", "res2netfuse", "sample_images", "-o", "mine.safetensors", *small)
