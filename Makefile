@@ -30,6 +30,8 @@ bench: $(STAMP)
 	$(BIN)/python -m benchmarks.memory
 	$(BIN)/python -m benchmarks.metrics
 	$(BIN)/python -m benchmarks.classical
+	$(BIN)/python -m benchmarks.refinefuse
+	$(BIN)/python -m benchmarks.refinefuse_widths
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "fusionlib needs Python 3.11 or newer, this is " + sys.version.split()[0])'

@@ -159,6 +159,7 @@ _REFINEFUSE = (
     *_retrained("CDDFuse", "cddfuse"),
     *_retrained("EMMA", "emma"),
     Row("RefineFuse", "RefineFuse", "refinefuse"),
+    Row("RefineFuse, stretched", "RefineFuse", "refinefuse", {"post": "minmax"}),
 )
 
 #: The same on medical images, of which no authors' results are to be had.

@@ -145,7 +145,7 @@ def test_pipeline_effect():
     assert nothing.data.empty and "no row has both" in nothing.to_html()
 
 
-@pytest.mark.parametrize("table", ["refinefuse_01", "refinefuse_02", "refinefuse_03"])
+@pytest.mark.parametrize("table", [name for name in TABLES if name.startswith("refinefuse")])
 def test_what_departs_is_in_the_provenance(table):
     source = experiments.SOURCES[table]
     facts = experiments._facts(0, {}, source.paper, profile="paper", device="cpu", seed=0)
