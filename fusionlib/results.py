@@ -90,7 +90,8 @@ def provenance(
 #: Modules that decide no score: what reads and writes tables, trains, fetches, draws.
 WITHOUT_SCORES = (
     *("__init__", "__main__", "experiments", "figures", "reproduce", "results", "tables"),
-    *("recipes", "training", "losses", "checkpoints", "sources", "tensor_bundle", "efficiency"),
+    *("recipes", "training", "losses", "masks", "ablations", "checkpoints", "sources"),
+    *("tensor_bundle", "efficiency"),
 )
 
 
