@@ -6,6 +6,7 @@ The rows themselves are `fusionlib.networks.refinefuse.ABLATIONS` and, as tables
 
 from __future__ import annotations
 
+import hashlib
 import os
 import statistics
 import time
@@ -23,9 +24,9 @@ from .efficiency import count_macs
 from .errors import unknown
 from .execution import check_device, run_network
 from .files import write_text
-from .networks.refinefuse import ABLATIONS, TRAINED, VARIANTS, RefineFuse
+from .networks.refinefuse import ABLATIONS, OURS, TRAINED, VARIANTS, RefineFuse
 from .training import train_method
-from .weights import save_weights
+from .weights import find_weights, save_weights
 
 if TYPE_CHECKING:
     from pandas.io.formats.style import Styler
@@ -44,7 +45,18 @@ __all__ = [
 
 
 class Schedule(NamedTuple):
-    """How every row is trained, besides `fusionlib.networks.refinefuse.TRAINED`."""
+    """How every row is trained, besides `fusionlib.networks.refinefuse.TRAINED`.
+
+    Attributes
+    ----------
+    dataset : str
+    size, batch_size, iterations, every, hold_out : int
+        As of `fusionlib.training.train_method`.
+    start : bool
+        Whether a row goes on from the package's weights.
+    rows : tuple of str
+        Keys of `ABLATIONS`.
+    """
 
     dataset: str
     size: int
@@ -52,17 +64,23 @@ class Schedule(NamedTuple):
     iterations: int
     every: int
     hold_out: int
+    start: bool
+    rows: tuple[str, ...]
 
 
-#: By profile; that of "sample" shows how it is done, and learns next to nothing.
+#: The rows of Table 8.
+LOSSES = ("refinefuse_short", *(f"refinefuse_setting_{x}" for x in "abc"))
+
+#: By profile. That of "sample" goes on from the trained network with the losses of Table 8, for a
+#: few iterations on rendered scenes: enough to see where each leads.
 SCHEDULES = {
-    "sample": Schedule("sample", 32, 2, 10, 5, 3),
-    "paper": Schedule("msrs_train128", 64, 8, 3000, 500, 27),
+    "sample": Schedule("sample", 64, 2, 40, 20, 3, True, LOSSES),
+    "paper": Schedule("msrs_train128", 64, 8, 3000, 500, 27, False, tuple(ABLATIONS)),
 }
 
 
 def ablation_folder(profile: str, results_dir: str | os.PathLike[str]) -> Path:
-    """Return where the weights of the ablations are kept.
+    """Return where the weights of the ablations are kept; others where the schedule is another.
 
     Raises
     ------
@@ -71,7 +89,10 @@ def ablation_folder(profile: str, results_dir: str | os.PathLike[str]) -> Path:
     """
     if profile not in SCHEDULES:
         raise unknown("profile", profile, SCHEDULES)
-    return Path(results_dir) / profile / "cache" / "ablations"
+    schedule = SCHEDULES[profile]
+    decides = repr((schedule, TRAINED, OURS.digest if schedule.start else ""))
+    key = hashlib.sha256(decides.encode()).hexdigest()[:8]
+    return Path(results_dir) / profile / "cache" / f"ablations-{key}"
 
 
 def train_ablations(
@@ -84,7 +105,7 @@ def train_ablations(
 ) -> pd.DataFrame:
     """Train the networks of Tables 8 to 10 that are not there yet, all by one schedule.
 
-    What was stopped continues where it was. With profile "paper" it takes hours.
+    What was stopped continues where it was. Profile "paper" takes hours.
 
     Parameters
     ----------
@@ -113,7 +134,9 @@ def train_ablations(
     if profile == "sample":  # not all of these pairs have labels
         data = [pair for pair in data if pair.mask is not None]
     histories = []
-    for name, ablation in ABLATIONS.items():
+    start = {"start": find_weights(OURS)} if schedule.start else {}
+    for name in schedule.rows:
+        ablation = ABLATIONS[name]
         weights, losses = folder / f"{name}.safetensors", folder / f"{name}.losses.csv"
         if not (weights.exists() and losses.exists()):
             departs, _ = VARIANTS[ablation.variant]
@@ -124,7 +147,7 @@ def train_ablations(
                 batch_size=schedule.batch_size,
                 size=schedule.size,
                 seed=ablation.seed,
-                options={**TRAINED, "setting": ablation.setting, **departs},
+                options={**TRAINED, "setting": ablation.setting, **departs, **start},
                 hold_out=schedule.hold_out,
                 checkpoint=_made(folder) / f"{name}.checkpoint",
                 every=schedule.every,
@@ -278,13 +301,18 @@ SIGNS = {"same direction": "✓", "opposite direction": "✗", "no difference": 
 def show_directions(found: pd.DataFrame, caption: str = "") -> Styler:
     """Style `directions` as a table: rows against rows, a column per metric."""
     cells = [
-        f"{SIGNS.get(one['verdict'], '')} {one['mean']:+.3f} "
-        f"[{one['ci_low']:+.3f}, {one['ci_high']:+.3f}]"
-        + ("" if np.isnan(one["paper"]) else f" paper {one['paper']:+.3f}")
+        f"{SIGNS.get(one['verdict'], '')} {_signed(one['mean'])}\n"
+        f"[{_signed(one['ci_low'])}, {_signed(one['ci_high'])}]\n"
+        + ("" if np.isnan(one["paper"]) else f"paper {_signed(one['paper'])}")
         for one in found.to_dict("records")
     ]
     frame = found.assign(cell=cells, row=found["row"] + " − " + found["against"])
     wide = frame.pivot(index="row", columns="metric", values="cell")
     wide = wide.loc[list(dict.fromkeys(frame["row"])), list(dict.fromkeys(frame["metric"]))]
     styler = wide.rename_axis(index=None, columns=None).style.set_caption(caption)
-    return styler.set_uuid("directions")
+    lines = [{"selector": "td", "props": "white-space: pre; text-align: right"}]
+    return styler.set_table_styles(lines).set_uuid("directions")
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.3f}".replace("-", "−")

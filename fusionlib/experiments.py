@@ -7,6 +7,7 @@ cannot and what would fill them, measures, compares with the print and saves.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -32,6 +33,8 @@ from .published import PublishedImages, fused_dataset
 if TYPE_CHECKING:
     from pandas.io.formats.style import Styler
 
+ROOT = Path(__file__).resolve().parent.parent
+
 __all__ = [
     "READINGS",
     "TABLES",
@@ -43,6 +46,7 @@ __all__ = [
     "network_table",
     "pipeline_effect",
     "printed_inside_interval",
+    "recorded",
     "reconstruction_table",
     "show_texts",
 ]
@@ -528,6 +532,35 @@ def fusion_table(
     headings = (rows["metric"] + ":" + rows["convention"]).map(columns)
     by_label = {row.label: row for row in TABLES[table]}
     return _compared(table, rows, headings, by_label, missing, facts, folder)
+
+
+def recorded(table: str) -> Measured:
+    """Return a table of fusion results as the committed run of profile "paper" measured it.
+
+    Parameters
+    ----------
+    table : str
+        A key of `TABLES`.
+
+    Raises
+    ------
+    UnknownName
+        If there is no such table.
+    FusionError
+        If its results are not there: they are part of the repository, not of the package.
+    """
+    if table not in TABLES:
+        raise unknown("table", table, TABLES)
+    folder = ROOT / "results" / "paper" / table
+    try:
+        per_pair, compared = (pd.read_csv(folder / f"{n}.csv") for n in ("per_pair", "summary"))
+        facts = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
+    except OSError as error:
+        raise FusionError(
+            f"{table} has no recorded run in {folder}. Work in a clone of the repository, or "
+            "measure it: fusionlib reproduce --profile paper."
+        ) from error
+    return Measured(table, per_pair, compared, {}, facts)
 
 
 #: Columns whose printed convention is a mistake -> the right value to show beside them.

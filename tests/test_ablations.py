@@ -23,8 +23,8 @@ SMALL = {"refinefuse_short": ABLATIONS["refinefuse_short"],
 @pytest.fixture
 def small(monkeypatch, one_thread):
     """Two rows, two iterations."""
-    monkeypatch.setattr(ablations, "ABLATIONS", SMALL)
-    monkeypatch.setitem(SCHEDULES, "sample", Schedule("sample", 16, 2, 2, 2, 3))
+    schedule = Schedule("sample", 16, 2, 2, 2, 3, False, tuple(SMALL))
+    monkeypatch.setitem(SCHEDULES, "sample", schedule)
 
 
 def test_rows_are_trained_once_and_found(small, tmp_path, monkeypatch):
@@ -44,6 +44,24 @@ def test_rows_are_trained_once_and_found(small, tmp_path, monkeypatch):
     monkeypatch.setattr(ablations, "train_method", None)
     again = train_ablations(profile="sample", results_dir=tmp_path, progress=False)
     assert again.equals(history)
+
+
+def test_another_schedule_has_another_folder(small, tmp_path, monkeypatch):
+    folder = ablations.ablation_folder("sample", tmp_path)
+    monkeypatch.setitem(SCHEDULES, "sample", SCHEDULES["sample"]._replace(iterations=3))
+    assert ablations.ablation_folder("sample", tmp_path) != folder
+
+
+def test_sample_goes_on_from_the_trained_network(tmp_path, monkeypatch, one_thread):
+    """Of the losses of Table 8 only; the first loss is that of a network that has learnt."""
+    assert [ABLATIONS[name].setting for name in SCHEDULES["sample"].rows] == ["ours", "A", "B", "C"]
+    short = SCHEDULES["sample"]._replace(size=32, iterations=1, every=1, rows=("refinefuse_short",))
+    losses = []
+    for start in (True, False):
+        monkeypatch.setitem(SCHEDULES, "sample", short._replace(start=start))
+        history = train_ablations(profile="sample", results_dir=tmp_path, progress=False)
+        losses.append(history["texture"].item())
+    assert losses[0] < 0.5 * losses[1]
 
 
 def test_unknown_profile(tmp_path):
@@ -124,7 +142,7 @@ def test_directions():
     ssim = found[found["metric"] == "SSIM"].set_index("row")
     assert ssim["mean"].to_dict() == pytest.approx(vif["mean"].to_dict())
     shown = ablations.show_directions(found, "caption").to_html()
-    assert "✓ +0.100" in shown and "✗ -0.100" in shown and "paper +0.500" in shown
+    assert "✓ +0.100" in shown and "✗ −0.100" in shown and "paper +0.500" in shown
 
 
 # ---------------------------------------------------------------- cost

@@ -66,6 +66,7 @@ def test_our_own_weights_are_always_there():
             for row in rows
             if row.method in ("res2netfuse", "dchwt", "mst")
             or row.label.endswith((", retrained", ", one dictionary"))
+            or (row.method == "refinefuse" and "weights" not in row.options)
         }
         assert set(methods) == expected
         assert set(missing) == {row.label for row in rows} - expected
@@ -421,3 +422,22 @@ def test_printed_inside_interval_counts_per_reading():
     counts = experiments.printed_inside_interval(measured)
     assert counts.loc["A"].to_dict() == {"clipped": 1, "stretched": 2}
     assert counts.loc["B, of two (x)", "clipped"] == 0
+
+
+def test_recorded_run():
+    """The committed results of profile paper, whole."""
+    measured = experiments.recorded("refinefuse_03")
+    assert measured.facts["profile"] == "paper" and not measured.missing
+    assert set(measured.compared["row"]) == set(measured.per_pair["row"])
+    means = measured.per_pair[measured.per_pair["metric"] == "EN"].groupby("row")["value"].mean()
+    compared = measured.compared.set_index(["row", "metric"])["mean"]
+    assert compared["SeAFusion", "EN"] == pytest.approx(means["SeAFusion"])
+    assert "SeAFusion" in measured.show("EN").to_html()
+
+
+def test_recorded_run_that_is_not_there(monkeypatch, tmp_path):
+    monkeypatch.setattr(experiments, "ROOT", tmp_path)
+    with pytest.raises(FusionError, match=r"refinefuse_03 has no recorded run in .*clone"):
+        experiments.recorded("refinefuse_03")
+    with pytest.raises(UnknownName, match="table 'table_99'"):
+        experiments.recorded("table_99")

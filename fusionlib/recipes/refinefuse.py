@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from ..errors import FusionError
 from ..losses import FusionLoss
 from ..networks.refinefuse import RefineFuse
+from ..weights import load_state
 from .recipe import LARGE, Descend, Moment, Option, Recipe, Stage
 
 __all__ = ["RECIPE", "SETTINGS", "RefineFuseRecipe"]
@@ -80,11 +81,15 @@ class RefineFuseRecipe(Recipe):
         Share of the iterations in which the texture's weight rises, from an eighth of its value.
     precision : {"single", "mixed"}
         "mixed": convolutions and products in bfloat16, weights and losses in float32.
+    start : mapping of str to Tensor, optional
+        Weights to begin with, to go on learning from other pairs or by another loss.
 
     Raises
     ------
     FusionError
         If the number of scales, the momentum or the share is not possible.
+    WeightsMismatch
+        If the weights to begin with are of another network.
     """
 
     method = "refinefuse"
@@ -102,6 +107,7 @@ class RefineFuseRecipe(Recipe):
         "momentum": Option("of sgd, 0 to below 1; not published, default 0", float),
         "rise": Option("share of the iterations in which the texture's weight rises", float),
         "precision": Option("single or mixed (bfloat16)", _one_of("single", "mixed")),
+        "start": Option("weights to begin with"),
     }
     network: RefineFuse
 
@@ -116,6 +122,7 @@ class RefineFuseRecipe(Recipe):
         momentum: float = 0.0,
         rise: float = 0.0,
         precision: str = "single",
+        start: Mapping[str, Tensor] | None = None,
     ) -> None:
         super().__init__()
         if not 0 <= momentum < 1:
@@ -125,6 +132,8 @@ class RefineFuseRecipe(Recipe):
                 f"the texture's weight can rise in a share of 0 to 1 of the iterations, not {rise}."
             )
         self.network = RefineFuse(scales, sfim=sfim, psim=psim, fim=fim)
+        if start is not None:
+            load_state(self.network, dict(start), "the weights to begin with")
         self.loss = SETTINGS[setting]()
         self.descent = optimiser
         self.momentum = momentum

@@ -110,6 +110,20 @@ def test_the_texture_s_weight_rises():
     assert RefineFuseRecipe()._share(Moment(None, 0, 30)) == 1
 
 
+def test_begins_with_weights():
+    """The first loss is theirs, whatever the seed; those of another network do not fit."""
+    small = SMALL["refinefuse"]
+    start = small.train(iterations=4).network.state_dict()
+    options = {"optimiser": "adam", "start": start}
+    first = [small.train(iterations=1, seed=0, options=options).history["total"][0]]
+    torch.manual_seed(9)
+    recipe = RefineFuseRecipe(start=start)
+    assert all(torch.equal(t, start[name]) for name, t in recipe.network.state_dict().items())
+    assert first[0] < small.train(iterations=1).history["total"][0]
+    with pytest.raises(fl.WeightsMismatch, match="the weights to begin with"):
+        RefineFuseRecipe(scales=2, start=start)
+
+
 def test_mixed_precision_learns_the_same():
     """bfloat16 has 8 bits, 0.4 % of each feature: the first losses agree to 1 %, then they part."""
     small = SMALL["refinefuse"]
