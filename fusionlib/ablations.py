@@ -310,8 +310,8 @@ def show_directions(found: pd.DataFrame, caption: str = "") -> Styler:
     wide = frame.pivot(index="row", columns="metric", values="cell")
     wide = wide.loc[list(dict.fromkeys(frame["row"])), list(dict.fromkeys(frame["metric"]))]
     styler = wide.rename_axis(index=None, columns=None).style.set_caption(caption)
-    lines = [{"selector": "td", "props": "white-space: pre; text-align: right"}]
-    return styler.set_table_styles(lines).set_uuid("directions")
+    lines = {"selector": "td", "props": "white-space: pre; text-align: right"}
+    return styler.set_table_styles([lines]).set_uuid("directions")  # type: ignore[list-item]
 
 
 def _signed(value: float) -> str:
