@@ -324,13 +324,25 @@ SOURCES = {
     ),
     "refinefuse_03": Source("sample", "tno42", "refinefuse"),
     "refinefuse_05": Source(
-        "sample_mri_ct", "mri_ct", "refinefuse", "which 20 pairs the paper took is not known"
+        "sample_mri_ct",
+        "mri_ct",
+        "refinefuse",
+        "which 20 pairs the paper took is not known; these are others",
+        comparable=False,
     ),
     "refinefuse_06": Source(
-        "sample_mri_pet", "mri_pet", "refinefuse", "which 15 pairs the paper took is not known"
+        "sample_mri_pet",
+        "mri_pet",
+        "refinefuse",
+        "which 15 pairs the paper took is not known; these are others",
+        comparable=False,
     ),
     "refinefuse_07": Source(
-        "sample_mri_spect", "mri_spect", "refinefuse", "which 20 pairs the paper took is not known"
+        "sample_mri_spect",
+        "mri_spect",
+        "refinefuse",
+        "which 20 pairs the paper took is not known; these are others",
+        comparable=False,
     ),
     **{
         f"refinefuse_{number:02}": Source("sample", "msrs", "refinefuse", THIRD_OF_MSRS)

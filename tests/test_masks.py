@@ -131,10 +131,10 @@ def test_segmentation_file_is_no_mask(tmp_path):
 
 
 @pytest.mark.realdata
-def test_against_real_masks():
+def test_against_real_masks(data_root):
     """TNO's salient targets, from the boxes around them, as the docstring says."""
     shares = []
-    for pair in fl.load_dataset("tno42"):
+    for pair in fl.load_dataset("tno42", data_dir=data_root):
         if pair.mask is None:
             continue
         places = ndimage.find_objects(ndimage.label(pair.mask)[0])
