@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 import fusionlib as fl
+from benchmarks.timing import difference, in_turn
 from fusionlib.card import LEARNT, Configuration
 from fusionlib.execution import TILE, run_network
 from fusionlib.images import luminance
@@ -83,17 +84,9 @@ def compare(
     def engine() -> Tensor:
         return run_network(network, images)
 
-    times: dict[str, list[float]] = {"eager": [], "engine": []}
-    outputs = {}
-    for i in range(repeats + 1):
-        for name, run in (("eager", eager), ("engine", engine)):
-            started = time.perf_counter()
-            outputs[name] = run()
-            if i:  # the first round warms up
-                times[name].append(time.perf_counter() - started)
-    a, b = outputs["eager"], outputs["engine"]
-    difference = float((a - b).abs().max() / (a.max() - a.min()))
-    return statistics.median(times["eager"]), statistics.median(times["engine"]), difference
+    seconds, outputs = in_turn({"eager": eager, "engine": engine}, repeats)
+    far = difference(outputs["engine"], outputs["eager"])
+    return seconds["eager"], seconds["engine"], far
 
 
 def main() -> None:

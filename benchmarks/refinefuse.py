@@ -11,7 +11,6 @@ ratio the largest difference. Then the most memory that a process holds which fu
 from __future__ import annotations
 
 import argparse
-import statistics
 import subprocess
 import sys
 import time
@@ -21,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from benchmarks.timing import difference, in_turn
 from fusionlib.execution import run_network
 from fusionlib.losses import FusionLoss
 from fusionlib.networks.refinefuse import PSIM, SFIM, RefineFuse
@@ -81,20 +81,11 @@ def step(network: nn.Module, images: Tensor, *, mixed: bool = False) -> Callable
 
 def contest(runs: dict[str, Callable[[], Tensor]], repeats: int) -> None:
     """Time functions in turn; print medians, ratios to the first, largest differences from it."""
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    results = {}
-    for i in range(repeats + 1):
-        for name, run in runs.items():
-            started = time.perf_counter()
-            results[name] = run()
-            if i:  # the first round warms up
-                times[name].append(time.perf_counter() - started)
+    seconds, results = in_turn(runs, repeats)
     first = next(iter(runs))
-    expected, base = results[first], statistics.median(times[first])
     for name in runs:
-        seconds = statistics.median(times[name])
-        far = float((results[name] - expected).abs().max() / (expected.max() - expected.min()))
-        print(f"{name:<34}{seconds:8.3f} s  ratio {base / seconds:5.2f}  difference {far:.1e}")
+        ratio, far = seconds[first] / seconds[name], difference(results[name], results[first])
+        print(f"{name:<34}{seconds[name]:8.3f} s  ratio {ratio:5.2f}  difference {far:.1e}")
 
 
 def fuse_large() -> None:
