@@ -22,7 +22,8 @@ from . import figures, results, tables
 from .card import Identity
 from .datasets import load_dataset, load_images, package_data
 from .errors import FusionError, UnknownName, unknown
-from .evaluation import Fuser, benchmark, levels
+from .evaluation import COLUMNS, Fuser, benchmark, levels
+from .files import write_text
 from .methods import Method, create, registry
 from .metrics import METRICS, select
 from .metrics.structure import mse, psnr, ssim
@@ -43,6 +44,7 @@ __all__ = [
     "available",
     "convention_table",
     "fusion_table",
+    "keep_scores",
     "network_table",
     "pipeline_effect",
     "printed_inside_interval",
@@ -528,8 +530,7 @@ def fusion_table(
     )
     folder = Path(results_dir) / profile / table
     pairs = load_dataset(dataset, data_dir=data_dir, limit=limit)
-    # Tables share pairs and methods; scores of other code are never used again.
-    scores = folder.parent / "cache" / f"{dataset}-{results.score_hash()[:12]}.csv"
+    scores = _scores_file(dataset, folder.parent)
     columns = _columns(table)
     rows = benchmark(list(methods.values()), pairs, metrics=list(columns), csv=scores, jobs=None)
     labels = {method.identity: label for label, method in methods.items()}
@@ -541,9 +542,85 @@ def fusion_table(
     rows = rows.reset_index(drop=True)
     run = {"profile": profile, "device": device, "seed": seed, "limit": limit}
     facts = _facts(started, methods, dataset, **run)
+    kept = _kept_from(scores)
+    if commits := {label: kept[key] for key, label in labels.items() if key in kept}:
+        facts["kept_from_commit"] = commits
     headings = (rows["metric"] + ":" + rows["convention"]).map(columns)
     by_label = {row.label: row for row in TABLES[table]}
     return _compared(table, rows, headings, by_label, missing, facts, folder)
+
+
+def _scores_file(dataset: str, folder: Path) -> Path:
+    """Return where scores are cached, by the folder of a profile.
+
+    Tables share pairs and methods; scores of other code are not used, unless `keep_scores` says so.
+    """
+    return folder / "cache" / f"{dataset}-{results.score_hash()[:12]}.csv"
+
+
+def keep_scores(profile: str, results_dir: str | os.PathLike[str]) -> dict[str, int]:
+    """Take the scores of the tables in `results_dir` for this code's own.
+
+    After a change that moves no score of theirs, a method added for example, tables then measure
+    the new rows only. Rows go by method, configuration and weights' hash; the provenance of a table
+    names the commit that measured each kept row. Whether a kept row still is what this code gives
+    is for a test to say, which measures some of it anew.
+
+    Parameters
+    ----------
+    profile : {"sample", "paper"}
+    results_dir : path
+        As in `fusion_table`.
+
+    Returns
+    -------
+    dict of str to int
+        Table -> number of scores that it gave; those that this code has measured are left as
+        they are.
+
+    Raises
+    ------
+    UnknownName
+        If there is no such profile.
+    FusionError
+        If a file cannot be written.
+    """
+    folder = Path(results_dir) / profile
+    given = {}
+    for table in TABLES:
+        source, scores = folder / table, _scores_file(_dataset(table, profile), folder)
+        if table == "table_03" or not (source / "per_pair.csv").exists():
+            continue  # scores of reconstructions are not cached
+        # As text: a pair may be called "007", and a value is to stay as it is.
+        rows = _read_text(source / "per_pair.csv")
+        facts = json.loads((source / "provenance.json").read_text(encoding="utf-8"))
+        known = _read_text(scores) if scores.exists() else rows.iloc[:0]
+        merged = pd.concat([known[COLUMNS], rows[COLUMNS]]).drop_duplicates(COLUMNS[:-1])
+        given[table] = len(merged) - len(known)
+        write_text(scores, merged.to_csv(index=False))
+        kept, earlier = _kept_from(scores), facts.get("kept_from_commit", {})
+        for row, *key in rows[["row", *Identity._fields]].drop_duplicates().itertuples(index=False):
+            kept.setdefault(Identity(*key), earlier.get(row, facts["commit"]))
+        listed = [[*key, commit] for key, commit in kept.items()]
+        write_text(_kept_file(scores), json.dumps(listed, indent=1) + "\n")
+    return given
+
+
+def _read_text(csv: Path) -> pd.DataFrame:
+    return pd.read_csv(csv, dtype=str, keep_default_na=False)
+
+
+def _kept_file(scores: Path) -> Path:
+    return scores.with_suffix(".kept.json")
+
+
+def _kept_from(scores: Path) -> dict[Identity, str]:
+    """Return the methods some of whose scores are of an earlier commit, and which."""
+    file = _kept_file(scores)
+    if not file.exists():
+        return {}
+    listed = json.loads(file.read_text(encoding="utf-8"))
+    return {Identity(*key): commit for *key, commit in listed}
 
 
 def recorded(table: str) -> Measured:

@@ -60,6 +60,7 @@ def reproduce(
     seed: int = 0,
     restart: bool = False,
     in_place: bool = False,
+    keep: bool = False,
 ) -> int:
     """Run the notebooks.
 
@@ -84,6 +85,9 @@ def reproduce(
         Run what is finished too.
     in_place : bool
         Also write the executed notebooks, cleaned, back into ``notebooks/``.
+    keep : bool
+        Take the scores that are in the results already for this code's own
+        (`fusionlib.experiments.keep_scores`).
 
     Returns
     -------
@@ -121,6 +125,11 @@ def reproduce(
         "seed": seed,
         "limit": limit,
     }
+    if keep:
+        from .experiments import keep_scores
+
+        for table, count in keep_scores(profile, results).items():
+            print(f"{table}: {count} scores kept")
     state_file = results / profile / "reproduce.json"
     state = _read_state(state_file)
     failed = []

@@ -424,6 +424,39 @@ def test_printed_inside_interval_counts_per_reading():
     assert counts.loc["B, of two (x)", "clipped"] == 0
 
 
+def test_kept_scores_are_not_measured_again(two_rows, small_scenes, monkeypatch, tmp_path):
+    """After a change of the code; the table says so, and measures only what is not there."""
+    first = measure(tmp_path, limit=1)
+    whole = measure(tmp_path / "whole")
+    fused = []
+    original = Method.fuse
+    monkeypatch.setattr(Method, "fuse", lambda self, *a: fused.append(1) or original(self, *a))
+    monkeypatch.setattr(experiments.results, "score_hash", lambda: "changed")
+    assert experiments.keep_scores("sample", tmp_path) == {"table_02": 18}
+    assert experiments.keep_scores("sample", tmp_path) == {"table_02": 0}
+    second = measure(tmp_path)
+    assert len(fused) == 2  # the second pair with both methods
+    assert second.per_pair.equals(whole.per_pair)
+    kept = dict.fromkeys(("ours", "other"), first.facts["commit"])
+    assert second.facts["kept_from_commit"] == kept
+    assert "kept_from_commit" not in first.facts
+    # Kept once more, a row is still of the commit that measured it.
+    monkeypatch.setattr(experiments.results, "score_hash", lambda: "changed again")
+    monkeypatch.setattr(experiments.results, "_commit", lambda: "a later one")
+    experiments.keep_scores("sample", tmp_path)
+    third = measure(tmp_path)
+    assert third.facts["commit"] == "a later one"
+    assert third.facts["kept_from_commit"] == kept
+    assert third.per_pair.equals(second.per_pair) and len(fused) == 2
+
+
+def test_nothing_to_keep(tmp_path):
+    assert experiments.keep_scores("paper", tmp_path) == {}
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(UnknownName, match="profile 'papers'"):
+        experiments.keep_scores("papers", tmp_path)
+
+
 def test_recorded_run():
     """The committed results of profile paper, whole."""
     measured = experiments.recorded("refinefuse_03")

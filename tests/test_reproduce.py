@@ -305,6 +305,22 @@ def test_results_folder_that_cannot_be_made(repository, runs, tmp_path):
     assert runs() == []
 
 
+def test_keep(repository, runs, monkeypatch, capsys):
+    """Scores are kept before a notebook runs, for its profile and folder."""
+    calls = []
+
+    def keep(*given):
+        calls.append((given, runs()))
+        return {"table_02": 3}
+
+    monkeypatch.setattr("fusionlib.experiments.keep_scores", keep)
+    reproduce(only=["00"])
+    assert not calls and runs() == ["00_first"]
+    reproduce(only=["01"], keep=True)
+    assert calls == [(("sample", repository / "results"), [])] and runs() == ["01_second"]
+    assert "table_02: 3 scores kept" in capsys.readouterr().out
+
+
 def test_kept_notebooks_do_not_see_this_machine(repository, monkeypatch):
     import papermill
 
