@@ -9,22 +9,23 @@ from __future__ import annotations
 import hashlib
 import os
 import statistics
-import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
 
 from . import results, tables
 from .datasets import load_dataset, package_data
-from .efficiency import count_macs
+from .efficiency import count_macs, measure
 from .errors import unknown
 from .execution import check_device, run_network
 from .files import write_text
-from .networks.refinefuse import ABLATIONS, OURS, TRAINED, VARIANTS, RefineFuse
+from .networks.refinefuse import ABLATIONS, OURS, SHORT, TRAINED, VARIANTS, RefineFuse
 from .training import train_method
 from .weights import find_weights, save_weights
 
@@ -75,7 +76,7 @@ LOSSES = ("refinefuse_short", *(f"refinefuse_setting_{x}" for x in "abc"))
 #: few iterations on rendered scenes: enough to see where each leads.
 SCHEDULES = {
     "sample": Schedule("sample", 64, 2, 40, 20, 3, True, LOSSES),
-    "paper": Schedule("msrs_train128", 64, 8, 3000, 500, 27, False, tuple(ABLATIONS)),
+    "paper": Schedule(*SHORT, start=False, rows=tuple(ABLATIONS)),
 }
 
 
@@ -149,7 +150,7 @@ def train_ablations(
                 seed=ablation.seed,
                 options={**TRAINED, "setting": ablation.setting, **departs, **start},
                 hold_out=schedule.hold_out,
-                checkpoint=_made(folder) / f"{name}.checkpoint",
+                checkpoint=folder / f"{name}.checkpoint",
                 every=schedule.every,
                 device=device,
                 progress=progress,
@@ -159,11 +160,6 @@ def train_ablations(
         histories.append(pd.read_csv(losses).assign(weights=name))
     frame = pd.concat(histories, ignore_index=True)
     return frame[["weights", *frame.columns.drop("weights")]]
-
-
-def _made(folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 # ---------------------------------------------------------------- cost
@@ -205,12 +201,15 @@ def cost_table(
     torch.manual_seed(seed)
     networks = {name: RefineFuse(**departs).to(device) for name, (departs, _) in VARIANTS.items()}
     images = list(torch.rand(2, 1, 1, HEIGHT, WIDTH).to(device))
+
+    def fuse(network: RefineFuse) -> Tensor:
+        return run_network(network, images).cpu()  # which waits for an accelerator
+
     times: dict[str, list[float]] = {name: [] for name in networks}
     for _ in range(repeats):
         for name, network in networks.items():
-            began = time.perf_counter()
-            run_network(network, images).cpu()
-            times[name].append(time.perf_counter() - began)
+            _, cost = measure(partial(fuse, network))
+            times[name].append(cost.seconds)
     printed = pd.read_csv(package_data("paper_tables/refinefuse_table_10_depth_ablation.csv"))
     paper = printed.set_index("setting")["time_ms_rtx4090"]
     papers = {"scales_3": "A", "scales_5": "B", "paper": "Ours"}

@@ -146,8 +146,6 @@ def object_mask(pair: Pair) -> np.ndarray:
     ------
     FusionError
         If the pair has neither, or a box marks nothing in the image.
-    PairMismatch
-        If the mask has another size (a `Pair` with one cannot be made).
     """
     if pair.mask is not None:
         return pair.mask

@@ -603,13 +603,14 @@ def _check_plans(setup: _Setup, plans: Sequence[_Plan], every: int) -> None:
     if every < 1:
         raise FusionError(f"every must be at least 1 iteration, not {every}.")
     for plan in plans:
-        # Unequal shares would weigh images unequally in the mean of the gradients.
-        size = min(plan.batch_size, len(setup.given))
-        if size % setup.world:
-            raise FusionError(
-                f"{setup.world} processes cannot share batches of {size} images evenly: choose "
-                "another batch size, more images or fewer processes."
-            )
+        for some in (setup.given, setup.held_out):
+            # Unequal shares would weigh images unequally in the mean of gradients or losses.
+            size = min(plan.batch_size, len(some))
+            if size % setup.world:
+                raise FusionError(
+                    f"{setup.world} processes cannot share batches of {size} images evenly: choose "
+                    "another batch size, more images or fewer processes."
+                )
 
 
 def _follow(
@@ -713,7 +714,7 @@ class _Run:
         plan = self.plans[number]
         task = f"batches of {plan.batch_size} squares of {plan.size} pixels"
         with memory_errors(task, "a smaller batch size or smaller squares"):
-            losses = self._losses(self.recipe, number, batch, descend)
+            losses = self._run_step(self.recipe, number, batch, descend)
         values = self._mean(torch.stack([loss.detach() for loss in losses.values()]))
         self._check(values, number, batch)
         self.names[number] = tuple(losses)
@@ -721,7 +722,7 @@ class _Run:
         self.whole = True
         return {name: f"{value:.3g}" for name, value in zip(losses, values.tolist(), strict=True)}
 
-    def _losses(
+    def _run_step(
         self, recipe: Recipe, number: int, batch: Batch, descend: Descend
     ) -> dict[str, Tensor]:
         images = tuple(
@@ -733,16 +734,18 @@ class _Run:
 
     def validate(self, number: int) -> None:
         """Record the losses of a stage on what is held out."""
+        self.whole = False  # without them, the record would have a gap when it is continued
         recipe = copy.deepcopy(self.recipe).eval()  # a step may change it besides descending
         held_out = self.setup.held_out
         count = len(held_out) // min(self.plans[number].batch_size, len(held_out))
         losses = []
         with torch.no_grad():
             for batch in self.batches(number, range(count), held_out):
-                parts = self._losses(recipe, number, batch, lambda *_: None)
+                parts = self._run_step(recipe, number, batch, lambda *_: None)
                 losses.append(torch.stack([*parts.values()]))
         values = self._mean(torch.stack(losses).mean(0))
         self.validations[number][len(self.losses[number])] = tuple(values.tolist())
+        self.whole = True
 
     def _descend(self, number: int, batch: Batch, loss: Tensor, *parts: str) -> None:
         stage = self.plans[number].stage

@@ -86,8 +86,6 @@ def test_commands_are_the_schedule():
         departs, _ = VARIANTS[ablation.variant]
         read = {key: RefineFuseRecipe.options[key].read(value) for key, value in options.items()}
         assert read == {**TRAINED, "setting": ablation.setting, **departs}
-    (stage,) = RefineFuseRecipe.stages
-    assert schedule.batch_size == stage.batch_size
 
 
 def test_every_row_of_the_tables_has_weights():

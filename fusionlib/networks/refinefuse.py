@@ -45,7 +45,18 @@ from ..pipelines import Levels
 from .network import PyramidNetwork, zero_conv
 
 __all__ = [
-    *("ABLATIONS", "FIM", "GRIDS", "METHOD", "PSIM", "SFIM", "TRAINED", "VARIANTS", "WIDTHS"),
+    *(
+        "ABLATIONS",
+        "FIM",
+        "GRIDS",
+        "METHOD",
+        "PSIM",
+        "SFIM",
+        "SHORT",
+        "TRAINED",
+        "VARIANTS",
+        "WIDTHS",
+    ),
     *("Ablation", "Concatenation", "Decoder", "RefineFuse"),
 ]
 
@@ -318,6 +329,18 @@ ABLATIONS: Mapping[str, Ablation] = {
 }
 
 
+class ShortTraining(NamedTuple):
+    """How all rows of the ablations are trained: as of `fusionlib.training.train_method`."""
+
+    dataset: str = "msrs_train128"
+    size: int = 64
+    batch_size: int = 8
+    iterations: int = 3000
+    every: int = 500
+    hold_out: int = 27
+
+
+SHORT = ShortTraining()
 #: Options of the recipe that all of this project's trainings have.
 TRAINED: Mapping[str, Any] = {"optimiser": "adam", "rise": 0.3, "precision": "mixed"}
 
@@ -332,11 +355,12 @@ def _ablation(name: str, ablation: Ablation) -> WeightFile:
         name=name,
         digest="",
         parameters=sum(parameter.numel() for parameter in network.parameters()),
-        trained="by this project for Tables 8 to 10, 3000 iterations of eight 64x64 squares of "
-        "MSRS reduced to 128x128",
+        trained=f"by this project for Tables 8 to 10, {SHORT.iterations} iterations of "
+        f"{SHORT.batch_size} squares of {SHORT.size}x{SHORT.size} of MSRS reduced to 128x128",
         licence="MIT, this project",
-        made_by=f"fusionlib train refinefuse msrs_train128 -o {name}.safetensors --crop 64 "
-        f"--iterations 3000 --hold-out 27 --every 500 --half --seed {ablation.seed} "
+        made_by=f"fusionlib train refinefuse {SHORT.dataset} -o {name}.safetensors "
+        f"--crop {SHORT.size} --batch-size {SHORT.batch_size} --iterations {SHORT.iterations} "
+        f"--every {SHORT.every} --hold-out {SHORT.hold_out} --half --seed {ablation.seed} "
         + " ".join(f"--option {key}={value}" for key, value in options.items()),
     )
 

@@ -394,3 +394,22 @@ def test_smallest_sizes(small):
     for stage in recipe.stages:
         losses = run_step(recipe, stage.name, tuple(images))
         assert all(loss.isfinite() for loss in losses.values())
+
+
+def test_stopped_while_it_judges(monkeypatch, tmp_path):
+    """A state whose held-out losses are missing is not written: continued, none is missing."""
+    small, checkpoint = SMALL["nestfuse"], tmp_path / "checkpoint"
+    settings = {"hold_out": 3, "every": 2, "checkpoint": checkpoint}
+    expected = small.train(**settings | {"checkpoint": None})
+    validate = training._Run.validate
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+
+        def interrupted(self, number):
+            validate(self, number)
+            if self.iteration == 4:
+                self.whole = False
+                raise KeyboardInterrupt
+
+        patch.setattr(training._Run, "validate", interrupted)
+        small.train(**settings)
+    assert same(small.train(**settings), expected)
