@@ -53,16 +53,14 @@ def _aligned(ours: Any, reference: Any) -> Any:
     return ours
 
 
-class Tolerance:
-    """Pytest plugin: lets nbval compare numbers within their print."""
+def pytest_configure() -> None:
+    """Let nbval compare numbers within their print: this module is a plugin of its run."""
+    strict = IPyNbCell.compare_outputs
 
-    def pytest_configure(self) -> None:
-        strict = IPyNbCell.compare_outputs
+    def compare(cell: Any, test: Any, ref: Any, skip_compare: Any = None) -> bool:
+        return strict(cell, _aligned(test, ref), ref, skip_compare)
 
-        def compare(cell: Any, test: Any, ref: Any, skip_compare: Any = None) -> bool:
-            return strict(cell, _aligned(test, ref), ref, skip_compare)
-
-        IPyNbCell.compare_outputs = compare
+    IPyNbCell.compare_outputs = compare
 
 
 def main(names: list[str]) -> int:
@@ -71,6 +69,8 @@ def main(names: list[str]) -> int:
         for name in ("FUSIONLIB_DATA", "FUSIONLIB_WEIGHTS"):
             os.environ.pop(name, None)
         os.environ["XDG_CACHE_HOME"] = str(Path(folder) / "cache")
+        # One notebook per core is faster than one notebook on all of them.
+        os.environ["OMP_NUM_THREADS"] = "1"
         copies = shutil.copytree(
             NOTEBOOKS, Path(folder) / "notebooks", ignore=shutil.ignore_patterns(".*")
         )
@@ -81,8 +81,8 @@ def main(names: list[str]) -> int:
         )
         return pytest.main(
             ["--nbval", "--nbval-current-env", "--nbval-cell-timeout=900", "-q", "--timeout=900",
-             "-p", "no:cacheprovider", *chosen],
-            plugins=[Tolerance()],
+             "-p", "no:cacheprovider", "-p", "tests.notebooks",
+             "-n", "auto", "--dist", "loadfile", *chosen]
         )  # fmt: skip
 
 
