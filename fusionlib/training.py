@@ -354,7 +354,12 @@ def train_method(
             _check_count(name, value)
     if size is not None and size not in kind.sizes:
         raise FusionError(f"{method} cannot learn from squares of {size}, {_text(kind.sizes)}.")
-    fastest = max(rate_at(rate, 0) for stage in kind.stages for rate in stage.rates.values())
+    fastest = max(
+        rate_at(rate, progress)
+        for stage in kind.stages
+        for rate in stage.rates.values()
+        for progress in np.linspace(0, 1, 101)
+    )
     if not 0 < rate_factor * fastest <= 1:
         raise FusionError(
             f"the factor of learning rates must be positive and at most {1 / fastest:g}, which "

@@ -79,9 +79,9 @@ def test_commands_are_the_schedule():
                              f"{name}.safetensors"]  # fmt: skip
         options = dict(w.split("=") for flag, w in pairwise(words) if flag == "--option")
         flags = {f: w for f, w in pairwise(words) if f.startswith("--") and f != "--option"}
-        numbers = {"--crop": schedule.size, "--iterations": schedule.iterations,
-                   "--hold-out": schedule.hold_out, "--every": schedule.every,
-                   "--seed": ablation.seed}  # fmt: skip
+        numbers = {"--crop": schedule.size, "--batch-size": schedule.batch_size,
+                   "--iterations": schedule.iterations, "--every": schedule.every,
+                   "--hold-out": schedule.hold_out, "--seed": ablation.seed}  # fmt: skip
         assert {f: int(w) for f, w in flags.items() if f != "--half"} == numbers
         departs, _ = VARIANTS[ablation.variant]
         read = {key: RefineFuseRecipe.options[key].read(value) for key, value in options.items()}

@@ -4,7 +4,9 @@ As the paper tells it: 256x256 squares of MSRS's training pairs, turned and mirr
 8, stochastic gradient descent from a learning rate of 1e-3, 300 epochs, lambda = 5. It leaves open
 
 - the optimiser's momentum: none here, unless the option "momentum" gives it;
-- what "initial" learning rate means: it falls to zero along half a cosine here;
+- what "initial" learning rate means: it falls to zero along half a cosine here, after a rise
+  over a twentieth of the iterations, without which Adam leaves the last layer dead where the
+  loss is that of setting A;
 - how pixels are compared with their surroundings, and the masks where neither image or both are
   wanted: `fusionlib.masks`;
 - gradients: `fusionlib.losses.texture_loss`.
@@ -46,8 +48,17 @@ PAIRS, BATCH, EPOCHS = 1083, 8, 300
 FIRST_SHARE = 1 / 8
 
 
-def _cosine(rate: float) -> Callable[[float], float]:
-    return lambda progress: rate * (1 + math.cos(math.pi * progress)) / 2
+#: Share of the iterations in which the learning rate rises.
+WARM_UP = 1 / 20
+
+
+def _warm_cosine(rate: float) -> Callable[[float], float]:
+    """Rise to `rate`, then fall to zero along half a cosine."""
+
+    def at(progress: float) -> float:
+        return min(1, progress / WARM_UP) * rate * (1 + math.cos(math.pi * progress)) / 2
+
+    return at
 
 
 def _one_of(*names: str) -> Callable[[Any], str]:
@@ -174,7 +185,7 @@ class RefineFuseRecipe(Recipe):
             iterations=EPOCHS * (PAIRS // BATCH),
             batch_size=BATCH,
             size=256,
-            rates={"network": _cosine(1e-3)},
+            rates={"network": _warm_cosine(1e-3)},
         ),
     )
 
