@@ -104,11 +104,10 @@ def distance(some: Size) -> float:
 
 def readings(step: int) -> list[tuple[float, Reading]]:
     """Return the readings that come near the print, nearest first."""
-    target = np.array(printed())
     widths = combinations_with_replacement(range(step, LARGEST + 1, step), 4)
     found = []
     for reading in map(Reading._make, product(widths, GRID_CHOICES, LAST, CHANGES)):
-        far = float(np.abs(np.array(size(reading)) / target - 1).max())
+        far = distance(size(reading))
         if far <= WITHIN:
             found.append((far, reading))
     return sorted(found)

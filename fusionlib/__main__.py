@@ -9,7 +9,9 @@ from __future__ import annotations
 import argparse
 import io
 import os
+import shutil
 import sys
+import textwrap
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -398,7 +400,8 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
         "--hold-out",
         type=int,
         metavar="N",
-        help="do not learn from every Nth image or pair; record the losses on them",
+        help="do not learn from every Nth image or pair; record the losses on them whenever a "
+        "checkpoint is due",
     )
     train.add_argument("--half", action="store_true", help="write 16 bits of each weight")
     _add_shared(train, "--data-dir", "--device")
@@ -430,17 +433,23 @@ class _TrainHelp(argparse.Action):
         def learning_from(kind: str) -> str:
             return ", ".join(recipe.method for recipe in recipes if recipe.learns_from == kind)
 
-        parser.epilog = (
+        about = (
             "res2netfuse learns from single images; one follows the published one-image "
             "schedule, more the published many-image schedule. From single images learn also: "
             f"{learning_from('images')}; from pairs: {learning_from('pairs')}; from pairs with "
             f"labels: {learning_from('labelled pairs')}; jsr learns its "
-            "dictionary (jsrsd's, too) from pairs in one go. Options: "
-        ) + "; ".join(
-            f"of {recipe.method} {name} ({'needed: ' * (name in recipe.required)}{option.about})"
+            "dictionary (jsrsd's, too) from pairs in one go."
+        )
+        takes = [
+            f"  {f'{recipe.method} {name}':<24}"
+            f"{'needed: ' * (name in recipe.required)}{option.about}"
             for recipe in recipes
             for name, option in recipe.options.items()
-        )
+        ]
+        width = shutil.get_terminal_size().columns - 2
+        parser.formatter_class = argparse.RawDescriptionHelpFormatter
+        parser.description = textwrap.fill(parser.description or "", width)
+        parser.epilog = "\n".join([textwrap.fill(about, width), "", "values of --option:", *takes])
         parser.print_help()
         parser.exit()
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import statistics
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -27,7 +27,7 @@ from .execution import check_device, run_network
 from .files import write_text
 from .networks.refinefuse import ABLATIONS, OURS, SHORT, TRAINED, VARIANTS, RefineFuse
 from .training import train_method
-from .weights import find_weights, save_weights
+from .weights import find_weights, read_facts, save_weights
 
 if TYPE_CHECKING:
     from pandas.io.formats.style import Styler
@@ -90,8 +90,8 @@ def ablation_folder(profile: str, results_dir: str | os.PathLike[str]) -> Path:
     """
     if profile not in SCHEDULES:
         raise unknown("profile", profile, SCHEDULES)
-    schedule = SCHEDULES[profile]
-    decides = repr((schedule, TRAINED, OURS.digest if schedule.start else ""))
+    schedule = SCHEDULES[profile]._replace(rows=())  # more rows are no other schedule
+    decides = repr((schedule, OURS.digest if schedule.start else ""))
     key = hashlib.sha256(decides.encode()).hexdigest()[:8]
     return Path(results_dir) / profile / "cache" / f"ablations-{key}"
 
@@ -138,9 +138,12 @@ def train_ablations(
     start = {"start": find_weights(OURS)} if schedule.start else {}
     for name in schedule.rows:
         ablation = ABLATIONS[name]
-        weights, losses = folder / f"{name}.safetensors", folder / f"{name}.losses.csv"
-        if not (weights.exists() and losses.exists()):
-            departs, _ = VARIANTS[ablation.variant]
+        weights, losses, checkpoint = (
+            folder / f"{name}.{suffix}" for suffix in ("safetensors", "losses.csv", "checkpoint")
+        )
+        departs, _ = VARIANTS[ablation.variant]
+        options = {**TRAINED, "setting": ablation.setting, **departs}
+        if not (losses.exists() and _is_of(weights, {**options, "seed": ablation.seed})):
             result = train_method(
                 "refinefuse",
                 data if isinstance(data, list) else [data],
@@ -148,18 +151,27 @@ def train_ablations(
                 batch_size=schedule.batch_size,
                 size=schedule.size,
                 seed=ablation.seed,
-                options={**TRAINED, "setting": ablation.setting, **departs, **start},
+                options={**options, **start},
                 hold_out=schedule.hold_out,
-                checkpoint=folder / f"{name}.checkpoint",
+                checkpoint=checkpoint,
                 every=schedule.every,
                 device=device,
                 progress=progress,
             )
             save_weights(weights, result.network, result.facts, half=True)
             write_text(losses, result.history.to_csv(index=False, float_format="%.7g"))
+            checkpoint.unlink()
         histories.append(pd.read_csv(losses).assign(weights=name))
     frame = pd.concat(histories, ignore_index=True)
     return frame[["weights", *frame.columns.drop("weights")]]
+
+
+def _is_of(weights: Path, wanted: Mapping[str, object]) -> bool:
+    """Whether a file is there and says that it was trained in that way."""
+    if not weights.exists():
+        return False
+    facts = read_facts(weights)
+    return all(facts.get(name) == str(value) for name, value in wanted.items())
 
 
 # ---------------------------------------------------------------- cost
@@ -251,7 +263,7 @@ def directions(measured: Measured, comparisons: Sequence[tuple[str, str]]) -> pd
         Columns row, against, metric; paper, the difference in print; mean, ci_low, ci_high, our
         mean difference over the pairs and its 95 % bootstrap interval; verdict: "same direction"
         or "opposite direction" where the interval is on one side of 0, "no difference" where it
-        is not, "equal in print" or "not in the paper".
+        is not; "equal in print", "not in the paper", or "too few pairs" for an interval.
     """
     paper = measured.compared.set_index(["row", "metric"])["paper"]
     # Where a metric is there in two conventions, the first is the printed one.
@@ -288,6 +300,8 @@ def _direction(printed: float, low: float, high: float) -> str:
         return "not in the paper"
     if abs(printed) < 1e-9:
         return "equal in print"
+    if np.isnan(low):
+        return "too few pairs"
     if not (low > 0 or high < 0):
         return "no difference"
     return "same direction" if (low > 0) == (printed > 0) else "opposite direction"
@@ -299,18 +313,22 @@ SIGNS = {"same direction": "✓", "opposite direction": "✗", "no difference": 
 
 def show_directions(found: pd.DataFrame, caption: str = "") -> Styler:
     """Style `directions` as a table: rows against rows, a column per metric."""
-    cells = [
-        f"{SIGNS.get(one['verdict'], '')} {_signed(one['mean'])}\n"
-        f"[{_signed(one['ci_low'])}, {_signed(one['ci_high'])}]\n"
-        + ("" if np.isnan(one["paper"]) else f"paper {_signed(one['paper'])}")
-        for one in found.to_dict("records")
-    ]
+    cells = [_cell(one) for one in found.to_dict("records")]
     frame = found.assign(cell=cells, row=found["row"] + " − " + found["against"])
     wide = frame.pivot(index="row", columns="metric", values="cell")
     wide = wide.loc[list(dict.fromkeys(frame["row"])), list(dict.fromkeys(frame["metric"]))]
     styler = wide.rename_axis(index=None, columns=None).style.set_caption(caption)
     lines = {"selector": "td", "props": "white-space: pre; text-align: right"}
     return styler.set_table_styles([lines]).set_uuid("directions")  # type: ignore[list-item]
+
+
+def _cell(one: dict[Hashable, Any]) -> str:
+    lines = [f"{SIGNS.get(one['verdict'], '')} {_signed(one['mean'])}"]
+    if not np.isnan(one["ci_low"]):
+        lines.append(f"[{_signed(one['ci_low'])}, {_signed(one['ci_high'])}]")
+    if not np.isnan(one["paper"]):
+        lines.append(f"paper {_signed(one['paper'])}")
+    return "\n".join(lines)
 
 
 def _signed(value: float) -> str:

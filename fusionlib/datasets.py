@@ -804,8 +804,8 @@ def _boxes(
         try:
             kind, *numbers = line.split()
             x, y, w, h = map(float, numbers)
-            label = card.classes[int(kind)]
-        except (ValueError, IndexError) as error:
+            label = dict(enumerate(card.classes))[int(kind)]
+        except (ValueError, KeyError) as error:
             raise FusionError(
                 f"{path}, line {number}: {line!r} is no label, expected a class (0 to "
                 f"{len(card.classes) - 1}) and four numbers. Restore the file."

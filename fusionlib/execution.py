@@ -186,7 +186,7 @@ def _run_pyramid(network: PyramidNetwork, images: Sequence[Tensor], tile: int) -
     ir, vis = images
     height, width = ((side + 1) // 2 for side in ir.shape[-2:])
     # Tiles of the second scale, so that those of the finest begin at even rows and columns.
-    tiles = list(_tiles(height, width, tile // 2, network.halo // 2))
+    tiles = list(_tiles(height, width, max(1, tile // 2), network.halo // 2))
     if len(tiles) == 1:
         return network(ir, vis)
     features: list[Tensor] = []

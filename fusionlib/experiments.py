@@ -172,7 +172,7 @@ _REFINEFUSE = (
 _MEDICAL = tuple(row for row in _REFINEFUSE if not row.images)
 
 #: What would reproduce a row of RefineFuse's ablations.
-_ABLATIONS = "300 epochs for every row; here they have 23, all alike"
+_ABLATIONS = "300 epochs for every row; here they have a short training, all alike"
 
 
 def _ablation(label: str, paper: str, weights: str) -> Row:
@@ -329,21 +329,21 @@ SOURCES = {
         "sample_mri_ct",
         "mri_ct",
         "refinefuse",
-        "which 20 pairs the paper took is not known; these are others",
+        "which 20 pairs the paper took is not known; these may be others",
         comparable=False,
     ),
     "refinefuse_06": Source(
         "sample_mri_pet",
         "mri_pet",
         "refinefuse",
-        "which 15 pairs the paper took is not known; these are others",
+        "which 15 pairs the paper took is not known; these may be others",
         comparable=False,
     ),
     "refinefuse_07": Source(
         "sample_mri_spect",
         "mri_spect",
         "refinefuse",
-        "which 20 pairs the paper took is not known; these are others",
+        "which 20 pairs the paper took is not known; these may be others",
         comparable=False,
     ),
     **{
@@ -542,9 +542,9 @@ def fusion_table(
     rows = rows.reset_index(drop=True)
     run = {"profile": profile, "device": device, "seed": seed, "limit": limit}
     facts = _facts(started, methods, dataset, **run)
-    kept = _kept_from(scores)
-    if commits := {label: kept[key] for key, label in labels.items() if key in kept}:
-        facts["kept_from_commit"] = commits
+    kept = _kept(scores)
+    if entries := {label: kept[key] for key, label in labels.items() if key in kept}:
+        facts["kept"] = entries
     headings = (rows["metric"] + ":" + rows["convention"]).map(columns)
     by_label = {row.label: row for row in TABLES[table]}
     return _compared(table, rows, headings, by_label, missing, facts, folder)
@@ -562,9 +562,12 @@ def keep_scores(profile: str, results_dir: str | os.PathLike[str]) -> dict[str, 
     """Take the scores of the tables in `results_dir` for this code's own.
 
     After a change that moves no score of theirs, a method added for example, tables then measure
-    the new rows only. Rows go by method, configuration and weights' hash; the provenance of a table
-    names the commit that measured each kept row. Whether a kept row still is what this code gives
-    is for a test to say, which measures some of it anew.
+    the new rows only. A method with this configuration and these weights of which this code has
+    measured anything on that data set is left as it is. The provenance of a table lists the rows
+    that have kept scores: how many, of which commits, with which PyTorch, on which device.
+
+    Whether the change moves none is for whoever asks for this to know, and for
+    ``tests/test_tables_reproduced.py`` to check: it fuses and scores a pair of each row anew.
 
     Parameters
     ----------
@@ -575,38 +578,66 @@ def keep_scores(profile: str, results_dir: str | os.PathLike[str]) -> dict[str, 
     Returns
     -------
     dict of str to int
-        Table -> number of scores that it gave; those that this code has measured are left as
-        they are.
+        Table -> number of scores that were taken from it.
 
     Raises
     ------
     UnknownName
         If there is no such profile.
     FusionError
-        If a file cannot be written.
+        If results are not whole or of other data, or a file cannot be written.
     """
     folder = Path(results_dir) / profile
     given = {}
     for table in TABLES:
-        source, scores = folder / table, _scores_file(_dataset(table, profile), folder)
-        if table == "table_03" or not (source / "per_pair.csv").exists():
+        dataset, source = _dataset(table, profile), folder / table
+        if table == "table_03" or not source.is_dir():
             continue  # scores of reconstructions are not cached
-        # As text: a pair may be called "007", and a value is to stay as it is.
-        rows = _read_text(source / "per_pair.csv")
-        facts = json.loads((source / "provenance.json").read_text(encoding="utf-8"))
+        rows, facts = _read_results(source, dataset)
+        scores = _scores_file(dataset, folder)
         known = _read_text(scores) if scores.exists() else rows.iloc[:0]
-        merged = pd.concat([known[COLUMNS], rows[COLUMNS]]).drop_duplicates(COLUMNS[:-1])
-        given[table] = len(merged) - len(known)
-        write_text(scores, merged.to_csv(index=False))
-        kept, earlier = _kept_from(scores), facts.get("kept_from_commit", {})
-        for row, *key in rows[["row", *Identity._fields]].drop_duplicates().itertuples(index=False):
-            kept.setdefault(Identity(*key), earlier.get(row, facts["commit"]))
-        listed = [[*key, commit] for key, commit in kept.items()]
+        measured = set(known[[*Identity._fields]].itertuples(index=False, name=None))
+        kept, taken = _kept(scores), []
+        for (row, *key), some in rows.groupby(["row", *Identity._fields], sort=False):
+            if (*key,) in measured:
+                continue
+            earlier = facts.get("kept", {}).get(row, {"commits": [], "scores": 0})
+            commits = list(earlier["commits"])
+            if len(some) > earlier["scores"]:
+                commits.append(facts["commit"])
+            kept[Identity(*map(str, key))] = {
+                "commits": commits,
+                "scores": len(some),
+                "torch": facts["versions"]["torch"],
+                "device": facts["device"]["name"],
+            }
+            taken.append(some[COLUMNS])
+        given[table] = sum(map(len, taken))
+        write_text(scores, pd.concat([known[COLUMNS], *taken]).to_csv(index=False))
+        listed = [[*key, entry] for key, entry in kept.items()]
         write_text(_kept_file(scores), json.dumps(listed, indent=1) + "\n")
     return given
 
 
+def _read_results(folder: Path, dataset: str) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Read the scores of a table, as text, and its provenance."""
+    remedy = "Delete the folder, or measure without keeping."
+    try:
+        rows = _read_text(folder / "per_pair.csv")
+        facts = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
+        data = facts["data"].get(dataset)
+        if missing := {"row", *COLUMNS} - set(rows.columns):
+            raise KeyError(*missing)
+    except (OSError, ValueError, KeyError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise FusionError(f"{folder} does not hold whole results ({reason}). {remedy}") from error
+    if data != _data_hash(dataset):
+        raise FusionError(f"the results in {folder} are of other data than {dataset}. {remedy}")
+    return rows, facts
+
+
 def _read_text(csv: Path) -> pd.DataFrame:
+    """Read a table as text: a pair may be called "007", and a value is to stay as it is."""
     return pd.read_csv(csv, dtype=str, keep_default_na=False)
 
 
@@ -614,13 +645,13 @@ def _kept_file(scores: Path) -> Path:
     return scores.with_suffix(".kept.json")
 
 
-def _kept_from(scores: Path) -> dict[Identity, str]:
-    """Return the methods some of whose scores are of an earlier commit, and which."""
+def _kept(scores: Path) -> dict[Identity, dict[str, Any]]:
+    """Return the methods some of whose cached scores were kept, and what is known of those."""
     file = _kept_file(scores)
     if not file.exists():
         return {}
     listed = json.loads(file.read_text(encoding="utf-8"))
-    return {Identity(*key): commit for *key, commit in listed}
+    return {Identity(*key): entry for *key, entry in listed}
 
 
 def recorded(table: str) -> Measured:

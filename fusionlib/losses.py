@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .errors import ImageError, WeightsMismatch, unknown
-from .masks import WINDOW as SURROUNDINGS, source_masks
+from .masks import source_masks
 
 __all__ = [
     "FusionLoss",
@@ -368,8 +368,6 @@ class FusionLoss(nn.Module):
         each pixel (equation 7), with both (10), or with the brighter (11).
     texture_weight : float
         Lambda of equation 9; 5 as published.
-    window : int
-        Side of the surroundings that contrast is told from.
 
     Raises
     ------
@@ -383,14 +381,12 @@ class FusionLoss(nn.Module):
         self,
         intensity: Literal["masked", "plain", "maximum"] = "masked",
         texture_weight: float = 5.0,
-        window: int = SURROUNDINGS,
     ) -> None:
         super().__init__()
         if intensity not in self.INTENSITIES:
             raise unknown("intensity loss", intensity, self.INTENSITIES)
         self.intensity = intensity
         self.texture_weight = texture_weight
-        self.window = window
 
     def forward(
         self, fused: Tensor, ir: Tensor, vis: Tensor, objects: Tensor, share: float = 1.0
@@ -404,7 +400,7 @@ class FusionLoss(nn.Module):
         else:
             ir_distance, vis_distance = (fused - ir).abs(), (fused - vis).abs()
             if self.intensity == "masked":
-                ir_mask, vis_mask = source_masks(ir, vis, objects, self.window)
+                ir_mask, vis_mask = source_masks(ir, vis, objects)
                 ir_distance, vis_distance = ir_mask * ir_distance, vis_mask * vis_distance
             intensity = ir_distance.mean() + vis_distance.mean()
         texture = texture_loss(fused, ir, vis)

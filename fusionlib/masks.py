@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .errors import FusionError, ImageError, PairMismatch
-from .images import read_image, require_gray
+from .images import collapse_gray, read_image
 
 if TYPE_CHECKING:
     import os
@@ -91,7 +91,8 @@ def _touched(low: float, high: float, size: int) -> slice:
     """Pixels between two coordinates, those touched in part included."""
     if not low < high:  # NaN, too
         return slice(0, 0)
-    return slice(max(0, int(np.floor(low))), max(0, min(size, int(np.ceil(high)))))
+    low, high = np.clip((np.floor(low), np.ceil(high)), 0, size)
+    return slice(int(low), int(high))
 
 
 def object_mask_from_segmentation(
@@ -182,7 +183,7 @@ def read_mask(mask: np.ndarray | str | os.PathLike[str], what: str = "mask") -> 
     if isinstance(mask, np.ndarray):
         levels = mask / 255 if mask.dtype == np.uint8 else mask.astype(np.float64)
     else:
-        levels = require_gray(read_image(mask), what=f"{what} {mask}")
+        levels = collapse_gray(read_image(mask))
         what = f"{what} ({mask})"
     if levels.ndim != 2 or not np.isin(levels, (0, 1)).all():
         raise ImageError(
@@ -213,27 +214,23 @@ def local_contrast(image: Tensor, window: int = WINDOW) -> Tensor:
     return (image - F.avg_pool2d(padded, window, stride=1)).square()
 
 
-def contrast_mask(ir: Tensor, vis: Tensor, window: int = WINDOW) -> Tensor:
+def contrast_mask(ir: Tensor, vis: Tensor) -> Tensor:
     """Mark where the infrared image has the higher contrast.
 
     Parameters
     ----------
     ir, vis : Tensor, shape (B, 1, H, W)
         On one scale.
-    window : int
-        As of `local_contrast`.
 
     Returns
     -------
     Tensor of bool, shape (B, 1, H, W)
         False where both have the same.
     """
-    return local_contrast(ir, window) > local_contrast(vis, window)
+    return local_contrast(ir) > local_contrast(vis)
 
 
-def source_masks(
-    ir: Tensor, vis: Tensor, objects: Tensor, window: int = WINDOW
-) -> tuple[Tensor, Tensor]:
+def source_masks(ir: Tensor, vis: Tensor, objects: Tensor) -> tuple[Tensor, Tensor]:
     """Return M_ir and M_vis of equation 6.
 
     M_ir is 1 at objects and where the infrared contrast is higher, M_vis at the other pixels.
@@ -246,8 +243,6 @@ def source_masks(
     ir, vis : Tensor, shape (B, 1, H, W)
         On one scale.
     objects : Tensor of bool, shape (B, 1, H, W)
-    window : int
-        As of `local_contrast`.
 
     Returns
     -------
@@ -263,5 +258,5 @@ def source_masks(
             f"images of {tuple(ir.shape)} and {tuple(vis.shape)} and objects of "
             f"{tuple(objects.shape)} do not belong together; all need one shape (B, 1, H, W)."
         )
-    follow_ir = (objects | contrast_mask(ir, vis, window)).to(ir.dtype)
+    follow_ir = (objects | contrast_mask(ir, vis)).to(ir.dtype)
     return follow_ir, 1 - follow_ir

@@ -146,7 +146,7 @@ def list_weights(
                 "licence": file.licence,
                 "parameters": file.parameters,
                 "trained": file.trained,
-                "origin": file.origin or "this project",
+                "origin": file.origin or file.made_by or "this project",
                 "path": path,
             }
         )
@@ -270,7 +270,7 @@ def create_available(
     missing: dict[str, str] = {}
     for name, spec in registry().items():
         files = next(iter(spec.configurations.values())).weights
-        ours = [file.name for file in files if not file.origin]
+        ours = [file.name for file in files if not (file.origin or file.made_by)]
         for weights in [files[0].name, *ours] if files else [None]:
             try:
                 method = create(name, weights=weights, weights_dir=weights_dir, device=device)

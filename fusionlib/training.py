@@ -310,8 +310,9 @@ def train_method(
     options : mapping, optional
         What the recipe's `Recipe.options` names; weights also as a path, numbers as text.
     hold_out : int, optional
-        Every so many-th image or pair, from the first on, is not learnt from; the losses on it are
-        computed every `every` iterations and after the last of a stage, always on the same squares.
+        Every so many-th image or pair, from the first on, is not learnt from; the losses on as many
+        of them as fill batches are computed every `every` iterations and after the last of a stage,
+        always on the same squares.
     checkpoint : path, optional
         Written every `every` iterations, when interrupted and at the end; where it exists
         already, the run continues from it, with its numbers of iterations unless
@@ -399,7 +400,7 @@ def train_method(
             total = sum(plan.iterations for plan in plans)
             tqdm.write(f"continuing {path}: {total} iterations as begun{kept}", file=sys.stderr)
     elif budget is not None:
-        plans = _fit(plans, setup, budget)
+        plans = _fit(plans, setup, budget, every)
     run = _follow(setup, plans, path, every=every, progress=progress)
     about = {
         "learnt_from": f"{len(given)} {kind.learns_from} of "
@@ -435,7 +436,7 @@ def _read_options(
         if name not in options:
             raise FusionError(f"{kind.method} needs {name!r}: {kind.options[name].about}.")
     values = {
-        name: _read_option(kind, name, value) if isinstance(value, str | os.PathLike) else value
+        name: value if isinstance(value, Mapping) else _read_option(kind, name, value)
         for name, value in options.items()
     }
     identities = {
@@ -445,13 +446,13 @@ def _read_options(
     return values, identities
 
 
-def _read_option(kind: type[Recipe], name: str, value: str | os.PathLike[str]) -> Any:
+def _read_option(kind: type[Recipe], name: str, value: Any) -> Any:
     option = kind.options[name]
     try:
         return option.read(value)
     except FusionError:
         raise
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise FusionError(
             f"{kind.method} cannot take {name!r} = {value}; it is: {option.about}."
         ) from error
@@ -513,12 +514,12 @@ def _finished(found: dict[str, Any]) -> bool:
 MEASURED_SECONDS, FEWEST, MOST = 5.0, 2, 50
 
 
-def _fit(plans: Sequence[_Plan], setup: _Setup, budget: float) -> list[_Plan]:
+def _fit(plans: Sequence[_Plan], setup: _Setup, budget: float, every: int) -> list[_Plan]:
     """Choose the numbers of iterations so that all stages take `budget` minutes together."""
     if setup.world > 1:
         raise FusionError("a budget is for one process; give iterations instead.")
     begin = time.perf_counter()
-    seconds = _seconds_per_iteration(plans, setup, begin + 60 * budget)
+    seconds = _seconds_per_iteration(plans, setup, every, begin + 60 * budget)
     left = 60 * budget - (time.perf_counter() - begin)
     if left < sum(seconds):
         why = f"one iteration of each stage takes {sum(seconds):.3g} s"
@@ -534,7 +535,9 @@ def _fit(plans: Sequence[_Plan], setup: _Setup, budget: float) -> list[_Plan]:
     return _shared_out(plans, [np.floor(fraction * count) for count in whole])
 
 
-def _seconds_per_iteration(plans: Sequence[_Plan], setup: _Setup, deadline: float) -> list[float]:
+def _seconds_per_iteration(
+    plans: Sequence[_Plan], setup: _Setup, every: int, deadline: float
+) -> list[float]:
     """Measure stage after stage, as many as can be before the deadline."""
     run = _Run(setup, plans)  # only to be measured
     seconds: list[float] = []
@@ -552,6 +555,10 @@ def _seconds_per_iteration(plans: Sequence[_Plan], setup: _Setup, deadline: floa
                 if count >= FEWEST and passed >= MEASURED_SECONDS:
                     break
         seconds.append(passed / count)
+        if setup.held_out:
+            begin = time.perf_counter()
+            run.held_out_losses(number)
+            seconds[-1] += (time.perf_counter() - begin) / every
     return seconds
 
 
@@ -577,6 +584,7 @@ class _Setup:
         self.settings = dict(settings)
         self.given = given
         self.held_out = held_out
+        self.fingerprint = fingerprint([*given, *held_out])
         self.seed = seed
         self.rate_factor = rate_factor
         self.device = _own_device(device)
@@ -636,6 +644,7 @@ def _follow(
     try:
         for number, plan in enumerate(plans):
             done = len(run.losses[number])
+            run.validate(number, every)
             if done == plan.iterations:
                 continue
             with tqdm(
@@ -647,9 +656,7 @@ def _follow(
                 for batch in run.batches(number, range(done, plan.iterations)):
                     bar.set_postfix(run.step(number, batch), refresh=False)
                     bar.update()
-                    last = len(run.losses[number]) == plan.iterations
-                    if setup.held_out and (run.iteration % every == 0 or last):
-                        run.validate(number)
+                    run.validate(number, every)
                     if run.iteration % every == 0:
                         save()
     finally:
@@ -737,9 +744,20 @@ class _Run:
         moment = Moment(batch.random, len(self.losses[number]), plan.iterations)
         return plan.stage.step(recipe, images, moment, descend)
 
-    def validate(self, number: int) -> None:
-        """Record the losses of a stage on what is held out."""
-        self.whole = False  # without them, the record would have a gap when it is continued
+    def validate(self, number: int, every: int) -> None:
+        """Record the losses of a stage on what is held out, where it is due and not done yet.
+
+        Not done is what was stopped meanwhile.
+        """
+        done = len(self.losses[number])
+        due = done == self.plans[number].iterations or (done and self.iteration % every == 0)
+        if not (self.setup.held_out and due) or done in self.validations[number]:
+            return
+        values = self.held_out_losses(number)
+        self.validations[number][done] = tuple(values.tolist())
+
+    def held_out_losses(self, number: int) -> Tensor:
+        """Return the losses of a stage on what is held out."""
         recipe = copy.deepcopy(self.recipe).eval()  # a step may change it besides descending
         held_out = self.setup.held_out
         count = len(held_out) // min(self.plans[number].batch_size, len(held_out))
@@ -748,9 +766,8 @@ class _Run:
             for batch in self.batches(number, range(count), held_out):
                 parts = self._run_step(recipe, number, batch, lambda *_: None)
                 losses.append(torch.stack([*parts.values()]))
-        values = self._mean(torch.stack(losses).mean(0))
-        self.validations[number][len(self.losses[number])] = tuple(values.tolist())
-        self.whole = True
+                self._check(losses[-1], number, batch)
+        return self._mean(torch.stack(losses).mean(0))
 
     def _descend(self, number: int, batch: Batch, loss: Tensor, *parts: str) -> None:
         stage = self.plans[number].stage
@@ -820,7 +837,7 @@ class _Run:
     def save(self, path: Path) -> None:
         state = {
             "settings": self.setup.settings,
-            "images": fingerprint(self.setup.given),
+            "images": self.setup.fingerprint,
             "stages": [plan.settings() for plan in self.plans],
             "networks": self.recipe.state_dict(),
             "optimisers": {name: some.state_dict() for name, some in self.optimisers.items()},
@@ -837,7 +854,7 @@ class _Run:
     def restore(self, state: dict[str, Any], path: Path) -> None:
         """Continue where a checkpoint left off."""
         stages, before = [plan.settings() for plan in self.plans], state["stages"]
-        equal = state["images"] == fingerprint(self.setup.given)
+        equal = state["images"] == self.setup.fingerprint
         if state["settings"] != self.setup.settings or not equal or not _alike(before, stages):
             raise FusionError(
                 f"the checkpoint {path} belongs to another run (its settings: "

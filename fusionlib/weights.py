@@ -114,11 +114,8 @@ def find_weights(
     )
     if entry.digest:
         message += f" Its {entry.parameters:,} values must have the hash {entry.digest}."
-    if entry.made_by:
-        remedy = f"Train them, `{entry.made_by}`, and set FUSIONLIB_WEIGHTS to their folder."
-        raise WeightsNotFound(message, remedy)
     if not entry.origin:
-        raise WeightsNotFound(message, RESTORE)
+        raise WeightsNotFound(message, _own_remedy(entry))
     folder = "set FUSIONLIB_WEIGHTS to a folder that holds it."
     try:
         source = find_source(entry.name)
@@ -134,10 +131,17 @@ def find_weights(
             f"(licence: {entry.licence}), `fusionlib weights convert {entry.name} FILE` from what "
             f"you downloaded yourself; or {folder}"
         )
-    ours = [repr(other.name) for other in alternatives if not other.origin]
+    ours = [repr(other.name) for other in alternatives if not (other.origin or other.made_by)]
     if ours:
         remedy += f" Trained by this project, to be had at once: weights={' or '.join(ours)}."
     raise WeightsNotFound(message, remedy)
+
+
+def _own_remedy(entry: WeightFile) -> str:
+    """What to do where weights of this project are not there."""
+    if entry.made_by:
+        return f"Train them, `{entry.made_by}`, and set FUSIONLIB_WEIGHTS to their folder."
+    return RESTORE
 
 
 def _absent(place: Path) -> str:
@@ -431,7 +435,9 @@ def fetch_weights(
         If the file cannot be written there.
     """
     if not entry.origin:
-        raise WeightsNotFound(f"nobody else publishes the weights {entry.name!r}.", RESTORE)
+        raise WeightsNotFound(
+            f"nobody else publishes the weights {entry.name!r}.", _own_remedy(entry)
+        )
     source, path = find_source(entry.name), _target(entry, directory)
     if _is_right(entry, configuration, path):
         return Obtained(path, new=False, verified=bool(entry.digest))
@@ -475,7 +481,9 @@ def convert_weights(
         As `fetch_weights`.
     """
     if not entry.origin:
-        raise WeightsNotFound(f"nobody else publishes the weights {entry.name!r}.", RESTORE)
+        raise WeightsNotFound(
+            f"nobody else publishes the weights {entry.name!r}.", _own_remedy(entry)
+        )
     source, path = find_source(entry.name), _target(entry, directory)
     given = _in_order(entry, source, [Path(file) for file in files])
     for file, published in zip(given, source.files, strict=True):

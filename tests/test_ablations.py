@@ -52,6 +52,16 @@ def test_another_schedule_has_another_folder(small, tmp_path, monkeypatch):
     assert ablations.ablation_folder("sample", tmp_path) != folder
 
 
+def test_weights_of_another_training_are_not_taken(small, tmp_path, monkeypatch):
+    """A row whose seed or setting is another one now is trained again."""
+    first = train_ablations(profile="sample", results_dir=tmp_path, progress=False)
+    other = ABLATIONS["refinefuse_scales_1"]._replace(seed=5)
+    monkeypatch.setitem(ABLATIONS, "refinefuse_scales_1", other)
+    again = train_ablations(profile="sample", results_dir=tmp_path, progress=False)
+    same = (first == again).groupby(first["weights"])["total"].all()
+    assert same.to_dict() == {"refinefuse_short": True, "refinefuse_scales_1": False}
+
+
 def test_sample_goes_on_from_the_trained_network(tmp_path, monkeypatch, one_thread):
     """Of the losses of Table 8 only; the first loss is that of a network that has learnt."""
     assert [ABLATIONS[name].setting for name in SCHEDULES["sample"].rows] == ["ours", "A", "B", "C"]
@@ -141,6 +151,14 @@ def test_directions():
     assert ssim["mean"].to_dict() == pytest.approx(vif["mean"].to_dict())
     shown = ablations.show_directions(found, "caption").to_html()
     assert "✓ +0.100" in shown and "✗ −0.100" in shown and "paper +0.500" in shown
+
+
+def test_one_pair_gives_no_interval():
+    table = measured(base=([1.0], 1.0), better=([2.0], 1.5))
+    found = directions(table, [("better", "base")])
+    assert set(found["verdict"]) == {"too few pairs"}
+    shown = ablations.show_directions(found).to_html()
+    assert "nan" not in shown and "+1.000" in shown
 
 
 # ---------------------------------------------------------------- cost

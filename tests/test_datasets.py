@@ -234,7 +234,9 @@ def test_damaged_files_are_refused(toy):
         pairs[0]
 
 
-@pytest.mark.parametrize("line", ["3 0.5 0.5 1 1", "0 0.5 0.5 1", "person 0 0 1 1", "0 a b c d"])
+@pytest.mark.parametrize(
+    "line", ["3 0.5 0.5 1 1", "-1 0.5 0.5 1 1", "0 0.5 0.5 1", "person 0 0 1 1", "0 a b c d"]
+)
 def test_bad_labels(toy, line):
     (toy / "toys/labels/0.txt").write_text(f"0 0.5 0.5 1 1\n{line}\n")
     with pytest.raises(FusionError, match=r"line 2: .*0 to 2.*four numbers"):

@@ -159,7 +159,7 @@ def test_finest_scale_in_tiles_is_untiled(scales, modules):
 
 @given(
     size=st.tuples(st.integers(3, 60), st.integers(3, 60)),
-    tile=st.integers(2, 40),
+    tile=st.integers(1, 40),
 )
 @settings(max_examples=8, deadline=None)
 def test_finest_scale_in_tiles_is_untiled_at_any_size(size, tile):

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from skimage.metrics import mean_squared_error, peak_signal_noise_ratio
 
 import fusionlib
@@ -424,30 +425,76 @@ def test_printed_inside_interval_counts_per_reading():
     assert counts.loc["B, of two (x)", "clipped"] == 0
 
 
-def test_kept_scores_are_not_measured_again(two_rows, small_scenes, monkeypatch, tmp_path):
+@pytest.fixture
+def commit(monkeypatch):
+    """Call it to say which commit measures; each has other code."""
+
+    def set_commit(name):
+        monkeypatch.setattr(experiments.results, "score_hash", lambda: name)
+        monkeypatch.setattr(experiments.results, "_commit", lambda: name)
+
+    return set_commit
+
+
+def test_kept_scores_are_not_measured_again(two_rows, small_scenes, commit, monkeypatch, tmp_path):
     """After a change of the code; the table says so, and measures only what is not there."""
-    first = measure(tmp_path, limit=1)
+    commit("first")
+    assert "kept" not in measure(tmp_path, limit=1).facts
     whole = measure(tmp_path / "whole")
     fused = []
     original = Method.fuse
     monkeypatch.setattr(Method, "fuse", lambda self, *a: fused.append(1) or original(self, *a))
-    monkeypatch.setattr(experiments.results, "score_hash", lambda: "changed")
+    commit("second")
     assert experiments.keep_scores("sample", tmp_path) == {"table_02": 18}
     assert experiments.keep_scores("sample", tmp_path) == {"table_02": 0}
     second = measure(tmp_path)
     assert len(fused) == 2  # the second pair with both methods
     assert second.per_pair.equals(whole.per_pair)
-    kept = dict.fromkeys(("ours", "other"), first.facts["commit"])
-    assert second.facts["kept_from_commit"] == kept
-    assert "kept_from_commit" not in first.facts
-    # Kept once more, a row is still of the commit that measured it.
-    monkeypatch.setattr(experiments.results, "score_hash", lambda: "changed again")
-    monkeypatch.setattr(experiments.results, "_commit", lambda: "a later one")
+    about = {"torch": torch.__version__, "device": "cpu"}
+    kept = {"commits": ["first"], "scores": 9} | about
+    assert second.facts["kept"] == {"ours": kept, "other": kept}
+    # Kept once more: one pair is of the first commit, one of the second.
+    commit("third")
     experiments.keep_scores("sample", tmp_path)
     third = measure(tmp_path)
-    assert third.facts["commit"] == "a later one"
-    assert third.facts["kept_from_commit"] == kept
+    kept = {"commits": ["first", "second"], "scores": 18} | about
+    assert third.facts["commit"] == "third"
+    assert third.facts["kept"] == {"ours": kept, "other": kept}
     assert third.per_pair.equals(second.per_pair) and len(fused) == 2
+    commit("fourth")
+    experiments.keep_scores("sample", tmp_path)
+    assert measure(tmp_path).facts["kept"] == {"ours": kept, "other": kept}
+
+
+def test_what_this_code_measured_is_not_replaced(two_rows, small_scenes, commit, tmp_path):
+    commit("first")
+    measure(tmp_path, limit=1)
+    commit("second")
+    again = measure(tmp_path, limit=1)
+    file = tmp_path / "sample" / "table_02" / "per_pair.csv"
+    rows = pd.read_csv(file)
+    rows.assign(value=7.0).to_csv(file, index=False)
+    assert experiments.keep_scores("sample", tmp_path) == {"table_02": 0}
+    third = measure(tmp_path, limit=1)
+    assert third.per_pair.equals(again.per_pair) and "kept" not in third.facts
+
+
+@pytest.mark.parametrize("fault", ["no provenance", "other columns", "other data"])
+def test_results_that_cannot_be_kept(two_rows, small_scenes, fault, tmp_path):
+    measure(tmp_path, limit=1)
+    folder = tmp_path / "sample" / "table_02"
+    facts = folder / "provenance.json"
+    if fault == "no provenance":
+        facts.unlink()
+    elif fault == "other columns":
+        rows = pd.read_csv(folder / "per_pair.csv").drop(columns="colour")
+        rows.to_csv(folder / "per_pair.csv", index=False)
+    else:
+        facts.write_text(facts.read_text().replace('"sample": "', '"sample": "0'))
+    words = {"other columns": "whole results .*colour", "other data": "of other data than sample"}
+    with pytest.raises(FusionError, match=words.get(fault, "whole results .*provenance")) as error:
+        experiments.keep_scores("sample", tmp_path)
+    assert str(folder) in str(error.value) and "Delete the folder" in str(error.value)
 
 
 def test_nothing_to_keep(tmp_path):

@@ -53,13 +53,26 @@ def test_boxes_join_and_pixels_touched_in_part_count():
     assert np.array_equal(mask, expected)
 
 
+def test_box_without_end():
+    mask = object_mask_from_boxes(image(), [Box("car", -np.inf, 0, np.inf, 24)])
+    assert np.array_equal(mask, image() >= image().mean())
+
+
 def test_no_box_is_no_object():
     assert not object_mask_from_boxes(image(), []).any()
 
 
 @pytest.mark.parametrize(
     "corners",
-    [(30, 2, 40, 5), (2, 25, 4, 30), (-9, 1, -2, 5), (3, 3, 3, 8), (8, 1, 5, 4), (np.nan, 1, 5, 4)],
+    [
+        (30, 2, 40, 5),
+        (2, 25, 4, 30),
+        (-9, 1, -2, 5),
+        (3, 3, 3, 8),
+        (8, 1, 5, 4),
+        (np.nan, 1, 5, 4),
+        (np.inf, 1, np.inf, 4),
+    ],
 )
 def test_boxes_that_mark_nothing(corners):
     with pytest.raises(fl.FusionError, match=r"box of car from .* marks nothing .* 24x20 pixels"):
@@ -121,6 +134,13 @@ def test_masks_are_black_and_white(tmp_path):
 def test_what_is_no_mask(mask):
     with pytest.raises(fl.ImageError, match="the object mask of a is not black and white"):
         read_mask(mask, "object mask of a")
+
+
+def test_coloured_file_is_no_mask(tmp_path):
+    path = tmp_path / "mask.png"
+    Image.fromarray(np.full((3, 3, 3), (255, 0, 0), np.uint8)).save(path)
+    with pytest.raises(fl.ImageError, match=r"mask \(.*mask.png\) is not black and white"):
+        read_mask(path)
 
 
 def test_segmentation_file_is_no_mask(tmp_path):

@@ -537,7 +537,7 @@ def test_budget_beyond_the_published_length(monkeypatch):
     class Setup:
         world = 1
 
-    fitted = training._fit(plans, Setup, budget=1e6)
+    fitted = training._fit(plans, Setup, budget=1e6, every=200)
     assert [plan.iterations for plan in fitted] == [32_480, 64_960]
 
 

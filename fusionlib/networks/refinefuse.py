@@ -18,9 +18,11 @@ the second scale in. Where the text is open:
 - *Decoders* (1x1 convolution, 3x3 convolution, bilinear): the 1x1 keeps the number of channels, the
   3x3 changes it (the other way round, no widths of multiples of 16 are within 3 % of Table 11). Two
   scales meet by concatenation, and by FIM at the second.
-- *FIM* (equation 5): channel weights are the sum of the sigmoids of both maps' means over the
-  image; places' weights the sum of the sigmoids of both maps' means over the channels; both scale
-  the shallow map, then the deep one, bilinearly enlarged, is added. It has no weights.
+- *FIM* (equation 5, which our copy of the text lacks): "deep and shallow features are separately
+  input into channel attention blocks" of a mean and a sigmoid, so channel weights are the sum of
+  the sigmoids of both maps' means over the image, and places' weights, which the text names
+  without a word more, the same over the channels; both scale the shallow map, then the deep one,
+  bilinearly enlarged, is added. It has no weights. Another reading takes both from the deep map.
 - *Activations*: ReLU wherever the text names none but a layer needs one: after the encoders'
   convolutions, the modules' last and the decoders' 3x3 convolutions.
 - *Output*: tanh(x)/2 + 1/2.
@@ -151,7 +153,7 @@ class PSIM(nn.Module):
 
 
 class FIM(nn.Module):
-    """Feature interaction: deep features weigh shallow ones and join them (eq. 5)."""
+    """Feature interaction: both weigh the shallow features, which the deep ones join (eq. 5)."""
 
     def forward(self, deep: Tensor, shallow: Tensor) -> Tensor:
         """Join (B, C, H, W), a decoder's output, and (B, C, H, W) to (B, C, H, W)."""
@@ -354,8 +356,7 @@ def _ablation(name: str, ablation: Ablation) -> WeightFile:
         name=name,
         digest="",
         parameters=sum(parameter.numel() for parameter in network.parameters()),
-        trained=f"by this project for Tables 8 to 10, {SHORT.iterations} iterations of "
-        f"{SHORT.batch_size} squares of {SHORT.size}x{SHORT.size} of MSRS reduced to 128x128",
+        trained="by this project for Tables 8 to 10; the file says on what and how long",
         licence="MIT, this project",
         made_by=f"fusionlib train refinefuse {SHORT.dataset} -o {name}.safetensors "
         f"--crop {SHORT.size} --batch-size {SHORT.batch_size} --iterations {SHORT.iterations} "

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ..errors import FusionError
 from ..losses import sobel_gradients
 from ..networks.emma import EMMA
-from .recipe import LARGE, Descend, Moment, Option, Recipe, Stage, halved
+from .recipe import LARGE, Descend, Moment, Option, Recipe, Stage, halved, whole
 
 __all__ = ["RECIPE", "EMMARecipe", "SensingNetwork", "moved"]
 
@@ -95,7 +95,7 @@ class EMMARecipe(Recipe):
     sizes = range(32, LARGE, 16)
     published = "128x128 patches of 1083 pairs of MSRS"
     options: ClassVar = {
-        "width": Option("channels of the sensing networks' finest level, published: 64", int)
+        "width": Option("channels of the sensing networks' finest level, published: 64", whole)
     }
     network: EMMA
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol
@@ -15,7 +16,7 @@ from .samples import LearnsFrom
 
 __all__ = [
     *("LARGE", "Descend", "Moment", "Option", "Rate", "Recipe", "Stage"),
-    *("halved", "rate_at", "two_epochs_of_80_000"),
+    *("halved", "rate_at", "two_epochs_of_80_000", "whole"),
 ]
 
 # Above any side of an image.
@@ -82,11 +83,16 @@ class Stage:
 class Option(NamedTuple):
     """What else a recipe takes: what it is ``about``, and how to ``read`` it from text or a path.
 
-    ``read`` raises ValueError or FusionError.
+    ``read`` raises ValueError, TypeError or FusionError.
     """
 
     about: str
     read: Callable[[Any], Any] = read_weights
+
+
+def whole(value: Any) -> int:
+    """Read a whole number; ValueError or TypeError if it is none."""
+    return int(value) if isinstance(value, str) else operator.index(value)
 
 
 class Recipe(nn.Module):

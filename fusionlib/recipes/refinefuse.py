@@ -16,7 +16,7 @@ where texture weighs five times as much as brightness the network may learn to t
 bright before it learns brightness, and stays with it. The option "rise" lets the texture's weight
 grow from an eighth to its value over a share of the iterations first.
 
-The objects are those of the boxes, since MSRS's segmentation labels are not to be had here.
+The objects of MSRS are those of its boxes, since its segmentation labels are not to be had here.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from ..errors import FusionError
 from ..losses import FusionLoss
 from ..networks.refinefuse import RefineFuse
 from ..weights import load_state
-from .recipe import LARGE, Descend, Moment, Option, Recipe, Stage
+from .recipe import LARGE, Descend, Moment, Option, Recipe, Stage, whole
 
 __all__ = ["RECIPE", "SETTINGS", "RefineFuseRecipe"]
 
@@ -71,7 +71,9 @@ def _one_of(*names: str) -> Callable[[Any], str]:
 
 
 def _switch(value: Any) -> bool:
-    return {"on": True, "off": False}[_one_of("on", "off")(value)]
+    if isinstance(value, bool):
+        return value
+    return _one_of("on", "off")(value) == "on"
 
 
 class RefineFuseRecipe(Recipe):
@@ -110,7 +112,7 @@ class RefineFuseRecipe(Recipe):
     published = "256x256 squares of 1083 pairs of MSRS with segmentation labels"
     options: ClassVar = {
         "setting": Option("loss of Table 8: ours, A, B or C", _one_of(*SETTINGS)),
-        "scales": Option("1 to 5, published: 4", int),
+        "scales": Option("1 to 5, published: 4", whole),
         "sfim": Option("shallow modules: on or off", _switch),
         "psim": Option("deep modules: on or off", _switch),
         "fim": Option("module between deep and shallow: on or off", _switch),
@@ -151,7 +153,8 @@ class RefineFuseRecipe(Recipe):
         self.rise = rise
         self.mixed = precision == "mixed"
         self.departures = (
-            "Objects are the bright infrared pixels in boxes, not those of segmentation labels.",
+            "Objects are from boxes (their bright infrared pixels) or from given masks, not from "
+            "MSRS's segmentation labels.",
         )
 
     def optimiser(self, parameters: Sequence[nn.Parameter]) -> torch.optim.Optimizer:

@@ -77,7 +77,8 @@ def samples(data: Sequence[Any], learns_from: LearnsFrom) -> list[Sample]:
     Raises
     ------
     FusionError
-        If `data` holds the other kind, or a pair has no labels where they are needed.
+        If `data` holds the other kind, or some of the pairs have no labels, or impossible ones,
+        where they are needed: all are read to see that.
     ImageError
         If a file is not there.
     """
@@ -91,7 +92,24 @@ def samples(data: Sequence[Any], learns_from: LearnsFrom) -> list[Sample]:
             found.append(_image_sample(item, len(found) + 1))
         else:
             found.append(_pair_sample(item, len(found) + 1, learns_from == "labelled pairs"))
+    if learns_from == "labelled pairs":
+        _check_labels(found)
     return found
+
+
+def _check_labels(found: Sequence[Sample]) -> None:
+    """Read all, lest a training stop in the middle for a file that was wrong from the start."""
+    faults = []
+    for sample in found:
+        try:
+            sample.read()
+        except FusionError as error:
+            faults.append(error)
+    if faults:
+        raise type(faults[0])(
+            f"{len(faults)} of {len(found)} labelled pairs cannot be learnt from. The first: "
+            f"{faults[0]}"
+        ) from faults[0]
 
 
 def wrong_kind(learns_from: str, dataset: str = "") -> FusionError:
@@ -100,9 +118,11 @@ def wrong_kind(learns_from: str, dataset: str = "") -> FusionError:
     other = "single images" if pairs else "pairs"
     given = f"the data set {dataset} holds {other}" if dataset else f"{other} were given"
     if pairs:
+        labelled = learns_from == "labelled pairs"
+        masks, folders = (" with object masks", "three") if labelled else ("", "two")
         return FusionError(
-            f"this method learns from pairs of an infrared and a visible image; {given}. Give two "
-            "folders, or a data set of pairs."
+            f"this method learns from pairs of an infrared and a visible image{masks}; {given}. "
+            f"Give {folders} folders, or a data set of pairs."
         )
     return FusionError(
         f"this method learns from single images; {given}. Give image files or a folder of them, "
@@ -138,35 +158,35 @@ def _image_sample(item: Picture, number: int) -> Sample:
 
 def _pair_sample(item: Pair | tuple[Picture, ...], number: int, labelled: bool) -> Sample:
     if isinstance(item, Pair):
-        parts: tuple[Picture, ...] = (item.ir, item.vis)
+        pair = item  # whose labels are looked at when it is read
+        identity = "".join(_identify(image, number)[1] for image in (pair.ir, pair.vis))
         if labelled:
-            parts += (object_mask(item),)
-    else:
-        parts = item
-    if len(parts) != 2 + labelled:
+            mask = "" if pair.mask is None else _identify(pair.mask, number)[1]
+            identity += f"{mask}{pair.boxes}"
+        return Sample(pair.name, "given arrays", identity, lambda: _pair_levels(pair, labelled))
+    if len(item) != 2 + labelled:
         raise FusionError(
             f"a {'labelled ' * labelled}pair is a tuple of {2 + labelled}: infrared image, visible "
-            f"image{', object mask' * labelled}; one of {len(parts)} was given."
+            f"image{', object mask' * labelled}; one of {len(item)} was given."
         )
-    name = _identify(parts[0], number)[0]
-    identity = "".join(_identify(part, number)[1] for part in parts)
-    if isinstance(item, Pair):
-        name = item.name
+    name = _identify(item[0], number)[0]
+    identity = "".join(_identify(part, number)[1] for part in item)
 
     def read() -> tuple[np.ndarray, ...]:
-        ir, vis, *masks = parts
+        ir, vis, *masks = item
         if isinstance(ir, np.ndarray) and isinstance(vis, np.ndarray):
             what = f"infrared {name}"
             gray = require_gray(check_image(ir, what), what=what)
             pair = Pair(name, gray, check_image(vis, f"visible {name}"))
+        elif isinstance(ir, np.ndarray) or isinstance(vis, np.ndarray):
+            raise FusionError(f"{name}: give two arrays or two paths, not one of each.")
         else:
-            assert not isinstance(ir, np.ndarray) and not isinstance(vis, np.ndarray)
             pair = read_pair(ir, vis)
         if masks:
             pair = replace(pair, mask=read_mask(masks[0], f"object mask of {name}"))
         return _pair_levels(pair, labelled)
 
-    return Sample(name, _source(parts[0]), identity, read)
+    return Sample(name, _source(item[0]), identity, read)
 
 
 def _source(item: Picture) -> str:

@@ -67,8 +67,8 @@ def test_as_published():
     assert isinstance(optimiser, torch.optim.SGD)
     assert optimiser.defaults["momentum"] == 0
     (stage,) = recipe.stages
-    rates = [rate_at(stage.rates["network"], progress) for progress in (0, 0.5, 1)]
-    assert rates == pytest.approx([1e-3, 5e-4, 0])
+    rates = [rate_at(stage.rates["network"], progress) for progress in (0, 0.025, 0.05, 0.5, 1)]
+    assert rates == pytest.approx([0, 5e-4, 1e-3, 5e-4, 0], rel=0.01)
     assert recipe.sampling == "crop and turn"
     expected = RefineFuse().state_dict()
     assert {k: v.shape for k, v in recipe.network.state_dict().items()} == {
@@ -87,6 +87,10 @@ def test_as_published():
         ({"momentum": "1.5"}, "momentum must be 0 to below 1, not 1.5"),
         ({"rise": "2"}, "rise in a share of 0 to 1 of the iterations, not 2.0"),
         ({"scales": "9"}, "1 to 5 scales, not 9"),
+        ({"scales": 2.5}, "scales' = 2.5; it is: 1 to 5"),
+        ({"setting": None}, "setting' = None"),
+        ({"optimiser": 3}, "optimiser' = 3"),
+        ({"sfim": 1}, "sfim' = 1"),
     ],
 )
 def test_impossible_options(options, words):
@@ -187,6 +191,21 @@ def test_labels_missing():
 def test_labels_outside():
     with pytest.raises(fl.FusionError, match=r"pair a: the box of car .* marks nothing"):
         SMALL["refinefuse"].train([pair(boxes=(Box("car", 30, 30, 40, 40),))])
+
+
+def test_labels_are_read_before_anything_is_learnt():
+    """All of them, and how many are wrong is said."""
+    good = pair("good", boxes=())
+    bad = [pair(name, boxes=(Box("car", 30, 30, 40, 40),)) for name in ("first", "second")]
+    with pytest.raises(fl.FusionError, match=r"^2 of 4 labelled pairs .* pair first: the box"):
+        samples([good, bad[0], good, bad[1]], "labelled pairs")
+    with pytest.raises(fl.FusionError, match=r"of \d+ labelled pairs .*has no labels"):
+        SMALL["refinefuse"].train(fl.load_dataset("sample"))
+
+
+def test_single_images_where_labels_are_needed():
+    with pytest.raises(fl.FusionError, match=r"with object masks; .* Give three folders"):
+        samples([smooth(24)], "labelled pairs")
 
 
 def test_mask_of_another_size():
