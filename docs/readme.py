@@ -38,8 +38,8 @@ TABLES = {
         "SDNet": "SDNet",
         "SeAFusion": "SeA&shy;Fusion",
         "SwinFusion, retrained": "Swin&shy;Fusion, retrained",
-        "U2Fusion": "U2Fusion",
         "LRRNet": "LRRNet",
+        "RefineFuse": "Refine&shy;Fuse",
     },
     "refinefuse_03": {
         "MST": "MST",
@@ -48,7 +48,7 @@ TABLES = {
         "RFN-Nest, authors' images": "RFN-Nest, authors' images",
         "SDNet": "SDNet",
         "SeAFusion": "SeA&shy;Fusion",
-        "LRRNet": "LRRNet",
+        "RefineFuse": "Refine&shy;Fuse",
     },
 }
 

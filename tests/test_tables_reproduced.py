@@ -17,7 +17,7 @@ from fusionlib.images import luminance, quantise
 from fusionlib.methods import create
 from fusionlib.metrics.structure import psnr
 from fusionlib.published import PublishedImages
-from fusionlib.tables import paper_values
+from fusionlib.tables import bootstrap_interval, paper_values
 
 pytestmark = pytest.mark.realdata
 
@@ -108,7 +108,9 @@ def test_reconstruction_of_the_training_image(data_root):
     assert psnr(quantise(reconstruction), resized) >= 45
 
 
-@pytest.mark.parametrize("table", ["table_04_2023", "refinefuse_01", "refinefuse_03"])
+@pytest.mark.parametrize(
+    "table", ["table_04_2023", "refinefuse_01", "refinefuse_03", "refinefuse_06"]
+)
 def test_kept_rows(data_root, weights_root, table):
     """Every row of results/paper, fused and scored again on the smallest pair.
 
@@ -130,6 +132,30 @@ def test_kept_rows(data_root, weights_root, table):
         for name, value in zip(names, values, strict=True):
             (ours,) = evaluate(fused, pair.ir, pair.vis, metrics=[name]).values()
             assert ours == pytest.approx(value, rel=1e-3), (label, name)
+
+
+@pytest.mark.parametrize(
+    ("table", "metrics"),
+    [("refinefuse_01", ("VIF", "Qabf", "SCD")), ("refinefuse_03", ("VIF", "Qabf"))],
+)
+def test_refinefuse_comes_near_the_print(table, metrics):
+    """Our training of our reading, within 10 %; SCD on TNO is 13 % off: see notebook 07."""
+    kept = pd.read_csv(RESULTS / table / "summary.csv").set_index(["row", "metric"])
+    for metric in metrics:
+        mean, paper = kept.loc[("RefineFuse", metric), ["mean", "paper"]]
+        assert mean == pytest.approx(paper, rel=0.1), metric
+
+
+def test_refinefuse_is_ahead_on_msrs():
+    """Pair by pair in one run, as the paper claims; RFN-Nest's row there is only in print."""
+    kept = pd.read_csv(RESULTS / "refinefuse_01" / "per_pair.csv", dtype={"pair": str})
+    for metric in ("VIF", "Qabf"):
+        values = kept[kept["metric"] == metric].pivot(index="pair", columns="row", values="value")
+        for row in ("DenseFuse", "SDNet", "U2Fusion"):
+            low, _ = bootstrap_interval(values["RefineFuse"] - values[row])
+            assert low > 0, (metric, row)
+        printed = paper_values("refinefuse_01").set_index(["row", "metric"])["paper"]
+        assert values["RefineFuse"].mean() > printed["RFN-Nest", metric]
 
 
 @pytest.mark.parametrize(
