@@ -526,9 +526,14 @@ def test_help_on_training_says_what_recipes_take(capsys):
     with pytest.raises(SystemExit) as caught:
         main(["train", "--help"])
     assert caught.value.code == 0
-    shown = " ".join(capsys.readouterr().out.split())
+    lines = capsys.readouterr().out.splitlines()
+    shown = " ".join(" ".join(lines).split())
     assert "aefusion, nestfuse; from pairs: cddfuse, emma, fusiongan, rfn_nest, swinf" in shown
-    assert "of emma width (channels" in shown and "of rfn_nest autoencoder (needed: w" in shown
+    # An option a line.
+    takes = [line.split(maxsplit=2) for line in lines[lines.index("values of --option:") + 1 :]]
+    assert ["emma", "width"] in [words[:2] for words in takes]
+    (needed,) = (about for *_, about in takes if about.startswith("needed: "))
+    assert needed.startswith("needed: weights of nestfuse")
 
 
 def test_images_without_partner_are_left_out(folders, capsys, one_core):
