@@ -12,7 +12,7 @@ reproduce: $(STAMP)
 
 # Linter, types, tests, and every committed notebook run again and compared (nbval).
 test: $(STAMP) lint
-	$(BIN)/python -m pytest -n auto --dist worksteal
+	$(BIN)/python -m pytest
 	$(BIN)/python -m tests.notebooks
 
 lint: $(STAMP)
