@@ -18,6 +18,7 @@ Prints those within 3 % of all three figures, nearest first, and what
 from __future__ import annotations
 
 import argparse
+from functools import cache
 from itertools import combinations_with_replacement, product
 from typing import NamedTuple
 
@@ -53,6 +54,7 @@ class Size(NamedTuple):
     macs_512: float
 
 
+@cache
 def printed() -> Size:
     """Return the row of Table 11."""
     table = pd.read_csv(package_data("paper_tables/refinefuse_table_11_efficiency.csv"))

@@ -68,6 +68,11 @@ class WeightFile:
     origin: str = ""
     made_by: str = ""
 
+    @property
+    def packaged(self) -> bool:
+        """Whether the package has it: trained by this project, and not left to the user."""
+        return not (self.origin or self.made_by)
+
 
 @dataclass(frozen=True)
 class Configuration:

@@ -270,7 +270,7 @@ def create_available(
     missing: dict[str, str] = {}
     for name, spec in registry().items():
         files = next(iter(spec.configurations.values())).weights
-        ours = [file.name for file in files if not (file.origin or file.made_by)]
+        ours = [file.name for file in files if file.packaged]
         for weights in [files[0].name, *ours] if files else [None]:
             try:
                 method = create(name, weights=weights, weights_dir=weights_dir, device=device)

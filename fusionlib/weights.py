@@ -131,10 +131,17 @@ def find_weights(
             f"(licence: {entry.licence}), `fusionlib weights convert {entry.name} FILE` from what "
             f"you downloaded yourself; or {folder}"
         )
-    ours = [repr(other.name) for other in alternatives if not (other.origin or other.made_by)]
+    ours = [repr(other.name) for other in alternatives if other.packaged]
     if ours:
         remedy += f" Trained by this project, to be had at once: weights={' or '.join(ours)}."
     raise WeightsNotFound(message, remedy)
+
+
+def _check_published(entry: WeightFile) -> None:
+    if not entry.origin:
+        raise WeightsNotFound(
+            f"nobody else publishes the weights {entry.name!r}.", _own_remedy(entry)
+        )
 
 
 def _own_remedy(entry: WeightFile) -> str:
@@ -434,10 +441,7 @@ def fetch_weights(
     FusionError
         If the file cannot be written there.
     """
-    if not entry.origin:
-        raise WeightsNotFound(
-            f"nobody else publishes the weights {entry.name!r}.", _own_remedy(entry)
-        )
+    _check_published(entry)
     source, path = find_source(entry.name), _target(entry, directory)
     if _is_right(entry, configuration, path):
         return Obtained(path, new=False, verified=bool(entry.digest))
@@ -480,10 +484,7 @@ def convert_weights(
     WeightsNotFound, WeightsMismatch, FusionError
         As `fetch_weights`.
     """
-    if not entry.origin:
-        raise WeightsNotFound(
-            f"nobody else publishes the weights {entry.name!r}.", _own_remedy(entry)
-        )
+    _check_published(entry)
     source, path = find_source(entry.name), _target(entry, directory)
     given = _in_order(entry, source, [Path(file) for file in files])
     for file, published in zip(given, source.files, strict=True):

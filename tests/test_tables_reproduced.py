@@ -19,8 +19,7 @@ from fusionlib.metrics.structure import psnr
 from fusionlib.published import PublishedImages
 from fusionlib.tables import bootstrap_interval, paper_values
 
-# All methods on whole images, beside another test process: minutes.
-pytestmark = [pytest.mark.realdata, pytest.mark.timeout(1800)]
+pytestmark = pytest.mark.realdata
 
 RESULTS = Path(__file__).parent.parent / "results" / "paper"
 

@@ -370,9 +370,7 @@ def test_committed_weights(path):
 
 
 def test_every_set_of_this_project_is_committed():
-    ours = {
-        name for name, (entry, _) in registered().items() if not (entry.origin or entry.made_by)
-    }
+    ours = {name for name, (entry, _) in registered().items() if entry.packaged}
     assert ours == {path.stem for path in COMMITTED}
 
 
