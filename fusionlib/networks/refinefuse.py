@@ -25,8 +25,8 @@ the second scale in. Where the text is open:
   bilinearly enlarged, is added. It has no weights. Another reading takes both from the deep map.
 - *Activations*: ReLU wherever the text names none but a layer needs one: after the encoders'
   convolutions, the modules' last and the decoders' 3x3 convolutions.
-- *Output*: tanh(x), cut to 0..1 after the network. With tanh(x)/2 + 1/2 black is never reached,
-  and in medical images, most of which is black, SSIM is far below the printed one.
+- *Output*: tanh(x), cut to 0..1 after the network. With tanh(x)/2 + 1/2 black is not reached,
+  and in medical images, half of which is black, SSIM is far below the printed one.
 - *Two scales* (Table 9, IV): SFIM at the first, PSIM at the second; FIM needs three. A module that
   is off is a concatenation and a 3x3 convolution; FIM, the concatenation that the decoder mixes.
 """
