@@ -106,6 +106,18 @@ def test_every_row_of_the_tables_has_weights():
         assert {row.paper for row in rows} == printed
 
 
+@pytest.mark.parametrize("number", ["08", "09", "10"])
+def test_recorded_tables_are_whole(number):
+    """Every row on the same pairs, by this schedule's weights."""
+    measured = experiments.recorded(f"refinefuse_{number}")
+    rows = {row.label: row.options["weights"] for row in experiments.TABLES[measured.table]}
+    pairs = measured.per_pair.groupby("row")["pair"].agg(frozenset)
+    assert set(pairs.index) == set(rows) and len(set(pairs)) == 1 and len(pairs.iloc[0]) == 121
+    weights = measured.per_pair.groupby("row")["weights"].unique()
+    for label, name in rows.items():
+        assert [one.split("@")[0] for one in weights[label]] == [name]
+
+
 # ---------------------------------------------------------------- directions
 
 
