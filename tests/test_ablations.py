@@ -108,7 +108,7 @@ def test_every_row_of_the_tables_has_weights():
 
 @pytest.mark.parametrize("number", ["08", "09", "10"])
 def test_recorded_tables_are_whole(number):
-    """Every row on the same pairs, by this schedule's weights."""
+    """Every row on the same 121 pairs, by the weights of its name."""
     measured = experiments.recorded(f"refinefuse_{number}")
     rows = {row.label: row.options["weights"] for row in experiments.TABLES[measured.table]}
     pairs = measured.per_pair.groupby("row")["pair"].agg(frozenset)

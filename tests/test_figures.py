@@ -249,7 +249,7 @@ def test_steps_of_refinefuse():
     fim = found[names.index("fim")]
     with torch.inference_mode():
         assert torch.equal(net.fim(*fim.before), fim.after)
-        assert torch.equal(torch.tanh(found[-1].after) / 2 + 0.5, net(ir, vis))
+        assert torch.equal(torch.tanh(found[-1].after), net(ir, vis))
     assert not net.fim._forward_hooks
 
 

@@ -4,7 +4,7 @@ C. Song, H. Li, T. Xu, X.-J. Wu, J. Kittler, "RefineFuse: an end-to-end network 
 refinement fusion of multi-modality images", Visual Intelligence 3, 2025,
 doi 10.1007/s44267-025-00087-w. No code was released: this is a reading of the text, with channel
 widths and a grid of attention that have the size and the cost of Table 11
-(``python -m benchmarks.refinefuse_widths``). Gray levels 0..1 in and out, zero padding.
+(``python -m benchmarks.refinefuse_widths``). Gray levels 0..1 in, zero padding.
 
 Each modality has an encoder of its own: 3x3 convolutions of stride 1, 2, 2, 2. `SFIM` joins the
 two finest scales, `PSIM` the two coarsest; decoders lead back from scale to scale, and `FIM` takes
@@ -26,7 +26,7 @@ the second scale in. Where the text is open:
 - *Activations*: ReLU wherever the text names none but a layer needs one: after the encoders'
   convolutions, the modules' last and the decoders' 3x3 convolutions.
 - *Output*: tanh(x), cut to 0..1 after the network. With tanh(x)/2 + 1/2 black is not reached,
-  and in medical images, half of which is black, SSIM is far below the printed one.
+  and in pairs with PET and SPECT, half black, SSIM is far below the printed one (notebook 08).
 - *Two scales* (Table 9, IV): SFIM at the first, PSIM at the second; FIM needs three. A module that
   is off is a concatenation and a 3x3 convolution; FIM, the concatenation that the decoder mixes.
 """

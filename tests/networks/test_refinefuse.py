@@ -292,7 +292,7 @@ def test_constant_images_give_numbers(level):
 
 
 def test_black_stays_black():
-    """Exactly, which SSIM of Tables 5 to 7 asks for, but for a rim that sees the padding."""
+    """Exactly, which SSIM of Tables 6 and 7 asks for, but for a rim that sees the padding."""
     black = np.zeros((128, 128), np.uint8)
     fused = fl.create("refinefuse").fuse(black, black)
     assert not fused[8:-8, 8:-8].any()
