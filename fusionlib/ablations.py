@@ -39,6 +39,7 @@ __all__ = [
     "Schedule",
     "ablation_folder",
     "cost_table",
+    "count_verdicts",
     "directions",
     "show_directions",
     "train_ablations",
@@ -305,6 +306,35 @@ def _direction(printed: float, low: float, high: float) -> str:
     if not (low > 0 or high < 0):
         return "no difference"
     return "same direction" if (low > 0) == (printed > 0) else "opposite direction"
+
+
+def count_verdicts(found: Mapping[str, pd.DataFrame], starts: pd.DataFrame) -> pd.DataFrame:
+    """Count verdicts, apart where a difference is no larger than what a random start makes.
+
+    Parameters
+    ----------
+    found : mapping of str to DataFrame
+        Heading -> `directions`.
+    starts : DataFrame
+        `directions` between trainings that differ in nothing but the seed.
+
+    Returns
+    -------
+    DataFrame
+        Per heading, "larger" and "not larger" than the largest of `starts` in that metric, a
+        column per verdict.
+    """
+    chance = starts["mean"].abs().groupby(starts["metric"]).max()
+    every = pd.concat([one.assign(table=heading) for heading, one in found.items()])
+    larger = every["mean"].abs() > every["metric"].map(chance)
+    beyond = larger.map({True: "larger", False: "not larger"})
+    counts = pd.crosstab(
+        [every["table"], beyond],
+        every["verdict"],
+        rownames=["", "than chance"],
+        colnames=[""],
+    )
+    return counts.loc[list(found)]
 
 
 #: Sign of a verdict in a table.

@@ -165,6 +165,21 @@ def test_directions():
     assert "✓ +0.100" in shown and "✗ −0.100" in shown and "paper +0.500" in shown
 
 
+def test_verdicts_are_counted_by_whether_chance_could_make_them():
+    columns = ["metric", "mean", "verdict"]
+    starts = pd.DataFrame([("VIF", 0.1, ""), ("VIF", -0.2, ""), ("AG", 0.01, "")], columns=columns)
+    one = pd.DataFrame(
+        [("VIF", -0.21, "x"), ("VIF", 0.19, "y"), ("AG", -0.02, "y")], columns=columns
+    )
+    counts = ablations.count_verdicts({"one": one, "another": one[:1]}, starts)
+    assert counts.index.to_list() == [
+        ("one", "larger"),
+        ("one", "not larger"),
+        ("another", "larger"),
+    ]
+    assert counts["x"].to_list() == [1, 0, 1] and counts["y"].to_list() == [1, 1, 0]
+
+
 def test_one_pair_gives_no_interval():
     table = measured(base=([1.0], 1.0), better=([2.0], 1.5))
     found = directions(table, [("better", "base")])
