@@ -1,9 +1,14 @@
 """Time of fusing one rendered pair: the plain module called eagerly, and the execution engine.
 
-Usage: python -m benchmarks.inference [--size 640x480] [--repeats 7] [--methods a,b]
+Usage: python -m benchmarks.inference [--size 640x480] [--rounds 2] [--methods a,b] [--tiles]
 
-Prints, per network and rule, the median time of both, their ratio and the largest
-difference of the outputs relative to their range; then the engine's time over tile sizes.
+Every figure comes from processes of their own, which do nothing else: what an earlier run leaves
+in memory would change the times of the next. They take turns, `--rounds` times; the median counts.
+Per network: seconds of the plain module, ratios of the engine as it is by default, with
+channels-last memory and in bfloat16, and the largest difference of their outputs from the plain
+module's, to its range; for bfloat16 also which metric of RefineFuse's tables changes most. Weights
+are the method's, or where none are here those of `tests.recipe` or random ones. `--tiles` prints
+the engine's time over sides of tiles instead.
 """
 
 from __future__ import annotations
@@ -11,17 +16,23 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 import fusionlib as fl
-from benchmarks.timing import difference, in_turn
+from benchmarks.refinefuse import plain as plain_refinefuse
+from benchmarks.timing import alone
 from fusionlib.card import LEARNT, Configuration
-from fusionlib.execution import TILE, run_network
+from fusionlib.execution import TILE, Execution, check_execution, run_network
 from fusionlib.images import luminance
 from fusionlib.methods import registry
+from fusionlib.networks.mufusion import MUFusion
 from fusionlib.networks.network import FusionNetwork
 from fusionlib.pipelines import Levels
 from fusionlib.rules import get_rule
@@ -29,20 +40,31 @@ from fusionlib.scenes import render
 from fusionlib.weights import load_state
 from tests.recipe import GAINS, recipe_state
 
+#: How a network is run -> the engine's settings; None is the plain module.
+MODES: dict[str, Execution | None] = {
+    "plain": None,
+    "ours": Execution(),
+    "channels last": Execution(channels_last=True),
+    "bfloat16": Execution(channels_last=True, precision="bfloat16"),
+}
+#: A process repeats a run until it has so many seconds, at least and at most so many times.
+SECONDS, FEWEST, MOST = 6.0, 2, 9
 
-def networks(names: list[str]) -> dict[str, tuple[FusionNetwork, Levels]]:
-    """Network and levels of each method's default configuration, and of Res2NetFuse's others."""
-    chosen = {}
-    for name in names:
-        spec = registry()[name]
-        for key, configuration in spec.configurations.items():
-            if key != next(iter(spec.configurations)) and name != "res2netfuse":
-                continue
-            for rule in ("l1_norm", "mean") if name == "res2netfuse" else configuration.rules[:1]:
-                label = f"{spec.title} {key}, {rule}"
-                chosen[label] = trained(name, configuration, {spec.axis: key, "rule": rule})
-            if not configuration.rules:
-                chosen[f"{spec.title} {key}"] = trained(name, configuration, {spec.axis: key})
+
+class Contestant(NamedTuple):
+    """A network that is measured: a method with options for `fusionlib.create`."""
+
+    label: str
+    method: str
+    options: dict[str, str]
+
+
+def contestants(names: list[str]) -> list[Contestant]:
+    """Return each method's default configuration, and more of Res2NetFuse."""
+    chosen = [Contestant(registry()[name].title, name, {}) for name in names]
+    if "res2netfuse" in names:
+        chosen.append(Contestant("Res2NetFuse, mean", "res2netfuse", {"rule": "mean"}))
+        chosen.append(Contestant("Res2NetFuse as printed", "res2netfuse", {"variant": "paper"}))
     return chosen
 
 
@@ -54,77 +76,206 @@ def with_a_network() -> list[str]:
     ]
 
 
-def trained(
-    name: str, configuration: Configuration, options: dict[str, str]
-) -> tuple[FusionNetwork, Levels]:
-    """Network with its weights; with those of `tests.recipe` or random ones where none are here."""
-    try:
-        return fl.create(name, **options).network, configuration.levels
-    except fl.WeightsNotFound:
-        torch.manual_seed(0)
-        rules = [get_rule(options["rule"])] if configuration.rules else []
-        network = configuration.build(*rules)
-        if name in GAINS:  # random ones would leave nothing but zeros behind
-            state = recipe_state(name)
-            state = configuration.adapt(state) if configuration.adapt else state
-            load_state(network, state, "tests.recipe")
-        return network, configuration.levels
+def build(who: Contestant) -> tuple[FusionNetwork, Configuration, str]:
+    """Return the network with weights, its configuration, and what weights these are."""
+    spec = registry()[who.method]
+    key = who.options.get(spec.axis) or next(iter(spec.configurations))
+    configuration = spec.configurations[key]
+    for weights in (None, *(file.name for file in configuration.weights if file.packaged)):
+        try:
+            method = fl.create(who.method, weights=weights, **who.options)
+        except fl.WeightsNotFound:
+            continue
+        assert method.network is not None
+        return method.network, configuration, method.card.weights
+    torch.manual_seed(0)
+    rule = who.options.get("rule") or next(iter(configuration.rules), None)
+    network = configuration.build(*([get_rule(rule)] if rule else []))
+    assert isinstance(network, FusionNetwork)
+    if who.method not in GAINS:
+        return network, configuration, "random"
+    state = recipe_state(who.method)  # random ones would leave nothing but zeros behind
+    load_state(network, configuration.adapt(state) if configuration.adapt else state, "recipe")
+    return network, configuration, "tests.recipe"
 
 
-def compare(
-    network: FusionNetwork, images: list[Tensor], repeats: int
-) -> tuple[float, float, float]:
-    """Median seconds of eager and engine, timed in turn, and the relative difference."""
-    network.eval()
+class PlainMUFusion(MUFusion):
+    """MUFusion as its text reads: each layer pads for itself, bicubic by `F.interpolate`."""
 
-    def eager() -> Tensor:
+    together = 1
+
+    def fuse_patches(self, ir: Tensor, vis: Tensor) -> Tensor:
+        """Fuse patches, see `MUFusion.fuse_patches`."""
+
+        def use(layer: torch.nn.Module, *features: Tensor) -> Tensor:
+            return layer(F.pad(torch.cat(features, dim=1), (1, 1, 1, 1), mode="reflect"))
+
+        first, second, third, fourth, fifth, sixth = self.encoder
+        e1 = torch.relu(use(first, ir, vis))
+        e2 = torch.relu(use(second, e1))
+        e3 = torch.relu(use(third, e1, e2))
+        e4 = torch.relu(use(fourth, e3))
+        e5 = torch.relu(use(fifth, e3, e4))
+        e6 = torch.relu(use(sixth, e3, e4, e5))
+        deepest, *middle, shallow, last = self.decoder
+        x = torch.relu(use(deepest, e6))
+        for layer, skip in zip(middle, (e5, e4, e3), strict=True):
+            x = torch.relu(use(layer, skip, x))
+        x = F.interpolate(x, scale_factor=2, mode="bicubic", align_corners=False)
+        x = torch.relu(use(shallow, e2, x))
+        return torch.tanh(use(last, e1, x))
+
+
+def plain_mufusion(network: MUFusion) -> MUFusion:
+    """Return a network of the same weights that computes as the text does."""
+    copy = PlainMUFusion()
+    copy.load_state_dict(network.state_dict())
+    return copy
+
+
+#: Networks whose module is already written for speed -> the same as its text reads.
+PLAIN: dict[str, Callable[[Any], FusionNetwork]] = {
+    "refinefuse": plain_refinefuse,
+    "mufusion": plain_mufusion,
+}
+
+
+class Run(NamedTuple):
+    """What a process measured."""
+
+    seconds: list[float]
+    output: np.ndarray  # (H, W), as the network gives it
+    weights: str
+
+
+def sources(size: tuple[int, int]) -> list[np.ndarray]:
+    """Return the infrared image and the luminance of the visible one."""
+    pair = render("day_street", size=size)
+    return [pair.ir, luminance(pair.vis)]
+
+
+def measure(who: Contestant, how: Execution | None, size: tuple[int, int]) -> Run:
+    """Run a network again and again in this process."""
+    network, configuration, weights = build(who)
+    images = tensors(configuration.levels, size)
+    if how is None:
+        network = PLAIN.get(who.method, lambda same: same)(network).eval()
+
+    def fuse() -> Tensor:
+        if how is not None:
+            return run_network(network, images, how)
         with torch.no_grad():
             return network(*images)
 
-    def engine() -> Tensor:
-        return run_network(network, images)
+    output = fuse()  # warms up
+    times: list[float] = []
+    while len(times) < FEWEST or (sum(times) < SECONDS and len(times) < MOST):
+        started = time.perf_counter()
+        output = fuse()
+        times.append(time.perf_counter() - started)
+    return Run(times, output[0, 0].numpy(), weights)
 
-    seconds, outputs = in_turn({"eager": eager, "engine": engine}, repeats)
-    far = difference(outputs["engine"], outputs["eager"])
-    return seconds["eager"], seconds["engine"], far
+
+def tensors(levels: Levels, size: tuple[int, int]) -> list[Tensor]:
+    """Return both images (1, 1, H, W) as a network takes them."""
+    return [torch.from_numpy(levels.scale(image))[None, None] for image in sources(size)]
+
+
+def compare(who: Contestant, modes: list[str], size: tuple[int, int], rounds: int) -> pd.Series:
+    """Measure a network in all modes, in turn."""
+    runs: dict[str, list[Run]] = {mode: [] for mode in modes}
+    for _ in range(rounds):
+        for mode in modes:
+            runs[mode].append(alone(measure, who, MODES[mode], size))
+    seconds = {
+        mode: statistics.median(t for run in some for t in run.seconds)
+        for mode, some in runs.items()
+    }
+    plain = runs["plain"][0].output
+    row: dict[str, Any] = {
+        "method": who.label,
+        "weights": runs["plain"][0].weights,
+        "plain s": seconds["plain"],
+        "ours s": seconds["ours"],
+    }
+    for mode in modes[1:]:
+        row[f"{mode} ratio"] = seconds["plain"] / seconds[mode]
+        far = np.abs(runs[mode][0].output - plain).max() / (plain.max() - plain.min())
+        row[f"{mode} difference"] = far
+    if "bfloat16" in modes:
+        change = metric_changes(who, plain, runs["bfloat16"][0].output, size)
+        worst = max(change, key=lambda name: abs(change[name]))
+        row["metric most changed"], row["change %"] = worst, 100 * change[worst]
+    return pd.Series(row)
+
+
+def metric_changes(
+    who: Contestant, plain: np.ndarray, other: np.ndarray, size: tuple[int, int]
+) -> dict[str, float]:
+    """Return by which share each metric of RefineFuse's tables changes."""
+    spec = registry()[who.method]
+    key = who.options.get(spec.axis) or next(iter(spec.configurations))
+    levels = spec.configurations[key].levels
+    before, after = (
+        fl.evaluate(np.clip(levels.unscale(image), 0, 1), *sources(size), metrics="refinefuse")
+        for image in (plain, other)
+    )
+    return {name: after[name] / value - 1 for name, value in before.items() if value}
+
+
+def table(names: list[str], size: tuple[int, int], rounds: int) -> pd.DataFrame:
+    """Measure all networks of these methods, and print a line for each."""
+    modes = list(MODES)
+    try:
+        check_execution(Execution(precision="bfloat16"), "cpu")
+    except fl.FusionError as error:
+        print(f"without bfloat16: {error}")
+        modes.remove("bfloat16")
+    print(
+        f"{size[0]}x{size[1]}, {torch.get_num_threads()} threads, torch {torch.__version__}; "
+        "ratios to the plain module, largest differences to its range"
+    )
+    print(
+        f"{'network':<24}{'plain s':>9}{'ours s':>8}"
+        + "".join(f"{mode:>15}{'differs':>9}" for mode in modes[1:])
+        + "  metric most changed"
+    )
+    rows = []
+    for who in contestants(names):
+        row = compare(who, modes, size, rounds)
+        text = f"{who.label:<24}{row['plain s']:9.3f}{row['ours s']:8.3f}"
+        for mode in modes[1:]:
+            text += f"{row[f'{mode} ratio']:15.2f}{row[f'{mode} difference']:9.1e}"
+        if "bfloat16" in modes:
+            text += f"  {row['metric most changed']} {row['change %']:+.2f} %"
+        print(text, flush=True)
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def print_tiles(size: tuple[int, int], rounds: int) -> None:
+    """Print the engine's time over tile sizes."""
+    who = contestants(["res2netfuse"])[0]
+    print(f"engine by side of a tile (the default is {TILE}), {who.label}")
+    for tile in (96, 128, 160, 192, 256, 320, 480, None):
+        runs = [alone(measure, who, Execution(tile=tile), size) for _ in range(rounds)]
+        seconds = statistics.median(t for run in runs for t in run.seconds)
+        print(f"{tile or 'whole':>8}{seconds:9.3f} s", flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", default="640x480", help="width x height")
-    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--methods", help="names separated by commas; default: all")
+    parser.add_argument("--tiles", action="store_true", help="time over tile sizes")
     options = parser.parse_args()
     width, height = map(int, options.size.split("x"))
+    if options.tiles:
+        print_tiles((width, height), options.rounds)
+        return
     names = options.methods.split(",") if options.methods else with_a_network()
-    pair = render("day_street", size=(width, height))
-    gray = [pair.ir, luminance(pair.vis)]
-    print(f"{width}x{height}, {torch.get_num_threads()} threads, torch {torch.__version__}")
-    print(f"{'network':<32}{'eager s':>9}{'engine s':>10}{'ratio':>7}{'difference':>12}")
-    for name, (network, levels) in networks(names).items():
-        images = [torch.from_numpy(levels.scale(image))[None, None] for image in gray]
-        eager, engine, difference = compare(network, images, options.repeats)
-        print(
-            f"{name:<32}{eager:9.3f}{engine:10.3f}{eager / engine:7.2f}{difference:12.1e}",
-            flush=True,
-        )
-    if "res2netfuse" in names:
-        print_tiles(gray, options.repeats)
-
-
-def print_tiles(gray: list[np.ndarray], repeats: int) -> None:
-    """Print the engine's time over tile sizes."""
-    network, levels = next(iter(networks(["res2netfuse"]).values()))
-    images = [torch.from_numpy(levels.scale(image))[None, None] for image in gray]
-    print(f"\nengine by side of a tile (the default is {TILE}), Res2NetFuse released, l1_norm")
-    for tile in (64, 96, 128, 160, 192, 256, 320, None):
-        run_network(network, images, tile=tile)
-        times = []
-        for _ in range(repeats):
-            started = time.perf_counter()
-            run_network(network, images, tile=tile)
-            times.append(time.perf_counter() - started)
-        print(f"{tile or 'whole':>8}{statistics.median(times):9.3f} s")
+    table(names, (width, height), options.rounds)
 
 
 if __name__ == "__main__":

@@ -20,9 +20,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from multiprocessing import get_context
 from typing import NamedTuple, TypeVar
 
 import cv2
@@ -34,6 +32,7 @@ from fusionlib.metrics import METRICS, SELECTIONS
 from fusionlib.metrics.plane import Plane
 
 from . import baselines
+from .timing import alone
 
 T = TypeVar("T")
 Images = Sequence[np.ndarray]
@@ -99,12 +98,6 @@ def seconds(run: Callable[[], T], repeats: int = 1) -> tuple[list[float], T]:
         result = run()
         times.append(time.process_time() - started)
     return times, result
-
-
-def alone(function: Callable[..., T], *args: object) -> T:
-    """Call a function in a fresh process with one thread."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(function, *args).result()
 
 
 def set_of_metrics(names: Sequence[str], images: Images) -> dict[str, float]:

@@ -5,8 +5,13 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from typing import TypeVar
 
 from torch import Tensor
+
+T = TypeVar("T")
 
 
 def in_turn(
@@ -35,3 +40,9 @@ def in_turn(
 def difference(result: Tensor, expected: Tensor) -> float:
     """Return the largest difference, relative to the range of what is expected."""
     return float((result - expected).abs().max() / (expected.max() - expected.min()))
+
+
+def alone(function: Callable[..., T], *args: object) -> T:
+    """Call a function in a fresh process."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(function, *args).result()

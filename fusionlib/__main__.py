@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from .card import Configuration, WeightFile
+    from .execution import Execution
     from .methods import Method
     from .recipes.samples import Sample
     from .training import Training
@@ -108,6 +109,39 @@ def _add_shared(parser: argparse.ArgumentParser, *names: str) -> None:
         parser.add_argument(name, **SHARED[name])
 
 
+def _add_execution(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say how networks are run; `_execution` reads them."""
+    group = parser.add_argument_group("how networks are run")
+    group.add_argument(
+        "--precision",
+        help="float32 (default), or bfloat16: faster where the hardware has it, and results differ "
+        "in the third digit",
+    )
+    group.add_argument("--tile", type=int, metavar="N", help="side of tiles; default: 320")
+    group.add_argument(
+        "--overlap",
+        type=int,
+        metavar="N",
+        help="run networks that need the whole image in tiles, too, with that overlap: bounds the "
+        "memory of large images, and results differ",
+    )
+    group.add_argument(
+        "--channels-last",
+        action="store_true",
+        default=None,
+        help="faster by up to a fifth, and rounded otherwise",
+    )
+    group.add_argument("--threads", type=int, help="threads of a network; default: one per core")
+
+
+def _execution(options: argparse.Namespace) -> Execution:
+    from .execution import Execution
+
+    names = ("precision", "tile", "overlap", "channels_last", "threads")
+    batch = _given(options, "batch") if "batch" in options else {}
+    return Execution(**_given(options, *names), **batch)
+
+
 # ---------------------------------------------------------------- fuse
 
 
@@ -133,10 +167,26 @@ def _add_fuse(commands: argparse._SubParsersAction) -> None:
     fuse.add_argument(
         "--skip-existing", action="store_true", help="folders: leave outputs that exist"
     )
+    fuse.add_argument(
+        "-j",
+        "--jobs",
+        type=int,
+        default=1,
+        help="folders: processes that fuse at a time, which share the cores; default: %(default)s",
+    )
+    _add_execution(fuse)
+    fuse.add_argument(
+        "--batch",
+        type=int,
+        metavar="N",
+        help="folders: pairs that run together, where they have one size; default: 1; more pays on "
+        "a GPU",
+    )
     fuse.set_defaults(run=_fuse)
 
 
 def _fuse(options: argparse.Namespace) -> int:
+    from .folders import fuse_file
     from .methods import create
 
     if options.ir.is_dir() != options.vis.is_dir():
@@ -151,45 +201,29 @@ def _fuse(options: argparse.Namespace) -> int:
         weights=options.weights,
         weights_dir=options.weights_dir,
         device=options.device,
+        execution=_execution(options),
     )
     if options.ir.is_dir():
         return _fuse_folders(method, options)
-    _fuse_files(method, options.ir, options.vis, options.output)
+    fuse_file(method, options.ir, options.vis, options.output)
     print(f"wrote {options.output}")
     return 0
 
 
-def _fuse_files(method: Method, ir: Path, vis: Path, output: Path) -> None:
-    from .datasets import read_pair
-    from .images import write_image
-
-    if output.resolve() in (ir.resolve(), vis.resolve()):
-        raise ImageError(f"{output} is one of the sources; choose another output.")
-    pair = read_pair(ir, vis)
-    write_image(output, method.fuse(pair.ir, pair.vis))
-
-
 def _fuse_folders(method: Method, options: argparse.Namespace) -> int:
-    from tqdm import tqdm
+    from .folders import fuse_folders
 
-    from .datasets import match_folders
-
-    found = match_folders(options.ir, options.vis)
-    faults = [f"{name}: only in {options.ir}" for name in found.only_ir]
-    faults += [f"{name}: only in {options.vis}" for name in found.only_vis]
-    written = skipped = 0
-    for name, ir, vis in tqdm(found.matched, desc="fusing", unit="pair"):
-        output = options.output / f"{name}.png"
-        if options.skip_existing and output.exists():
-            skipped += 1
-            continue
-        try:
-            _fuse_files(method, ir, vis, output)
-            written += 1
-        except (FusionError, OSError, MemoryError) as error:
-            faults.append(f"{name}: {error}")
-    print(f"wrote {written} images to {options.output}" + f", {skipped} were there" * (skipped > 0))
-    return _fail_each(faults, "fused")
+    done = fuse_folders(
+        method,
+        options.ir,
+        options.vis,
+        options.output,
+        jobs=options.jobs,
+        skip_existing=options.skip_existing,
+    )
+    there = f", {done.skipped} were there" * (done.skipped > 0)
+    print(f"wrote {done.written} images to {options.output}{there}")
+    return _fail_each(done.faults, "fused")
 
 
 # ---------------------------------------------------------------- evaluate
@@ -305,6 +339,13 @@ def _add_benchmark(commands: argparse._SubParsersAction) -> None:
         "--cost", action="store_true", help="also the seconds per pair and the peak memory"
     )
     _add_shared(benchmark, *SHARED)
+    benchmark.add_argument(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="fuse and score on the workers of this Dask scheduler, such as tcp://host:8786; they "
+        "need the data set where they are",
+    )
+    _add_execution(benchmark)
     benchmark.set_defaults(run=_benchmark)
 
 

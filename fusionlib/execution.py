@@ -1,39 +1,155 @@
 """How networks are run: fast on a CPU, in bounded memory, with unchanged results.
 
-Calling a module on a whole image makes intermediate tensors so large that the
-allocator fetches fresh pages from the system for every layer, and they leave the
-processor's caches between layers; both cost more than the arithmetic. So images are
-processed in tiles that overlap by the network's receptive field. The result is the
-same to float32 rounding, and memory no longer grows with the image. A network whose every
-pixel sees the whole image runs at once; the pages that a layer frees are then kept for the
-next, which makes CDDFuse three times as fast on 640x480. Where only the coarser scales need the
-whole image, as in RefineFuse, the finest is run in tiles.
-(Channels-last memory would save another fifth of the time, but adds up in another
-order: 1e-6 of the range instead of 3e-7.)
+A layer's result is larger than the processor's caches, and larger than what the C library keeps:
+for every layer the system hands out fresh pages, filled with zeros one by one, which takes longer
+than the arithmetic. So what a layer frees is kept for the next layer and the next image. Images are
+processed in tiles that overlap by the network's receptive field, so memory does not grow with the
+image; the result is the same to float32 rounding. Where only the coarser scales need the whole
+image, as in RefineFuse, the finest is run in tiles. A network whose every pixel sees the whole
+image runs at once, or in tiles with an overlap that the caller states, which changes its results.
+
+Channels-last memory saves up to a fifth more, but its kernels add up in another order: up to 3e-6
+of the range instead of 3e-7. So it is used where it is asked for, or where a network says that it
+needs it. bfloat16 is as a rule twice as fast again, and changes results in the third digit.
+`python -m benchmarks` measures all of it.
 """
 
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple
+from pathlib import Path
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from .errors import FusionError
+from .errors import FusionError, unknown
 from .networks.autoencoder import AutoEncoder
 from .networks.network import FusionNetwork, PyramidNetwork
 
-__all__ = ["TILE", "check_device", "rule_weights", "run_network"]
+__all__ = [
+    "SAFE",
+    "TILE",
+    "Execution",
+    "check_device",
+    "check_execution",
+    "keep_pages",
+    "rule_weights",
+    "run_network",
+]
 
 # Side of a tile in pixels without its halo: the fastest in benchmarks/inference.py.
-TILE = 160
+TILE = 320
 # Features of all tiles are kept between two passes if they take no more than this.
 KEPT_BYTES = 512 << 20
+# A tile without halo begins at a multiple of this where a network has strides.
+STRIDE = 32
+PRECISIONS = ("float32", "bfloat16")
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How a network is run; without arguments so that results are those of the plain module.
+
+    Attributes
+    ----------
+    tile : int or None
+        Side in pixels of the tiles in which a network of bounded receptive field is run, or the
+        finest scale of a `PyramidNetwork`; None: images at once.
+    overlap : int or None
+        For the other networks, which need the whole image: run them in tiles nevertheless, which
+        see so many pixels beyond their border (rounded up to a multiple of 32). Bounds memory,
+        and **changes results**: rows of results say so. None: images at once.
+    channels_last : bool or None
+        Whether tensors lie pixel after pixel. Faster, and other rounding: up to 3e-6 of the range.
+        None: as the network says, `FusionNetwork.channels_last`.
+    precision : {"float32", "bfloat16"}
+        bfloat16 for convolutions and products, by PyTorch's autocast, where the hardware has it.
+        **Changes results** in the third digit: rows of results say so.
+    threads : int or None
+        PyTorch's threads meanwhile; None: as they are.
+    batch : int
+        How many pairs of one size `Method.fuse_all` runs together. Pays on an accelerator.
+    kept : int
+        Bytes that the process may keep from one image to the next, where the C library is glibc.
+        Less is slower.
+
+    Raises
+    ------
+    FusionError
+        If a value is not possible.
+    UnknownName
+        If there is no such precision.
+    """
+
+    tile: int | None = TILE
+    overlap: int | None = None
+    channels_last: bool | None = None
+    precision: Literal["float32", "bfloat16"] = "float32"
+    threads: int | None = None
+    batch: int = 1
+    kept: int = 1 << 30
+
+    def __post_init__(self) -> None:
+        least = {"tile": 1, "overlap": 0, "threads": 1, "batch": 1, "kept": 0}
+        for name, smallest in least.items():
+            value = getattr(self, name)
+            if value is not None and value < smallest:
+                raise FusionError(f"{name} must be at least {smallest}, not {value}.")
+        if self.precision not in PRECISIONS:
+            raise unknown("precision", self.precision, PRECISIONS)
+        if self.overlap is not None and self.tile is None:
+            raise FusionError("an overlap is of tiles: give the side of a tile, too.")
+
+    def departure(self, network: nn.Module | None) -> str:
+        """Say what makes results differ from the plain module's beyond rounding; "" if nothing."""
+        parts: list[str] = []
+        if network is not None and self.precision != "float32":
+            parts.append(self.precision)
+        if self.overlap is not None and isinstance(network, FusionNetwork) and not network.radius:
+            parts.append(f"tiles {self.tile}+{_rounded_up(self.overlap)}")
+        return ", ".join(parts)
+
+
+SAFE = Execution()
+
+
+def check_execution(how: Execution, device: str) -> None:
+    """Make sure that networks can be run that way here; warn of more threads than cores.
+
+    Raises
+    ------
+    FusionError
+        If the hardware has no bfloat16.
+    """
+    if how.precision == "bfloat16" and not _has_bfloat16(device):
+        raise FusionError(
+            f"the device {device!r} has no bfloat16 arithmetic here (on a CPU that is AVX512-BF16 "
+            "or AMX); it would be slower and less exact. Use precision float32."
+        )
+    cores = os.cpu_count() or 1
+    if how.threads is not None and how.threads > cores:
+        warnings.warn(
+            f"{how.threads} threads for {cores} cores: they wait for each other; "
+            f"give {cores} or fewer.",
+            stacklevel=3,
+        )
+
+
+def _has_bfloat16(device: str) -> bool:
+    if device.startswith("cuda"):
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device != "cpu":
+        return False
+    have = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return bool(have.get("avx512_bf16") or have.get("amx_bf16"))
 
 
 def check_device(name: str) -> None:
@@ -61,10 +177,14 @@ class _Tile(NamedTuple):
     inner: tuple[slice, slice]
 
 
-def _axis(size: int, tile: int, halo: int) -> list[tuple[slice, slice, slice]]:
-    """Split one axis evenly into the fewest pieces of at most `tile` pixels."""
+def _axis(size: int, tile: int, halo: int, step: int = 1) -> list[tuple[slice, slice, slice]]:
+    """Split one axis evenly into the fewest pieces of at most `tile` pixels.
+
+    With a `step` pieces begin at its multiples, so they may be up to that much longer.
+    """
     pieces = -(-size // tile)
-    edges = [size * i // pieces for i in range(pieces + 1)]
+    edges = [size * i // pieces // step * step for i in range(pieces)]
+    edges = [*dict.fromkeys(edges), size]
     axis = []
     for start, stop in pairwise(edges):
         low, high = max(0, start - halo), min(size, stop + halo)
@@ -72,81 +192,179 @@ def _axis(size: int, tile: int, halo: int) -> list[tuple[slice, slice, slice]]:
     return axis
 
 
-def _tiles(height: int, width: int, tile: int, halo: int) -> Iterator[_Tile]:
-    for rows in _axis(height, tile, halo):
-        for columns in _axis(width, tile, halo):
+def _tiles(height: int, width: int, tile: int, halo: int, step: int = 1) -> Iterator[_Tile]:
+    for rows in _axis(height, tile, halo, step):
+        for columns in _axis(width, tile, halo, step):
             yield _Tile(*zip(rows, columns, strict=True))
 
 
-def run_network(network: nn.Module, images: Sequence[Tensor], *, tile: int | None = TILE) -> Tensor:
+def _rounded_up(overlap: int) -> int:
+    return -(-overlap // STRIDE) * STRIDE
+
+
+def run_network(network: nn.Module, images: Sequence[Tensor], how: Execution = SAFE) -> Tensor:
     """Run a fusion network on two or more images, or an auto-encoder on one.
 
     Parameters
     ----------
     network : nn.Module
-        Called as ``network(*images)``. A `FusionNetwork` of bounded receptive field is run
-        tile by tile, of a `PyramidNetwork` the finest scale.
+        Called as ``network(*images)``, in evaluation mode and in the order of memory that `how`
+        asks for, in which it stays.
     images : sequence of Tensor, shape (B, 1, H, W)
         On the network's device, in the range its card states.
-    tile : int or None
-        Side of a tile in pixels; None runs the whole image at once.
+    how : Execution
+        See there which networks are run in tiles.
 
     Returns
     -------
-    Tensor, shape (B, 1, H, W)
-        Equal to ``network(*images)``: a tile overlaps its neighbours by the receptive
-        field, and a rule that looks at the whole activity map gets it, from a first
-        pass over all tiles. Differences are float32 rounding (below 1e-6 of the range).
+    Tensor of float32, shape (B, 1, H, W)
+        Unless `Execution.departure` says otherwise equal to ``network(*images)``: a tile overlaps
+        its neighbours by the receptive field, and a rule that looks at the whole activity map gets
+        it, from a first pass over all tiles. Differences are float32 rounding (below 1e-6 of the
+        range; in channels-last memory 3e-6).
 
     Raises
     ------
+    FusionError
+        If tiles and their overlap are smaller than the network takes.
     MemoryError
         Naming network and size, if there is not enough memory.
     """
-    network = network.eval()
     height, width = images[0].shape[-2:]
     task = f"{type(network).__name__} on {width}x{height} pixels"
-    with memory_errors(task, "smaller images"), torch.inference_mode():
-        if tile is None or not isinstance(network, FusionNetwork) or network.radius is None:
-            with _kept_pages():
-                if tile is not None and isinstance(network, PyramidNetwork):
-                    return _run_pyramid(network, images, tile)
-                return network(*images)
-        tiles = list(_tiles(height, width, tile, network.radius))
-        if len(tiles) == 1:
-            return network(*images)
-        if isinstance(network, AutoEncoder):
-            return _run_autoencoder(network, images, tiles)
-        output = torch.empty_like(images[0])
-        for part in tiles:
-            fused = network(*(image[..., *part.view] for image in images))
-            output[..., *part.place] = fused[..., *part.inner]
-        return output
-
-
-# Parameters of glibc's mallopt, and the values that a process settles at by itself.
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-USUAL = {M_MMAP_THRESHOLD: 32 << 20, M_TRIM_THRESHOLD: 64 << 20}
+    with memory_errors(task, "smaller images, or tiles with an overlap"), _set_up(network, how):
+        output = _run(network, images, how)
+    return output.to(images[0].dtype)
 
 
 @contextmanager
-def _kept_pages() -> Iterator[None]:
-    """Keep freed blocks of any size for the next ones; at the end, give them to the system.
-
-    Where the C library is not glibc, or on an accelerator, this changes nothing.
-    """
-    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
-    if libc is None or not (hasattr(libc, "mallopt") and hasattr(libc, "malloc_trim")):
+def _set_up(network: nn.Module, how: Execution) -> Iterator[None]:
+    """Prepare a network, and PyTorch while it runs."""
+    network.eval()
+    last = how.channels_last
+    if last is None:
+        last = isinstance(network, FusionNetwork) and network.channels_last
+    network.to(memory_format=torch.channels_last if last else torch.contiguous_format)  # type: ignore[call-overload]
+    device = next((p.device.type for p in network.parameters()), "cpu")
+    with ExitStack() as stack:
+        stack.enter_context(torch.inference_mode())
+        if how.precision != "float32":
+            stack.enter_context(torch.autocast(device, getattr(torch, how.precision)))
+            stack.enter_context(_exact_last_layer(network, device))
+        if how.threads is not None:
+            stack.callback(torch.set_num_threads, torch.get_num_threads())
+            torch.set_num_threads(how.threads)
+        if device == "cpu":
+            stack.enter_context(keep_pages(how.kept))
         yield
-        return
-    for parameter in USUAL:
-        libc.mallopt(parameter, 2**31 - 1)
+
+
+@contextmanager
+def _exact_last_layer(network: nn.Module, device: str) -> Iterator[None]:
+    """Let the convolution that makes the image compute in float32: bfloat16 has 8 bits in all.
+
+    That is the last one of one channel, in the order in which networks here define them.
+    """
+    layers = [m for m in network.modules() if isinstance(m, nn.Conv2d) and m.out_channels == 1]
+    for layer in layers[-1:]:
+        compute = layer.forward
+
+        def exact(x: Tensor, compute: Callable[[Tensor], Tensor] = compute) -> Tensor:
+            with torch.autocast(device, enabled=False):
+                return compute(x.float())
+
+        layer.forward = exact  # type: ignore[method-assign, assignment]
     try:
         yield
     finally:
-        for parameter, value in USUAL.items():
-            libc.mallopt(parameter, value)
-        libc.malloc_trim(0)
+        for layer in layers[-1:]:
+            del layer.forward
+
+
+def _run(network: nn.Module, images: Sequence[Tensor], how: Execution) -> Tensor:
+    if how.tile is None or not isinstance(network, FusionNetwork):
+        return network(*images)
+    height, width = images[0].shape[-2:]
+    if network.radius is not None:
+        tiles = list(_tiles(height, width, how.tile, network.radius))
+        if len(tiles) > 1 and isinstance(network, AutoEncoder):
+            return _run_autoencoder(network, images, tiles)
+        return _run_tiles(network, images, tiles)
+    if how.overlap is not None:
+        overlap = _rounded_up(how.overlap)
+        tiles = list(_tiles(height, width, how.tile, overlap, STRIDE))
+        _check_tiles(network, tiles)
+        return _run_tiles(network, images, tiles)
+    if isinstance(network, PyramidNetwork):
+        return _run_pyramid(network, images, how.tile)
+    return network(*images)
+
+
+def _check_tiles(network: FusionNetwork, tiles: Sequence[_Tile]) -> None:
+    seen = [side.stop - side.start for part in tiles for side in part.view]
+    if len(tiles) > 1 and min(seen) < network.min_side:
+        raise FusionError(
+            f"{type(network).__name__} needs {network.min_side} pixels a side; tiles with their "
+            f"overlap have {min(seen)}. Give larger tiles or more overlap."
+        )
+
+
+def _run_tiles(network: nn.Module, images: Sequence[Tensor], tiles: Sequence[_Tile]) -> Tensor:
+    if len(tiles) == 1:
+        return network(*images)
+    output = torch.empty_like(images[0])
+    for part in tiles:
+        fused = network(*(image[..., *part.view] for image in images))
+        output[..., *part.place] = fused[..., *part.inner]
+    return output
+
+
+# Parameters of glibc's mallopt.
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+# From what size on blocks are fetched from the system one by one, as a process settles by itself.
+USUAL_MMAP_THRESHOLD = 32 << 20
+
+
+# What is kept, in bytes: by how much the process has grown while networks ran.
+_held = 0
+
+
+@contextmanager
+def keep_pages(limit: int) -> Iterator[None]:
+    """Keep freed blocks of any size for the next ones, and at the end up to `limit` bytes of them.
+
+    If it is more, all is given to the system. Where the C library is not glibc, nothing changes.
+    """
+    global _held
+    libc = _glibc()
+    if libc is None:
+        yield
+        return
+    libc.mallopt(M_MMAP_THRESHOLD, 2**31 - 1)
+    libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+    before = _resident()
+    try:
+        yield
+    finally:
+        libc.mallopt(M_MMAP_THRESHOLD, USUAL_MMAP_THRESHOLD)
+        libc.mallopt(M_TRIM_THRESHOLD, min(limit, 2**31 - 1))
+        _held = max(0, _held + _resident() - before)
+        if _held > limit:
+            libc.malloc_trim(0)
+            _held = 0
+
+
+def _glibc() -> ctypes.CDLL | None:
+    if sys.platform != "linux":
+        return None
+    libc = ctypes.CDLL(None)
+    return libc if hasattr(libc, "mallopt") and hasattr(libc, "malloc_trim") else None
+
+
+def _resident() -> int:
+    """Return the bytes of memory that this process has."""
+    pages = Path("/proc/self/statm").read_text().split()[1]
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
 
 @contextmanager
@@ -168,17 +386,16 @@ def memory_errors(task: str, remedy: str) -> Iterator[None]:
         raise MemoryError(f"not enough memory for {task}; give {remedy}.") from error
 
 
-def rule_weights(network: AutoEncoder, images: Sequence[Tensor], *, tile: int = TILE) -> Tensor:
+def rule_weights(network: AutoEncoder, images: Sequence[Tensor], how: Execution = SAFE) -> Tensor:
     """Return the weights that the network's rule gives two or more images (B, 1, H, W).
 
     Returns
     -------
     Tensor, shape (K, groups, B, 1, H, W)
     """
-    network = network.eval()
     height, width = images[0].shape[-2:]
-    tiles = list(_tiles(height, width, tile, network.radius))
-    with torch.inference_mode():
+    tiles = list(_tiles(height, width, how.tile or max(height, width), network.radius))
+    with _set_up(network, how):
         return _whole_map_weights(network, images, tiles, keep=0)[0]
 
 

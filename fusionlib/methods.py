@@ -9,10 +9,12 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
+import itertools
 import os
 import pkgutil
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -29,7 +31,14 @@ from .errors import (
     WeightsNotFound,
     unknown,
 )
-from .execution import check_device, rule_weights, run_network
+from .execution import (
+    SAFE,
+    Execution,
+    check_device,
+    check_execution,
+    rule_weights,
+    run_network,
+)
 from .files import check_folder
 from .images import (
     check_image,
@@ -188,6 +197,7 @@ def create(
     weights: str | os.PathLike[str] | None = None,
     weights_dir: str | os.PathLike[str] | None = None,
     device: str = "cpu",
+    execution: Execution = SAFE,
 ) -> Method:
     """Create a method with its weights loaded, ready to fuse.
 
@@ -209,6 +219,8 @@ def create(
         Where to look for weights first.
     device : str
         "cpu", "cuda", ...; classical methods run on the CPU in any case.
+    execution : Execution
+        How the network is run: tiles, precision, threads.
 
     Raises
     ------
@@ -219,7 +231,7 @@ def create(
         If the weights are missing, damaged or do not fit. A dictionary of jsr and jsrsd must be
         one tensor ``dictionary`` (49, 256), its columns of norm 1.
     FusionError
-        If there is no folder `weights_dir`, or the device cannot be used.
+        If there is no folder `weights_dir`, or the device cannot be used, or not in that way.
     """
     specs = registry()
     if name not in specs:
@@ -228,6 +240,7 @@ def create(
     key, configuration = _configuration(spec, variant, pipeline)
     _check_post(post)
     check_device(device)
+    check_execution(execution, device)
     fuser = _build(spec, configuration, rule)
     _check_owner(spec, key, weights)
     loaded = None
@@ -238,11 +251,13 @@ def create(
         loaded = Loaded(path, entry, digest(state), count)
     if isinstance(fuser, FusionNetwork):
         fuser = fuser.to(device)
-    return Method(spec, key, fuser, post or configuration.post, loaded)
+    return Method(spec, key, fuser, post or configuration.post, loaded, execution)
 
 
 def create_available(
-    weights_dir: str | os.PathLike[str] | None = None, device: str = "cpu"
+    weights_dir: str | os.PathLike[str] | None = None,
+    device: str = "cpu",
+    execution: Execution = SAFE,
 ) -> tuple[list[Method], dict[str, str]]:
     """Create every method in its default configuration, with weights that are here.
 
@@ -251,7 +266,7 @@ def create_available(
 
     Parameters
     ----------
-    weights_dir, device
+    weights_dir, device, execution
         As in `create`.
 
     Returns
@@ -273,7 +288,13 @@ def create_available(
         ours = [file.name for file in files if file.packaged]
         for weights in [files[0].name, *ours] if files else [None]:
             try:
-                method = create(name, weights=weights, weights_dir=weights_dir, device=device)
+                method = create(
+                    name,
+                    weights=weights,
+                    weights_dir=weights_dir,
+                    device=device,
+                    execution=execution,
+                )
             except WeightsNotFound as error:
                 missing.setdefault(name, str(error))
             except WeightsMismatch as error:
@@ -395,6 +416,8 @@ class Method:
         The fusion rule in use; None if the method has its own way to fuse.
     post : str
         The post-processing in use.
+    execution : Execution
+        How the network is run.
     card : Card
         The facts about this method as it was created.
     """
@@ -406,8 +429,10 @@ class Method:
         fuser: FusionNetwork | Algorithm,
         post: str,
         loaded: Loaded | None,
+        execution: Execution = SAFE,
     ) -> None:
         self.name = spec.name
+        self.execution = execution
         self.network = fuser if isinstance(fuser, FusionNetwork) else None
         self.rule = fuser.rule if isinstance(fuser, AutoEncoder) else None
         self.post = post
@@ -420,7 +445,9 @@ class Method:
     def identity(self) -> Identity:
         """What a row of results states about the method that produced it."""
         weights = "@".join(filter(None, (self.card.weights, self.card.weights_sha256[:8])))
-        return Identity(self.name, self._key, self._rule_name, self.post, weights)
+        departure = self.execution.departure(self.network)
+        variant = f"{self._key}, {departure}" if departure else self._key
+        return Identity(self.name, variant, self._rule_name, self.post, weights)
 
     @property
     def levels(self) -> Levels:
@@ -461,7 +488,10 @@ class Method:
         PairMismatch
             If the sizes differ, or the method fuses two images and more are given.
         """
-        raw = self._run(self._sources(ir, vis, *others))
+        return self._finish_pair(self._run(self._sources(ir, vis, *others)), vis)
+
+    def _finish_pair(self, raw: np.ndarray, vis: np.ndarray) -> np.ndarray:
+        """Turn raw output into the image that is saved, with the chroma of the visible one."""
         colour = check_image(vis, "visible image")
         if colour.ndim == 2:
             return self.finish(raw)
@@ -474,6 +504,28 @@ class Method:
     def fuse_pair(self, pair: Pair) -> np.ndarray:
         """Fuse the images of a `fusionlib.Pair`; see `fuse`."""
         return self.fuse(pair.ir, pair.vis)
+
+    def fuse_all(self, pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> Iterator[np.ndarray]:
+        """Fuse pairs one after the other, those of one size `Execution.batch` at a time.
+
+        Parameters
+        ----------
+        pairs : iterable of (ir, vis)
+            As `fuse` takes them; read as they are needed.
+
+        Yields
+        ------
+        ndarray
+            What `fuse` gives for each pair, in order; several at a time differ by rounding, which
+            may move a level of 255.
+        """
+        checked = ((vis, self._sources(ir, vis)) for ir, vis in pairs)
+        size = self.execution.batch if self.network is not None else 1
+        for _, group in itertools.groupby(checked, lambda pair: pair[1][0].shape):
+            while some := list(itertools.islice(group, size)):
+                raws = self._run_all([sources for _, sources in some])
+                for (vis, _), raw in zip(some, raws, strict=True):
+                    yield self._finish_pair(raw, vis)
 
     def raw(self, ir: np.ndarray, vis: np.ndarray, *others: np.ndarray) -> np.ndarray:
         """Return the method's output before any post-processing.
@@ -563,7 +615,7 @@ class Method:
                 f"the rule {self._rule_name!r} has no weight maps; use l1_norm or mean."
             )
         padded, crop = self._padded(self._sources(ir, vis, *others))
-        weights = rule_weights(self.network, self._tensors(padded))
+        weights = rule_weights(self.network, self._tensors(padded), self.execution)
         return weights[:, :, 0, 0].cpu().numpy()[..., *crop]
 
     def _sources(self, ir: np.ndarray, vis: np.ndarray, *others: np.ndarray) -> list[np.ndarray]:
@@ -598,17 +650,31 @@ class Method:
         return [torch.from_numpy(array).to(device) for array in arrays]
 
     def _run(self, sources: list[np.ndarray]) -> np.ndarray:
-        padded, crop = self._padded(sources)
+        return self._run_all([sources])[0]
+
+    def _run_all(self, batch: list[list[np.ndarray]]) -> list[np.ndarray]:
+        """Fuse the sources of several pairs of one size."""
+        padded, (crop, *_) = zip(*map(self._padded, batch), strict=True)
         if isinstance(self._fuser, Algorithm):
-            exact = (self.levels.scale(exact_levels(source)) for source in padded)
-            return self._fuser.fuse(*exact)[crop]
-        output = run_network(self._fuser, self._tensors(padded))[0, 0].cpu().numpy()[crop]
+            exact = [[self.levels.scale(exact_levels(image)) for image in some] for some in padded]
+            return [self._fuser.fuse(*some)[crop] for some in exact]
+        each = zip(*map(self._tensors, padded), strict=True)
+        images = [torch.cat(some) if len(some) > 1 else some[0] for some in each]
+        output = run_network(self._fuser, images, self.execution)[:, 0].cpu().numpy()
         if not np.isfinite(output).all():
             raise FusionError(
                 f"{self.name} gave values that are not finite; its weights "
                 f"({self.card.weights}) are unusable."
             )
-        return output
+        return [raw[crop] for raw in output]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what processes find in the registry: it holds functions."""
+        return {name: value for name, value in vars(self).items() if name != "_configuration"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._configuration = registry()[self.name].configurations[self._key]
 
     def _make_card(self, spec: MethodSpec, key: str, loaded: Loaded | None) -> Card:
         configuration = self._configuration

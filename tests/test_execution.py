@@ -12,10 +12,12 @@ from hypothesis import given, settings, strategies as st
 from torch import nn
 
 from fusionlib import execution
-from fusionlib.execution import TILE, run_network
+from fusionlib.errors import FusionError, UnknownName
+from fusionlib.execution import TILE, Execution, check_execution, run_network
 from fusionlib.methods import create
 from fusionlib.networks.densefuse import DenseFuse
 from fusionlib.networks.msdnet import MSDNet
+from fusionlib.networks.network import FusionNetwork
 from fusionlib.networks.refinefuse import RefineFuse
 from fusionlib.networks.res2netfuse import Res2NetFuse
 from fusionlib.rules import RULES
@@ -46,8 +48,8 @@ def images(size, count=2, batch=1):
 
 def assert_tiles_change_nothing(net, pictures, tile):
     """In float64, where 1e-12 is above rounding and far below any wrong pixel."""
-    whole = run_network(net, pictures, tile=None)
-    tiled = run_network(net, pictures, tile=tile)
+    whole = run_network(net, pictures, Execution(tile=None))
+    tiled = run_network(net, pictures, Execution(tile=tile))
     assert tiled.shape == whole.shape
     assert (tiled - whole).abs().max() <= 1e-12 * whole.abs().max()
 
@@ -69,26 +71,54 @@ def test_not_enough_memory(error):
         run_network(Full(), images((20, 30)))
 
 
+PAGES = """
+import os, resource, torch
+from torch import nn
+from fusionlib.execution import Execution, run_network
+
+class Layers(nn.Module):
+    def forward(self, image):
+        for _ in range(30):
+            image = torch.zeros(64 << 18).add_(1)[:1] + image
+        return image
+
+def megabytes(pages):
+    return pages * os.sysconf("SC_PAGE_SIZE") >> 20
+
+def used():
+    return megabytes(int(open("/proc/self/statm").read().split()[1]))
+
+for _ in range(3):
+    before, has = resource.getrusage(resource.RUSAGE_SELF).ru_minflt, used()
+    run_network(Layers(), [torch.zeros(1, 1, 1, 1)], Execution(kept={kept}))
+    print(megabytes(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before), used() - has)
+"""
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="counts pages as Linux does")
-def test_pages_are_kept_between_layers_and_given_back():
-    """Thirty blocks of 64 MiB one after the other: the pages of a few, not of thirty."""
-    resource = pytest.importorskip("resource")
-    megabytes = 64
+@pytest.mark.parametrize("kept", [0, 1 << 30])
+def test_pages_are_kept_between_layers_and_given_back(kept):
+    """Thirty blocks of 64 MiB one after the other: the pages of a few, not of thirty.
 
-    class Layers(nn.Module):
-        def forward(self, image):
-            for _ in range(30):
-                image = torch.zeros(megabytes << 18).add_(1)[:1] + image
-            return image
+    The next run finds them there, unless nothing may be kept.
+    """
+    code = PAGES.format(kept=kept)
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    fetched, grown = zip(
+        *([*map(int, line.split())] for line in run.stdout.splitlines()), strict=True
+    )
+    assert 32 < fetched[0] < 640
+    if kept:
+        assert grown[0] > 32 and max(fetched[1:]) < 32
+    else:
+        assert max(grown[1:]) < 32 and min(fetched[1:]) > 32
 
-    def used():
-        return int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize() >> 20
 
-    before, faults = used(), resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    run_network(Layers(), [torch.zeros(1, 1, 1, 1)])
-    faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - faults
-    assert faults * resource.getpagesize() < 10 * megabytes << 20
-    assert used() < before + megabytes
+def test_a_settled_process_is_left_as_it_was_elsewhere(monkeypatch):
+    """Where the C library is not glibc, nothing is asked of it."""
+    monkeypatch.setattr(execution.sys, "platform", "darwin")
+    with execution.keep_pages(0):
+        assert not execution._glibc()
 
 
 def test_other_errors_stay():
@@ -119,7 +149,7 @@ def test_tiled_is_untiled_in_float32(rule):
     """With trained weights and gray levels 0..255: 1e-6 of that range."""
     net = create("res2netfuse", rule=rule).network
     pictures = [image.float() for image in images((61, 50))]
-    whole, tiled = (run_network(net, pictures, tile=tile) for tile in (None, 23))
+    whole, tiled = (run_network(net, pictures, Execution(tile=tile)) for tile in (None, 23))
     assert (tiled - whole).abs().max() <= 1e-6 * (whole.max() - whole.min())
 
 
@@ -174,7 +204,10 @@ def test_a_small_image_is_one_tile(monkeypatch):
     """No halo is computed where the image fits."""
     monkeypatch.setattr(execution, "_whole_map_weights", None)
     net, pictures = network("res2netfuse", "mean"), images((20, 20))
-    assert torch.equal(run_network(net, pictures, tile=20), run_network(net, pictures, tile=None))
+    assert torch.equal(
+        run_network(net, pictures, Execution(tile=20)),
+        run_network(net, pictures, Execution(tile=None)),
+    )
 
 
 @given(size=st.integers(1, 500), tile=st.integers(1, 200), halo=st.integers(0, 20))
@@ -195,10 +228,10 @@ def test_features_are_kept_for_the_second_pass(monkeypatch):
     calls = []
     encode = net.encode
     monkeypatch.setattr(net, "encode", lambda image: calls.append(1) or encode(image))
-    run_network(net, pictures, tile=15)
+    run_network(net, pictures, Execution(tile=15))
     kept = len(calls)
     monkeypatch.setattr(execution, "KEPT_BYTES", 0)
-    run_network(net, pictures, tile=15)
+    run_network(net, pictures, Execution(tile=15))
     assert (kept, len(calls) - kept) == (4 * 2, 2 * 4 * 2)
 
 
@@ -208,7 +241,7 @@ def test_other_modules_run_whole():
             return torch.stack([p - p.min() for p in pictures]).amin(dim=0)
 
     pictures = images((30, 30), 3)
-    assert torch.equal(run_network(Darkest(), pictures, tile=8), Darkest()(*pictures))
+    assert torch.equal(run_network(Darkest(), pictures, Execution(tile=8)), Darkest()(*pictures))
 
 
 def test_no_gradients_and_evaluation_mode():
@@ -217,15 +250,188 @@ def test_no_gradients_and_evaluation_mode():
     assert not output.requires_grad and not net.training
 
 
+# ---------------------------------------------------------------- settings
+
+
+@pytest.mark.parametrize(
+    "wrong, message",
+    [
+        ({"tile": 0}, "tile must be at least 1, not 0"),
+        ({"overlap": -1}, "overlap must be at least 0, not -1"),
+        ({"threads": 0}, "threads must be at least 1"),
+        ({"batch": 0}, "batch must be at least 1"),
+        ({"kept": -1}, "kept must be at least 0"),
+        ({"tile": None, "overlap": 9}, "give the side of a tile"),
+    ],
+)
+def test_impossible_settings(wrong, message):
+    with pytest.raises(FusionError, match=message):
+        Execution(**wrong)
+
+
+def test_unknown_precision():
+    with pytest.raises(UnknownName, match=r"'half'.*bfloat16, float32"):
+        Execution(precision="half")
+
+
+def test_bfloat16_where_there_is_none(monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_f": True})
+    with pytest.raises(FusionError, match=r"'cpu' has no bfloat16.*Use precision float32"):
+        check_execution(Execution(precision="bfloat16"), "cpu")
+    with pytest.raises(FusionError, match="'meta' has no bfloat16"):
+        check_execution(Execution(precision="bfloat16"), "meta")
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True})
+    check_execution(Execution(precision="bfloat16"), "cpu")
+    check_execution(Execution(), "cpu")
+
+
+def test_more_threads_than_cores(monkeypatch, recwarn):
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    check_execution(Execution(threads=2), "cpu")
+    assert not recwarn.list
+    with pytest.warns(UserWarning, match="3 threads for 2 cores.*give 2 or fewer"):
+        check_execution(Execution(threads=3), "cpu")
+
+
+def test_threads_while_it_runs():
+    class Counts(nn.Module):
+        def forward(self, image):
+            return torch.full_like(image, torch.get_num_threads())
+
+    before = torch.get_num_threads()
+    assert run_network(Counts(), images((2, 2), 1), Execution(threads=2)).unique().item() == 2
+    assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize("name", ["res2netfuse", "densefuse", "refinefuse"])
+@pytest.mark.parametrize("tile", [None, 40])
+def test_channels_last_is_rounding(name, tile):
+    """3e-6 of the range, as `run_network` says, on the trained weights; and it is undone."""
+    net = network(name, "average").float() if name == "densefuse" else create(name).network
+    pictures = [image.float() / (255 if name == "refinefuse" else 1) for image in images((70, 61))]
+    usual = run_network(net, pictures, Execution(tile=tile))
+    other = run_network(net, pictures, Execution(tile=tile, channels_last=True))
+    layer = max(net.parameters(), key=lambda p: p[0, :, 0, 0].numel() if p.ndim == 4 else 0)
+    assert layer.is_contiguous(memory_format=torch.channels_last)
+    assert (other - usual).abs().max() <= 3e-6 * (usual.max() - usual.min())
+    run_network(net, pictures, Execution(tile=tile))
+    assert layer.is_contiguous()
+
+
+def test_a_network_may_say_that_it_needs_channels_last():
+    seen = []
+
+    class Likes(FusionNetwork):
+        channels_last = True
+
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Conv2d(2, 1, 3, padding=1)
+
+        def forward(self, ir, vis):
+            weight = self.layer.weight
+            seen.append(weight.is_contiguous(memory_format=torch.channels_last))
+            return self.layer(torch.cat([ir, vis], 1))
+
+    pictures = [image.float() for image in images((9, 9))]
+    for asked in (None, False, True):
+        run_network(Likes(), pictures, Execution(channels_last=asked))
+    assert seen == [True, False, True]
+
+
+def test_bfloat16_is_near_and_ends_in_float32():
+    """8 bits: 2^-9 of a value per rounding, and some twenty layers, so 2 % of the range.
+
+    Of the levels that bfloat16 has between 128 and 255, every whole one, an image rounded to
+    bfloat16 would hold no others.
+    """
+    net = create("res2netfuse").network
+    pictures = [image.float() for image in images((70, 61))]
+    exact = run_network(net, pictures)
+    near = run_network(net, pictures, Execution(precision="bfloat16"))
+    assert near.dtype == torch.float32
+    span = exact.max() - exact.min()
+    assert 1e-5 * span < (near - exact).abs().max() < 0.02 * span
+    assert (near != near.bfloat16()).float().mean() > 0.5
+    assert "forward" not in vars(net.decoder[-1])
+    assert torch.equal(run_network(net, pictures), exact)
+
+
+def test_departures_are_told():
+    net, needs_all = network("densefuse", "mean"), Blur()
+    assert Execution(tile=64, channels_last=True, batch=3).departure(net) == ""
+    assert Execution(precision="bfloat16").departure(net) == "bfloat16"
+    assert Execution(overlap=40).departure(net) == ""
+    assert Execution(tile=96, overlap=40).departure(needs_all) == "tiles 96+64"
+    both = Execution(tile=96, overlap=40, precision="bfloat16")
+    assert both.departure(needs_all) == "bfloat16, tiles 96+64"
+    assert both.departure(None) == ""
+
+
+# ---------------------------------------------------------------- tiles with a stated overlap
+
+
+class Blur(FusionNetwork):
+    """Looks 20 pixels far, with steps of 4, and does not say so."""
+
+    min_side = 8
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+        self.shrink = nn.Conv2d(2, 3, 9, stride=4, padding=4)
+        self.layer = nn.Conv2d(3, 1, 5, padding=2)
+
+    def forward(self, ir, vis):
+        self.seen.append(ir.shape[-2:])
+        x = self.layer(self.shrink(torch.cat([ir, vis], 1)))
+        return x.repeat_interleave(4, 2).repeat_interleave(4, 3)[
+            ..., : ir.shape[-2], : ir.shape[-1]
+        ]
+
+
+@pytest.mark.parametrize("size", [(200, 130), (64, 97), (33, 400)])
+def test_overlapping_tiles_of_a_network_with_strides(size):
+    """With enough overlap nothing changes: tiles begin where the strides' grid does."""
+    torch.manual_seed(0)
+    net, pictures = Blur().double(), images(size)
+    whole = run_network(net, pictures)
+    assert net.seen == [size]
+    tiled = run_network(net, pictures, Execution(tile=64, overlap=20))
+    assert len(net.seen) > 2
+    assert (tiled - whole).abs().max() <= 1e-12 * whole.abs().max()
+    none = run_network(net, pictures, Execution(tile=64, overlap=0))
+    assert (none - whole).abs().max() > 1e-3 * whole.abs().max()
+
+
+def test_overlapping_tiles_too_small_for_the_network():
+    net = Blur()
+    net.min_side = 100
+    pictures = [image.float() for image in images((150, 120))]
+    with pytest.raises(FusionError, match=r"Blur needs 100 pixels a side; tiles .* have 32\b"):
+        run_network(net, pictures, Execution(tile=64, overlap=0))
+    assert run_network(net, pictures, Execution(tile=64, overlap=96)).shape == (1, 1, 150, 120)
+
+
+def test_overlap_bounds_a_pyramid_too():
+    """RefineFuse's coarser scales need the whole image; with an overlap they do not get it."""
+    net, pictures = pyramid(3), [image / 255 for image in images((200, 96))]
+    whole = run_network(net, pictures)
+    tiled = run_network(net, pictures, Execution(tile=64, overlap=64))
+    assert tiled.shape == whole.shape
+    assert 0 < (tiled - whole).abs().max() < 0.1
+    assert torch.equal(run_network(net, pictures, Execution(tile=64, overlap=200)), whole)
+
+
 MEASURE = """
 import resource, numpy, torch
-from fusionlib.execution import run_network
+from fusionlib.execution import Execution, run_network
 from fusionlib.networks.res2netfuse import Res2NetFuse
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 net = Res2NetFuse("released", "l1_norm")
 run_network(net, [torch.rand(1, 1, 16, 16)] * 2)
 before = peak()
-run_network(net, [torch.rand(1, 1, {side}, {side}) for _ in range(2)], tile={tile})
+run_network(net, [torch.rand(1, 1, {side}, {side}) for _ in range(2)], Execution(tile={tile}))
 print(peak() - before)
 """
 
@@ -235,7 +441,7 @@ def test_memory_does_not_grow_with_the_image():
     """The run takes less than the features of the pair alone would take as a whole.
 
     These are 64 channels of 1024x1024 float32 numbers, 256 MiB per image. Measured in
-    tiles up to 235 MiB, as a whole 1487 MiB; benchmarks/memory.py measures 4096x4096.
+    tiles up to 235 MiB, as a whole 1487 MiB; benchmarks/memory.py measures 8192x8192.
     """
     code = MEASURE.format(side=1024, tile=TILE)
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}

@@ -324,11 +324,37 @@ def test_skip_existing(done, folders, monkeypatch):
     done("fuse", "ir", "vis", "-o", "out")
     Path("out/1.png").unlink()
     calls = []
-    original = Method.fuse
-    monkeypatch.setattr(Method, "fuse", lambda *a: calls.append(1) or original(*a))
+    original = Method.fuse_all
+    monkeypatch.setattr(
+        Method, "fuse_all", lambda self, pairs: calls.extend(pairs) or original(self, pairs)
+    )
     out = done("fuse", "ir", "vis", "-o", "out", "--skip-existing")
     assert "wrote 1 images to out, 2 were there" in out
     assert len(calls) == 1
+
+
+def test_how_networks_are_run(done, refused, folders):
+    done("fuse", "ir", "vis", "-o", "out")
+    ways = ("--tile", "16", "--threads", "1", "--channels-last", "--batch", "3", "--overlap", "8")
+    done("fuse", "ir", "vis", "-o", "other", *ways)
+    far = np.abs(read_image("other/1.png") - read_image("out/1.png"))
+    assert far.max() <= 1.01 / 255
+    assert "tile must be at least 1, not 0" in refused(
+        "fuse", "ir", "vis", "-o", "more", "--tile", "0"
+    )
+    assert "unknown precision 'half'" in refused(
+        "fuse", "ir", "vis", "-o", "more", "--precision", "half"
+    )
+
+
+def test_no_bfloat16_here(refused, folders, monkeypatch):
+    monkeypatch.setattr("torch.cpu.get_capabilities", dict)
+    message = refused("fuse", "ir", "vis", "-o", "out", "--precision", "bfloat16")
+    assert "has no bfloat16 arithmetic here" in message
+
+
+def test_jobs_below_one(refused, folders):
+    assert "jobs must be at least 1" in refused("fuse", "ir", "vis", "-o", "out", "-j", "0")
 
 
 def test_no_partner_at_all(refused):

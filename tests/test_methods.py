@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import shutil
 from fractions import Fraction
 
@@ -22,6 +23,7 @@ from fusionlib.errors import (
     WeightsMismatch,
     WeightsNotFound,
 )
+from fusionlib.execution import Execution
 from fusionlib.images import merge_luminance, rgb_to_ycbcr
 from fusionlib.methods import create, create_available, list_methods, list_weights, registry
 from fusionlib.networks.res2netfuse import Res2NetFuse
@@ -355,12 +357,80 @@ def test_the_network_sees_its_levels(make, monkeypatch, name, key):
     method = make(name, key)
     seen = []
     run = methods.run_network
-    monkeypatch.setattr(methods, "run_network", lambda net, x: seen.extend(x) or run(net, x))
+    monkeypatch.setattr(
+        methods, "run_network", lambda net, x, how: seen.extend(x) or run(net, x, how)
+    )
     ramp = np.arange(256, dtype=np.uint8).reshape(16, 16)
     method.raw(ramp, ramp)
     for tensor in seen:
         image = tensor[0, 0, :16, :16]
         assert (float(image.min()), float(image.max())) == tuple(method.levels)
+
+
+# ---------------------------------------------------------------- many pairs
+
+
+def pictures(*sizes):
+    generator = np.random.default_rng(1)
+    return [
+        (generator.random((h, w), np.float32), generator.random((h, w, 3), np.float32))
+        for h, w in sizes
+    ]
+
+
+@pytest.mark.parametrize("name, key", NETWORKS)
+def test_pairs_that_run_together_are_fused_as_alone(make, name, key):
+    """No pixel of one pair depends on the other: some roundings of float32 at most."""
+    method = make(name, key)
+    pairs = pictures((33, 46), (33, 46))
+    alone = [method.raw(*pair) for pair in pairs]
+    method.execution = Execution(batch=2)
+    together = method._run_all([method._sources(*pair) for pair in pairs])
+    for one, other in zip(alone, together, strict=True):
+        assert np.abs(one - other).max() <= 1e-5 * np.abs(one).max()
+    fused = list(method.fuse_all(pairs))
+    expected = [method.fuse(*pair) for pair in pairs]
+    assert [image.shape for image in fused] == [image.shape for image in expected]
+
+
+def test_groups_of_one_size_run_together(make, monkeypatch):
+    method = make("res2netfuse", "released")
+    method.execution = Execution(batch=2)
+    sizes = [(9, 8), (9, 8), (9, 8), (7, 8), (9, 8)]
+    batches = []
+    run = methods.run_network
+
+    def watch(network, images, how):
+        batches.append(images[0].shape)
+        return run(network, images, how)
+
+    monkeypatch.setattr(methods, "run_network", watch)
+    fused = list(method.fuse_all(pictures(*sizes)))
+    assert [image.shape[:2] for image in fused] == sizes
+    assert [tuple(shape) for shape in batches] == [
+        (2, 1, 9, 8),
+        (1, 1, 9, 8),
+        (1, 1, 7, 8),
+        (1, 1, 9, 8),
+    ]
+
+
+@pytest.mark.parametrize("name, key", CONFIGURATIONS)
+def test_a_method_survives_the_way_to_another_process(make, name, key):
+    method = make(name, key)
+    other = pickle.loads(pickle.dumps(method))
+    assert (other.identity, other.card) == (method.identity, method.card)
+    ((ir, vis),) = pictures((17, 20))
+    assert np.array_equal(other.fuse(ir, vis), method.fuse(ir, vis))
+
+
+def test_rows_say_what_changes_results(make):
+    method = make("cddfuse", "released")
+    before = method.identity
+    method.execution = Execution(channels_last=True, threads=1)
+    assert method.identity == before
+    method.execution = Execution(precision="bfloat16", tile=128, overlap=32)
+    assert method.identity.variant == "released, bfloat16, tiles 128+32"
 
 
 def test_pillows_levels_enter_sdnet(make):

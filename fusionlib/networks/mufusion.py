@@ -25,7 +25,7 @@ from torch.nn import functional as F
 from ..card import Configuration, MethodSpec, WeightFile
 from ..errors import ImageTooSmall
 from ..pipelines import Levels
-from .autoencoder import conv, rename_layers
+from .autoencoder import rename_layers
 from .network import FusionNetwork
 
 __all__ = ["METHOD", "MUFusion"]
@@ -40,48 +40,51 @@ class MUFusion(FusionNetwork):
     # Strides and patches: what a pixel sees depends on where it is.
     min_side = PATCH
     size = f"overlapping patches of {PATCH}x{PATCH}, averaged"
+    channels_last = True
+    #: Patches that are run together; more are not faster on a CPU.
+    together = 4
 
     def __init__(self) -> None:
         super().__init__()
+        # They get padded features: what several layers look at is padded once.
         self.encoder = nn.ModuleList(
             [
-                conv(2, 32, 3),
-                conv(32, 32, 3),
-                nn.Conv2d(64, 64, 3, stride=2, padding=1, padding_mode="reflect"),
-                conv(64, 64, 3),
-                conv(128, 64, 3),
-                conv(192, 64, 3),
+                nn.Conv2d(2, 32, 3),
+                nn.Conv2d(32, 32, 3),
+                nn.Conv2d(64, 64, 3, stride=2),
+                nn.Conv2d(64, 64, 3),
+                nn.Conv2d(128, 64, 3),
+                nn.Conv2d(192, 64, 3),
             ]
         )
         # From the deepest to the image.
         self.decoder = nn.ModuleList(
             [
-                conv(64, 64, 3),
-                conv(128, 64, 3),
-                conv(128, 64, 3),
-                conv(128, 64, 3),
-                conv(96, 32, 3),
-                conv(64, 1, 3),
+                nn.Conv2d(64, 64, 3),
+                nn.Conv2d(128, 64, 3),
+                nn.Conv2d(128, 64, 3),
+                nn.Conv2d(128, 64, 3),
+                nn.Conv2d(96, 32, 3),
+                nn.Conv2d(64, 1, 3),
             ]
         )
 
     def fuse_patches(self, ir: Tensor, vis: Tensor) -> Tensor:
         """Fuse patches (B, 1, H, W) in 0..1 of even sides, as in training, without cutting."""
         first, second, third, fourth, fifth, sixth = self.encoder
-        e1 = torch.relu(first(torch.cat([ir, vis], dim=1)))
-        e2 = torch.relu(second(e1))
-        e3 = torch.relu(third(torch.cat([e1, e2], dim=1)))
-        e4 = torch.relu(fourth(e3))
-        e5 = torch.relu(fifth(torch.cat([e3, e4], dim=1)))
-        e6 = torch.relu(sixth(torch.cat([e3, e4, e5], dim=1)))
+        e1 = _pad(torch.relu_(first(_pad(torch.cat([ir, vis], dim=1)))))
+        e2 = _pad(torch.relu_(second(e1)))
+        e3 = _pad(torch.relu_(third(torch.cat([e1, e2], dim=1))))
+        e4 = _pad(torch.relu_(fourth(e3)))
+        e5 = _pad(torch.relu_(fifth(torch.cat([e3, e4], dim=1))))
+        e6 = _pad(torch.relu_(sixth(torch.cat([e3, e4, e5], dim=1))))
 
         deepest, *middle, shallow, last = self.decoder
-        x = torch.relu(deepest(e6))
+        x = torch.relu_(deepest(e6))
         for layer, skip in zip(middle, (e5, e4, e3), strict=True):
-            x = torch.relu(layer(torch.cat([skip, x], dim=1)))
-        x = F.interpolate(x, scale_factor=2, mode="bicubic", align_corners=False)
-        x = torch.relu(shallow(torch.cat([e2, x], dim=1)))
-        return torch.tanh(last(torch.cat([e1, x], dim=1)))
+            x = torch.relu_(layer(torch.cat([skip, _pad(x)], dim=1)))
+        x = torch.relu_(shallow(torch.cat([e2, _pad(_doubled(x))], dim=1)))
+        return torch.tanh(last(torch.cat([e1, _pad(x)], dim=1)))
 
     def forward(self, ir: Tensor, vis: Tensor) -> Tensor:
         """Fuse (B, 1, H, W) in 0..1 and another into one in -1..1.
@@ -93,12 +96,39 @@ class MUFusion(FusionNetwork):
         """
         height, width = ir.shape[-2:]
         total, weight = torch.zeros_like(ir), ir.new_zeros(height, width)
-        # One patch at a time is faster on a CPU than batches of them, and takes least memory.
-        for (y, rows), (x, columns) in product(_places(height).items(), _places(width).items()):
-            place = (..., slice(y, y + PATCH), slice(x, x + PATCH))
-            total[place] += rows * columns * self.fuse_patches(ir[place], vis[place])
-            weight[place] += rows * columns
+        places = [
+            ((..., slice(y, y + PATCH), slice(x, x + PATCH)), rows * columns)
+            for (y, rows), (x, columns) in product(_places(height).items(), _places(width).items())
+        ]
+        for start in range(0, len(places), self.together):
+            some = places[start : start + self.together]
+            patches = (torch.cat([image[place] for place, _ in some]) for image in (ir, vis))
+            fused = self.fuse_patches(*patches).chunk(len(some))
+            for (place, times), patch in zip(some, fused, strict=True):
+                total[place] += times * patch
+                weight[place] += times
         return total / weight
+
+
+def _pad(x: Tensor) -> Tensor:
+    """Mirror a pixel on each side."""
+    return F.pad(x, (1, 1, 1, 1), mode="reflect")
+
+
+def _doubled(x: Tensor) -> Tensor:
+    """Double the size by bicubic interpolation, as `F.interpolate` does, but as two products."""
+    batch, channels, height, width = x.shape
+    rows, columns = _doubling(height, x), _doubling(width, x)
+    x = rows @ x.permute(0, 2, 3, 1).reshape(batch, height, width * channels)
+    x = columns @ x.view(batch * 2 * height, width, channels)
+    return x.view(batch, 2 * height, 2 * width, channels).permute(0, 3, 1, 2)
+
+
+def _doubling(side: int, like: Tensor) -> Tensor:
+    """Matrix (2 side, side) of bicubic interpolation along one axis."""
+    units = torch.eye(side, device=like.device)[:, None, None]
+    double = F.interpolate(units, scale_factor=2, mode="bicubic", align_corners=False)
+    return double[:, 0, 0].T.to(like.dtype)
 
 
 def _places(size: int) -> Counter[int]:

@@ -184,6 +184,7 @@ class NestNetwork(FusionNetwork):
         "any; with a side above 512, four parts that overlap by 5 pixels, cut at the middle, "
         "averaged where they overlap"
     )
+    channels_last = True
 
     def __init__(self) -> None:
         super().__init__()

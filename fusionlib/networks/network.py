@@ -41,11 +41,15 @@ class FusionNetwork(nn.Module):
         The smallest height and width that `forward` takes; the method pads smaller images.
     size : str
         What `forward` does with sizes that its layers cannot take, for the card.
+    channels_last : bool
+        Whether it is run in channels-last memory unless the caller decides, because it gains much.
+        Results then differ by up to 2e-5 of the range from those of other memory.
     """
 
     radius: int | None = None
     min_side: int = 1
     size: str = "any"
+    channels_last: bool = False
 
     @abstractmethod
     def forward(self, ir: Tensor, vis: Tensor) -> Tensor:
