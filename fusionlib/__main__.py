@@ -481,7 +481,8 @@ class _TrainHelp(argparse.Action):
             f"labels: {learning_from('labelled pairs')}; jsr learns its "
             "dictionary (jsrsd's, too) from pairs in one go."
         )
-        takes = [
+        takes = [f"  {'res2netfuse precision':<24}single or mixed (bfloat16)"]
+        takes += [
             f"  {f'{recipe.method} {name}':<24}"
             f"{'needed: ' * (name in recipe.required)}{option.about}"
             for recipe in recipes
@@ -522,7 +523,7 @@ def _train(options: argparse.Namespace) -> int:
 
 
 #: Options that Res2NetFuse's training does not have.
-RECIPES_OWN = ("budget", "crop", "rate_factor", "option", "hold_out")
+RECIPES_OWN = ("budget", "crop", "rate_factor", "hold_out")
 
 
 def _given(options: argparse.Namespace, *names: str) -> dict[str, Any]:
@@ -543,6 +544,7 @@ def _train_res2netfuse(options: argparse.Namespace) -> Training:
     images = _training_data(options, "images")
     one = len(samples(images, "images")) == 1
     settings = _given(options, "variant", "iterations", "learning_rate", "batch_size", "seed")
+    settings |= _res2netfuse_options(options)
     config = replace(ONE_IMAGE if one else MANY_IMAGES, **settings)
     return train(
         images,
@@ -553,8 +555,16 @@ def _train_res2netfuse(options: argparse.Namespace) -> Training:
     )
 
 
+def _res2netfuse_options(options: argparse.Namespace) -> dict[str, str]:
+    values = dict(map(_name_and_value, options.option or ()))
+    for name in values:
+        if name != "precision":
+            raise FusionError(f"res2netfuse does not take {name!r}; its options: precision.")
+    return values
+
+
 #: Options that learning a dictionary has none of.
-GRADIENTS = (*RECIPES_OWN, "variant", "learning_rate", "batch_size", "checkpoint")
+GRADIENTS = (*RECIPES_OWN, "option", "variant", "learning_rate", "batch_size", "checkpoint")
 
 
 def _train_dictionary(options: argparse.Namespace, losses: Path) -> int:

@@ -40,6 +40,7 @@ __all__ = [
     "Execution",
     "check_device",
     "check_execution",
+    "exact_last_layer",
     "keep_pages",
     "rule_weights",
     "run_network",
@@ -250,7 +251,7 @@ def _set_up(network: nn.Module, how: Execution) -> Iterator[None]:
         stack.enter_context(torch.inference_mode())
         if how.precision != "float32":
             stack.enter_context(torch.autocast(device, getattr(torch, how.precision)))
-            stack.enter_context(_exact_last_layer(network, device))
+            stack.enter_context(exact_last_layer(network, device))
         if how.threads is not None:
             stack.callback(torch.set_num_threads, torch.get_num_threads())
             torch.set_num_threads(how.threads)
@@ -260,7 +261,7 @@ def _set_up(network: nn.Module, how: Execution) -> Iterator[None]:
 
 
 @contextmanager
-def _exact_last_layer(network: nn.Module, device: str) -> Iterator[None]:
+def exact_last_layer(network: nn.Module, device: str) -> Iterator[None]:
     """Let the convolution that makes the image compute in float32: bfloat16 has 8 bits in all.
 
     That is the last one of one channel, in the order in which networks here define them.
@@ -327,25 +328,29 @@ USUAL_MMAP_THRESHOLD = 32 << 20
 
 # What is kept, in bytes: by how much the process has grown while networks ran.
 _held = 0
+_keeping = False
 
 
 @contextmanager
-def keep_pages(limit: int) -> Iterator[None]:
+def keep_pages(limit: int = 1 << 30) -> Iterator[None]:
     """Keep freed blocks of any size for the next ones, and at the end up to `limit` bytes of them.
 
-    If it is more, all is given to the system. Where the C library is not glibc, nothing changes.
+    If it is more, all is given to the system. Inside another such context, and where the C library
+    is not glibc, nothing changes.
     """
-    global _held
-    libc = _glibc()
+    global _held, _keeping
+    libc = None if _keeping else _glibc()
     if libc is None:
         yield
         return
+    _keeping = True
     libc.mallopt(M_MMAP_THRESHOLD, 2**31 - 1)
     libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
     before = _resident()
     try:
         yield
     finally:
+        _keeping = False
         libc.mallopt(M_MMAP_THRESHOLD, USUAL_MMAP_THRESHOLD)
         libc.mallopt(M_TRIM_THRESHOLD, min(limit, 2**31 - 1))
         _held = max(0, _held + _resident() - before)

@@ -15,7 +15,7 @@ import sys
 import time
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -28,8 +28,16 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from .datasets import Dataset
-from .errors import FusionError
-from .execution import check_device, memory_errors, run_network
+from .errors import FusionError, unknown
+from .execution import (
+    Execution,
+    check_device,
+    check_execution,
+    exact_last_layer,
+    keep_pages,
+    memory_errors,
+    run_network,
+)
 from .files import atomic_file
 from .losses import ReconstructionLoss
 from .metrics.structure import psnr
@@ -93,6 +101,8 @@ class TrainingConfig:
         Images are resized to size x size with nearest neighbour, as published.
     seed : int
         Decides the initial weights and the order of images.
+    precision : {"single", "mixed"}
+        mixed: convolutions but the last in bfloat16, where the hardware has it.
     """
 
     variant: Literal["released", "paper"] = "released"
@@ -101,8 +111,11 @@ class TrainingConfig:
     batch_size: int = 1
     size: int = 256
     seed: int = 0
+    precision: Literal["single", "mixed"] = "single"
 
     def __post_init__(self) -> None:
+        if self.precision not in ("single", "mixed"):
+            raise unknown("precision of training", self.precision, ("single", "mixed"))
         for name in ("iterations", "batch_size", "size"):
             _check_count(name, getattr(self, name))
         check_seed(self.seed)
@@ -147,14 +160,22 @@ class _Reconstruction(Recipe):
         super().__init__()
         self.network = Res2NetFuse(config.variant)
         self.loss = ReconstructionLoss(config.variant)
+        self.mixed = config.precision == "mixed"
 
     def reconstruct(
         self, images: tuple[Tensor], moment: Moment, descend: Descend
     ) -> dict[str, Tensor]:
         (image,) = images
-        parts = self.loss(self.network(image), image)
+        parts = self.loss(self._output(image), image)
         descend(parts.total)
         return parts._asdict()
+
+    def _output(self, image: Tensor) -> Tensor:
+        if not self.mixed:
+            return self.network(image)
+        device = image.device.type
+        with torch.autocast(device, torch.bfloat16), exact_last_layer(self.network, device):
+            return self.network(image)
 
 
 def train(
@@ -197,18 +218,21 @@ def train(
     ------
     FusionError
         If there is no image, the batch cannot be shared evenly among the processes, the
-        checkpoint belongs to another run, the device cannot be used or the loss is no longer
-        finite.
+        checkpoint belongs to another run, the device cannot be used, or not with that precision, or
+        the loss is no longer finite.
     ImageError
         If an image cannot be read or used.
     """
     given = samples(images, "images")
-    settings = {
+    settings: dict[str, object] = {
         "method": "res2netfuse",
         "variant": config.variant,
         "learning_rate": config.learning_rate,
         "seed": config.seed,
     }
+    if config.precision == "mixed":
+        check_execution(Execution(precision="bfloat16"), device)
+        settings["precision"] = "mixed"
     setup = _Setup(lambda: _Reconstruction(config), settings, given, config.seed, device)
     sizes = (config.iterations, config.batch_size, config.size)
     rates = {"network": config.learning_rate}
@@ -542,7 +566,7 @@ def _seconds_per_iteration(
     run = _Run(setup, plans)  # only to be measured
     seconds: list[float] = []
     for number in range(len(plans)):
-        with closing(run.batches(number, range(1 + MOST))) as coming:
+        with keep_pages(), closing(run.batches(number, range(1 + MOST))) as coming:
             run.step(number, next(coming))
             begin = time.perf_counter()
             if begin > deadline:
@@ -641,6 +665,8 @@ def _follow(
         if checkpoint is not None and first and run.whole and run.iteration > start:
             run.save(checkpoint)
 
+    kept = ExitStack()
+    kept.enter_context(keep_pages())
     try:
         for number, plan in enumerate(plans):
             done = len(run.losses[number])
@@ -660,6 +686,7 @@ def _follow(
                     if run.iteration % every == 0:
                         save()
     finally:
+        kept.close()
         save()
     return run
 

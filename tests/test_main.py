@@ -599,7 +599,8 @@ def test_images_without_partner_are_left_out(folders, capsys, one_core):
         (["cddfuse", "ir", "vis", "--learning-rate", "1"], "--learning-rate is for res2netfuse"),
         (["res2netfuse", "ir.png", "--budget", "1"], "res2netfuse is trained without --budget"),
         (["res2netfuse", "ir.png", "--crop", "1"], "res2netfuse is trained without --crop"),
-        (["res2netfuse", "ir.png", "--option", "a=1"], "trained without --option"),
+        (["res2netfuse", "ir.png", "--option", "a=1"], "res2netfuse does not take 'a'"),
+        (["res2netfuse", "ir.png", "--option", "precision=half"], "unknown precision of training"),
         (["res2netfuse", "ir.png", "--rate-factor", "2"], "trained without --rate-factor"),
         (
             ["cddfuse", "ir", "vis", "--rate-factor", "-1"],

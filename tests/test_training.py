@@ -19,7 +19,7 @@ from hypothesis import given, strategies as st
 from PIL import Image
 
 from fusionlib import training
-from fusionlib.errors import FusionError, ImageError
+from fusionlib.errors import FusionError, ImageError, UnknownName
 from fusionlib.losses import LossParts, ReconstructionLoss
 from fusionlib.networks.res2netfuse import Res2NetFuse
 from fusionlib.recipes import find_recipe
@@ -130,10 +130,33 @@ def test_published_schedules():
         "batch_size": 1,
         "size": 256,
         "seed": 0,
+        "precision": "single",
     }
     # 80,000 images, 4 epochs, batches of 4.
     assert MANY_IMAGES.iterations == 80_000 * 4 // 4
     assert (MANY_IMAGES.learning_rate, MANY_IMAGES.batch_size) == (1e-4, 4)
+
+
+def test_mixed_precision_goes_the_same_way(tmp_path, monkeypatch):
+    """Not equal, and within the 8 bits of bfloat16; its checkpoint is of another run."""
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    mixed = replace(ONE, precision="mixed", iterations=3)
+    single, other = run(config=replace(ONE, iterations=3)), run(config=mixed)
+    assert not same(single, other)
+    assert np.allclose(single.history["total"], other.history["total"], rtol=0.02)
+    assert "forward" not in vars(other.network.decoder[-1])
+    path = tmp_path / "c"
+    run(config=mixed, checkpoint=path)
+    with pytest.raises(FusionError, match="belongs to another run"):
+        run(config=replace(mixed, precision="single"), checkpoint=path)
+
+
+def test_mixed_precision_where_there_is_none(monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
+    with pytest.raises(FusionError, match="no bfloat16 arithmetic here"):
+        run(config=replace(ONE, precision="mixed"))
+    with pytest.raises(UnknownName, match="unknown precision of training 'half'"):
+        replace(ONE, precision="half")
 
 
 @pytest.mark.parametrize(

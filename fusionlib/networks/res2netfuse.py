@@ -61,15 +61,15 @@ class Res2NetBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, channels, H, W) to the same shape."""
-        first, *others = torch.relu(self.reduce(x)).chunk(self.scales, dim=1)
+        first, *others = torch.relu_(self.reduce(x)).chunk(self.scales, dim=1)
         outputs = [first]
         for i, group in enumerate(others):
             y = group if i == 0 else group + outputs[-1]
             for j in range(2):
                 branch = self.branches[0 if self.shared else 2 * i + j]
-                y = torch.relu(branch(y))
+                y = torch.relu_(branch(y))
             outputs.append(y)
-        return torch.relu(self.expand(torch.cat(outputs, dim=1)))
+        return torch.relu_(self.expand(torch.cat(outputs, dim=1)))
 
 
 class Res2NetFuse(AutoEncoder):
