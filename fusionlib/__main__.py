@@ -14,6 +14,7 @@ import sys
 import textwrap
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -353,8 +354,13 @@ def _benchmark(options: argparse.Namespace) -> int:
     from .card import Identity
     from .evaluation import benchmark
     from .methods import create, create_available
+    from .scale import connect
 
-    where = {"weights_dir": options.weights_dir, "device": options.device}
+    where: dict[str, Any] = {
+        "weights_dir": options.weights_dir,
+        "device": options.device,
+        "execution": _execution(options),
+    }
     missing: dict[str, str] = {}
     if options.methods.strip() == "all":
         methods, missing = create_available(**where)
@@ -362,18 +368,21 @@ def _benchmark(options: argparse.Namespace) -> int:
         methods = [create(name, **where) for name in _names(options.methods)]
         if not methods:
             raise FusionError("no method is given; 'fusionlib methods' lists them, or give all.")
-    rows = benchmark(
-        methods,
-        options.dataset,
-        metrics=_names(options.metrics),
-        convention=options.convention,
-        colour=options.colour,
-        limit=options.limit,
-        data_dir=options.data_dir,
-        csv=options.csv,
-        jobs=options.jobs,
-        cost=options.cost,
-    )
+    with ExitStack() as stack:
+        client = stack.enter_context(connect(options.scheduler)) if options.scheduler else None
+        rows = benchmark(
+            methods,
+            options.dataset,
+            metrics=_names(options.metrics),
+            convention=options.convention,
+            colour=options.colour,
+            limit=options.limit,
+            data_dir=options.data_dir,
+            csv=options.csv,
+            jobs=options.jobs,
+            client=client,
+            cost=options.cost,
+        )
     _print_scores(rows, by=[*Identity._fields, "metric", "convention"])
     if options.csv:
         print(f"wrote {options.csv}")

@@ -7,8 +7,9 @@ import itertools
 import os
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
-from functools import partial
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -201,19 +202,14 @@ def _score_all(
 ) -> None:
     """Score tasks in their order, several at a time, and add their rows to the table."""
     for task, (scores, messages) in _in_order(tasks, jobs, executor):
-        for message in messages:
-            warnings.warn(f"{task.name}: {message}", MetricWarning, stacklevel=3)
-        values: list[tuple[str, str, float | None]] = [
-            (*_measured(one), v) for one, v in zip(task.chosen, scores, strict=True)
-        ]
-        if task.cost is not None:
-            values += [(*what, v) for what, v in zip(COSTS.items(), task.cost, strict=True)]
-        table.add(
-            dict(zip(table.columns, (*task.key, metric, how, task.colour, value), strict=True))
-            for metric, how, value in values
-            if value is not None
-        )
+        _warn(task.name, messages)
+        table.record(task.key, task.colour, task.chosen, scores, task.cost)
         bar.update()
+
+
+def _warn(name: str, messages: Iterable[str]) -> None:
+    for message in messages:
+        warnings.warn(f"{name}: {message}", MetricWarning, stacklevel=4)
 
 
 def _in_order(
@@ -400,6 +396,7 @@ def benchmark(
     csv: str | os.PathLike[str] | None = None,
     jobs: int | None = 1,
     executor: Any = None,
+    client: Any = None,
     cost: bool = False,
     progress: bool = True,
 ) -> pd.DataFrame:
@@ -423,8 +420,12 @@ def benchmark(
     jobs : int, optional
         Processes that score at the same time; None: one per core. Rows and their order do not
         depend on it.
-    executor : concurrent.futures.Executor or dask.distributed.Client, optional
+    executor : concurrent.futures.Executor, optional
         Scores there instead, four times `jobs` images at a time.
+    client : distributed.Client, optional
+        Fuses and scores on the workers of this Dask scheduler. A data set given by name must be
+        where they are, with the same folder `data_dir` or environment; pairs are sent, and methods
+        with their weights. The loss of a worker loses no row and doubles none.
     cost : bool
         Whether each image also gets rows with the seconds that fusing took and the most memory
         that this process held meanwhile (see `fusionlib.efficiency.Cost`).
@@ -440,7 +441,8 @@ def benchmark(
     Raises
     ------
     FusionError
-        Of what is found wrong with a method, the data set, a pair or a metric.
+        Of what is found wrong with a method, the data set, a pair or a metric; or with the
+        scheduler and its workers: rows that are measured are then in `csv`.
     """
     from .datasets import Dataset, load_dataset, pixel_hash
     from .methods import create
@@ -471,23 +473,108 @@ def benchmark(
     keys = [(*method.identity, sources[i], names[i]) for method, i in work]
     table = _Table(csv, COLUMNS)
 
-    def tasks() -> Iterator[_Task]:
+    def wanted() -> Iterator[_Wanted]:
         for (method, i), key in zip(work, keys, strict=True):
             missing = [one for one in chosen if not table.holds(key, _measured(one), colour)]
             unpriced = cost and not table.holds(key, ("seconds", COSTS["seconds"]), colour)
             if missing or unpriced:
-                pair = pairs[i]
-                fused, spent = measure(partial(method.fuse_pair, pair))
-                images = fused, pair.ir, pair.vis
-                price = spent if unpriced else None
-                yield _task(key, names[i], images, missing, colour, price)
+                yield _Wanted(key, names[i], method, i, missing, unpriced)
             else:
                 bar.update()
 
     bar = tqdm(total=len(work), desc=f"scoring on {name}", disable=not progress)
     with bar, table:
-        _score_all(tasks(), table, jobs, executor, bar)
+        if client is not None:
+            opened = partial(_pair_of, dataset, data_dir) if isinstance(dataset, str) else None
+            _spread(client, wanted(), opened, pairs, colour, table, bar)
+        else:
+            _score_all(_fused(wanted(), pairs, colour), table, jobs, executor, bar)
     return table.asked(keys, chosen, colour, cost=cost)
+
+
+class _Wanted(NamedTuple):
+    """One image to fuse and to score."""
+
+    key: tuple[str, ...]
+    name: str
+    method: Fuser
+    pair: int
+    chosen: list[Chosen]
+    priced: bool  # whether its cost is asked for
+
+
+def _fused(wanted: Iterable[_Wanted], pairs: Sequence[Pair], colour: str) -> Iterator[_Task]:
+    for one in wanted:
+        pair = pairs[one.pair]
+        fused, spent = measure(partial(one.method.fuse_pair, pair))
+        images = fused, pair.ir, pair.vis
+        cost = spent if one.priced else None
+        yield _task(one.key, one.name, images, one.chosen, colour, cost)
+
+
+# ---------------------------------------------------------------- on a cluster
+
+
+def _spread(
+    client: Any,
+    wanted: Iterable[_Wanted],
+    opened: Callable[[int], Pair] | None,
+    pairs: Sequence[Pair],
+    colour: str,
+    table: _Table,
+    bar: tqdm,
+) -> None:
+    """Fuse and score on the workers of a Dask scheduler.
+
+    They open pairs of a named data set themselves, by `opened`; others are sent.
+    """
+    from .scale import share, spread
+
+    sent: dict[Identity, Any] = {}
+    asked: deque[_Wanted] = deque()
+
+    def calls() -> Iterator[tuple[Any, ...]]:
+        for one in wanted:
+            if one.method.identity not in sent:
+                sent[one.method.identity] = share(client, one.method)
+            labels = [f"{each.metric.name}:{each.convention}" for each in one.chosen]
+            number = one.pair
+            source = partial(opened, number) if opened else partial(_given, pairs[number])
+            asked.append(one)
+            yield sent[one.method.identity], source, labels, colour
+
+    for how, scores, messages, spent in spread(client, _fuse_and_score, calls()):
+        one = asked.popleft()
+        _warn(one.name, messages)
+        table.record(one.key, how, one.chosen, scores, spent if one.priced else None)
+        bar.update()
+
+
+def _fuse_and_score(
+    method: Fuser, open_pair: Callable[[], Pair], labels: list[str], colour: str
+) -> tuple[str, list[float], list[str], Cost]:
+    """Work on a worker: what the rows say of colour, scores, warnings, and what fusing took."""
+    pair = open_pair()
+    fused, spent = measure(partial(method.fuse_pair, pair))
+    chosen = select(labels) if labels else []
+    task = _task((), pair.name, (fused, pair.ir, pair.vis), chosen, colour)
+    return task.colour, *_score_task(task.views, labels), spent
+
+
+def _pair_of(dataset: str, data_dir: str | os.PathLike[str] | None, number: int) -> Pair:
+    """Open a pair of a data set that this process opens once."""
+    return _opened(dataset, None if data_dir is None else str(data_dir))[number]
+
+
+@cache
+def _opened(dataset: str, data_dir: str | None) -> Sequence[Pair]:
+    from .datasets import load_dataset
+
+    return load_dataset(dataset, data_dir=data_dir)
+
+
+def _given(pair: Pair) -> Pair:
+    return pair
 
 
 # ---------------------------------------------------------------- rows on disk
@@ -518,6 +605,26 @@ class _Table:
         self._changed = True
         if time.monotonic() - self._saved > SECONDS_BETWEEN_SAVES:
             self._save()
+
+    def record(
+        self,
+        key: tuple[str, ...],
+        colour: str,
+        chosen: Sequence[Chosen],
+        scores: Sequence[float],
+        cost: Cost | None,
+    ) -> None:
+        """Add the rows of one fused image, and those of its cost where that was asked for."""
+        values: list[tuple[str, str, float | None]] = [
+            (*_measured(one), score) for one, score in zip(chosen, scores, strict=True)
+        ]
+        if cost is not None:
+            values += [(*what, value) for what, value in zip(COSTS.items(), cost, strict=True)]
+        self.add(
+            dict(zip(self.columns, (*key, metric, how, colour, value), strict=True))
+            for metric, how, value in values
+            if value is not None
+        )
 
     def asked(
         self,

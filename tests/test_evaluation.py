@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pandas as pd
 import pytest
-from distributed import Client
 from hypothesis import given, settings
 from hypothesis.extra.numpy import arrays
 from PIL import Image
@@ -348,10 +347,22 @@ def test_processes_give_the_same_rows_in_the_same_order(methods):
         assert benchmark(methods, PAIRS, executor=executor, **options).equals(whole)
 
 
-def test_a_dask_client_scores(methods):
-    with Client(processes=False, n_workers=1, dashboard_address=None) as client:
-        frame = benchmark(methods[0], PAIRS, metrics=FAST, executor=client, progress=False)
-    assert frame.equals(benchmark(methods[0], PAIRS, metrics=FAST, progress=False))
+def test_no_space_for_results(methods, monkeypatch, tmp_path):
+    """What was written stays whole; with space again, what is missing is measured."""
+    csv = tmp_path / "scores.csv"
+    benchmark(methods[0], PAIRS[:1], metrics=FAST, csv=csv, progress=False)
+    before = csv.read_bytes()
+
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("fusionlib.files.os.fsync", full)
+        with pytest.raises(FusionError, match=r"cannot write .*scores.csv: No space left on dev"):
+            benchmark(methods[0], PAIRS, metrics=FAST, csv=csv, progress=False)
+    assert csv.read_bytes() == before and [*tmp_path.iterdir()] == [csv]
+    frame = benchmark(methods[0], PAIRS, metrics=FAST, csv=csv, progress=False)
+    assert len(frame) == len(PAIRS) * len(FAST)
 
 
 @pytest.mark.parametrize("jobs", [1, 2])

@@ -1,0 +1,216 @@
+"""Spreading calls over the workers of a Dask scheduler, on one machine or many.
+
+Dask runs again what a worker had when it was lost; every result is taken once, in the order of the
+calls. What a worker must have is this package, of the same code.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import itertools
+import os
+import time
+import warnings
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from .errors import FusionError
+from .results import code_hash
+
+if TYPE_CHECKING:
+    from distributed import Client, Future
+
+__all__ = ["connect", "share", "spread"]
+
+T = TypeVar("T")
+
+#: Seconds without a scheduler, or without any worker, after which it is said.
+PATIENCE = 60.0
+#: Seconds between two looks at whether they are still there.
+LOOK = 1.0
+#: Calls per thread of the workers that are under way: enough to keep them busy, few enough that
+#: what waits fits into memory.
+AHEAD = 4
+
+
+def connect(address: str, timeout: float = 10.0) -> Client:
+    """Connect to a scheduler.
+
+    Parameters
+    ----------
+    address : str
+        As ``dask scheduler`` prints it: tcp://host:8786.
+    timeout : float
+        Seconds.
+
+    Raises
+    ------
+    FusionError
+        If Dask is not installed, or no scheduler answers there.
+    """
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise FusionError(
+            "Dask is not installed, which runs work on several processes or machines; "
+            "pip install 'irvis-fusionlib[scale]'."
+        ) from error
+    try:
+        return Client(address, timeout=timeout)
+    except (OSError, ValueError) as error:  # TimeoutError is an OSError
+        raise FusionError(
+            f"no Dask scheduler answers at {address}. Start one with 'dask scheduler', give the "
+            "address that it prints, and start workers with 'dask worker ADDRESS --nthreads 1'."
+        ) from error
+
+
+def share(client: Client, value: T) -> Future[T]:
+    """Send a value once, for calls to take; a worker that is lost costs another sending at most."""
+    # A call, not `Client.scatter`: the scheduler can make its result again.
+    with _told(client):
+        return client.submit(_same, value, pure=False)
+
+
+def _same(value: T) -> T:
+    return value
+
+
+def spread(
+    client: Client, function: Callable[..., T], calls: Iterable[tuple[Any, ...]]
+) -> Iterator[T]:
+    """Call a function with each tuple of arguments on the workers; give the results in order.
+
+    Parameters
+    ----------
+    client : distributed.Client
+    function : callable
+        Of a module that the workers have.
+    calls : iterable of tuple
+        Arguments, what `share` gave among them; read as they are needed.
+
+    Raises
+    ------
+    FusionError
+        If there are no workers, for a minute; the scheduler goes away; a call kills four workers;
+        the workers lack this package or have other code of it.
+    Exception
+        Whatever the function raises.
+    """
+    threads = _threads(client)
+    waiting: deque[Future[T]] = deque()
+    calls = iter(calls)
+    code = code_hash()
+    try:
+        while True:
+            for arguments in itertools.islice(calls, AHEAD * threads - len(waiting)):
+                with _told(client):
+                    call = client.submit(_call, code, function, *arguments, pure=False)
+                waiting.append(call)
+            if not waiting:
+                return
+            yield _result(client, waiting[0])
+            waiting.popleft()
+    finally:
+        with contextlib.suppress(Exception):  # the scheduler may be gone
+            client.cancel(list(waiting), force=True)
+
+
+def _call(code: str, function: Callable[..., T], *arguments: Any) -> T:
+    """Run on a worker."""
+    if _own_code() != code:
+        raise FusionError(
+            "a worker has other code of fusionlib than this process, so its numbers could differ. "
+            "Install the same commit on all machines and start the workers again."
+        )
+    return function(*arguments)
+
+
+@functools.cache
+def _own_code() -> str:
+    return code_hash()
+
+
+def _threads(client: Client) -> int:
+    """Return how many threads the workers have together; warn of more than there are cores."""
+    with contextlib.suppress(Exception):
+        client.wait_for_workers(1, timeout=PATIENCE)
+    workers = client.scheduler_info(n_workers=-1)["workers"]
+    if not workers:
+        raise FusionError(f"{_name(client)} has no workers; start some: {_start(client)}.")
+    asked: Counter[str] = Counter()
+    for worker in workers.values():
+        asked[worker["host"]] += worker["nthreads"]
+    cores = {workers[name]["host"]: n for name, n in client.run(os.cpu_count).items()}
+    for host, count in asked.items():
+        if count > (cores.get(host) or count):
+            warnings.warn(
+                f"{count} threads of workers for {cores[host]} cores on {host}: they wait for each "
+                f"other; start fewer.",
+                stacklevel=4,
+            )
+    return sum(asked.values())
+
+
+def _name(client: Client) -> str:
+    return f"the Dask scheduler {getattr(client.scheduler, 'address', '')}".strip()
+
+
+def _start(client: Client) -> str:
+    return f"'dask worker {getattr(client.scheduler, 'address', 'ADDRESS')} --nthreads 1'"
+
+
+def _result(client: Client, future: Future[T]) -> T:
+    seen = time.monotonic()
+    while True:
+        try:
+            with _told(client):
+                return future.result(timeout=LOOK)
+        except TimeoutError:
+            if future.done():
+                raise  # the function's own
+        state = _state(client)
+        if state == "running":
+            seen = time.monotonic()
+        elif time.monotonic() - seen > PATIENCE:
+            raise FusionError(f"{_name(client)} has {state} for {PATIENCE:.0f} s. {RESUME}")
+
+
+RESUME = "What is finished is kept; the same command continues it where it writes a CSV file."
+
+
+@contextlib.contextmanager
+def _told(client: Client) -> Iterator[None]:
+    """Turn what Dask raises of schedulers and workers into errors that say what to do."""
+    from concurrent.futures import CancelledError
+
+    from distributed import KilledWorker
+    from distributed.comm import CommClosedError
+
+    try:
+        yield
+    except KilledWorker as error:
+        raise FusionError(
+            f"a call killed {error.allowed_failures + 1} workers one after the other: it may need "
+            f"more memory than they have. {RESUME}"
+        ) from error
+    except (CancelledError, CommClosedError) as error:
+        raise FusionError(f"{_name(client)} went away. {RESUME}") from error
+    except ModuleNotFoundError as error:
+        raise FusionError(
+            f"a worker has no module {error.name!r}: install this package there, of the same "
+            "commit, and start it again."
+        ) from error
+    except RuntimeError as error:
+        if client.status == "running":
+            raise
+        raise FusionError(f"{_name(client)} went away. {RESUME}") from error
+
+
+def _state(client: Client) -> str:
+    """Say what is amiss: "running" where nothing is."""
+    if client.status == "running":
+        with contextlib.suppress(OSError):
+            return "running" if client.nthreads() else "no workers"
+    return "no connection"

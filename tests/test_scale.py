@@ -1,0 +1,269 @@
+"""scale: workers that are lost, schedulers that go away, and no row lost or doubled."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import dask
+import pandas as pd
+import pytest
+from distributed import Client, LocalCluster
+
+import fusionlib.evaluation as evaluation
+from fusionlib import scale
+from fusionlib.datasets import Pair, load_dataset
+from fusionlib.errors import FusionError, MetricWarning
+from fusionlib.evaluation import benchmark
+from fusionlib.methods import create
+from fusionlib.scale import connect, share, spread
+
+FAST = ["EN", "SF"]
+
+
+def cluster(workers):
+    settings = {"threads_per_worker": 1, "processes": True, "dashboard_address": None}
+    return LocalCluster(n_workers=workers, **settings)
+
+
+@pytest.fixture(scope="module")
+def client():
+    with cluster(2) as two, Client(two) as client:
+        yield client
+
+
+def double(number):
+    return 2 * number
+
+
+def slow(folder, number):
+    """Leave a file when it begins, work for a while."""
+    name = f"{number} {os.getpid()} {time.monotonic_ns()}"
+    (Path(folder) / name).touch()
+    time.sleep(0.2)
+    return number
+
+
+def die():
+    os._exit(1)
+
+
+def fail(error):
+    raise error
+
+
+# ---------------------------------------------------------------- calls
+
+
+def test_results_in_order(client):
+    shared = share(client, 21)
+    calls = [(1,), (shared,), (3,)] + [(n,) for n in range(40)]
+    assert list(spread(client, double, calls)) == [2, 42, 6, *range(0, 80, 2)]
+    assert list(spread(client, double, [])) == []
+
+
+def test_calls_are_read_as_they_are_needed(client):
+    read = []
+    results = spread(client, double, ((read.append(n) or n,) for n in range(1000)))
+    assert [next(results) for _ in range(3)] == [0, 2, 4]
+    assert len(read) <= 2 * scale.AHEAD + 3
+    results.close()
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no such signal here")
+def test_a_worker_that_is_killed(tmp_path):
+    """Its calls are made again, and every result comes once."""
+    with cluster(2) as two, Client(two) as client:
+        first = next(iter(client.run(os.getpid).values()))
+        results, calls = [], [(str(tmp_path), n) for n in range(16)]
+        for result in spread(client, slow, calls):
+            results.append(result)
+            if len(results) == 3:
+                os.kill(first, signal.SIGKILL)
+        assert results == list(range(16))
+        begun = [path.name.split() for path in tmp_path.iterdir()]
+        assert any(int(pid) == first for _, pid, _ in begun)
+        assert len(begun) > 16  # what it had was done again, or the test killed nobody
+
+
+def test_a_call_that_kills_every_worker():
+    few = dask.config.set({"distributed.scheduler.allowed-failures": 1})
+    message = r"killed 2 workers .*more memory.*continues it"
+    with few, cluster(1) as one, Client(one) as client, pytest.raises(FusionError, match=message):
+        list(spread(client, die, [()]))
+
+
+@pytest.mark.parametrize("error", [FusionError("wrong pair"), TimeoutError("its own")])
+def test_what_a_call_raises_comes_back(client, error):
+    with pytest.raises(type(error), match=str(error)):
+        list(spread(client, fail, [(error,)]))
+
+
+def test_workers_of_other_code(client, monkeypatch):
+    monkeypatch.setattr(scale, "code_hash", lambda: "of another commit")
+    with pytest.raises(FusionError, match=r"a worker has other code .* same commit"):
+        list(spread(client, double, [(1,)]))
+
+
+def test_workers_without_a_module(client):
+    with pytest.raises(FusionError, match=r"a worker has no module 'fusion_there'.*install"):
+        list(spread(client, fail, [(ModuleNotFoundError("gone", name="fusion_there"),)]))
+
+
+def test_more_workers_than_cores(client, monkeypatch):
+    run = client.run
+    monkeypatch.setattr(client, "run", lambda f: dict.fromkeys(run(f), 1))
+    with pytest.warns(UserWarning, match=r"2 threads of workers for 1 cores on .*start fewer"):
+        assert list(spread(client, double, [(1,)])) == [2]
+
+
+# ---------------------------------------------------------------- schedulers
+
+SCHEDULER = """
+from distributed import LocalCluster
+import sys, time
+if __name__ == "__main__":
+    cluster = LocalCluster(n_workers={workers}, threads_per_worker=1, dashboard_address=None)
+    print(cluster.scheduler_address, flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.fixture
+def scheduler(tmp_path):
+    """Start schedulers in processes of their own, with workers; they end with the test."""
+    started = []
+
+    def start(workers=1):
+        script = tmp_path / f"scheduler{len(started)}.py"
+        script.write_text(SCHEDULER.format(workers=workers))
+        process = subprocess.Popen(
+            [sys.executable, script],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            start_new_session=True,
+        )
+        started.append(process)
+        return process, process.stdout.readline().strip()
+
+    yield start
+    for process in started:
+        end(process)
+
+
+def end(process):
+    """Kill it with its workers."""
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def test_no_scheduler():
+    with pytest.raises(FusionError, match=r"no Dask scheduler answers at tcp://127.0.0.1:9\b"):
+        connect("tcp://127.0.0.1:9", timeout=0.5)
+    with pytest.raises(FusionError, match="no Dask scheduler answers at nonsense://x"):
+        connect("nonsense://x", timeout=0.5)
+
+
+def test_dask_is_not_installed(monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(FusionError, match=r"Dask is not installed.*irvis-fusionlib\[scale\]"):
+        connect("tcp://127.0.0.1:9")
+
+
+@pytest.mark.skipif(not hasattr(os, "killpg"), reason="needs process groups")
+def test_a_scheduler_that_goes_away(scheduler, tmp_path, monkeypatch):
+    """What came is in the CSV file; another scheduler does the rest."""
+    monkeypatch.setattr(scale, "PATIENCE", 1.0)
+    monkeypatch.setattr(evaluation, "SECONDS_BETWEEN_SAVES", 0)
+    csv, one = tmp_path / "scores.csv", load_dataset("sample")[0]
+    pairs = [Pair(f"{n}", one.ir[:40, n : n + 40], one.vis[:40, n : n + 40]) for n in range(200)]
+    method = create("res2netfuse")
+    options = {"metrics": FAST, "csv": csv, "progress": False}
+    process, address = scheduler()
+    with connect(address) as client:
+        killer = threading.Thread(target=end_when, args=(process, csv))
+        killer.start()
+        with pytest.raises(FusionError, match=r"scheduler .*(went away|no connection).*continues"):
+            benchmark(method, pairs, client=client, **options)
+        killer.join()
+    found = pd.read_csv(csv)
+    assert 0 < len(found) < 2 * len(pairs)
+    frame = benchmark(method, pairs, **options)
+    assert len(frame) == 2 * len(pairs) and not frame.duplicated(["pair", "metric"]).any()
+    assert (frame["value"][: len(found)] == found["value"]).all()
+
+
+def end_when(process, csv):
+    for _ in range(600):
+        if csv.exists():
+            break
+        time.sleep(0.1)
+    end(process)
+
+
+def test_no_workers(scheduler, monkeypatch):
+    monkeypatch.setattr(scale, "PATIENCE", 0.5)
+    _, address = scheduler(workers=0)
+    message = r"has no workers; start some: 'dask worker tcp://"
+    with connect(address) as client, pytest.raises(FusionError, match=message):
+        list(spread(client, double, [(1,)]))
+
+
+# ---------------------------------------------------------------- tables of scores
+
+
+@pytest.fixture(scope="module")
+def methods():
+    return [create("res2netfuse", rule=rule) for rule in ("l1_norm", "mean")]
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_cluster_gives_the_same_rows(client, methods, named):
+    """PyTorch's threads differ there, so sums may; the images have the same 8 bits."""
+    dataset = "sample" if named else load_dataset("sample")[:2]
+    options = {"metrics": FAST, "limit": 2, "progress": False}
+    frame = benchmark(methods, dataset, client=client, **options)
+    local = benchmark(methods, dataset, **options)
+    assert frame.drop(columns="value").equals(local.drop(columns="value"))
+    assert frame["value"].to_numpy() == pytest.approx(local["value"].to_numpy(), rel=1e-5)
+
+
+def test_cost_and_warnings_come_from_workers(client, methods):
+    pair = load_dataset("sample")[0]
+    pair.ir[:] = 0.5
+    with pytest.warns(MetricWarning, match="SCD"):
+        frame = benchmark(
+            methods[0], [pair], metrics="SCD", cost=True, client=client, progress=False
+        )
+    assert list(frame["metric"])[:2] == ["SCD", "seconds"]
+    assert frame["value"].notna().all()
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no such signal here")
+def test_no_row_is_lost_or_doubled_when_a_worker_dies(methods, tmp_path):
+    csv = tmp_path / "scores.csv"
+    with cluster(2) as two, Client(two) as client:
+        victim = next(iter(client.run(os.getpid).values()))
+        timer = threading.Timer(1.5, os.kill, (victim, signal.SIGKILL))
+        timer.start()
+        frame = benchmark(
+            methods,
+            "sample",
+            metrics=[*FAST, "VIF", "Qabf"],
+            csv=csv,
+            client=client,
+            progress=False,
+        )
+        timer.join()
+        assert victim not in client.run(os.getpid).values()
+    key = ["rule", "pair", "metric"]
+    assert not frame.duplicated(key).any()
+    assert len(frame) == 2 * len(load_dataset("sample")) * 4
+    assert len(pd.read_csv(csv)) == len(frame)
