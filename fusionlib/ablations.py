@@ -20,8 +20,9 @@ import torch
 from torch import Tensor
 
 from . import results, tables
+from .costs import measure
 from .datasets import load_dataset, package_data
-from .efficiency import count_macs, measure
+from .efficiency import count_macs
 from .errors import unknown
 from .execution import check_device, run_network
 from .files import write_text

@@ -17,7 +17,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from .card import Identity
-from .efficiency import COSTS, measure
+from .costs import COSTS, measure
 from .errors import FusionError, ImageError, MetricWarning, PairMismatch, unknown
 from .files import check_writable, write_text
 from .images import (
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from .card import Card
+    from .costs import Cost
     from .datasets import Pair
-    from .efficiency import Cost
     from .published import PublishedCard
 
 __all__ = ["COLOURS", "Scored", "benchmark", "evaluate", "evaluate_files", "levels"]
@@ -428,7 +428,7 @@ def benchmark(
         with their weights. The loss of a worker loses no row and doubles none.
     cost : bool
         Whether each image also gets rows with the seconds that fusing took and the most memory
-        that this process held meanwhile (see `fusionlib.efficiency.Cost`).
+        that this process held meanwhile (see `fusionlib.costs.Cost`).
     progress : bool
         Whether to show a progress bar.
 

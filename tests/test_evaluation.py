@@ -14,8 +14,8 @@ from PIL import Image
 
 import fusionlib
 from fusionlib import evaluation
+from fusionlib.costs import COSTS
 from fusionlib.datasets import Pair
-from fusionlib.efficiency import COSTS
 from fusionlib.errors import (
     FusionError,
     ImageError,
