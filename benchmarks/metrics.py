@@ -25,6 +25,7 @@ from typing import NamedTuple, TypeVar
 
 import cv2
 import numpy as np
+import pandas as pd
 
 import fusionlib as fl
 from fusionlib.evaluation import levels
@@ -164,9 +165,9 @@ def print_columns(repeats: int) -> None:
     print(f"{'all of them':<20}{row}   target {TARGET_SECONDS:g} s in the set: {verdict(good)}")
 
 
-def print_contests(repeats: int, width: int, height: int) -> bool:
-    """Return whether the values are equal."""
-    equal = True
+def print_contests(repeats: int, width: int, height: int) -> pd.DataFrame:
+    """Return a row per contest, with "equal" for whether the values are."""
+    rows = []
     print(f"\nAgainst plain code: least seconds of {repeats} repetitions, of one where it loops")
     print(
         f"{'metrics':<17}{'size':>9}{'plain s':>10}{'ours s':>9}{'ratio':>8}{'target':>8}        "
@@ -176,14 +177,24 @@ def print_contests(repeats: int, width: int, height: int) -> bool:
         size = (width, height) if contest.loops else (WIDTH, HEIGHT)
         plain, ours, difference = alone(measure_contest, name, *size, repeats)
         good, same = plain / ours >= contest.ratio, difference <= contest.tolerance
-        equal &= same
+        rows.append(
+            {
+                "metrics": name,
+                "size": f"{size[0]}x{size[1]}",
+                "plain s": plain,
+                "ours s": ours,
+                "ratio": plain / ours,
+                "difference": difference,
+                "equal": same,
+            }
+        )
         print(
             f"{name:<17}{f'{size[0]}x{size[1]}':>9}{plain:10.3f}{ours:9.4f}{plain / ours:8.1f}"
             f"{contest.ratio:8.0f} {verdict(good):<7}{difference:12.1e}{contest.tolerance:9.0e}"
             f" {'equal' if same else 'DIFFERENT'}",
             flush=True,
         )
-    return equal
+    return pd.DataFrame(rows)
 
 
 def print_sizes(large: bool) -> None:
@@ -209,23 +220,28 @@ def print_sizes(large: bool) -> None:
             )
 
 
+def one_thread() -> None:
+    """Let the processes that are started from here have one thread each."""
+    for library in ("OMP", "OPENBLAS", "MKL", "VECLIB"):
+        os.environ[f"{library}_NUM_THREADS"] = "1"
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--loops", default=f"{WIDTH}x{HEIGHT}", help="width x height")
     parser.add_argument("--large", action="store_true", help="also 2048x2048 and 4096x4096")
     options = parser.parse_args()
-    for library in ("OMP", "OPENBLAS", "MKL", "VECLIB"):
-        os.environ[f"{library}_NUM_THREADS"] = "1"  # for the processes that are started below
+    one_thread()
     print(
         f"numpy {np.__version__}, Python {platform.python_version()}, one thread of "
         f"{os.cpu_count()} CPUs, float64, processor seconds\n",
         flush=True,
     )
     print_columns(options.repeats)
-    equal = print_contests(options.repeats, *map(int, options.loops.split("x")))
+    contests = print_contests(options.repeats, *map(int, options.loops.split("x")))
     print_sizes(options.large)
-    return 0 if equal else 1
+    return 0 if contests["equal"].all() else 1
 
 
 if __name__ == "__main__":

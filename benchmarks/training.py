@@ -45,9 +45,9 @@ def picture(file: Path | None) -> np.ndarray:
     return quantise(luminance(image.astype(np.float32)))
 
 
-def window() -> Tensor:
+def window(dtype: torch.dtype = torch.float32) -> Tensor:
     """Return the Gaussian window (1, 1, 11, 11)."""
-    offsets = torch.arange(float(WINDOW)) - WINDOW // 2
+    offsets = torch.arange(WINDOW, dtype=dtype) - WINDOW // 2
     taps = torch.exp(-(offsets**2) / (2 * SIGMA**2))
     taps = taps / taps.sum()
     return (taps[:, None] * taps)[None, None]

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         evaluate as evaluate,
         evaluate_files as evaluate_files,
     )
+    from .execution import Execution as Execution
     from .images import luminance as luminance, read_image as read_image, write_image as write_image
     from .methods import Method as Method, create as create, list_methods as list_methods
     from .metrics import list_metrics as list_metrics
@@ -67,6 +68,7 @@ _HOME = {
     "benchmark": "evaluation",
     "evaluate": "evaluation",
     "evaluate_files": "evaluation",
+    "Execution": "execution",
     "read_image": "images",
     "luminance": "images",
     "write_image": "images",

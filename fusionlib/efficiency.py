@@ -12,6 +12,7 @@ import math
 import os
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -27,8 +28,12 @@ from .files import write_text
 
 if TYPE_CHECKING:
     import pandas as pd
+    from pandas.io.formats.style import Styler
 
     from .card import Configuration
+    from .methods import Method
+
+ROOT = Path(__file__).resolve().parent.parent
 
 __all__ = [
     "SIZES",
@@ -40,7 +45,14 @@ __all__ = [
     "latency_table",
     "measure_latency",
     "rank_table",
+    "recorded_latency",
+    "recorded_speed",
+    "save_table_11",
+    "show_sizes",
+    "show_times",
+    "size_table",
     "table_11",
+    "trade_off",
 ]
 
 
@@ -385,6 +397,31 @@ def _average_rank(columns: pd.DataFrame) -> pd.Series:
     return columns.rank().mean(axis=1).rank(method="min")
 
 
+def size_table() -> pd.DataFrame:
+    """Return parameters and operations of every method with a network, largest last.
+
+    Returns
+    -------
+    DataFrame
+        "method", "title", "kind", "parameters", "MACs 256" and "FLOPs 256" (for a pair of 256x256,
+        by `count_macs`, and twice that), of the default configuration.
+    """
+    import pandas as pd
+
+    from .classical.algorithm import Algorithm
+    from .methods import registry
+
+    rows = []
+    for name, spec in registry().items():
+        network = _build(_configuration(name))
+        if not isinstance(network, Algorithm):
+            macs = count_macs(network, 256, 256)
+            about = {"method": name, "title": spec.title, "kind": spec.kind}
+            counts = {"parameters": count_parameters(network), "MACs 256": macs}
+            rows.append({**about, **counts, "FLOPs 256": 2 * macs})
+    return pd.DataFrame(rows).sort_values("parameters", ignore_index=True)
+
+
 # ---------------------------------------------------------------- time and memory
 
 #: Size of pictures -> whose it is.
@@ -509,7 +546,7 @@ def _fuser(
     else:
         made = None
     if made is not None and made.network is None:
-        return partial(made.fuse, *gray), made.card.weights
+        return partial(_fuse_afresh, made, gray), made.card.weights
     if made is None:
         torch.manual_seed(0)
         network, weights = _build(configuration).to(device), "untrained"
@@ -528,6 +565,13 @@ def _fuser(
         return output
 
     return fuse, weights
+
+
+def _fuse_afresh(method: Method, gray: Sequence[Any]) -> None:
+    """Fuse without what earlier runs learnt from the same pair."""
+    with tempfile.TemporaryDirectory() as empty:
+        os.environ["XDG_CACHE_HOME"] = empty  # of this process, which only measures
+        method.fuse(*gray)
 
 
 def _seconds(call: Callable[[], object]) -> float:
@@ -622,3 +666,191 @@ def _quartiles(values: Sequence[float]) -> tuple[float, float, float]:
         return values[0], values[0], values[0]
     lower, median, upper = statistics.quantiles(values, n=4, method="inclusive")
     return median, lower, upper
+
+
+def recorded_latency() -> pd.DataFrame:
+    """Return `latency_table` as the committed run of profile "paper" measured it.
+
+    Raises
+    ------
+    FusionError
+        If it is not there: it is part of the repository, not of the package.
+    """
+    return _recorded(
+        "refinefuse_11_time/summary.csv", "fusionlib reproduce --profile paper --only 10"
+    )
+
+
+def recorded_speed(part: str) -> pd.DataFrame:
+    """Return a part of the ratio table as the committed run of the benchmarks measured it.
+
+    Parameters
+    ----------
+    part : {"networks", "metrics", "training", "workers", "memory"}
+
+    Raises
+    ------
+    FusionError
+        If it is not there: it is part of the repository, not of the package.
+    """
+    return _recorded(f"speed/{part}.csv", f"python -m benchmarks --only {part} --save FOLDER")
+
+
+def _recorded(name: str, command: str) -> pd.DataFrame:
+    import pandas as pd
+
+    path = ROOT / "results" / "paper" / name
+    if not path.exists():
+        raise FusionError(
+            f"{path} is not there. Work in a clone of the repository, or measure it: {command}."
+        )
+    return pd.read_csv(path)
+
+
+# ---------------------------------------------------------------- tables to read and to keep
+
+
+def save_table_11(
+    folder: str | os.PathLike[str],
+    sizes: pd.DataFrame,
+    ranks: pd.DataFrame,
+    times: pd.DataFrame,
+    **facts: Any,
+) -> None:
+    """Write Table 11, sizes, ranks and times beside the print's, and its provenance.
+
+    Parameters
+    ----------
+    folder : path
+    sizes, ranks, times : DataFrame
+        From `table_11`, `rank_table` and `latency_table`.
+    **facts
+        For `fusionlib.results.provenance`.
+
+    Raises
+    ------
+    FusionError
+        If a file cannot be written.
+    """
+    from . import results
+
+    printed = _printed_table_11()
+    ours = times.pivot_table(index="method", columns="size", values="median ms")
+    frame = sizes.join(ranks, on="row")
+    for size, data in (("640x480", "msrs"), ("1024x768", "m3fd")):
+        frame[f"ms {size}"] = frame["method"].map(ours[size])
+        frame[f"paper ms {size}, RTX 4090"] = frame["row"].map(
+            printed[f"runtime_ms_{data}_rtx4090"]
+        )
+    results.save(folder, summary=frame, facts=results.provenance(**facts))
+
+
+def show_sizes(sizes: pd.DataFrame) -> Styler:
+    """Style the size columns of Table 11: the print, ours counted so, the difference, and how."""
+    cells = {}
+    names = {
+        "params_m": "parameters, 10⁶",
+        "flops_g_256": "operations at 256x256, 10⁹",
+        "flops_g_512": "operations at 512x512, 10⁹",
+    }
+    for name, heading in names.items():
+        digits = 3 if name == "params_m" else 2
+        cells[heading] = [
+            f"{paper:.2f}\n{counted:.{digits}f} {'✓' if far == 0 else f'{far:+.1f} %'}"
+            for paper, counted, far in zip(
+                sizes[f"paper {name}"],
+                sizes[f"counted {name}"],
+                sizes[f"difference {name} %"],
+                strict=True,
+            )
+        ]
+    cells["parameters that fuse"] = [f"{n:,}" for n in sizes["parameters"]]
+    cells["MACs at 256x256, 10⁹"] = [f"{n / 1e9:.2f}" for n in sizes["MACs 256"]]
+    cells["FLOPs, 10⁹"] = [f"{n / 1e9:.2f}" for n in sizes["FLOPs 256"]]
+    cells["how the print counted"] = [*sizes["how"]]
+    return _styled(
+        cells, [*sizes["row"]], "The print, below it ours counted so; ✓: rounds to the print"
+    )
+
+
+def show_times(times: pd.DataFrame) -> Styler:
+    """Style times: median and quartiles in milliseconds and peak memory, a column per size."""
+    sizes = list(dict.fromkeys(times["size"]))
+    titles = list(dict.fromkeys(times["title"]))
+    cells: dict[str, list[str]] = {size: [] for size in sizes}
+    found = {(row["title"], row["size"]): row for row in times.to_dict("records")}
+    for title in titles:
+        for size in sizes:
+            row = found.get((title, size))
+            cells[size].append("" if row is None else _time_cell(row))
+    some = times.iloc[0]
+    return _styled(
+        cells,
+        titles,
+        f"Milliseconds for a pair: median [quartiles], and the process's peak memory; "
+        f"{some['device']}, {some['threads']} threads",
+    )
+
+
+def _time_cell(row: dict[Any, Any]) -> str:
+    middle, low, high = (
+        _milliseconds(row[f"{name} ms"]) for name in ("median", "lower quartile", "upper quartile")
+    )
+    return f"{middle} [{low}, {high}]\n{row['peak GiB']:.2f} GiB"
+
+
+def _milliseconds(value: float) -> str:
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _styled(cells: Mapping[str, Sequence[str]], rows: Sequence[str], caption: str) -> Styler:
+    import pandas as pd
+
+    styler = pd.DataFrame(cells, index=pd.Index(list(rows))).style.set_caption(caption)
+    lines = {"selector": "td", "props": "white-space: pre-line; text-align: right; max-width: 22em"}
+    return styler.set_table_styles([lines]).set_uuid("efficiency")  # type: ignore[list-item]
+
+
+def trade_off(
+    times: pd.DataFrame,
+    *,
+    table: str = "refinefuse_01",
+    metric: str = "VIF",
+    size: str = "640x480",
+) -> pd.DataFrame:
+    """Join what a method costs with what it gives.
+
+    Parameters
+    ----------
+    times : DataFrame
+        From `latency_table` or `recorded_latency`.
+    table, metric : str
+        A recorded table of fusion results, and the column that stands for quality.
+    size : str
+        Of the times.
+
+    Returns
+    -------
+    DataFrame
+        "label", "ms", "parameters" (0 of classical methods), "quality", for the methods that have
+        both; of several rows of a method the first.
+    """
+    import pandas as pd
+
+    from .experiments import recorded
+
+    scores = recorded(table).per_pair
+    scores = scores[scores["metric"] == metric]
+    quality = scores.groupby(["method", "row"], sort=False)["value"].mean()
+    quality = quality.groupby("method").first()
+    chosen = times[times["size"] == size].set_index("method")
+    known = [name for name in chosen.index if name in quality.index]
+    parameters = size_table().set_index("method")["parameters"]
+    return pd.DataFrame(
+        {
+            "label": chosen.loc[known, "title"],
+            "ms": chosen.loc[known, "median ms"],
+            "parameters": parameters.reindex(known).fillna(0).astype(int),
+            "quality": quality[known],
+        }
+    ).reset_index(drop=True)

@@ -20,6 +20,7 @@ from .card import Identity
 from .costs import COSTS, measure
 from .errors import FusionError, ImageError, MetricWarning, PairMismatch, unknown
 from .files import check_writable, write_text
+from .folders import check_workers
 from .images import (
     check_image,
     check_one_size,
@@ -218,8 +219,7 @@ def _in_order(
     import loky
 
     jobs = loky.cpu_count() if jobs is None else jobs
-    if jobs < 1:
-        raise FusionError(f"jobs is {jobs}, expected 1 or more.")
+    check_workers(jobs, "jobs")
     if jobs == 1 and executor is None:
         for task in tasks:
             yield task, _score_task(task.views, _labels(task))

@@ -24,6 +24,7 @@ __all__ = [
     "Step",
     "architecture",
     "conventions",
+    "costs",
     "difference",
     "feature_map",
     "first_share",
@@ -32,6 +33,7 @@ __all__ = [
     "loss_curves",
     "module_diagram",
     "picture_wall",
+    "scaling",
     "show",
     "steps",
     "taps",
@@ -254,6 +256,66 @@ def conventions(values: pd.DataFrame, *, width: float = 11.0) -> Figure:
         axis.set_title(metric, fontsize=10)
         axis.tick_params(labelsize=8)
         axis.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def costs(found: pd.DataFrame, *, quality: str, width: float = 9.0) -> Figure:
+    """Draw what methods give over what they take; the area of a dot is the number of parameters.
+
+    Parameters
+    ----------
+    found : DataFrame
+        From `fusionlib.efficiency.trade_off`.
+    quality : str
+        What its column "quality" is.
+    """
+    figure, axis = plt.subplots(figsize=(width, 4.6), layout="constrained")
+    area = 25 + 400 * found["parameters"] / max(1, found["parameters"].max())
+    classical = found["parameters"] == 0
+    colours = np.where(classical, GREY, np.where(found["label"] == "RefineFuse", ORANGE, BLUE))
+    axis.scatter(found["ms"], found["quality"], s=area, c=colours, alpha=0.75, linewidths=0)
+    columns = (found[name] for name in ("label", "parameters", "ms", "quality"))
+    for label, parameters, ms, height in zip(*columns, strict=True):
+        axis.annotate(
+            label + (f", {parameters / 1e6:.2f} M" if parameters else ""),
+            (ms, height),
+            xytext=(7, 4),
+            textcoords="offset points",
+            fontsize=8,
+        )
+    axis.set_xscale("log")
+    axis.margins(x=0.12, y=0.1)
+    axis.set_xlabel("milliseconds for a pair of 640x480 (logarithmic; left is faster)")
+    axis.set_ylabel(quality)
+    axis.grid(alpha=0.25)
+    axis.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def scaling(rates: pd.DataFrame, columns: Mapping[str, str], *, width: float = 6.0) -> Figure:
+    """Draw pairs per second over workers, and where twice the workers would do twice as much.
+
+    Parameters
+    ----------
+    rates : DataFrame
+        A row per number of "workers".
+    columns : mapping of str to str
+        Column of rates -> label.
+    """
+    figure, axis = plt.subplots(figsize=(width, 3.4), layout="constrained")
+    workers = rates["workers"].to_numpy()
+    for (column, label), colour in zip(columns.items(), (BLUE, ORANGE, GREEN), strict=False):
+        values = rates[column].to_numpy()
+        axis.plot(workers, values, "o-", color=colour, label=label)
+        ideal = values[0] * workers / workers[0]
+        axis.plot(workers, ideal, ":", color=colour, linewidth=1)
+    axis.plot([], [], ":", color=GREY, linewidth=1, label="in proportion")
+    axis.set_xticks(workers)
+    axis.set_ylim(bottom=0)
+    axis.set_xlabel("workers of one thread")
+    axis.set_ylabel("pairs per second")
+    axis.legend(frameon=False, fontsize=8)
+    axis.spines[["top", "right"]].set_visible(False)
     return figure
 
 

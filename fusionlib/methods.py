@@ -589,10 +589,14 @@ class Method:
         if not np.isfinite(raw).all():
             raise FusionError("the raw output has values that are not finite.")
         apply = POSTS[post or self.post].apply
-        levels = np.clip(apply(raw.astype(np.float64), self.levels), 0, 255)
+        levels = apply(raw.astype(np.float64), self.levels)
+        # In place: of a large image each copy takes half a GiB.
+        np.clip(levels, 0, 255, out=levels)
         if self._configuration.quantise == "round":
-            levels = levels + 0.5
-        return np.floor(levels).astype(np.float32) / np.float32(255)
+            levels += 0.5
+        image = np.floor(levels, out=levels).astype(np.float32)
+        image /= np.float32(255)
+        return image
 
     def weight_maps(self, ir: np.ndarray, vis: np.ndarray, *others: np.ndarray) -> np.ndarray:
         """Return the weights that the rule gives the images.
@@ -637,11 +641,11 @@ class Method:
         """Repeat the borders of images that are too small; say where they are then."""
         height, width = sources[0].shape
         side = self._fuser.min_side
+        crop = slice(0, height), slice(0, width)
+        if min(height, width) >= side:
+            return sources, crop
         grow = ((0, max(0, side - height)), (0, max(0, side - width)))
-        return [np.pad(source, grow, mode="edge") for source in sources], (
-            slice(0, height),
-            slice(0, width),
-        )
+        return [np.pad(source, grow, mode="edge") for source in sources], crop
 
     def _tensors(self, sources: list[np.ndarray]) -> list[Tensor]:
         assert self.network is not None

@@ -87,7 +87,8 @@ class Post(NamedTuple):
     summary : str
         For the card.
     apply : callable
-        (raw float64 output, its levels) -> levels, 0..255 after clipping.
+        (raw float64 output, its levels) -> levels, 0..255 after clipping. The output may be
+        overwritten: of a large image each copy takes half a GiB.
     """
 
     summary: str
@@ -95,13 +96,21 @@ class Post(NamedTuple):
 
 
 def _clip(raw: np.ndarray, levels: Levels) -> np.ndarray:
-    return levels.unscale(raw) * 255
+    return _stretch(raw, levels.black, levels.white)
 
 
 def _minmax(raw: np.ndarray, levels: Levels) -> np.ndarray:
     low, high = raw.min(), raw.max()
     # A constant image cannot be stretched; it keeps its gray level.
-    return (raw - low) / (high - low) * 255 if high > low else _clip(raw, levels)
+    return _stretch(raw, low, high) if high > low else _clip(raw, levels)
+
+
+def _stretch(raw: np.ndarray, low: float, high: float) -> np.ndarray:
+    """(raw - low) / (high - low) 255, in place."""
+    raw -= low
+    raw /= high - low
+    raw *= 255
+    return raw
 
 
 def _minmax_eps(raw: np.ndarray, levels: Levels) -> np.ndarray:

@@ -135,7 +135,7 @@ def _minmax_softmax(activity: Tensor) -> Tensor:
     """Stretch each map to 0..1, then softmax over images (the released `mean` rule)."""
     low = activity.amin(dim=(-2, -1), keepdim=True)
     high = activity.amax(dim=(-2, -1), keepdim=True)
-    return torch.softmax((activity - low) / (high - low + MINMAX_EPS), dim=0)
+    return torch.softmax((activity - low).div_(high - low + MINMAX_EPS), dim=0)
 
 
 def _sum(features: Sequence[Tensor]) -> Tensor:

@@ -1,11 +1,16 @@
-"""The plain code that benchmarks.metrics measures against: the same values as fusionlib's."""
+"""The plain code that benchmarks measure against: the same values as fusionlib's."""
 
 from __future__ import annotations
 
+import json
 import math
 
+import numpy as np
+import pandas as pd
 import pytest
+import torch
 
+from benchmarks import __main__ as command, inference, training
 from benchmarks.metrics import CONTESTS, SIZES, compute, triple
 from benchmarks.refinefuse_widths import (
     CHOSEN,
@@ -15,6 +20,8 @@ from benchmarks.refinefuse_widths import (
     readings,
     size,
 )
+from fusionlib.losses import ms_ssim_released
+from fusionlib.networks.mufusion import MUFusion
 
 
 @pytest.mark.parametrize(
@@ -38,6 +45,78 @@ def test_images_are_pictures_of_the_size_asked_for(size):
     for image in triple(*size):
         assert image.shape == size[::-1]
         assert math.sqrt(image.var()) > 5
+
+
+# ---------------------------------------------------------------- networks
+
+
+def test_plain_mufusion_is_mufusion():
+    torch.manual_seed(0)
+    ours = MUFusion().eval()
+    images = torch.rand(2, 1, 1, 140, 130)
+    with torch.no_grad():
+        plain = inference.plain_mufusion(ours)(*images)
+        assert (plain - ours(*images)).abs().max() < 1e-6 < plain.std()
+
+
+def test_a_network_is_measured(monkeypatch):
+    monkeypatch.setattr(inference, "SECONDS", 0)
+    who = inference.contestants(["densefuse"])[0]
+    runs = [inference.measure(who, how, (80, 64)) for how in inference.MODES.values()]
+    plain = runs[0].output
+    assert plain.shape == (64, 80) and len(runs[0].seconds) == inference.FEWEST
+    span = plain.max() - plain.min()
+    for run, allowed in zip(runs, (0, 1e-6, 3e-6, 0.03), strict=True):
+        assert np.abs(run.output - plain).max() <= allowed * span
+    changes = inference.metric_changes(who, plain, plain, (80, 64))
+    assert {*changes.values()} == {0.0}
+
+
+# ---------------------------------------------------------------- training
+
+
+def test_plain_loss_is_the_loss():
+    x, y = (255 * torch.rand(1, 1, 200, 180, dtype=torch.float64) for _ in range(2))
+    plain = training.dissimilarity(x, y, training.window(torch.float64))
+    assert float(plain) == pytest.approx(1 - float(ms_ssim_released(x, y)), rel=1e-11)
+
+
+def test_plain_loop_begins_as_ours():
+    levels = training.picture(None)
+    assert levels.shape == (256, 256) and levels.dtype == np.uint8
+    _, plain = training.plain_loop(levels, 2, torch.contiguous_format)
+    _, ours = training.our_loop(levels, 2, "single")
+    assert plain == pytest.approx(ours, rel=1e-5)
+
+
+def test_distance_of_curves():
+    steady = np.full(400, 0.5)
+    assert training.distances([*steady], [*steady]) == (0, 0)
+    largest, mean = training.distances([*steady * 1.1], [*steady])
+    assert largest == pytest.approx(10) and mean == pytest.approx(10)
+    spike = steady.copy()
+    spike[300] = 9  # a median over 100 does not see it
+    assert training.distances([*spike], [*steady]) == (0, 0)
+
+
+# ---------------------------------------------------------------- the command
+
+
+def test_parts_are_saved_one_by_one(monkeypatch, tmp_path, capsys):
+    frames = {"metrics": pd.DataFrame({"a": [1.5]}), "workers": pd.DataFrame({"b": [2]})}
+    for name, frame in frames.items():
+        monkeypatch.setitem(command.PARTS, name, lambda frame=frame: frame)
+    for name in frames:
+        monkeypatch.setattr("sys.argv", ["x", "--only", name, "--save", str(tmp_path)])
+        command.main()
+    for name, frame in frames.items():
+        assert pd.read_csv(tmp_path / f"{name}.csv").equals(frame)
+    facts = json.loads((tmp_path / "provenance.json").read_text())
+    assert facts.keys() == frames.keys() and facts["metrics"]["versions"]["torch"]
+    monkeypatch.setattr("sys.argv", ["x", "--only", "speed"])
+    with pytest.raises(SystemExit):
+        command.main()
+    assert "no part 'speed'; there are networks, metrics" in capsys.readouterr().err
 
 
 # ---------------------------------------------------------------- RefineFuse's widths

@@ -14,6 +14,7 @@ from fusionlib.datasets import package_data
 from fusionlib.efficiency import (
     FEWEST,
     MOST,
+    SIZES,
     TABLE_11,
     Latency,
     count_macs,
@@ -21,9 +22,17 @@ from fusionlib.efficiency import (
     latency_table,
     measure_latency,
     rank_table,
+    recorded_latency,
+    recorded_speed,
+    save_table_11,
+    show_sizes,
+    show_times,
+    size_table,
     table_11,
+    trade_off,
 )
 from fusionlib.errors import FusionError, UnknownName
+from fusionlib.methods import registry
 from fusionlib.networks.aefusion import AEFusion
 from fusionlib.networks.densefuse import DenseFuse
 
@@ -220,6 +229,74 @@ def test_latency_table_continues(monkeypatch, tmp_path):
 def test_latency_on_a_device_that_is_not_there(tmp_path):
     with pytest.raises(FusionError, match="device 'gpu' cannot be used"):
         latency_table(tmp_path, device="gpu")
+
+
+# ---------------------------------------------------------------- tables to read
+
+
+TIMES = pd.DataFrame(
+    [
+        {
+            "method": method,
+            "title": registry()[method].title,
+            "size": size,
+            "device": "cpu",
+            "threads": 2,
+            "median ms": 100.0 * (n + 1),
+            "lower quartile ms": 9.871,
+            "upper quartile ms": 2345.6,
+            "peak GiB": 0.5,
+        }
+        for n, method in enumerate(["mst", *(one.method for one in TABLE_11.values())])
+        for size in SIZES
+    ]
+)
+
+
+def test_shown_sizes(sizes):
+    text = show_sizes(sizes).to_html()
+    for part in ("5.82\n5.82 ✓", "86.44\n86.34 -0.1 %", "1.78\n1.787 +0.4 %", "1,188,272", "5.77"):
+        assert part in text
+    assert text.count("✓") > 15
+
+
+def test_shown_times():
+    text = show_times(TIMES.drop(index=0)).to_html()
+    assert "cpu, 2 threads" in text and text.count("100 [9.87, 2346]\n0.50 GiB") == 2
+
+
+def test_saved_table_11(sizes, tmp_path):
+    save_table_11(tmp_path, sizes, rank_table(sizes, TIMES), TIMES, profile="sample")
+    saved = pd.read_csv(tmp_path / "summary.csv").set_index("row")
+    assert saved.loc["DenseFuse", "ms 640x480"] == 200
+    assert saved.loc["DenseFuse", "paper ms 1024x768, RTX 4090"] == 1.98
+    assert saved.loc["RefineFuse", "size, printed"] == 7
+    assert (tmp_path / "summary.md").exists() and (tmp_path / "provenance.json").exists()
+
+
+def test_size_table_is_of_every_network():
+    found = size_table()
+    assert {*registry()} - {*found["method"]} == {"mst", "dchwt", "jsr", "jsrsd"}
+    assert found["parameters"].is_monotonic_increasing and (found["MACs 256"] > 0).all()
+
+
+def test_trade_off():
+    found = trade_off(TIMES).set_index("label")
+    assert found.loc["MST", "parameters"] == 0 and found.loc["MST", "ms"] == 100
+    # The print's row of RefineFuse has 1.0554, ours 1.0495.
+    assert found.loc["RefineFuse", "quality"] == pytest.approx(1.0495, abs=1e-4)
+
+
+def test_recorded(monkeypatch, tmp_path):
+    times = recorded_latency()
+    assert {*times["method"]} == {*registry()} and {*times["size"]} == {*SIZES}
+    assert (times["median ms"] > 0).all() and (times["runs"] >= 1).all()
+    assert len(recorded_speed("networks")) >= 18
+    monkeypatch.setattr("fusionlib.efficiency.ROOT", tmp_path)
+    with pytest.raises(FusionError, match=r"is not there.*reproduce --profile paper --only 10"):
+        recorded_latency()
+    with pytest.raises(FusionError, match=r"networks.csv is not there.*benchmarks --only networks"):
+        recorded_speed("networks")
 
 
 # ---------------------------------------------------------------- networks that look at values

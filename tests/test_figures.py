@@ -282,3 +282,39 @@ def test_loss_curves_with_held_out_pairs():
     assert judged.get_xdata().tolist() == [3, 6] and judged.get_ydata().tolist() == [4.5, 1.5]
     assert [text.get_text() for text in axis.get_legend().texts] == ["run", "run, held out"]
     plt.close(figure)
+
+
+# ---------------------------------------------------------------- what methods cost
+
+
+def test_costs_of_methods():
+    found = pd.DataFrame(
+        {
+            "label": ["MST", "RefineFuse", "CDDFuse"],
+            "ms": [3.0, 500.0, 8000.0],
+            "parameters": [0, 2_232_685, 1_188_272],
+            "quality": [0.92, 1.05, 1.0],
+        }
+    )
+    figure = figures.costs(found, quality="VIF")
+    (axis,) = figure.axes
+    dots = axis.collections[0]
+    assert dots.get_offsets().tolist() == found[["ms", "quality"]].to_numpy().tolist()
+    areas = dots.get_sizes()
+    assert areas[1] == max(areas) and areas[0] == 25
+    assert [text.get_text() for text in axis.texts] == [
+        "MST",
+        "RefineFuse, 2.23 M",
+        "CDDFuse, 1.19 M",
+    ]
+    assert axis.get_xscale() == "log"
+    plt.close(figure)
+
+
+def test_scaling_over_workers():
+    rates = pd.DataFrame({"workers": [1, 2, 4], "fused": [2.0, 3.8, 3.9]})
+    figure = figures.scaling(rates, {"fused": "fuse a folder"})
+    measured, ideal, _ = figure.axes[0].lines
+    assert measured.get_ydata().tolist() == [2.0, 3.8, 3.9]
+    assert ideal.get_ydata().tolist() == [2.0, 4.0, 8.0]
+    plt.close(figure)

@@ -693,7 +693,7 @@ def test_evaluate_says_what_could_not_be_scored(refused, scored):
         ((*ONE, "--colour", "RGB"), "Known: Y, channels"),
         ((*ONE, "--csv", "ir.png"), "ir.png does not hold scores"),
         ((*ONE, "--csv", "ir.png/s.csv"), "cannot write ir.png/s.csv"),
-        ((*ALL, "-j", "0"), "jobs is 0, expected 1 or more"),
+        ((*ALL, "-j", "0"), "jobs must be at least 1, not 0"),
         (("evaluate", "fused", "a", "no"), "three files or three folders"),
         (("benchmark", "densfuse", "sample"), "Did you mean 'densefuse'"),
         (("benchmark", ",", "sample"), "no method is given"),

@@ -123,7 +123,7 @@ def test_minmax_of_colour():
 
 
 def finished(name, raw, levels=GRAY_LEVELS):
-    return POSTS[name].apply(np.asarray(raw, float), levels)
+    return POSTS[name].apply(np.array(raw, float), levels)  # a copy, which may be overwritten
 
 
 @LEVELS

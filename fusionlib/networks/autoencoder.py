@@ -88,6 +88,8 @@ class AutoEncoder(FusionNetwork):
     def weigh(self, activities: Tensor) -> Tensor:
         """Activities of K images (K, groups, B, 1, H, W) -> weights of that shape."""
         assert self.rule.weigh is not None
+        if self.groups == 1:  # whole maps of a large image are not copied
+            return self.rule.weigh(activities[:, 0])[:, None]
         return torch.stack([self.rule.weigh(a) for a in activities.unbind(1)], dim=1)
 
     def fuse(self, features: list[Tensor], weights: Tensor | None = None) -> Tensor:

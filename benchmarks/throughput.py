@@ -1,0 +1,159 @@
+"""Pairs per second over 1, 2 and more workers: fusing a folder, and a benchmark on Dask.
+
+Usage: python -m benchmarks.throughput [--pairs 24] [--workers 1,2,4] [--method res2netfuse]
+
+Pairs are rendered scenes of 640x480 in PNG files. Every worker has one thread, and is at work when
+the clock starts: the workers of a service are not started for each folder. Fusing reads, fuses and
+writes; the benchmark fuses and computes RefineFuse's metrics, on a local cluster of processes that
+talk over TCP as machines do. Training is Res2NetFuse's on many images, in batches of four, under
+torchrun; 1, 2 and 4 processes share a batch. Beside the rates whether the results are those of one
+worker.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+import fusionlib as fl
+from benchmarks.timing import alone
+from fusionlib.evaluation import benchmark
+from fusionlib.execution import Execution
+from fusionlib.folders import fuse_folders
+from fusionlib.images import read_image, write_image
+from fusionlib.scenes import SCENES, render
+
+SIZE = (640, 480)
+METRICS = "refinefuse"
+
+
+def make_pairs(folder: Path, count: int) -> None:
+    """Render each scene once and write it as often as it takes; a few levels tell copies apart."""
+    scenes = [render(name, size=SIZE) for name in SCENES[:4]]
+    for number in range(count):
+        pair, darker = scenes[number % len(scenes)], np.float32(1 - number / 500)
+        write_image(folder / "ir" / f"{number:03}.png", pair.ir * darker)
+        write_image(folder / "vis" / f"{number:03}.png", pair.vis * darker)
+
+
+def fuse_rate(folder: Path, method: str, workers: int) -> float:
+    """Fuse the folder on so many processes; return pairs per second from the first image on.
+
+    The processes start and load the method while the first images are awaited.
+    """
+    output = folder / f"fused_{workers}"
+    ready = fl.create(method, execution=Execution(threads=1))
+    count = len([*(folder / "ir").iterdir()])
+    fuse_folders(ready, folder / "ir", folder / "vis", output, jobs=workers, progress=False)
+    written = sorted(path.stat().st_mtime for path in output.iterdir())
+    # What the workers had in hand when the first images came is not counted.
+    return (count - workers) / (written[-1] - written[workers - 1])
+
+
+def benchmark_rate(folder: Path, method: str, workers: int) -> tuple[float, pd.DataFrame]:
+    """Fuse and score the folder on a cluster; return pairs per second, and the rows."""
+    from distributed import Client, LocalCluster
+
+    pairs = fl.read_pairs(folder / "ir", folder / "vis")
+    settings = {"threads_per_worker": 1, "processes": True, "dashboard_address": None}
+    with LocalCluster(n_workers=workers, **settings) as cluster, Client(cluster) as client:
+        options = {"metrics": METRICS, "client": client, "progress": False}
+        benchmark(method, pairs[: 2 * workers], **options)  # warms up
+        started = time.perf_counter()
+        rows = benchmark(method, pairs, **options)
+        return len(pairs) / (time.perf_counter() - started), rows
+
+
+def train_rate(folder: Path, workers: int) -> tuple[float, list[float]]:
+    """Train on the visible images under torchrun; return iterations per second, and the losses.
+
+    The time of a short run, with all that starting takes, is taken off that of a longer one.
+    """
+    seconds, short, long = [], 4, 24
+    for iterations in (short, long):
+        output = folder / f"trained_{workers}_{iterations}.safetensors"
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+        command += ["--nproc-per-node", str(workers), "-m", "fusionlib", "train", "res2netfuse"]
+        command += [str(folder / "vis"), "-o", str(output), "--iterations", str(iterations)]
+        started = time.perf_counter()
+        subprocess.run(
+            command,
+            check=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        seconds.append(time.perf_counter() - started)
+    losses = pd.read_csv(output.with_suffix(".losses.csv"))["total"]
+    return (long - short) / (seconds[1] - seconds[0]), losses.tolist()
+
+
+def table(method: str, count: int, numbers: list[int]) -> pd.DataFrame:
+    """Measure, print and return pairs per second over the numbers of workers."""
+    print(f"{count} pairs of {SIZE[0]}x{SIZE[1]}, {method}, {os.cpu_count()} cores")
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        make_pairs(folder, count)
+        first: pd.DataFrame | None = None
+        curve: list[float] = []
+        rows: list[dict[str, Any]] = []
+
+        def ratio(column: str, value: float) -> float:
+            return value / (rows[0][column] if rows else value)
+
+        for workers in numbers:
+            fused = alone(fuse_rate, folder, method, workers)
+            same = same_images(folder / f"fused_{numbers[0]}", folder / f"fused_{workers}")
+            scored, found = alone(benchmark_rate, folder, method, workers)
+            first = found if first is None else first
+            trained, losses = train_rate(folder, workers)
+            curve = curve or losses
+            rows.append(
+                {
+                    "workers": workers,
+                    "fused pairs/s": fused,
+                    "fused ratio": ratio("fused pairs/s", fused),
+                    "images equal": same,
+                    "scored pairs/s": scored,
+                    "scored ratio": ratio("scored pairs/s", scored),
+                    "rows equal": found.equals(first),
+                    "training iterations/s": trained,
+                    "training ratio": trained
+                    / (rows[0]["training iterations/s"] if rows else trained),
+                    "losses differ %": 100 * float(np.abs(np.divide(losses, curve) - 1).max()),
+                    "core hours per million pairs, fused": 1e6 * workers / fused / 3600,
+                    "core hours per million pairs, scored too": 1e6 * workers / scored / 3600,
+                }
+            )
+            print(pd.DataFrame(rows[-1:]).T.to_string(header=False), "\n", flush=True)
+    return pd.DataFrame(rows)
+
+
+def same_images(one: Path, other: Path) -> bool:
+    """Tell whether two folders hold the same pictures."""
+    names = [sorted(path.name for path in folder.iterdir()) for folder in (one, other)]
+    return names[0] == names[1] and all(
+        np.array_equal(read_image(one / name), read_image(other / name)) for name in names[0]
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--pairs", type=int, default=24)
+    parser.add_argument("--workers", default="1,2,4", help="numbers separated by commas")
+    parser.add_argument("--method", default="res2netfuse")
+    options = parser.parse_args()
+    table(options.method, options.pairs, [int(n) for n in options.workers.split(",")])
+
+
+if __name__ == "__main__":
+    main()
