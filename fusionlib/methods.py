@@ -648,16 +648,23 @@ class Method:
         return [np.pad(source, grow, mode="edge") for source in sources], crop
 
     def _tensors(self, sources: list[np.ndarray]) -> list[Tensor]:
+        """Make tensors of the sources, one after the other, and empty the list.
+
+        Of large images both would not fit into memory beside what the network needs.
+        """
         assert self.network is not None
         device = next(self.network.parameters()).device
-        arrays = (self.levels.scale(source)[None, None] for source in sources)
-        return [torch.from_numpy(array).to(device) for array in arrays]
+        tensors = []
+        while sources:
+            scaled = self.levels.scale(sources.pop(0))[None, None]
+            tensors.append(torch.from_numpy(scaled).to(device))
+        return tensors
 
     def _run(self, sources: list[np.ndarray]) -> np.ndarray:
         return self._run_all([sources])[0]
 
     def _run_all(self, batch: list[list[np.ndarray]]) -> list[np.ndarray]:
-        """Fuse the sources of several pairs of one size."""
+        """Fuse the sources of several pairs of one size; a network's are used up."""
         padded, (crop, *_) = zip(*map(self._padded, batch), strict=True)
         if isinstance(self._fuser, Algorithm):
             exact = [[self.levels.scale(exact_levels(image)) for image in some] for some in padded]
