@@ -1,9 +1,11 @@
 """The table of ratios: networks, metrics, training, workers, each beside its plain baseline.
 
 Usage: python -m benchmarks [--save FOLDER] [--only networks,metrics,training,workers,memory]
+                            [--methods a,b]
 
-Half an hour and more on a machine that does nothing else. `--save` writes one CSV file for each
-part and the provenance; the repository's are in results/paper/speed.
+An hour and a half on a machine that does nothing else, half of it for the networks. `--save` writes
+one CSV file for each part and the provenance; the repository's are in results/paper/speed.
+`--methods` measures some networks only, and replaces their rows; each row names its commit.
 """
 
 from __future__ import annotations
@@ -22,9 +24,10 @@ from fusionlib.files import check_writable, write_text
 from fusionlib.results import provenance
 
 
-def networks() -> pd.DataFrame:
+def networks(methods: list[str] | None = None) -> pd.DataFrame:
     """Plain module and engine, bfloat16 too."""
-    return inference.table(inference.with_a_network(), (640, 480), rounds=2)
+    names = methods or inference.with_a_network()
+    return inference.table(names, (640, 480), rounds=2)
 
 
 def of_metrics() -> pd.DataFrame:
@@ -68,6 +71,7 @@ def main() -> None:
     )
     parser.add_argument("--save", type=Path, metavar="FOLDER", help="write CSV files there")
     parser.add_argument("--only", help=f"parts separated by commas: {', '.join(PARTS)}")
+    parser.add_argument("--methods", help="networks: names separated by commas; default: all")
     options = parser.parse_args()
     chosen = options.only.split(",") if options.only else list(PARTS)
     if unknown := [name for name in chosen if name not in PARTS]:
@@ -76,14 +80,26 @@ def main() -> None:
         check_writable(options.save / "provenance.json")
     for name in chosen:
         print(f"\n## {name}\n", flush=True)
-        frame = PARTS[name]()
+        some = options.methods.split(",") if options.methods and name == "networks" else None
+        frame = networks(some) if some else PARTS[name]()
         if options.save:
-            text = frame.to_csv(index=False, float_format="%.6g")
-            write_text(options.save / f"{name}.csv", text)
-            facts = provenance(threads=torch.get_num_threads(), load=os.getloadavg()[0])
-            path = options.save / "provenance.json"
-            known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-            write_text(path, json.dumps(known | {name: facts}, indent=1, sort_keys=True) + "\n")
+            save(options.save, name, frame, replace=some is not None)
+
+
+def save(folder: Path, name: str, frame: pd.DataFrame, *, replace: bool = False) -> None:
+    """Write a part and its provenance; with `replace` only its rows, by method, of those there."""
+    facts = provenance(threads=torch.get_num_threads(), load=os.getloadavg()[0])
+    frame = frame.assign(commit=facts["commit"])
+    path = folder / f"{name}.csv"
+    if replace and path.exists():
+        before = pd.read_csv(path)
+        order = [*before["method"], *(m for m in frame["method"] if m not in {*before["method"]})]
+        kept = before[~before["method"].isin(frame["method"])]
+        frame = pd.concat([kept, frame]).set_index("method").loc[order].reset_index()
+    write_text(path, frame.to_csv(index=False, float_format="%.6g"))
+    path = folder / "provenance.json"
+    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    write_text(path, json.dumps(known | {name: facts}, indent=1, sort_keys=True) + "\n")
 
 
 if __name__ == "__main__":

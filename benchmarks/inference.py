@@ -14,6 +14,7 @@ the engine's time over sides of tiles instead.
 from __future__ import annotations
 
 import argparse
+import copy
 import statistics
 import time
 from collections.abc import Callable
@@ -32,6 +33,7 @@ from fusionlib.card import LEARNT, Configuration
 from fusionlib.execution import TILE, Execution, check_execution, run_network
 from fusionlib.images import luminance
 from fusionlib.methods import registry
+from fusionlib.networks.aefusion import AEFusion, AxialAttention
 from fusionlib.networks.mufusion import MUFusion
 from fusionlib.networks.network import FusionNetwork
 from fusionlib.pipelines import Levels
@@ -128,15 +130,46 @@ class PlainMUFusion(MUFusion):
 
 def plain_mufusion(network: MUFusion) -> MUFusion:
     """Return a network of the same weights that computes as the text does."""
-    copy = PlainMUFusion()
-    copy.load_state_dict(network.state_dict())
-    return copy
+    plain = PlainMUFusion()
+    plain.load_state_dict(network.state_dict())
+    return plain
+
+
+class PlainAttention(AxialAttention):
+    """Axial attention as its text reads: three maps, normalised, added; all lines at once."""
+
+    def forward(self, lines: Tensor) -> Tensor:
+        """Map lines (N, C, length) to (N, C, length)."""
+        half = self.channels // 2
+        parts = [half, half, self.channels]
+        q, k, v = self.qkv_norm(self.qkv(lines)).split(parts, dim=1)
+        table = self.relative.unfold(1, self.length, 1).flip(-1)
+        q_place, k_place, v_place = table.split(parts, dim=0)
+        content = torch.einsum("nci,ncj->nij", q, k)
+        query = torch.einsum("nci,cij->nij", q, q_place)
+        key = torch.einsum("ncj,cji->nij", k, k_place)
+        maps = self.similarity_norm(torch.stack([content, query, key], dim=1))
+        weights = maps.sum(dim=1).softmax(dim=-1)
+        values = torch.einsum("nij,ncj->nci", weights, v)
+        place = torch.einsum("nij,cij->nci", weights, v_place)
+        both = self.output_norm(torch.stack([values, place], dim=2).flatten(1, 2))
+        return both.unflatten(1, (self.channels, 2)).sum(dim=2)
+
+
+def plain_aefusion(network: AEFusion) -> AEFusion:
+    """Return a network of the same weights that computes as the text does."""
+    plain = copy.deepcopy(network).eval()
+    for module in plain.modules():
+        if type(module) is AxialAttention:
+            module.__class__ = PlainAttention
+    return plain
 
 
 #: Networks whose module is already written for speed -> the same as its text reads.
 PLAIN: dict[str, Callable[[Any], FusionNetwork]] = {
     "refinefuse": plain_refinefuse,
     "mufusion": plain_mufusion,
+    "aefusion": plain_aefusion,
 }
 
 

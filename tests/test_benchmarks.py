@@ -21,6 +21,7 @@ from benchmarks.refinefuse_widths import (
     size,
 )
 from fusionlib.losses import ms_ssim_released
+from fusionlib.networks.aefusion import AEFusion
 from fusionlib.networks.mufusion import MUFusion
 
 
@@ -57,6 +58,18 @@ def test_plain_mufusion_is_mufusion():
     with torch.no_grad():
         plain = inference.plain_mufusion(ours)(*images)
         assert (plain - ours(*images)).abs().max() < 1e-6 < plain.std()
+
+
+def test_plain_aefusion_is_aefusion(monkeypatch):
+    monkeypatch.setattr("fusionlib.networks.aefusion.SIDE", 32)
+    torch.manual_seed(0)
+    ours = AEFusion()
+    images = 255 * torch.rand(2, 1, 1, 32, 32)
+    ours.train()(*images)  # gives the normalisations statistics
+    with torch.no_grad():
+        plain = inference.plain_aefusion(ours)(*images)
+        result = ours.eval()(*images)
+    assert (plain - result).abs().max() < 1e-4 * result.std()
 
 
 def test_a_network_is_measured(monkeypatch):
@@ -110,13 +123,28 @@ def test_parts_are_saved_one_by_one(monkeypatch, tmp_path, capsys):
         monkeypatch.setattr("sys.argv", ["x", "--only", name, "--save", str(tmp_path)])
         command.main()
     for name, frame in frames.items():
-        assert pd.read_csv(tmp_path / f"{name}.csv").equals(frame)
+        assert pd.read_csv(tmp_path / f"{name}.csv").drop(columns="commit").equals(frame)
     facts = json.loads((tmp_path / "provenance.json").read_text())
     assert facts.keys() == frames.keys() and facts["metrics"]["versions"]["torch"]
     monkeypatch.setattr("sys.argv", ["x", "--only", "speed"])
     with pytest.raises(SystemExit):
         command.main()
     assert "no part 'speed'; there are networks, metrics" in capsys.readouterr().err
+
+
+def test_some_networks_replace_their_rows(monkeypatch, tmp_path):
+    monkeypatch.setattr(command.inference, "table", lambda names, *_, **__: frame(*names))
+
+    def frame(*names):
+        return pd.DataFrame({"method": names, "ours s": float(len(names))})
+
+    command.save(tmp_path, "networks", frame("a", "b", "c"))
+    options = ["--only", "networks", "--methods", "b,d", "--save", str(tmp_path)]
+    monkeypatch.setattr("sys.argv", ["x", *options])
+    command.main()
+    rows = pd.read_csv(tmp_path / "networks.csv")
+    assert [*rows["method"]] == ["a", "b", "c", "d"]
+    assert [*rows["ours s"]] == [3, 2, 3, 2]
 
 
 # ---------------------------------------------------------------- RefineFuse's widths

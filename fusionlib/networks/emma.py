@@ -102,6 +102,7 @@ class EMMA(FusionNetwork):
 
     min_side = MULTIPLE
     size = "any; four overlapping crops where a side is no multiple of 32"
+    channels_last = True
 
     def __init__(self) -> None:
         super().__init__()
