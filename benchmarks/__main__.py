@@ -42,8 +42,9 @@ def of_metrics() -> pd.DataFrame:
 
 
 def of_training() -> pd.DataFrame:
-    """Plain loop and engine; the losses are another part of what is saved."""
-    return training.table(training.picture(None), training.ONE_IMAGE.iterations)
+    """Plain loop and engine."""
+    rows, _ = training.table(training.picture(None), training.ONE_IMAGE.iterations)
+    return rows
 
 
 def workers() -> pd.DataFrame:
@@ -74,13 +75,17 @@ def main() -> None:
     parser.add_argument("--methods", help="networks: names separated by commas; default: all")
     options = parser.parse_args()
     chosen = options.only.split(",") if options.only else list(PARTS)
-    if unknown := [name for name in chosen if name not in PARTS]:
-        parser.error(f"no part {unknown[0]!r}; there are {', '.join(PARTS)}")
+    some = options.methods.split(",") if options.methods else None
+    known = {"part": (chosen, list(PARTS)), "network": (some or [], inference.with_a_network())}
+    for what, (names, there) in known.items():
+        if wrong := [name for name in names if name not in there]:
+            parser.error(f"no {what} {wrong[0]!r}; there are {', '.join(there)}")
+    if some and chosen != ["networks"]:
+        parser.error("--methods goes with --only networks")
     if options.save:
         check_writable(options.save / "provenance.json")
     for name in chosen:
         print(f"\n## {name}\n", flush=True)
-        some = options.methods.split(",") if options.methods and name == "networks" else None
         frame = networks(some) if some else PARTS[name]()
         if options.save:
             save(options.save, name, frame, replace=some is not None)

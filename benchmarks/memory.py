@@ -3,9 +3,9 @@
     python -m benchmarks.memory [SIDE ...]
 
 Every figure comes from a process of its own, which holds everything: Python, PyTorch, both images
-(8 bits, as read from files), the tiles, the result. The promise is 4 GiB for 8192 x 8192 pixels.
-Networks of bounded receptive field run in exact tiles; AT-GAN and RefineFuse, which are none, in
-tiles with a stated overlap.
+(gray, 8 bits), the tiles, the result. The promise is 4 GiB for 8192 x 8192 pixels. Networks of
+bounded receptive field run in exact tiles; RefineFuse, whose coarse scales need the whole image,
+in tiles with a stated overlap.
 """
 
 from __future__ import annotations

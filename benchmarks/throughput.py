@@ -117,6 +117,7 @@ def table(method: str, count: int, numbers: list[int]) -> pd.DataFrame:
             first = found if first is None else first
             trained, losses = train_rate(folder, workers)
             curve = curve or losses
+            cores = min(workers, os.cpu_count() or workers)
             rows.append(
                 {
                     "workers": workers,
@@ -127,11 +128,10 @@ def table(method: str, count: int, numbers: list[int]) -> pd.DataFrame:
                     "scored ratio": ratio("scored pairs/s", scored),
                     "rows equal": found.equals(first),
                     "training iterations/s": trained,
-                    "training ratio": trained
-                    / (rows[0]["training iterations/s"] if rows else trained),
+                    "training ratio": ratio("training iterations/s", trained),
                     "losses differ %": 100 * float(np.abs(np.divide(losses, curve) - 1).max()),
-                    "core hours per million pairs, fused": 1e6 * workers / fused / 3600,
-                    "core hours per million pairs, scored too": 1e6 * workers / scored / 3600,
+                    "core hours per million pairs, fused": 1e6 * cores / fused / 3600,
+                    "core hours per million pairs, scored too": 1e6 * cores / scored / 3600,
                 }
             )
             print(pd.DataFrame(rows[-1:]).T.to_string(header=False), "\n", flush=True)

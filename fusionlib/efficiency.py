@@ -83,11 +83,21 @@ def count_macs(network: nn.Module, height: int, width: int, *, convention: str =
     UnknownName
         If there is no such convention.
     """
-    import torch
 
     if convention not in CONVENTIONS:
         raise unknown("convention of multiply-accumulates", convention, CONVENTIONS)
-    count = CONVENTIONS[convention]
+    return _count(CONVENTIONS[convention], network, height, width)
+
+
+def _count(
+    count: Callable[[nn.Module, tuple[Tensor, Tensor]], int],
+    network: nn.Module,
+    height: int,
+    width: int,
+) -> int:
+    """Count something while a copy of the network fuses a pair."""
+    import torch
+
     image = torch.rand(1, 1, height, width, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         try:  # shapes alone, no arithmetic
@@ -161,19 +171,19 @@ def count_parameters(network: nn.Module, convention: str = "all") -> int:
         return sum(p.numel() for module in leaves for p in module.parameters())
     if convention != "calls":
         raise unknown("convention of parameters", convention, ("all", "layers", "calls"))
-    total = 0
+    calls: list[int] = []
 
     def add(module: nn.Module, *_: Any) -> None:
-        nonlocal total
-        total += sum(p.numel() for p in module.parameters(recurse=False))
+        calls.append(sum(p.numel() for p in module.parameters(recurse=False)))
 
-    handles = [module.register_forward_hook(add) for module in network.modules()]
-    try:
-        count_macs(network, 64, 64)  # on a copy, which has the hooks too
-    finally:
-        for handle in handles:
-            handle.remove()
-    return total
+    def count(network: nn.Module, images: tuple[Tensor, Tensor]) -> int:
+        calls.clear()  # of an attempt without values
+        for module in network.modules():
+            module.register_forward_hook(add)
+        network(*images)
+        return sum(calls)
+
+    return _count(count, network, 256, 256)
 
 
 # ---------------------------------------------------------------- Table 11: size
@@ -186,6 +196,8 @@ def _default(method: str) -> Callable[[], nn.Module]:
 def _configuration(method: str) -> Configuration:
     from .methods import registry
 
+    if method not in registry():
+        raise unknown("method", method, registry())
     return next(iter(registry()[method].configurations.values()))
 
 
@@ -388,9 +400,9 @@ def rank_table(sizes: pd.DataFrame, times: pd.DataFrame | None = None) -> pd.Dat
     }
     if times is not None:
         wide = times.pivot_table(index="method", columns="size", values="median ms")
-        mine = wide.loc[list(ours["method"]), ["640x480", "1024x768"]].set_axis(ours.index)
-        ranks["speed, ours"] = _average_rank(mine)
-    return pd.DataFrame(ranks).astype(int)
+        mine = wide.reindex(list(ours["method"]))[["640x480", "1024x768"]].set_axis(ours.index)
+        ranks["speed, ours"] = _average_rank(mine.dropna())  # without what could not be run
+    return pd.DataFrame(ranks).loc[list(ours.index)].astype("Int64")
 
 
 def _average_rank(columns: pd.DataFrame) -> pd.Series:
@@ -443,15 +455,13 @@ class Latency(NamedTuple):
         system does not tell; on an accelerator the most that its tensors took.
     weights : str
         What weights it had; "untrained": cost does not depend on them.
-    load : float
-        Average number of other busy processes in the minute before (`os.getloadavg`).
     threads : int
+        Of PyTorch.
     """
 
     seconds: list[float]
     peak: float | None
     weights: str
-    load: float
     threads: int
 
 
@@ -481,10 +491,15 @@ def measure_latency(
 
     Raises
     ------
+    UnknownName
+        If there is no such method.
     FusionError
-        If the process was killed, as a system does that has not enough memory.
+        If the size is none, or the process was killed, as a system does that has not enough memory.
     """
     import loky
+
+    _configuration(method)
+    _sides(size)
 
     asked = (method, size, device, weights_dir, execution or Execution())
     with loky.ProcessPoolExecutor(1) as pool:
@@ -508,8 +523,7 @@ def _measure_here(
     from .images import luminance
     from .scenes import render
 
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else math.nan
-    width, height = map(int, size.split("x"))
+    width, height = _sides(size)
     pair = render("day_street", size=(width, height))
     fuse, weights = _fuser(method, [pair.ir, luminance(pair.vis)], device, weights_dir, execution)
     seconds = [_seconds(fuse)]
@@ -519,7 +533,15 @@ def _measure_here(
             seconds.append(_seconds(fuse))
     on_cpu = device == "cpu"
     peak = peak_memory() if on_cpu else torch.cuda.max_memory_allocated(device) / 2**30
-    return Latency(seconds, peak, weights, load, torch.get_num_threads())
+    return Latency(seconds, peak, weights, execution.threads or torch.get_num_threads())
+
+
+def _sides(size: str) -> tuple[int, int]:
+    """Read "640x480"."""
+    width, _, height = size.partition("x")
+    if not (width.isdecimal() and height.isdecimal()):
+        raise FusionError(f"a size is WIDTHxHEIGHT in pixels, such as 640x480, not {size!r}.")
+    return int(width), int(height)
 
 
 def _fuser(
@@ -582,7 +604,7 @@ def _seconds(call: Callable[[], object]) -> float:
 
 TIME_COLUMNS = [
     *("method", "title", "kind", "weights", "size", "device", "threads"),
-    *("median ms", "lower quartile ms", "upper quartile ms", "runs", "peak GiB", "load"),
+    *("median ms", "lower quartile ms", "upper quartile ms", "runs", "peak GiB", "commit", "load"),
 ]
 
 
@@ -601,10 +623,10 @@ def latency_table(
     Parameters
     ----------
     folder : path
-        The table is written there row by row; rows that it holds of the same code, device and
-        threads are not measured again.
+        The table is written there row by row; rows that it holds of the same code and device are
+        not measured again, and rows of other devices are kept.
     methods : sequence of str, optional
-        Default: all.
+        Default: all; on an accelerator those with a network.
     sizes : sequence of str
     device, weights_dir
         As in `measure_latency`.
@@ -616,16 +638,18 @@ def latency_table(
     Returns
     -------
     DataFrame
-        A row per method and size: median and quartiles in milliseconds, number of runs, peak
-        memory in GiB, threads, and the load before. A method that could not be run has no row.
+        A row per method, size and device: median and quartiles in milliseconds, number of runs,
+        peak memory in GiB, threads, the commit, and the average number of busy processes in the
+        minute before this call began (`os.getloadavg`). A method that could not be run has no row.
 
     Raises
     ------
+    UnknownName
+        If there is no such method.
     FusionError
-        If the device cannot be used or the folder not be written.
+        If the device cannot be used, a size is none, or the folder cannot be written.
     """
     import pandas as pd
-    import torch
     from tqdm.auto import tqdm
 
     from . import results
@@ -633,13 +657,21 @@ def latency_table(
 
     check_device(device)
     folder, specs, code = Path(folder), registry(), results.score_hash()
+    provenance = results.provenance(device=device, **facts)
+    begun = (
+        provenance["commit"],
+        round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else math.nan,
+    )
     runs = folder / "runs.csv"
-    known = pd.read_csv(runs) if runs.exists() else pd.DataFrame(columns=["code"])
-    known = known[known["code"] == code]
+    known = pd.read_csv(runs) if runs.exists() else pd.DataFrame(columns=["code", "device"])
+    known = known[(known["code"] == code) | (known["device"] != device)]
     rows = known.to_dict("records")
-    here = device, torch.get_num_threads()
-    done = {(row["method"], row["size"]) for row in rows if (row["device"], row["threads"]) == here}
-    work = [(name, size) for size in sizes for name in methods or specs]
+    done = {(row["method"], row["size"]) for row in rows if row["device"] == device}
+    networks = [name for name in specs if device == "cpu" or _has_network(name)]
+    work = [(name, size) for size in sizes for name in methods or networks]
+    for name, size in work:  # before anything is measured
+        _configuration(name)
+        _sides(size)
     for name, size in tqdm(work, desc="measuring", disable=not progress):
         if (name, size) in done:
             continue
@@ -651,13 +683,20 @@ def latency_table(
         spec = specs[name]
         about = (name, spec.title, spec.kind, found.weights, size, device, found.threads)
         quartiles = _quartiles([1000 * one for one in found.seconds])
-        row = (*about, *quartiles, len(found.seconds), found.peak, found.load)
+        row = (*about, *quartiles, len(found.seconds), found.peak, *begun)
         rows.append({"code": code, **dict(zip(TIME_COLUMNS, row, strict=True))})
         write_text(runs, pd.DataFrame(rows).to_csv(index=False, float_format="%.6g"))
     table = pd.DataFrame(rows, columns=["code", *TIME_COLUMNS]).drop(columns="code")
     table = table[table["size"].isin(sizes)].reset_index(drop=True)
-    results.save(folder, summary=table, facts=results.provenance(device=device, **facts))
+    results.save(folder, summary=table, facts=provenance)
     return table
+
+
+def _has_network(method: str) -> bool:
+    from .card import LEARNT
+
+    configuration = _configuration(method)
+    return bool(configuration.rules) or configuration.own_rule == LEARNT
 
 
 def _quartiles(values: Sequence[float]) -> tuple[float, float, float]:
@@ -737,6 +776,7 @@ def save_table_11(
     printed = _printed_table_11()
     ours = times.pivot_table(index="method", columns="size", values="median ms")
     frame = sizes.join(ranks, on="row")
+    frame["device"] = times["device"].iloc[0]
     for size, data in (("640x480", "msrs"), ("1024x768", "m3fd")):
         frame[f"ms {size}"] = frame["method"].map(ours[size])
         frame[f"paper ms {size}, RTX 4090"] = frame["row"].map(
@@ -833,22 +873,24 @@ def trade_off(
     -------
     DataFrame
         "label", "ms", "parameters" (0 of classical methods), "quality", for the methods that have
-        both; of several rows of a method the first.
+        both; of several rows of a method the one nearest to the print.
     """
     import pandas as pd
 
     from .experiments import recorded
 
-    scores = recorded(table).per_pair
-    scores = scores[scores["metric"] == metric]
-    quality = scores.groupby(["method", "row"], sort=False)["value"].mean()
-    quality = quality.groupby("method").first()
+    found = recorded(table)
+    scores = found.per_pair[found.per_pair["metric"] == metric]
+    compared = found.compared[found.compared["metric"] == metric].set_index("row")
+    rows = scores.drop_duplicates("row").set_index("row")["method"]
+    nearest = compared["difference"].abs().groupby(rows).idxmin()
+    labels, quality = nearest, nearest.map(compared["mean"])
     chosen = times[times["size"] == size].set_index("method")
     known = [name for name in chosen.index if name in quality.index]
     parameters = size_table().set_index("method")["parameters"]
     return pd.DataFrame(
         {
-            "label": chosen.loc[known, "title"],
+            "label": labels[known],
             "ms": chosen.loc[known, "median ms"],
             "parameters": parameters.reindex(known).fillna(0).astype(int),
             "quality": quality[known],

@@ -425,10 +425,11 @@ def benchmark(
     client : distributed.Client, optional
         Fuses and scores on the workers of this Dask scheduler. A data set given by name must be
         where they are, with the same folder `data_dir` or environment; pairs are sent, and methods
-        with their weights. The loss of a worker loses no row and doubles none.
+        with their weights. The loss of a worker loses no row and doubles none. `jobs` and
+        `executor` are then not used.
     cost : bool
         Whether each image also gets rows with the seconds that fusing took and the most memory
-        that this process held meanwhile (see `fusionlib.costs.Cost`).
+        that the process which did it held meanwhile (see `fusionlib.costs.Cost`).
     progress : bool
         Whether to show a progress bar.
 
@@ -485,7 +486,9 @@ def benchmark(
     bar = tqdm(total=len(work), desc=f"scoring on {name}", disable=not progress)
     with bar, table:
         if client is not None:
-            opened = partial(_pair_of, dataset, data_dir) if isinstance(dataset, str) else None
+            # Workers look from folders of their own.
+            place = None if data_dir is None else Path(data_dir).absolute()
+            opened = partial(_pair_of, dataset, place) if isinstance(dataset, str) else None
             _spread(client, wanted(), opened, pairs, colour, table, bar)
         else:
             _score_all(_fused(wanted(), pairs, colour), table, jobs, executor, bar)

@@ -8,10 +8,10 @@ image; the result is the same to float32 rounding. Where only the coarser scales
 image, as in RefineFuse, the finest is run in tiles. A network whose every pixel sees the whole
 image runs at once, or in tiles with an overlap that the caller states, which changes its results.
 
-Channels-last memory saves up to a fifth more, but its kernels add up in another order: up to 3e-6
-of the range instead of 3e-7. So it is used where it is asked for, or where a network says that it
-needs it. bfloat16 is as a rule twice as fast again, and changes results in the third digit.
-`python -m benchmarks` measures all of it.
+Channels-last memory saves up to a third more, but its kernels add up in another order: up to 3e-6
+of the range instead of 3e-7, of RFN-Nest 2e-5. So it is used where it is asked for, or where a
+network says that it needs it. bfloat16 is as a rule faster again, and changes results in the
+second or third digit. `python -m benchmarks` measures all of it.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -69,11 +70,12 @@ class Execution:
         see so many pixels beyond their border (rounded up to a multiple of 32). Bounds memory,
         and **changes results**: rows of results say so. None: images at once.
     channels_last : bool or None
-        Whether tensors lie pixel after pixel. Faster, and other rounding: up to 3e-6 of the range.
+        Whether tensors lie pixel after pixel. Faster, and other rounding: up to 3e-6 of the range,
+        of RFN-Nest 2e-5.
         None: as the network says, `FusionNetwork.channels_last`.
     precision : {"float32", "bfloat16"}
         bfloat16 for convolutions and products, by PyTorch's autocast, where the hardware has it.
-        **Changes results** in the third digit: rows of results say so.
+        **Changes results** in the second or third digit: rows of results say so.
     threads : int or None
         PyTorch's threads meanwhile; None: as they are.
     batch : int
@@ -102,7 +104,8 @@ class Execution:
         least = {"tile": 1, "overlap": 0, "threads": 1, "batch": 1, "kept": 0}
         for name, smallest in least.items():
             value = getattr(self, name)
-            if value is not None and value < smallest:
+            needed = name in ("batch", "kept")
+            if needed if value is None else value < smallest:
                 raise FusionError(f"{name} must be at least {smallest}, not {value}.")
         if self.precision not in PRECISIONS:
             raise unknown("precision", self.precision, PRECISIONS)
@@ -222,7 +225,7 @@ def run_network(network: nn.Module, images: Sequence[Tensor], how: Execution = S
         Unless `Execution.departure` says otherwise equal to ``network(*images)``: a tile overlaps
         its neighbours by the receptive field, and a rule that looks at the whole activity map gets
         it, from a first pass over all tiles. Differences are float32 rounding (below 1e-6 of the
-        range; in channels-last memory 3e-6).
+        range; in channels-last memory 3e-6, of RFN-Nest 2e-5).
 
     Raises
     ------
@@ -240,7 +243,7 @@ def run_network(network: nn.Module, images: Sequence[Tensor], how: Execution = S
 
 @contextmanager
 def _set_up(network: nn.Module, how: Execution) -> Iterator[None]:
-    """Prepare a network, and PyTorch while it runs."""
+    """Prepare a network, and PyTorch while it runs; networks wait for each other."""
     network.eval()
     last = how.channels_last
     if last is None:
@@ -248,6 +251,7 @@ def _set_up(network: nn.Module, how: Execution) -> Iterator[None]:
     network.to(memory_format=torch.channels_last if last else torch.contiguous_format)  # type: ignore[call-overload]
     device = next((p.device.type for p in network.parameters()), "cpu")
     with ExitStack() as stack:
+        stack.enter_context(_ONE_AT_A_TIME)
         stack.enter_context(torch.inference_mode())
         if how.precision != "float32":
             stack.enter_context(torch.autocast(device, getattr(torch, how.precision)))
@@ -262,23 +266,27 @@ def _set_up(network: nn.Module, how: Execution) -> Iterator[None]:
 
 @contextmanager
 def exact_last_layer(network: nn.Module, device: str) -> Iterator[None]:
-    """Let the convolution that makes the image compute in float32: bfloat16 has 8 bits in all.
+    """Let the convolutions that make the image compute in float32: bfloat16 has 8 bits in all.
 
-    That is the last one of one channel, in the order in which networks here define them.
+    `FusionNetwork.last_layers` names them; else it is the last one of one channel.
     """
-    layers = [m for m in network.modules() if isinstance(m, nn.Conv2d) and m.out_channels == 1]
-    for layer in layers[-1:]:
+    named = network.last_layers if isinstance(network, FusionNetwork) else ()
+    layers = [network.get_submodule(name) for name in named]
+    if not layers:
+        of_one = [m for m in network.modules() if isinstance(m, nn.Conv2d) and m.out_channels == 1]
+        layers = [*of_one[-1:]]
+    for layer in layers:
         compute = layer.forward
 
         def exact(x: Tensor, compute: Callable[[Tensor], Tensor] = compute) -> Tensor:
             with torch.autocast(device, enabled=False):
                 return compute(x.float())
 
-        layer.forward = exact  # type: ignore[method-assign, assignment]
+        layer.forward = exact
     try:
         yield
     finally:
-        for layer in layers[-1:]:
+        for layer in layers:
             del layer.forward
 
 
@@ -326,6 +334,9 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 USUAL_MMAP_THRESHOLD = 32 << 20
 
 
+STATM = Path("/proc/self/statm")
+# What a run sets, threads, allocator, precision of layers, is set for the whole process.
+_ONE_AT_A_TIME = threading.RLock()
 # What is kept, in bytes: by how much the process has grown while networks ran.
 _held = 0
 _keeping = False
@@ -343,10 +354,10 @@ def keep_pages(limit: int = 1 << 30) -> Iterator[None]:
     if libc is None:
         yield
         return
+    before = _resident()
     _keeping = True
     libc.mallopt(M_MMAP_THRESHOLD, 2**31 - 1)
     libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
-    before = _resident()
     try:
         yield
     finally:
@@ -360,7 +371,7 @@ def keep_pages(limit: int = 1 << 30) -> Iterator[None]:
 
 
 def _glibc() -> ctypes.CDLL | None:
-    if sys.platform != "linux":
+    if sys.platform != "linux" or not STATM.exists():
         return None
     libc = ctypes.CDLL(None)
     return libc if hasattr(libc, "mallopt") and hasattr(libc, "malloc_trim") else None
@@ -368,7 +379,7 @@ def _glibc() -> ctypes.CDLL | None:
 
 def _resident() -> int:
     """Return the bytes of memory that this process has."""
-    pages = Path("/proc/self/statm").read_text().split()[1]
+    pages = STATM.read_text().split()[1]
     return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
 

@@ -49,7 +49,9 @@ def check_workers(workers: int, what: str) -> None:
     """
     if workers < 1:
         raise FusionError(f"{what} must be at least 1, not {workers}.")
-    cores = os.cpu_count() or 1
+    import loky
+
+    cores = loky.cpu_count()  # knows the limits of a container
     if workers > cores:
         warnings.warn(
             f"{workers} {what} for {cores} cores: they wait for each other; give {cores} or fewer.",
@@ -140,7 +142,7 @@ def _each(
         return
     import loky
 
-    threads = method.execution.threads or max(1, (os.cpu_count() or 1) // jobs)
+    threads = method.execution.threads or max(1, loky.cpu_count() // jobs)
     start = (method, threads)
     with loky.ProcessPoolExecutor(jobs, initializer=_start, initargs=start) as pool:
         done = 0

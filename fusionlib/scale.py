@@ -1,7 +1,7 @@
 """Spreading calls over the workers of a Dask scheduler, on one machine or many.
 
 Dask runs again what a worker had when it was lost; every result is taken once, in the order of the
-calls. What a worker must have is this package, of the same code.
+calls. Workers and scheduler must have this package, of the same code.
 """
 
 from __future__ import annotations
@@ -9,7 +9,9 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
+import math
 import os
+import threading
 import time
 import warnings
 from collections import Counter, deque
@@ -98,13 +100,13 @@ def spread(
     Exception
         Whatever the function raises.
     """
-    threads = _threads(client)
+    check = _Workers(client)
     waiting: deque[Future[T]] = deque()
     calls = iter(calls)
     code = code_hash()
     try:
         while True:
-            for arguments in itertools.islice(calls, AHEAD * threads - len(waiting)):
+            for arguments in itertools.islice(calls, AHEAD * check.threads() - len(waiting)):
                 with _told(client):
                     call = client.submit(_call, code, function, *arguments, pure=False)
                 waiting.append(call)
@@ -132,25 +134,43 @@ def _own_code() -> str:
     return code_hash()
 
 
-def _threads(client: Client) -> int:
-    """Return how many threads the workers have together; warn of more than there are cores."""
-    with contextlib.suppress(Exception):
-        client.wait_for_workers(1, timeout=PATIENCE)
-    workers = client.scheduler_info(n_workers=-1)["workers"]
-    if not workers:
-        raise FusionError(f"{_name(client)} has no workers; start some: {_start(client)}.")
-    asked: Counter[str] = Counter()
-    for worker in workers.values():
-        asked[worker["host"]] += worker["nthreads"]
-    cores = {workers[name]["host"]: n for name, n in client.run(os.cpu_count).items()}
-    for host, count in asked.items():
-        if count > (cores.get(host) or count):
-            warnings.warn(
-                f"{count} threads of workers for {cores[host]} cores on {host}: they wait for each "
-                f"other; start fewer.",
-                stacklevel=4,
-            )
-    return sum(asked.values())
+class _Workers:
+    """How many threads the workers have; more may join, and some go, at any time."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        with _told(client):
+            with contextlib.suppress(TimeoutError):
+                client.wait_for_workers(1, timeout=PATIENCE)
+            if not client.nthreads():
+                raise FusionError(f"{_name(client)} has no workers; start some: {_start(client)}.")
+            self._warn_of_too_many()
+        self.number, self.looked = 1, -math.inf
+
+    def threads(self) -> int:
+        """Return their number, at least 1, as it was a second ago or less."""
+        if time.monotonic() - self.looked > LOOK:
+            with contextlib.suppress(OSError):  # what is amiss shows at the next result
+                self.number = max(1, sum(self.client.nthreads().values()))
+            self.looked = time.monotonic()
+        return self.number
+
+    def _warn_of_too_many(self) -> None:
+        asked: Counter[str] = Counter()
+        cores: dict[str, int] = {}
+        there = self.client.run(os.cpu_count)
+        workers = self.client.scheduler_info(n_workers=-1)["workers"]
+        for name in there.keys() & workers.keys():
+            host = workers[name]["host"]
+            asked[host] += workers[name]["nthreads"]
+            cores[host] = there[name]
+        for host, count in asked.items():
+            if count > (cores[host] or count):
+                warnings.warn(
+                    f"{count} threads of workers for {cores[host]} cores on {host}: they wait for "
+                    "each other; start fewer.",
+                    stacklevel=5,
+                )
 
 
 def _name(client: Client) -> str:
@@ -162,19 +182,17 @@ def _start(client: Client) -> str:
 
 
 def _result(client: Client, future: Future[T]) -> T:
-    seen = time.monotonic()
-    while True:
-        try:
-            with _told(client):
-                return future.result(timeout=LOOK)
-        except TimeoutError:
-            if future.done():
-                raise  # the function's own
+    """Wait for a result, and look meanwhile whether anybody works on it."""
+    done, seen = threading.Event(), time.monotonic()
+    future.add_done_callback(lambda _: done.set())
+    while not done.wait(LOOK):
         state = _state(client)
         if state == "running":
             seen = time.monotonic()
         elif time.monotonic() - seen > PATIENCE:
             raise FusionError(f"{_name(client)} has {state} for {PATIENCE:.0f} s. {RESUME}")
+    with _told(client):
+        return future.result()
 
 
 RESUME = "What is finished is kept; the same command continues it where it writes a CSV file."
@@ -203,6 +221,11 @@ def _told(client: Client) -> Iterator[None]:
             "commit, and start it again."
         ) from error
     except RuntimeError as error:
+        if "deserialization" in str(error):
+            raise FusionError(
+                f"{_name(client)} cannot read what it is sent ({error}): install this package "
+                "there too, of the same commit, and start it again."
+            ) from error
         if client.status == "running":
             raise
         raise FusionError(f"{_name(client)} went away. {RESUME}") from error

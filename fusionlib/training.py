@@ -231,7 +231,6 @@ def train(
         "seed": config.seed,
     }
     if config.precision == "mixed":
-        check_execution(Execution(precision="bfloat16"), device)
         settings["precision"] = "mixed"
     setup = _Setup(lambda: _Reconstruction(config), settings, given, config.seed, device)
     sizes = (config.iterations, config.batch_size, config.size)
@@ -619,6 +618,8 @@ class _Setup:
         """Build the recipe with its initial weights."""
         torch.manual_seed(self.seed)
         recipe = self.build().to(self.device)
+        if recipe.mixed:
+            check_execution(Execution(precision="bfloat16"), self.device)
         return recipe.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 

@@ -66,6 +66,7 @@ def test_plain_aefusion_is_aefusion(monkeypatch):
     ours = AEFusion()
     images = 255 * torch.rand(2, 1, 1, 32, 32)
     ours.train()(*images)  # gives the normalisations statistics
+    torch.nn.init.constant_(ours.autoencoder.last.bias, 50)
     with torch.no_grad():
         plain = inference.plain_aefusion(ours)(*images)
         result = ours.eval()(*images)
@@ -132,6 +133,26 @@ def test_parts_are_saved_one_by_one(monkeypatch, tmp_path, capsys):
     assert "no part 'speed'; there are networks, metrics" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (["--only", "networks", "--methods", "emna"], "no network 'emna'; there are aefusion"),
+        (["--methods", "emma"], "--methods goes with --only networks"),
+    ],
+)
+def test_networks_that_cannot_be_measured(monkeypatch, capsys, options, message):
+    monkeypatch.setattr("sys.argv", ["x", *options])
+    with pytest.raises(SystemExit):
+        command.main()
+    assert message in capsys.readouterr().err
+
+
+def test_training_is_a_part(monkeypatch):
+    rows = pd.DataFrame({"loop": ["plain"]})
+    monkeypatch.setattr(training, "table", lambda *_: (rows, pd.DataFrame()))
+    assert command.PARTS["training"]().equals(rows)
+
+
 def test_some_networks_replace_their_rows(monkeypatch, tmp_path):
     monkeypatch.setattr(command.inference, "table", lambda names, *_, **__: frame(*names))
 
@@ -140,6 +161,7 @@ def test_some_networks_replace_their_rows(monkeypatch, tmp_path):
 
     command.save(tmp_path, "networks", frame("a", "b", "c"))
     options = ["--only", "networks", "--methods", "b,d", "--save", str(tmp_path)]
+    monkeypatch.setattr(command.inference, "with_a_network", lambda: ["a", "b", "c", "d"])
     monkeypatch.setattr("sys.argv", ["x", *options])
     command.main()
     rows = pd.read_csv(tmp_path / "networks.csv")

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fusionlib import folders
 from fusionlib.errors import FusionError
 from fusionlib.execution import Execution
 from fusionlib.folders import check_workers, fuse_folders
@@ -114,7 +113,7 @@ def test_a_process_that_is_killed(pairs, tmp_path):
 
 
 def test_number_of_workers(monkeypatch, recwarn):
-    monkeypatch.setattr(folders.os, "cpu_count", lambda: 2)
+    monkeypatch.setattr("loky.cpu_count", lambda: 2)
     with pytest.raises(FusionError, match="jobs must be at least 1, not 0"):
         check_workers(0, "jobs")
     check_workers(2, "jobs")

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from pathlib import Path
 
 import dask
@@ -20,6 +21,7 @@ from fusionlib import scale
 from fusionlib.datasets import Pair, load_dataset
 from fusionlib.errors import FusionError, MetricWarning
 from fusionlib.evaluation import benchmark
+from fusionlib.execution import Execution
 from fusionlib.methods import create
 from fusionlib.scale import connect, share, spread
 
@@ -39,6 +41,10 @@ def client():
 
 def double(number):
     return 2 * number
+
+
+def large(number):
+    return b"x" * (number << 24)
 
 
 def slow(folder, number):
@@ -73,6 +79,27 @@ def test_calls_are_read_as_they_are_needed(client):
     assert [next(results) for _ in range(3)] == [0, 2, 4]
     assert len(read) <= 2 * scale.AHEAD + 3
     results.close()
+
+
+def test_a_result_that_is_slow_to_come(client, monkeypatch):
+    """That the first look is too early is no error of the call."""
+    monkeypatch.setattr(scale, "LOOK", 0.01)
+    results = list(spread(client, large, [(n,) for n in range(6)]))
+    assert [len(result) for result in results] == [n << 24 for n in range(6)]
+
+
+def test_workers_of_several_threads(methods):
+    """What a run sets holds for the whole process, so networks wait for each other there."""
+    settings = {"threads_per_worker": 3, "processes": True, "dashboard_address": None}
+    method = create("res2netfuse")
+    method.execution = Execution(precision="bfloat16")
+    options = {"metrics": FAST, "limit": 6, "progress": False}
+    local = benchmark(method, "sample", **options)
+    with warnings.catch_warnings(), LocalCluster(n_workers=1, **settings) as one:
+        warnings.simplefilter("ignore")  # more threads than cores
+        with Client(one) as client:
+            frame = benchmark(method, "sample", client=client, **options)
+    assert frame["value"].to_numpy() == pytest.approx(local["value"].to_numpy(), rel=1e-3)
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no such signal here")
@@ -200,12 +227,21 @@ def test_a_scheduler_that_goes_away(scheduler, tmp_path, monkeypatch):
     assert (frame["value"][: len(found)] == found["value"]).all()
 
 
-def end_when(process, csv):
+def wait_for(csv):
     for _ in range(600):
         if csv.exists():
             break
         time.sleep(0.1)
+
+
+def end_when(process, csv):
+    wait_for(csv)
     end(process)
+
+
+def kill_when(pid, csv):
+    wait_for(csv)
+    os.kill(pid, signal.SIGKILL)
 
 
 def test_no_workers(scheduler, monkeypatch):
@@ -247,22 +283,19 @@ def test_cost_and_warnings_come_from_workers(client, methods):
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no such signal here")
-def test_no_row_is_lost_or_doubled_when_a_worker_dies(methods, tmp_path):
+def test_no_row_is_lost_or_doubled_when_a_worker_dies(methods, tmp_path, monkeypatch):
+    """It dies when the first row is written, with calls under way and more to come."""
     csv = tmp_path / "scores.csv"
+    monkeypatch.setattr(evaluation, "SECONDS_BETWEEN_SAVES", 0)
     with cluster(2) as two, Client(two) as client:
         victim = next(iter(client.run(os.getpid).values()))
-        timer = threading.Timer(1.5, os.kill, (victim, signal.SIGKILL))
-        timer.start()
-        frame = benchmark(
-            methods,
-            "sample",
-            metrics=[*FAST, "VIF", "Qabf"],
-            csv=csv,
-            client=client,
-            progress=False,
-        )
-        timer.join()
-        assert victim not in client.run(os.getpid).values()
+        killer = threading.Thread(target=kill_when, args=(victim, csv))
+        killer.start()
+        options = {"metrics": [*FAST, "VIF", "Qabf"], "csv": csv, "progress": False}
+        frame = benchmark(methods, "sample", client=client, **options)
+        killer.join()
+        with pytest.raises(ProcessLookupError):
+            os.kill(victim, 0)
     key = ["rule", "pair", "metric"]
     assert not frame.duplicated(key).any()
     assert len(frame) == 2 * len(load_dataset("sample")) * 4

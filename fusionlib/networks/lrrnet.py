@@ -90,6 +90,7 @@ class LRRNet(FusionNetwork):
     radius = 11
     # Reflect padding by one pixel needs two.
     min_side = 2
+    last_layers = ("low_rank", "sparse")
 
     def __init__(self) -> None:
         super().__init__()

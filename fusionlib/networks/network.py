@@ -44,12 +44,15 @@ class FusionNetwork(nn.Module):
     channels_last : bool
         Whether it is run in channels-last memory unless the caller decides, because it gains much.
         Results then differ by up to 2e-5 of the range from those of other memory.
+    last_layers : tuple of str
+        Names of the convolutions that make the image, where it is not the last of one channel.
     """
 
     radius: int | None = None
     min_side: int = 1
     size: str = "any"
     channels_last: bool = False
+    last_layers: tuple[str, ...] = ()
 
     @abstractmethod
     def forward(self, ir: Tensor, vis: Tensor) -> Tensor:

@@ -81,6 +81,7 @@ class SDNet(FusionNetwork):
 
     # A 5x5 and three 3x3 convolutions.
     radius = 5
+    last_layers = ("squeeze",)
 
     def __init__(self, first: Literal["ir", "vis"] = "ir") -> None:
         super().__init__()

@@ -123,6 +123,8 @@ class Recipe(nn.Module):
         Where the training is not as published, whatever the settings.
     network : nn.Module
         The network that is wanted.
+    mixed : bool
+        Whether it computes in bfloat16, which the device must have.
     """
 
     method: ClassVar[str]
@@ -135,6 +137,7 @@ class Recipe(nn.Module):
     stages: ClassVar[tuple[Stage, ...]]
     departures: tuple[str, ...] = ()
     network: nn.Module
+    mixed: bool = False
 
     def optimiser(self, parameters: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
         """Return the optimiser of a part; Adam, unless a recipe says otherwise."""
