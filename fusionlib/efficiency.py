@@ -873,18 +873,22 @@ def trade_off(
     -------
     DataFrame
         "label", "ms", "parameters" (0 of classical methods), "quality", for the methods that have
-        both; of several rows of a method the one nearest to the print.
+        both; of several rows of a method the first that is within 2 % of the print, else the
+        nearest.
     """
     import pandas as pd
 
     from .experiments import recorded
+    from .tables import CLOSE
 
     found = recorded(table)
     scores = found.per_pair[found.per_pair["metric"] == metric]
     compared = found.compared[found.compared["metric"] == metric].set_index("row")
     rows = scores.drop_duplicates("row").set_index("row")["method"]
-    nearest = compared["difference"].abs().groupby(rows).idxmin()
-    labels, quality = nearest, nearest.map(compared["mean"])
+    far = (compared["difference"] / compared["paper"]).abs()
+    far = far.where(far > CLOSE, 0)  # of several near ones the first
+    labels = far.groupby(rows).idxmin()
+    quality = labels.map(compared["mean"])
     chosen = times[times["size"] == size].set_index("method")
     known = [name for name in chosen.index if name in quality.index]
     parameters = size_table().set_index("method")["parameters"]
