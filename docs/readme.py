@@ -144,7 +144,11 @@ def main() -> None:
     path = ROOT / "README.md"
     text = path.read_text(encoding="utf-8")
     filled = {name: table(name) for name in TABLES}
-    filled |= {f"speed_{name}": make() for name, make in SPEED.items()}
+    filled |= {
+        f"speed_{name}": make()
+        for name, make in SPEED.items()
+        if f"<!-- begin speed_{name} -->" in text
+    }
     for name, grid_text in filled.items():
         marked = re.compile(rf"(<!-- begin {name} -->\n).*?(<!-- end {name} -->)", re.DOTALL)
         text = marked.sub(lambda m, new=grid_text: m[1] + new + m[2], text)
