@@ -15,6 +15,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
@@ -57,12 +58,19 @@ def of_memory() -> pd.DataFrame:
     return memory.table(memory.SIDES)
 
 
-PARTS: dict[str, Callable[[], pd.DataFrame]] = {
-    "networks": networks,
-    "metrics": of_metrics,
-    "training": of_training,
-    "workers": workers,
-    "memory": of_memory,
+class Part(NamedTuple):
+    """What is measured, and on how many threads a process."""
+
+    measure: Callable[[], pd.DataFrame]
+    threads: int
+
+
+PARTS: dict[str, Part] = {
+    "networks": Part(networks, torch.get_num_threads()),
+    "metrics": Part(of_metrics, 1),
+    "training": Part(of_training, torch.get_num_threads()),
+    "workers": Part(workers, 1),
+    "memory": Part(of_memory, torch.get_num_threads()),
 }
 
 
@@ -86,14 +94,17 @@ def main() -> None:
         check_writable(options.save / "provenance.json")
     for name in chosen:
         print(f"\n## {name}\n", flush=True)
-        frame = networks(some) if some else PARTS[name]()
+        # Before anything runs: the load is what else the machine does.
+        facts = provenance(threads=PARTS[name].threads, load=round(os.getloadavg()[0], 2))
+        frame = networks(some) if some else PARTS[name].measure()
         if options.save:
-            save(options.save, name, frame, replace=some is not None)
+            save(options.save, name, frame, facts, replace=some is not None)
 
 
-def save(folder: Path, name: str, frame: pd.DataFrame, *, replace: bool = False) -> None:
+def save(
+    folder: Path, name: str, frame: pd.DataFrame, facts: dict[str, Any], *, replace: bool = False
+) -> None:
     """Write a part and its provenance; with `replace` only its rows, by method, of those there."""
-    facts = provenance(threads=torch.get_num_threads(), load=os.getloadavg()[0])
     frame = frame.assign(commit=facts["commit"])
     path = folder / f"{name}.csv"
     if replace and path.exists():

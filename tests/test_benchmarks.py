@@ -119,7 +119,8 @@ def test_distance_of_curves():
 def test_parts_are_saved_one_by_one(monkeypatch, tmp_path, capsys):
     frames = {"metrics": pd.DataFrame({"a": [1.5]}), "workers": pd.DataFrame({"b": [2]})}
     for name, frame in frames.items():
-        monkeypatch.setitem(command.PARTS, name, lambda frame=frame: frame)
+        part = command.Part(lambda frame=frame: frame, threads=len(name))
+        monkeypatch.setitem(command.PARTS, name, part)
     for name in frames:
         monkeypatch.setattr("sys.argv", ["x", "--only", name, "--save", str(tmp_path)])
         command.main()
@@ -127,6 +128,7 @@ def test_parts_are_saved_one_by_one(monkeypatch, tmp_path, capsys):
         assert pd.read_csv(tmp_path / f"{name}.csv").drop(columns="commit").equals(frame)
     facts = json.loads((tmp_path / "provenance.json").read_text())
     assert facts.keys() == frames.keys() and facts["metrics"]["versions"]["torch"]
+    assert {name: facts[name]["threads"] for name in facts} == {"metrics": 7, "workers": 7}
     monkeypatch.setattr("sys.argv", ["x", "--only", "speed"])
     with pytest.raises(SystemExit):
         command.main()
@@ -150,7 +152,7 @@ def test_networks_that_cannot_be_measured(monkeypatch, capsys, options, message)
 def test_training_is_a_part(monkeypatch):
     rows = pd.DataFrame({"loop": ["plain"]})
     monkeypatch.setattr(training, "table", lambda *_: (rows, pd.DataFrame()))
-    assert command.PARTS["training"]().equals(rows)
+    assert command.PARTS["training"].measure().equals(rows)
 
 
 def test_some_networks_replace_their_rows(monkeypatch, tmp_path):
@@ -159,7 +161,7 @@ def test_some_networks_replace_their_rows(monkeypatch, tmp_path):
     def frame(*names):
         return pd.DataFrame({"method": names, "ours s": float(len(names))})
 
-    command.save(tmp_path, "networks", frame("a", "b", "c"))
+    command.save(tmp_path, "networks", frame("a", "b", "c"), {"commit": "a0b1"})
     options = ["--only", "networks", "--methods", "b,d", "--save", str(tmp_path)]
     monkeypatch.setattr(command.inference, "with_a_network", lambda: ["a", "b", "c", "d"])
     monkeypatch.setattr("sys.argv", ["x", *options])
@@ -167,6 +169,7 @@ def test_some_networks_replace_their_rows(monkeypatch, tmp_path):
     rows = pd.read_csv(tmp_path / "networks.csv")
     assert [*rows["method"]] == ["a", "b", "c", "d"]
     assert [*rows["ours s"]] == [3, 2, 3, 2]
+    assert (rows["commit"] == "a0b1").tolist() == [True, False, True, False]
 
 
 # ---------------------------------------------------------------- RefineFuse's widths

@@ -100,7 +100,7 @@ for _ in range(3):
 def test_pages_are_kept_between_layers_and_given_back(kept):
     """Thirty blocks of 64 MiB one after the other: the pages of a few, not of thirty.
 
-    The next run finds them there, unless nothing may be kept.
+    What is kept is fetched once; else every run fetches its own, and gives them back.
     """
     code = PAGES.format(kept=kept)
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -109,7 +109,7 @@ def test_pages_are_kept_between_layers_and_given_back(kept):
     )
     assert 32 < fetched[0] < 640
     if kept:
-        assert grown[0] > 32 and max(fetched[1:]) < 32
+        assert grown[0] > 32 and abs(sum(fetched) - sum(grown)) < 32
     else:
         assert max(grown[1:]) < 32 and min(fetched[1:]) > 32
 
