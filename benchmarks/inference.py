@@ -7,7 +7,8 @@ in memory would change the times of the next. They take turns, `--rounds` times;
 Per network: seconds of the plain module, ratios of the engine as it is by default, with
 channels-last memory and in bfloat16, and the largest difference of their outputs from the plain
 module's, to its range; for bfloat16 also which metric of RefineFuse's tables changes most. Weights
-are the method's, or where none are here those of `tests.recipe` or random ones. `--tiles` prints
+are the method's, or where none are here those of `tests.recipe` or random ones, whose metrics would
+say nothing. `--tiles` prints
 the engine's time over sides of tiles instead.
 """
 
@@ -53,6 +54,10 @@ MODES: dict[str, Execution | None] = {
 SECONDS, FEWEST, MOST = 6.0, 2, 9
 
 
+#: Weights that no training gave; metrics of such outputs say nothing.
+RANDOM, RECIPE = UNTRAINED = ("random", "tests.recipe")
+
+
 class Contestant(NamedTuple):
     """A network that is measured: a method with options for `fusionlib.create`."""
 
@@ -95,10 +100,10 @@ def build(who: Contestant) -> tuple[FusionNetwork, Configuration, str]:
     network = configuration.build(*([get_rule(rule)] if rule else []))
     assert isinstance(network, FusionNetwork)
     if who.method not in GAINS:
-        return network, configuration, "random"
+        return network, configuration, RANDOM
     state = recipe_state(who.method)  # random ones would leave nothing but zeros behind
     load_state(network, configuration.adapt(state) if configuration.adapt else state, "recipe")
-    return network, configuration, "tests.recipe"
+    return network, configuration, RECIPE
 
 
 class PlainMUFusion(MUFusion):
@@ -235,7 +240,7 @@ def compare(who: Contestant, modes: list[str], size: tuple[int, int], rounds: in
         row[f"{mode} ratio"] = seconds["plain"] / seconds[mode]
         far = np.abs(runs[mode][0].output - plain).max() / (plain.max() - plain.min())
         row[f"{mode} difference"] = far
-    if "bfloat16" in modes:
+    if "bfloat16" in modes and row["weights"] not in UNTRAINED:
         change = metric_changes(who, plain, runs["bfloat16"][0].output, size)
         worst = max(change, key=lambda name: abs(change[name]))
         row["metric most changed"], row["change %"] = worst, 100 * change[worst]
@@ -279,7 +284,7 @@ def table(names: list[str], size: tuple[int, int], rounds: int) -> pd.DataFrame:
         text = f"{who.label:<24}{row['plain s']:9.3f}{row['ours s']:8.3f}"
         for mode in modes[1:]:
             text += f"{row[f'{mode} ratio']:15.2f}{row[f'{mode} difference']:9.1e}"
-        if "bfloat16" in modes:
+        if "metric most changed" in row:
             text += f"  {row['metric most changed']} {row['change %']:+.2f} %"
         print(text, flush=True)
         rows.append(row)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -63,81 +64,70 @@ def table(name: str) -> str:
     return markdown(summary.replace({"row": headings}), compact=True)
 
 
-def speed(part: str) -> pd.DataFrame:
-    return pd.read_csv(ROOT / "results/paper/speed" / f"{part}.csv")
+class Column(NamedTuple):
+    """A column of a speed table: its heading, and how a row's value is written there."""
+
+    heading: str
+    cell: str
 
 
-def networks() -> str:
-    found = speed("networks")
-    rows = [
-        (
-            row["method"],
-            f"{row['plain s']:.3f}",
-            f"{row['ours s']:.3f}",
-            f"**{row['ours ratio']:.1f}**",
-            f"{row['ours difference']:.0e}",
-            f"{row['channels last ratio']:.1f}",
-            f"{row['channels last difference']:.0e}",
-            f"{row['bfloat16 ratio']:.1f}",
-            f"{row['metric most changed']} {row['change %']:+.1f} %",
-        )
-        for row in found.to_dict("records")
-    ]
-    header = ("network", "plain module, s", "ours, s", "ratio", "difference", "channels last")
-    return grid((*header, "difference", "bfloat16", "metric most changed"), rows)
+# Part of results/paper/speed -> its columns.
+SPEED = {
+    "networks": (
+        Column("network", "{method}"),
+        Column("plain module, s", "{plain s:.3f}"),
+        Column("ours, s", "{ours s:.3f}"),
+        Column("ratio", "**{ours ratio:.1f}**"),
+        Column("difference", "{ours difference:.0e}"),
+        Column("channels last", "{channels last ratio:.1f}"),
+        Column("difference", "{channels last difference:.0e}"),
+        Column("bfloat16", "{bfloat16 ratio:.1f}"),
+        Column("metric most changed", "{changed}"),
+    ),
+    "metrics": (
+        Column("metric", "{metrics}"),
+        Column("plain code, s", "{plain s:.2f}"),
+        Column("ours, s", "{ours s:.4f}"),
+        Column("ratio", "**{ratio:.0f}**"),
+        Column("difference", "{difference:.0e}"),
+    ),
+    "workers": (
+        Column("workers", "{workers}"),
+        Column("a folder fused, pairs/s", "{fused pairs/s:.2f}"),
+        Column("ratio", "**{fused ratio:.2f}**"),
+        Column("fused and scored on Dask, pairs/s", "{scored pairs/s:.2f}"),
+        Column("ratio", "**{scored ratio:.2f}**"),
+        Column("training under torchrun, iterations/s", "{training iterations/s:.2f}"),
+        Column("ratio", "**{training ratio:.2f}**"),
+    ),
+    "training": (
+        Column("loop", "{loop}"),
+        Column("seconds", "{seconds:.0f}"),
+        Column("ratio", "**{ratio:.2f}**"),
+        Column("mean distance of curves, %", "{mean %:.1f}"),
+        Column("last loss", "{last loss:.5f}"),
+    ),
+    "memory": (
+        Column("method", "{method} {rule}"),
+        Column("how", "{how}"),
+        Column("a gray pair of", "{size}"),
+        Column("seconds", "{seconds:.0f}"),
+        Column("peak GiB", "**{peak GiB:.2f}**"),
+    ),
+}
 
 
-def metrics() -> str:
-    rows = [
-        (
-            row["metrics"],
-            f"{row['plain s']:.2f}",
-            f"{row['ours s']:.4f}",
-            f"**{row['ratio']:.0f}**",
-            f"{row['difference']:.0e}",
-        )
-        for row in speed("metrics").to_dict("records")
-    ]
-    return grid(("metric", "plain code, s", "ours, s", "ratio", "difference"), rows)
-
-
-def workers() -> str:
-    rows = [
-        (
-            f"{row['workers']}",
-            f"{row['fused pairs/s']:.2f}",
-            f"**{row['fused ratio']:.2f}**",
-            f"{row['scored pairs/s']:.2f}",
-            f"**{row['scored ratio']:.2f}**",
-            f"{row['training iterations/s']:.2f}",
-            f"**{row['training ratio']:.2f}**",
-        )
-        for row in speed("workers").to_dict("records")
-    ]
-    header = ("workers", "a folder fused, pairs/s", "ratio", "fused and scored on Dask, pairs/s")
-    return grid((*header, "ratio", "training under torchrun, iterations/s", "ratio"), rows)
-
-
-def training() -> str:
-    rows = [
-        (
-            row["loop"],
-            f"{row['seconds']:.0f}",
-            f"**{row['ratio']:.2f}**",
-            f"{row['mean %']:.1f}",
-            f"{row['last loss']:.5f}",
-        )
-        for row in speed("training").to_dict("records")
-    ]
-    return grid(("loop", "seconds", "ratio", "mean distance of curves, %", "last loss"), rows)
-
-
-def grid(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    lines = [header, ("---", *["---:"] * (len(header) - 1)), *rows]
+def speed_table(part: str) -> str:
+    columns = SPEED[part]
+    frame = pd.read_csv(ROOT / "results/paper/speed" / f"{part}.csv")
+    frame = frame.fillna({"rule": ""})
+    if part == "networks":
+        text = frame["metric most changed"] + frame["change %"].map(" {:+.1f} %".format)
+        frame["changed"] = text.fillna("weights not trained")
+    lines = [[column.heading for column in columns], ["---", *["---:"] * (len(columns) - 1)]]
+    for row in frame.to_dict("records"):
+        lines.append([column.cell.format_map(row) for column in columns])
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
-
-
-SPEED = {"networks": networks, "metrics": metrics, "workers": workers, "training": training}
 
 
 def main() -> None:
@@ -145,9 +135,9 @@ def main() -> None:
     text = path.read_text(encoding="utf-8")
     filled = {name: table(name) for name in TABLES}
     filled |= {
-        f"speed_{name}": make()
-        for name, make in SPEED.items()
-        if f"<!-- begin speed_{name} -->" in text
+        f"speed_{part}": speed_table(part)
+        for part in SPEED
+        if f"<!-- begin speed_{part} -->" in text
     }
     for name, grid_text in filled.items():
         marked = re.compile(rf"(<!-- begin {name} -->\n).*?(<!-- end {name} -->)", re.DOTALL)

@@ -356,6 +356,10 @@ def _benchmark(options: argparse.Namespace) -> int:
     from .methods import create, create_available
     from .scale import connect
 
+    if options.scheduler and options.jobs is not None:
+        raise FusionError(
+            "--jobs is of this machine, and with --scheduler the workers do all; give one of them."
+        )
     where: dict[str, Any] = {
         "weights_dir": options.weights_dir,
         "device": options.device,

@@ -265,7 +265,7 @@ def costs(found: pd.DataFrame, *, quality: str, width: float = 9.0) -> Figure:
     Parameters
     ----------
     found : DataFrame
-        From `fusionlib.efficiency.trade_off`.
+        From `fusionlib.latency.trade_off`.
     quality : str
         What its column "quality" is.
     """

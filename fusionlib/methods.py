@@ -518,6 +518,13 @@ class Method:
         ndarray
             What `fuse` gives for each pair, in order; several at a time differ by rounding, which
             may move a level of 255.
+
+        Raises
+        ------
+        ImageError, PairMismatch
+            As `fuse` does, when it comes to the pair.
+        MemoryError
+            If a batch does not fit.
         """
         checked = ((vis, self._sources(ir, vis)) for ir, vis in pairs)
         size = self.execution.batch if self.network is not None else 1

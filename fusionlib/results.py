@@ -91,7 +91,7 @@ def provenance(
 WITHOUT_SCORES = (
     *("__init__", "__main__", "experiments", "figures", "reproduce", "results", "tables"),
     *("recipes", "training", "losses", "masks", "ablations", "checkpoints", "sources"),
-    *("tensor_bundle", "efficiency", "costs", "folders", "scale"),
+    *("tensor_bundle", "efficiency", "latency", "costs", "folders", "scale"),
 )
 
 

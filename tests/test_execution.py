@@ -114,11 +114,14 @@ def test_pages_are_kept_between_layers_and_given_back(kept):
         assert max(grown[1:]) < 32 and min(fetched[1:]) > 32
 
 
-def test_a_settled_process_is_left_as_it_was_elsewhere(monkeypatch):
-    """Where the C library is not glibc, nothing is asked of it."""
+def test_another_c_library_is_not_asked(monkeypatch):
+    def asked(*_):
+        raise AssertionError("there is no mallopt")
+
     monkeypatch.setattr(execution.sys, "platform", "darwin")
+    monkeypatch.setattr(execution.ctypes, "CDLL", asked)
     with execution.keep_pages(0):
-        assert not execution._glibc()
+        assert not execution._keeping
 
 
 def test_other_errors_stay():

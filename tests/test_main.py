@@ -368,6 +368,12 @@ def test_output_folder_is_a_file(refused, folders):
     assert "3 could not be fused" in refused("fuse", "ir", "vis", "-o", "out")
 
 
+def test_a_scheduler_and_processes_here(refused):
+    options = ["--scheduler", "tcp://127.0.0.1:9", "--jobs", "2"]
+    message = refused("benchmark", "res2netfuse", "sample", *options)
+    assert message.startswith("--jobs is of this machine, and with --scheduler")
+
+
 def test_a_scheduler_that_is_not_there(refused):
     message = refused("benchmark", "res2netfuse", "sample", "--scheduler", "tcp://127.0.0.1:9")
     assert message.startswith("no Dask scheduler answers at tcp://127.0.0.1:9.")
