@@ -11,18 +11,17 @@ one CSV file for each part and the provenance; the repository's are in results/p
 from __future__ import annotations
 
 import argparse
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pandas as pd
 import torch
 
 from benchmarks import inference, memory, metrics, throughput, training
-from fusionlib.files import check_writable, write_text
-from fusionlib.results import provenance
+from benchmarks.saving import save, what_decides
+from fusionlib.files import check_writable
 
 
 def networks(methods: list[str] | None = None) -> pd.DataFrame:
@@ -95,27 +94,10 @@ def main() -> None:
     for name in chosen:
         print(f"\n## {name}\n", flush=True)
         # Before anything runs: the load is what else the machine does.
-        facts = provenance(threads=PARTS[name].threads, load=round(os.getloadavg()[0], 2))
+        facts = what_decides(PARTS[name].threads)
         frame = networks(some) if some else PARTS[name].measure()
         if options.save:
             save(options.save, name, frame, facts, replace=some is not None)
-
-
-def save(
-    folder: Path, name: str, frame: pd.DataFrame, facts: dict[str, Any], *, replace: bool = False
-) -> None:
-    """Write a part and its provenance; with `replace` only its rows, by method, of those there."""
-    frame = frame.assign(commit=facts["commit"])
-    path = folder / f"{name}.csv"
-    if replace and path.exists():
-        before = pd.read_csv(path)
-        order = [*before["method"], *(m for m in frame["method"] if m not in {*before["method"]})]
-        kept = before[~before["method"].isin(frame["method"])]
-        frame = pd.concat([kept, frame]).set_index("method").loc[order].reset_index()
-    write_text(path, frame.to_csv(index=False, float_format="%.6g"))
-    path = folder / "provenance.json"
-    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    write_text(path, json.dumps(known | {name: facts}, indent=1, sort_keys=True) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Other engines at the same work: ONNX Runtime and OpenVINO against the plain module and ours.
 
 Usage: python -m benchmarks.backends [--methods res2netfuse,densefuse,seafusion] [--rounds 2]
+                                     [--save FOLDER]
 
 They are no part of this project; pip install onnx onnxscript onnxruntime openvino to measure them.
 A backend would be worth having where it is more than 1.3 times as fast as ours at equal output,
@@ -17,12 +18,16 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 
 from benchmarks.inference import MODES, Contestant, build, contestants, measure, tensors
+from benchmarks.saving import save, what_decides
 from benchmarks.timing import alone
+from fusionlib.files import check_writable
 
 SIZE = (640, 480)
 #: A backend repeats its run so many times after one that warms up.
@@ -93,35 +98,57 @@ def measure_backend(who: Contestant, name: str) -> tuple[list[float], np.ndarray
         return f"cannot run it: {str(error).splitlines()[0][:80]}"
 
 
+def compare(who: Contestant, name: str, rounds: int) -> dict[str, Any]:
+    """Measure a backend and ours in the same precision, in turn."""
+    mode = BACKENDS[name][1]
+    plain = alone(measure, who, None, SIZE).output
+    theirs: list[float] = []
+    ours: list[float] = []
+    row: dict[str, Any] = {"method": who.label, "backend": name, "ours": mode}
+    for _ in range(rounds):
+        found = alone(measure_backend, who, name)
+        if isinstance(found, str):
+            return row | {"remark": found}
+        run = alone(measure, who, MODES[mode], SIZE)
+        theirs += found[0]
+        ours += run.seconds
+    seconds, mine = statistics.median(theirs), statistics.median(ours)
+    far, near = (
+        np.abs(output - plain).max() / (plain.max() - plain.min())
+        for output in (found[1], run.output)
+    )
+    return row | {
+        "backend s": seconds,
+        "ours s": mine,
+        "ratio": mine / seconds,
+        "difference": far,
+        "ours difference": near,
+        "remark": "",
+    }
+
+
+def table(names: list[str], rounds: int) -> pd.DataFrame:
+    """Measure, print and return every network on every backend."""
+    rows: list[dict[str, Any]] = []
+    for name in names:
+        for backend in BACKENDS:
+            rows.append(compare(contestants([name])[0], backend, rounds))
+            print(pd.DataFrame(rows[-1:]).to_string(index=False, header=len(rows) == 1), flush=True)
+    return pd.DataFrame(rows)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--methods", default="res2netfuse,densefuse,seafusion")
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--save", type=Path, metavar="FOLDER", help="write a CSV file there")
     options = parser.parse_args()
-    print("seconds; ratio to ours in the same precision; largest difference from the plain module")
-    for who in contestants(options.methods.split(","))[: len(options.methods.split(","))]:
-        plain = alone(measure, who, None, SIZE).output
-        span = plain.max() - plain.min()
-        for name, (_, mode) in BACKENDS.items():
-            theirs: list[float] = []
-            ours: list[float] = []
-            for _ in range(options.rounds):
-                run = alone(measure, who, MODES[mode], SIZE)
-                ours += run.seconds
-                found = alone(measure_backend, who, name)
-                if isinstance(found, str):
-                    break
-                theirs += found[0]
-            if isinstance(found, str):
-                print(f"{who.label:<14}{name:<20}{found}", flush=True)
-                continue
-            mine, its = statistics.median(ours), statistics.median(theirs)
-            far = [np.abs(output - plain).max() / span for output in (run.output, found[1])]
-            print(
-                f"{who.label:<14}{name:<20}{its:7.3f}  ours {mine:.3f} ({mode})  "
-                f"ratio {mine / its:4.2f}  differs {far[1]:.1e}, ours {far[0]:.1e}",
-                flush=True,
-            )
+    if options.save:
+        check_writable(options.save / "backends.csv")
+    facts = what_decides(torch.get_num_threads())
+    found = table(options.methods.split(","), options.rounds)
+    if options.save:
+        save(options.save, "backends", found, facts)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
-from benchmarks import __main__ as command, inference, training
+from benchmarks import __main__ as command, inference, saving, training
 from benchmarks.metrics import CONTESTS, SIZES, compute, triple
 from benchmarks.refinefuse_widths import (
     CHOSEN,
@@ -161,7 +161,7 @@ def test_some_networks_replace_their_rows(monkeypatch, tmp_path):
     def frame(*names):
         return pd.DataFrame({"method": names, "ours s": float(len(names))})
 
-    command.save(tmp_path, "networks", frame("a", "b", "c"), {"commit": "a0b1"})
+    saving.save(tmp_path, "networks", frame("a", "b", "c"), {"commit": "a0b1"})
     options = ["--only", "networks", "--methods", "b,d", "--save", str(tmp_path)]
     monkeypatch.setattr(command.inference, "with_a_network", lambda: ["a", "b", "c", "d"])
     monkeypatch.setattr("sys.argv", ["x", *options])
