@@ -8,10 +8,10 @@ image; the result is the same to float32 rounding. Where only the coarser scales
 image, as in RefineFuse, the finest is run in tiles. A network whose every pixel sees the whole
 image runs at once, or in tiles with an overlap that the caller states, which changes its results.
 
-Channels-last memory saves up to a third more, but its kernels add up in another order: up to 3e-6
-of the range instead of 3e-7, of RFN-Nest 2e-5. So it is used where it is asked for, or where a
-network says that it needs it. bfloat16 is as a rule faster again, and changes results in the
-second or third digit. `python -m benchmarks` measures all of it.
+Channels-last memory saves up to a third more, but its kernels add up in another order: as a rule up
+to 3e-6 of the range instead of 3e-7, of AEFusion, CUFD and RFN-Nest 2e-5, of LRRNet 4e-4. So it is
+used where it is asked for, or where a network says that it needs it. bfloat16 is as a rule faster
+again, and changes results in the second or third digit. `python -m benchmarks` measures all of it.
 """
 
 from __future__ import annotations
@@ -70,8 +70,8 @@ class Execution:
         see so many pixels beyond their border (rounded up to a multiple of 32). Bounds memory,
         and **changes results**: rows of results say so. None: images at once.
     channels_last : bool or None
-        Whether tensors lie pixel after pixel. Faster, and other rounding: up to 3e-6 of the range,
-        of RFN-Nest 2e-5.
+        Whether tensors lie pixel after pixel. Faster, and other rounding: as a rule up to 3e-6 of
+        the range, of AEFusion, CUFD and RFN-Nest 2e-5, of LRRNet 4e-4.
         None: as the network says, `FusionNetwork.channels_last`.
     precision : {"float32", "bfloat16"}
         bfloat16 for convolutions and products, by PyTorch's autocast, where the hardware has it.
@@ -224,8 +224,8 @@ def run_network(network: nn.Module, images: Sequence[Tensor], how: Execution = S
     Tensor of float32, shape (B, 1, H, W)
         Unless `Execution.departure` says otherwise equal to ``network(*images)``: a tile overlaps
         its neighbours by the receptive field, and a rule that looks at the whole activity map gets
-        it, from a first pass over all tiles. Differences are float32 rounding (below 1e-6 of the
-        range; in channels-last memory 3e-6, of RFN-Nest 2e-5).
+        it, from a first pass over all tiles. Differences are float32 rounding: below 1e-6 of the
+        range; in channels-last memory as `Execution` says.
 
     Raises
     ------

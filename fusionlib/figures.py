@@ -28,6 +28,7 @@ __all__ = [
     "difference",
     "feature_map",
     "first_share",
+    "gains",
     "image_grid",
     "layer_table",
     "loss_curves",
@@ -316,6 +317,29 @@ def scaling(rates: pd.DataFrame, columns: Mapping[str, str], *, width: float = 6
     axis.set_ylabel("pairs per second")
     axis.legend(frameon=False, fontsize=8)
     axis.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def gains(ratios: pd.DataFrame, *, width: float = 8.0) -> Figure:
+    """Draw how many times as fast as one thing several others are: a line per row, a dot for each.
+
+    Parameters
+    ----------
+    ratios : DataFrame
+        Index: what was measured; a column for each way, named as the legend is to say.
+    """
+    ordered = ratios.sort_values(ratios.columns[0])
+    figure, axis = plt.subplots(figsize=(width, 0.8 + 0.23 * len(ordered)), layout="constrained")
+    lines = np.arange(len(ordered))
+    axis.hlines(lines, 1, ordered.max(axis=1), color=GREY, linewidth=0.8, alpha=0.5)
+    for column, colour in zip(ordered, (BLUE, GREEN, ORANGE), strict=False):
+        axis.plot(ordered[column], lines, "o", color=colour, markersize=5, label=column)
+    axis.axvline(1, color=GREY, linewidth=1)
+    axis.set_yticks(lines, list(ordered.index), fontsize=8)
+    axis.set_xlabel("times as fast as the plain module")
+    axis.grid(axis="x", alpha=0.25)
+    axis.legend(frameon=False, fontsize=8, loc="lower right")
+    axis.spines[["top", "right", "left"]].set_visible(False)
     return figure
 
 

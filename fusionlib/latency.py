@@ -333,14 +333,15 @@ def recorded_speed(part: str) -> pd.DataFrame:
 
     Parameters
     ----------
-    part : {"networks", "metrics", "training", "workers", "memory"}
+    part : {"networks", "metrics", "training", "workers", "memory", "backends"}
 
     Raises
     ------
     FusionError
         If it is not there: it is part of the repository, not of the package.
     """
-    return _recorded(f"speed/{part}.csv", f"python -m benchmarks --only {part} --save FOLDER")
+    command = "benchmarks.backends" if part == "backends" else f"benchmarks --only {part}"
+    return _recorded(f"speed/{part}.csv", f"python -m {command} --save FOLDER")
 
 
 def _recorded(name: str, command: str) -> pd.DataFrame:

@@ -311,6 +311,16 @@ def test_costs_of_methods():
     plt.close(figure)
 
 
+def test_gains():
+    ratios = pd.DataFrame({"ours": [2.0, 1.2], "bf16": [4.0, 0.9]}, index=["quick", "slow"])
+    figure = figures.gains(ratios)
+    axis = figure.axes[0]
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["slow", "quick"]
+    dots = {line.get_label(): line.get_xdata() for line in axis.lines}
+    assert [*dots["ours"]] == [1.2, 2.0] and [*dots["bf16"]] == [0.9, 4.0]
+    plt.close(figure)
+
+
 def test_scaling_over_workers():
     rates = pd.DataFrame({"workers": [1, 2, 4], "fused": [2.0, 3.8, 3.9]})
     figure = figures.scaling(rates, {"fused": "fuse a folder"})

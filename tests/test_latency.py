@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 
 import numpy as np
@@ -146,3 +147,30 @@ def test_what_is_not_recorded(monkeypatch, tmp_path):
         recorded_latency()
     with pytest.raises(FusionError, match=r"networks.csv is not there.*benchmarks --only networks"):
         recorded_speed("networks")
+    with pytest.raises(FusionError, match=r"not there.*measure it: python -m benchmarks.backends"):
+        recorded_speed("backends")
+
+
+@pytest.mark.parametrize(
+    "part, columns",
+    [
+        ("networks", {"method", "plain s", "ours s", "ours ratio", "ours difference"}),
+        ("metrics", {"metrics", "plain s", "ours s", "ratio", "difference"}),
+        ("training", {"loop", "seconds", "ratio", "mean %"}),
+        ("workers", {"workers", "fused pairs/s", "scored pairs/s"}),
+        ("memory", {"method", "size", "peak GiB"}),
+        ("backends", {"method", "backend", "ratio", "difference", "ours difference"}),
+    ],
+)
+def test_recorded_speed(part, columns):
+    found = recorded_speed(part)
+    assert columns <= {*found} and len(found) and (found["commit"].str.len() == 12).all()
+
+
+def test_recorded_latency_is_of_every_method_at_every_size():
+    found = recorded_latency()
+    here = found[found["device"] == "cpu"]
+    assert {*zip(here["method"], here["size"], strict=True)} == {
+        *itertools.product(registry(), SIZES)
+    }
+    assert (here["median ms"] > 0).all() and (here["lower quartile ms"] <= here["median ms"]).all()
