@@ -49,7 +49,7 @@ def of_training() -> pd.DataFrame:
 
 def workers() -> pd.DataFrame:
     """Pairs per second."""
-    return throughput.table("res2netfuse", 24, [1, 2, 4])
+    return throughput.table("res2netfuse", 48, [1, 2, 4])
 
 
 def of_memory() -> pd.DataFrame:

@@ -111,6 +111,10 @@ class PlainMUFusion(MUFusion):
 
     together = 1
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.decoder[-1] = torch.nn.Conv2d(64, 1, 3)
+
     def fuse_patches(self, ir: Tensor, vis: Tensor) -> Tensor:
         """Fuse patches, see `MUFusion.fuse_patches`."""
 

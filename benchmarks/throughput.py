@@ -1,6 +1,6 @@
 """Pairs per second over 1, 2 and more workers: fusing a folder, and a benchmark on Dask.
 
-Usage: python -m benchmarks.throughput [--pairs 24] [--workers 1,2,4] [--method res2netfuse]
+Usage: python -m benchmarks.throughput [--pairs 48] [--workers 1,2,4] [--method res2netfuse]
 
 Pairs are rendered scenes of 640x480 in PNG files. Every worker has one thread, and is at work when
 the clock starts: the workers of a service are not started for each folder. Fusing reads, fuses and
@@ -148,7 +148,7 @@ def same_images(one: Path, other: Path) -> bool:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pairs", type=int, default=24)
+    parser.add_argument("--pairs", type=int, default=48)
     parser.add_argument("--workers", default="1,2,4", help="numbers separated by commas")
     parser.add_argument("--method", default="res2netfuse")
     options = parser.parse_args()

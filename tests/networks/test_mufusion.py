@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from fusionlib.errors import ImageTooSmall
+from fusionlib.networks import mufusion
 from fusionlib.networks.mufusion import METHOD, MUFusion
 from tests.networks.authors import assert_adapted, error, fuse, levels_off
 
@@ -52,8 +53,10 @@ def test_parameters():
         assert [file.parameters for file in configuration.weights] == [554_721] * 3
 
 
-def test_patch_by_numpy(convolve):
+@pytest.mark.parametrize("rows", [3, 26])
+def test_patch_by_numpy(convolve, rows, monkeypatch):
     """float32 against float64: twelve layers of 2**-24 each, so 1e-5 of the range."""
+    monkeypatch.setattr(mufusion, "ROWS", rows)
     net = network()
 
     def relu(layer, *xs):
