@@ -26,8 +26,9 @@ lab: $(STAMP)
 
 # Speed and memory, each figure beside its baseline.
 bench: $(STAMP)
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks --only networks,training,workers
 	$(BIN)/python -m benchmarks.metrics
+	$(BIN)/python -m benchmarks.memory
 	$(BIN)/python -m benchmarks.classical
 	$(BIN)/python -m benchmarks.refinefuse
 	$(BIN)/python -m benchmarks.refinefuse_widths

@@ -93,7 +93,6 @@ def main() -> None:
         check_writable(options.save / "provenance.json")
     for name in chosen:
         print(f"\n## {name}\n", flush=True)
-        # Before anything runs: the load is what else the machine does.
         facts = what_decides(PARTS[name].threads)
         frame = networks(some) if some else PARTS[name].measure()
         if options.save:

@@ -12,16 +12,26 @@ import pandas as pd
 from fusionlib.files import write_text
 from fusionlib.results import provenance
 
+LOAD = round(os.getloadavg()[0], 2)
+
 
 def what_decides(threads: int) -> dict[str, Any]:
-    """Return the provenance of what is measured next, with the load of the minute before."""
-    return provenance(threads=threads, load=round(os.getloadavg()[0], 2))
+    """Return the provenance of what is measured next.
+
+    "load" is the average number of busy processes in the minute before this command began.
+    """
+    return provenance(threads=threads, load=LOAD)
 
 
 def save(
     folder: Path, name: str, frame: pd.DataFrame, facts: dict[str, Any], *, replace: bool = False
 ) -> None:
-    """Write a part and its provenance; with `replace` only its rows, by method, of those there."""
+    """Write a part and its provenance.
+
+    With `replace` only its rows, by method, of those there; the provenance then stands beside the
+    part's, under the methods' names.
+    """
+    entry = f"{name}: {', '.join(frame['method'])}" if replace else name
     frame = frame.assign(commit=facts["commit"])
     path = folder / f"{name}.csv"
     if replace and path.exists():
@@ -32,4 +42,4 @@ def save(
     write_text(path, frame.to_csv(index=False, float_format="%.6g"))
     path = folder / "provenance.json"
     known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    write_text(path, json.dumps(known | {name: facts}, indent=1, sort_keys=True) + "\n")
+    write_text(path, json.dumps(known | {entry: facts}, indent=1, sort_keys=True) + "\n")

@@ -22,8 +22,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from benchmarks.saving import save, what_decides
 from benchmarks.timing import alone
-from fusionlib.files import write_text
+from fusionlib.files import check_writable, write_text
 from fusionlib.images import luminance, quantise, read_image
 from fusionlib.losses import MS_SSIM_WEIGHTS, SIGMA, WINDOW
 from fusionlib.networks.res2netfuse import Res2NetFuse
@@ -146,10 +147,14 @@ def main() -> None:
     parser.add_argument("--image", type=Path, help="default: a rendered scene")
     parser.add_argument("--save", type=Path, metavar="FOLDER", help="table and curves as CSV")
     options = parser.parse_args()
+    if options.save:
+        check_writable(options.save / "training.csv")
+    facts = what_decides(torch.get_num_threads())
     rows, curves = table(picture(options.image), options.iterations)
     if options.save:
-        for name, frame in {"training": rows, "training_losses": curves}.items():
-            write_text(options.save / f"{name}.csv", frame.to_csv(index=False, float_format="%.6g"))
+        save(options.save, "training", rows, facts)
+        losses = curves.to_csv(index=False, float_format="%.6g")
+        write_text(options.save / "training_losses.csv", losses)
 
 
 if __name__ == "__main__":

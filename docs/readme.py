@@ -94,18 +94,18 @@ SPEED = {
     "workers": (
         Column("workers", "{workers}"),
         Column("a folder fused, pairs/s", "{fused pairs/s:.2f}"),
-        Column("ratio", "**{fused ratio:.2f}**"),
+        Column("ratio", "**{fused ratio:.1f}**"),
         Column("fused and scored on Dask, pairs/s", "{scored pairs/s:.2f}"),
-        Column("ratio", "**{scored ratio:.2f}**"),
+        Column("ratio", "**{scored ratio:.1f}**"),
         Column("training under torchrun, iterations/s", "{training iterations/s:.2f}"),
-        Column("ratio", "**{training ratio:.2f}**"),
+        Column("ratio", "**{training ratio:.1f}**"),
     ),
     "training": (
         Column("loop", "{loop}"),
         Column("seconds", "{seconds:.0f}"),
         Column("ratio", "**{ratio:.2f}**"),
         Column("mean distance of curves, %", "{mean %:.1f}"),
-        Column("last loss", "{last loss:.5f}"),
+        Column("last loss", "{last loss:.0e}"),
     ),
     "memory": (
         Column("method", "{method} {rule}"),
@@ -123,7 +123,8 @@ def speed_table(part: str) -> str:
     frame = frame.fillna({"rule": ""})
     if part == "networks":
         text = frame["metric most changed"] + frame["change %"].map(" {:+.1f} %".format)
-        frame["changed"] = text.fillna("weights not trained")
+        trained = ~frame["weights"].isin(["random", "tests.recipe"])
+        frame["changed"] = text.where(trained, "weights not trained")
     lines = [[column.heading for column in columns], ["---", *["---:"] * (len(columns) - 1)]]
     for row in frame.to_dict("records"):
         lines.append([column.cell.format_map(row) for column in columns])

@@ -116,7 +116,7 @@ def _add_execution(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--precision",
         help="float32 (default), or bfloat16: faster where the hardware has it, and results differ "
-        "in the third digit",
+        "in the second or third digit",
     )
     group.add_argument("--tile", type=int, metavar="N", help="side of tiles; default: 320")
     group.add_argument(
@@ -130,7 +130,7 @@ def _add_execution(parser: argparse.ArgumentParser) -> None:
         "--channels-last",
         action="store_true",
         default=None,
-        help="faster by up to a fifth, and rounded otherwise",
+        help="faster by up to a third for most networks, slower for some, and rounded otherwise",
     )
     group.add_argument("--threads", type=int, help="threads of a network; default: one per core")
 
@@ -206,6 +206,8 @@ def _fuse(options: argparse.Namespace) -> int:
     )
     if options.ir.is_dir():
         return _fuse_folders(method, options)
+    if options.jobs != 1 or options.batch is not None:
+        raise FusionError("--jobs and --batch are of folders; leave them out for two files.")
     fuse_file(method, options.ir, options.vis, options.output)
     print(f"wrote {options.output}")
     return 0

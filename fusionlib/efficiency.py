@@ -9,12 +9,12 @@ from __future__ import annotations
 import copy
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import Tensor, nn
 
-from .errors import unknown
+from .errors import FusionError, unknown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,6 +26,7 @@ __all__ = [
     "TABLE_11",
     "Counting",
     "build_untrained",
+    "check_times",
     "count_macs",
     "count_parameters",
     "default_configuration",
@@ -355,6 +356,10 @@ def _printed_table_11() -> pd.DataFrame:
     return frame
 
 
+#: Size of pictures whose times Table 11 prints -> how its column names them.
+TIMED: Mapping[str, str] = {"640x480": "msrs", "1024x768": "m3fd"}
+
+
 def rank_table(sizes: pd.DataFrame, times: pd.DataFrame | None = None) -> pd.DataFrame:
     """Return the size and speed ranks of Table 11: printed, and recomputed by one rule.
 
@@ -375,6 +380,11 @@ def rank_table(sizes: pd.DataFrame, times: pd.DataFrame | None = None) -> pd.Dat
         Index: row. "size, printed", "size, from the print's columns", "size, ours" (parameters and
         multiply-accumulates, each once); "speed, printed", "speed, from the print's columns" and
         with `times` "speed, ours". Of the rows of networks.
+
+    Raises
+    ------
+    FusionError
+        If the times are of several devices or lack a size.
     """
     import pandas as pd
 
@@ -386,14 +396,40 @@ def rank_table(sizes: pd.DataFrame, times: pd.DataFrame | None = None) -> pd.Dat
         "size, ours": _average_rank(ours[["parameters", "MACs 256"]]),
         "speed, printed": printed["speed_rank"],
         "speed, from the print's columns": _average_rank(
-            printed[["runtime_ms_msrs_rtx4090", "runtime_ms_m3fd_rtx4090"]]
+            printed[[f"runtime_ms_{data}_rtx4090" for data in TIMED.values()]]
         ),
     }
     if times is not None:
-        wide = times.pivot_table(index="method", columns="size", values="median ms")
-        mine = wide.reindex(list(ours["method"]))[["640x480", "1024x768"]].set_axis(ours.index)
+        check_times(times, TIMED)
+        wide = times.pivot(index="method", columns="size", values="median ms")
+        mine = wide.reindex(list(ours["method"]))[list(TIMED)].set_axis(ours.index)
         ranks["speed, ours"] = _average_rank(mine.dropna())  # without what could not be run
     return pd.DataFrame(ranks).loc[list(ours.index)].astype("Int64")
+
+
+def check_times(times: pd.DataFrame, sizes: Collection[str] = ()) -> None:
+    """Make sure that times can stand in one table.
+
+    Parameters
+    ----------
+    times : DataFrame
+        From `fusionlib.latency.latency_table`.
+    sizes : collection of str
+        Sizes that it must have.
+
+    Raises
+    ------
+    FusionError
+        If they are of several devices, or lack a size.
+    """
+    devices = sorted({*times["device"]})
+    if len(devices) != 1:
+        raise FusionError(
+            f"the times are of {' and '.join(devices) or 'no device'}; choose one: "
+            'times[times["device"] == "cpu"].'
+        )
+    if missing := [size for size in sizes if size not in {*times["size"]}]:
+        raise FusionError(f"the times lack {', '.join(missing)}; measure these sizes, too.")
 
 
 def _average_rank(columns: pd.DataFrame) -> pd.Series:
@@ -448,15 +484,16 @@ def save_table_11(
     Raises
     ------
     FusionError
-        If a file cannot be written.
+        If the times are of several devices or lack a size, or a file cannot be written.
     """
     from . import results
 
+    check_times(times, TIMED)
     printed = _printed_table_11()
-    ours = times.pivot_table(index="method", columns="size", values="median ms")
+    ours = times.pivot(index="method", columns="size", values="median ms")
     frame = sizes.join(ranks, on="row")
     frame["device"] = times["device"].iloc[0]
-    for size, data in (("640x480", "msrs"), ("1024x768", "m3fd")):
+    for size, data in TIMED.items():
         frame[f"ms {size}"] = frame["method"].map(ours[size])
         frame[f"paper ms {size}, RTX 4090"] = frame["row"].map(
             printed[f"runtime_ms_{data}_rtx4090"]

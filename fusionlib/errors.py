@@ -12,6 +12,7 @@ from collections.abc import Iterable
 __all__ = [
     "DatasetNotFound",
     "FusionError",
+    "CannotWrite",
     "ImageError",
     "ImageTooSmall",
     "MetricWarning",
@@ -29,6 +30,10 @@ class FusionError(Exception):
 
 class ImageError(FusionError, ValueError):
     """An image cannot be read, written or used: format, size, range or channels."""
+
+
+class CannotWrite(FusionError):
+    """A file cannot be written where it is to be."""
 
 
 class ImageTooSmall(ImageError):

@@ -9,7 +9,7 @@ image, as in RefineFuse, the finest is run in tiles. A network whose every pixel
 image runs at once, or in tiles with an overlap that the caller states, which changes its results.
 
 Channels-last memory saves up to a third more, but its kernels add up in another order: as a rule up
-to 3e-6 of the range instead of 3e-7, of AEFusion, CUFD and RFN-Nest 2e-5, of LRRNet 4e-4. So it is
+to 3e-6 of the range instead of 3e-7, of AEFusion and RFN-Nest 2e-5, of LRRNet 4e-4. So it is
 used where it is asked for, or where a network says that it needs it. bfloat16 is as a rule faster
 again, and changes results in the second or third digit. `python -m benchmarks` measures all of it.
 """
@@ -71,7 +71,7 @@ class Execution:
         and **changes results**: rows of results say so. None: images at once.
     channels_last : bool or None
         Whether tensors lie pixel after pixel. Faster, and other rounding: as a rule up to 3e-6 of
-        the range, of AEFusion, CUFD and RFN-Nest 2e-5, of LRRNet 4e-4.
+        the range, of AEFusion and RFN-Nest 2e-5, of LRRNet 4e-4.
         None: as the network says, `FusionNetwork.channels_last`.
     precision : {"float32", "bfloat16"}
         bfloat16 for convolutions and products, by PyTorch's autocast, where the hardware has it.
@@ -104,9 +104,10 @@ class Execution:
         least = {"tile": 1, "overlap": 0, "threads": 1, "batch": 1, "kept": 0}
         for name, smallest in least.items():
             value = getattr(self, name)
-            needed = name in ("batch", "kept")
-            if needed if value is None else value < smallest:
-                raise FusionError(f"{name} must be at least {smallest}, not {value}.")
+            if value is None and name not in ("batch", "kept"):
+                continue
+            if not isinstance(value, int) or value < smallest:
+                raise FusionError(f"{name} must be a whole number from {smallest}, not {value!r}.")
         if self.precision not in PRECISIONS:
             raise unknown("precision", self.precision, PRECISIONS)
         if self.overlap is not None and self.tile is None:
@@ -138,8 +139,12 @@ def check_execution(how: Execution, device: str) -> None:
             f"the device {device!r} has no bfloat16 arithmetic here (on a CPU that is AVX512-BF16 "
             "or AMX); it would be slower and less exact. Use precision float32."
         )
-    cores = os.cpu_count() or 1
-    if how.threads is not None and how.threads > cores:
+    if how.threads is None:
+        return
+    import loky
+
+    cores = loky.cpu_count()  # knows the limits of a container
+    if how.threads > cores:
         warnings.warn(
             f"{how.threads} threads for {cores} cores: they wait for each other; "
             f"give {cores} or fewer.",
@@ -234,9 +239,11 @@ def run_network(network: nn.Module, images: Sequence[Tensor], how: Execution = S
     MemoryError
         Naming network and size, if there is not enough memory.
     """
-    height, width = images[0].shape[-2:]
-    task = f"{type(network).__name__} on {width}x{height} pixels"
-    with memory_errors(task, "smaller images, or tiles with an overlap"), _set_up(network, how):
+    count, height, width = len(images[0]), *images[0].shape[-2:]
+    several = f"{count} pairs of " if count > 1 else ""
+    task = f"{type(network).__name__} on {several}{width}x{height} pixels"
+    remedy = "smaller tiles or batches, or where it has no tiles an overlap"
+    with memory_errors(task, remedy), _set_up(network, how):
         output = _run(network, images, how)
     return output.to(images[0].dtype)
 
@@ -244,14 +251,14 @@ def run_network(network: nn.Module, images: Sequence[Tensor], how: Execution = S
 @contextmanager
 def _set_up(network: nn.Module, how: Execution) -> Iterator[None]:
     """Prepare a network, and PyTorch while it runs; networks wait for each other."""
-    network.eval()
-    last = how.channels_last
-    if last is None:
-        last = isinstance(network, FusionNetwork) and network.channels_last
-    network.to(memory_format=torch.channels_last if last else torch.contiguous_format)  # type: ignore[call-overload]
-    device = next((p.device.type for p in network.parameters()), "cpu")
     with ExitStack() as stack:
         stack.enter_context(_ONE_AT_A_TIME)
+        network.eval()
+        last = how.channels_last
+        if last is None:
+            last = isinstance(network, FusionNetwork) and network.channels_last
+        network.to(memory_format=torch.channels_last if last else torch.contiguous_format)  # type: ignore[call-overload]
+        device = next((p.device.type for p in network.parameters()), "cpu")
         stack.enter_context(torch.inference_mode())
         if how.precision != "float32":
             stack.enter_context(torch.autocast(device, getattr(torch, how.precision)))

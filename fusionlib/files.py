@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
-from .errors import FusionError
+from .errors import CannotWrite, FusionError
 
 __all__ = ["atomic_file", "check_folder", "check_writable", "write_text"]
 
@@ -32,11 +33,14 @@ def _beside(path: Path) -> Path:
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
 
 
-def _cannot_write(path: Path, error: OSError) -> FusionError:
-    return FusionError(
-        f"cannot write {path}: {error.strerror or error}. Choose a file in a folder that you may "
-        "write to."
+def _cannot_write(path: Path, error: OSError) -> CannotWrite:
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    remedy = (
+        "Free some space, or choose a folder on another disk"
+        if full
+        else "Choose a file in a folder that you may write to"
     )
+    return CannotWrite(f"cannot write {path}: {error.strerror or error}. {remedy}.")
 
 
 @contextlib.contextmanager
@@ -48,7 +52,7 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     Raises
     ------
-    FusionError
+    CannotWrite
         If the file cannot be written there.
     """
     path = Path(path)

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from tqdm.auto import tqdm
 
 from .datasets import match_folders, read_pair
-from .errors import FusionError, ImageError
+from .errors import CannotWrite, FusionError, ImageError
+from .files import check_writable
 from .images import write_image
 
 if TYPE_CHECKING:
@@ -111,6 +112,8 @@ def fuse_folders(
 
     Raises
     ------
+    CannotWrite
+        If an image cannot be written; then no more are fused.
     FusionError
         If there is nothing to match, `jobs` is below 1, or a process was killed.
     """
@@ -120,6 +123,8 @@ def fuse_folders(
     faults += [f"{path}: only in {vis}" for path in found.only_vis]
     work = [_Work(name, a, b, Path(output) / f"{name}.png") for name, a, b in found.matched]
     left = [one for one in work if not (skip_existing and one.output.exists())]
+    if left:
+        check_writable(left[0].output)
     size = method.execution.batch
     batches = [left[i : i + size] for i in range(0, len(left), size)]
     written = 0
@@ -136,6 +141,18 @@ def _each(
     method: Method, batches: Sequence[list[_Work]], jobs: int
 ) -> Iterator[tuple[int, list[str]]]:
     """Fuse batches; of each give the number of its pairs and their faults."""
+    try:
+        yield from _each_batch(method, batches, jobs)
+    except CannotWrite as error:  # the next would fail, too
+        raise CannotWrite(f"{error} {CONTINUE}") from error
+
+
+CONTINUE = "What is written stays; --skip-existing (skip_existing=True) goes on from there."
+
+
+def _each_batch(
+    method: Method, batches: Sequence[list[_Work]], jobs: int
+) -> Iterator[tuple[int, list[str]]]:
     if jobs == 1:
         for batch in batches:
             yield len(batch), _fuse_batch(method, batch)
@@ -153,8 +170,7 @@ def _each(
         except loky.process_executor.TerminatedWorkerError as error:
             raise FusionError(
                 f"a process that fused was killed after {done} pairs or more; a system without "
-                "memory does that. Take fewer jobs or smaller tiles, and --skip-existing "
-                "(skip_existing=True), which leaves what is written."
+                f"memory does that. Take fewer jobs or smaller tiles. {CONTINUE}"
             ) from error
 
 
@@ -179,13 +195,22 @@ def _fuse_batch(method: Method, batch: list[_Work]) -> list[str]:
             pairs[one] = _read(one.ir, one.vis, one.output)
         except (FusionError, OSError, MemoryError) as error:
             faults.append(f"{one.name}: {error}")
+    images = [(pair.ir, pair.vis) for pair in pairs.values()]
+    left, fault = [*pairs], ""
     try:
-        images = [(pair.ir, pair.vis) for pair in pairs.values()]
-        for one, fused in zip(pairs, method.fuse_all(images), strict=True):
-            write_image(one.output, fused)
+        for fused in method.fuse_all(images):
+            write_image(left[0].output, fused)
+            del left[0]
+    except CannotWrite:
+        raise
     except (FusionError, OSError, MemoryError) as error:
-        if len(pairs) == 1:
-            return [*faults, *(f"{one.name}: {error}" for one in pairs)]
-        for one in pairs:  # to learn whose fault it is
-            faults += _fuse_batch(method, [one])
+        fault = str(error)
+    if not fault:
+        return faults
+    if len(batch) == 1:
+        return [*faults, f"{left[0].name}: {fault}"]
+    # One by one, to learn whose fault it is; out of the handler, which holds the batch's memory.
+    del pairs, images
+    for one in left:
+        faults += _fuse_batch(method, [one])
     return faults

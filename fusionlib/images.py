@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .errors import FusionError, ImageError, PairMismatch
+from .errors import ImageError, PairMismatch
 from .files import atomic_file
 
 if TYPE_CHECKING:
@@ -651,8 +651,9 @@ def write_image(path: str | os.PathLike[str], image: np.ndarray, *, bits: int = 
     Raises
     ------
     ImageError
-        If the image is not valid, the suffix is unknown or cannot hold 16 bits, or the
-        file cannot be written.
+        If the image is not valid, or the suffix is unknown or cannot hold 16 bits.
+    CannotWrite
+        If the file cannot be written.
     """
     path = Path(path)
     kind = SUFFIXES.get(path.suffix.lower())
@@ -673,11 +674,8 @@ def write_image(path: str | os.PathLike[str], image: np.ndarray, *, bits: int = 
             f"{path}: {kind} cannot hold this image of {pixels.shape[1]}x{pixels.shape[0]} pixels "
             f"({error}). Use .png or .tif."
         ) from error
-    try:
-        with atomic_file(path) as temporary:
-            temporary.write_bytes(content)
-    except FusionError as error:
-        raise ImageError(str(error)) from error
+    with atomic_file(path) as temporary:
+        temporary.write_bytes(content)
 
 
 def _encode(pixels: np.ndarray, kind: str) -> bytes:

@@ -7,6 +7,7 @@ it was taken.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import math
 import os
 import statistics
@@ -18,10 +19,16 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .costs import peak_memory
-from .efficiency import build_untrained, default_configuration, size_table, styled_lines
+from .costs import peak_memory, reset_peak
+from .efficiency import (
+    build_untrained,
+    check_times,
+    default_configuration,
+    size_table,
+    styled_lines,
+)
 from .errors import FusionError
-from .execution import Execution, check_device, run_network
+from .execution import Execution, check_device, check_execution, run_network
 from .files import write_text
 
 if TYPE_CHECKING:
@@ -59,8 +66,8 @@ class Latency(NamedTuple):
     seconds : list of float
         Wall time of each run after the first, which warms up; of the first where that took long.
     peak : float or None
-        GiB: the most memory that the process held, Python and libraries included, None where the
-        system does not tell; on an accelerator the most that its tensors took.
+        GiB: the most memory that the process held meanwhile, Python and libraries included, None
+        where the system does not tell; on a GPU the most that its tensors took.
     weights : str
         What weights it had; "untrained": cost does not depend on them.
     threads : int
@@ -91,23 +98,27 @@ def measure_latency(
     size : str
         "640x480": width x height of the rendered pair that is fused.
     device : str
-        Of networks.
+        "cpu", or for networks "cuda".
     weights_dir : path, optional
         Where to look for weights first.
     execution : Execution, optional
-        How networks are run; default: as `fusionlib.create` does.
+        How networks are run; default: as `fusionlib.create` does. Its threads are those of
+        classical methods, too.
 
     Raises
     ------
     UnknownName
         If there is no such method.
     FusionError
-        If the size is none, or the process was killed, as a system does that has not enough memory.
+        If the size is none or too small, the device or the precision cannot be used, or the process
+        was killed, as a system does that has not enough memory.
+    MemoryError
+        If the memory does not suffice, and the system says so.
     """
     import loky
 
-    default_configuration(method)
-    _sides(size)
+    _check(method, size, device)
+    check_execution(execution or Execution(), device)
 
     asked = (method, size, device, weights_dir, execution or Execution())
     with loky.ProcessPoolExecutor(1) as pool:
@@ -133,15 +144,33 @@ def _measure_here(
 
     width, height = _sides(size)
     pair = render("day_street", size=(width, height))
+    if execution.threads:
+        torch.set_num_threads(execution.threads)
     fuse, weights = _fuser(method, [pair.ir, luminance(pair.vis)], device, weights_dir, execution)
+    on_cpu = device == "cpu"
+    known = reset_peak() if on_cpu else True  # what rendering took is not the method's
+    if not on_cpu:
+        torch.cuda.reset_peak_memory_stats(device)
     seconds = [_seconds(fuse)]
     if seconds[0] < ONCE:
         seconds = []
         while len(seconds) < FEWEST or (sum(seconds) < SECONDS and len(seconds) < MOST):
             seconds.append(_seconds(fuse))
-    on_cpu = device == "cpu"
-    peak = peak_memory() if on_cpu else torch.cuda.max_memory_allocated(device) / 2**30
-    return Latency(seconds, peak, weights, execution.threads or torch.get_num_threads())
+    if on_cpu:
+        peak = peak_memory() if known else None
+    else:
+        peak = torch.cuda.max_memory_allocated(device) / 2**30
+    return Latency(seconds, peak, weights, torch.get_num_threads())
+
+
+def _check(method: str, size: str, device: str) -> None:
+    """Make sure that there is something to measure."""
+    default_configuration(method)
+    _sides(size)
+    if device.split(":")[0] not in ("cpu", "cuda"):
+        raise FusionError(f"times are measured on 'cpu' and 'cuda', not on {device!r}.")
+    if device != "cpu" and not _has_network(method):
+        raise FusionError(f"{method} has no network, so it runs on 'cpu' only, not on {device!r}.")
 
 
 def _sides(size: str) -> tuple[int, int]:
@@ -231,8 +260,8 @@ def latency_table(
     Parameters
     ----------
     folder : path
-        The table is written there row by row; rows that it holds of the same code and device are
-        not measured again, and rows of other devices are kept.
+        The table is written there row by row. Rows that it holds of the same code, device and
+        threads are not measured again; rows of other devices are kept.
     methods : sequence of str, optional
         Default: all; on an accelerator those with a network.
     sizes : sequence of str
@@ -248,7 +277,8 @@ def latency_table(
     DataFrame
         A row per method, size and device: median and quartiles in milliseconds, number of runs,
         peak memory in GiB, threads, the commit, and the average number of busy processes in the
-        minute before this call began (`os.getloadavg`). A method that could not be run has no row.
+        minute before this call began (`os.getloadavg`). Rows of other devices that the folder holds
+        are among them. A method that could not be run has no row.
 
     Raises
     ------
@@ -258,28 +288,31 @@ def latency_table(
         If the device cannot be used, a size is none, or the folder cannot be written.
     """
     import pandas as pd
+    import torch
     from tqdm.auto import tqdm
 
     from . import results
     from .methods import registry
 
     check_device(device)
-    folder, specs, code = Path(folder), registry(), results.score_hash()
+    folder, specs, code = Path(folder), registry(), _code()
     provenance = results.provenance(device=device, **facts)
     begun = (
         provenance["commit"],
         round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else math.nan,
     )
     runs = folder / "runs.csv"
-    known = pd.read_csv(runs) if runs.exists() else pd.DataFrame(columns=["code", "device"])
-    known = known[(known["code"] == code) | (known["device"] != device)]
+    known = (
+        pd.read_csv(runs) if runs.exists() else pd.DataFrame(columns=["code", "device", "threads"])
+    )
+    same = (known["code"] == code) & (known["threads"] == torch.get_num_threads())
+    known = known[same | (known["device"] != device)]
     rows = known.to_dict("records")
     done = {(row["method"], row["size"]) for row in rows if row["device"] == device}
     networks = [name for name in specs if device == "cpu" or _has_network(name)]
     work = [(name, size) for size in sizes for name in methods or networks]
     for name, size in work:  # before anything is measured
-        default_configuration(name)
-        _sides(size)
+        _check(name, size, device)
     for name, size in tqdm(work, desc="measuring", disable=not progress):
         if (name, size) in done:
             continue
@@ -298,6 +331,18 @@ def latency_table(
     table = table[table["size"].isin(sizes)].reset_index(drop=True)
     results.save(folder, summary=table, facts=provenance)
     return table
+
+
+def _code() -> str:
+    """Hash the code that decides a time: the methods', and how it is measured."""
+    from .results import score_hash
+
+    here = Path(__file__)
+    measuring = [here, here.with_name("costs.py")]
+    sha = hashlib.sha256(score_hash().encode())
+    for path in measuring:
+        sha.update(path.read_bytes())
+    return sha.hexdigest()
 
 
 def _has_network(method: str) -> bool:
@@ -359,7 +404,14 @@ def _recorded(name: str, command: str) -> pd.DataFrame:
 
 
 def show_times(times: pd.DataFrame) -> Styler:
-    """Style times: median and quartiles in milliseconds and peak memory, a column per size."""
+    """Style times: median and quartiles in milliseconds and peak memory, a column per size.
+
+    Raises
+    ------
+    FusionError
+        If they are of several devices.
+    """
+    check_times(times)
     sizes = list(dict.fromkeys(times["size"]))
     titles = list(dict.fromkeys(times["title"]))
     cells: dict[str, list[str]] = {size: [] for size in sizes}
@@ -381,7 +433,8 @@ def _time_cell(row: dict[Any, Any]) -> str:
     middle, low, high = (
         _milliseconds(row[f"{name} ms"]) for name in ("median", "lower quartile", "upper quartile")
     )
-    return f"{middle} [{low}, {high}]\n{row['peak GiB']:.2f} GiB"
+    peak = f"{row['peak GiB']:.2f} GiB" if row["peak GiB"] == row["peak GiB"] else "memory unknown"
+    return f"{middle} [{low}, {high}]\n{peak}"
 
 
 def _milliseconds(value: float) -> str:
@@ -412,7 +465,13 @@ def trade_off(
         "label", "ms", "parameters" (0 of classical methods), "quality", for the methods that have
         both; of several rows of a method the first that is within 2 % of the print, else the
         nearest.
+
+    Raises
+    ------
+    FusionError
+        If the times are of several devices, or not of that size.
     """
+    check_times(times, [size])
     import pandas as pd
 
     from .experiments import recorded

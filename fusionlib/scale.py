@@ -10,12 +10,11 @@ import contextlib
 import functools
 import itertools
 import math
-import os
 import threading
 import time
 import warnings
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .errors import FusionError
@@ -72,7 +71,15 @@ def share(client: Client, value: T) -> Future[T]:
     """Send a value once, for calls to take; a worker that is lost costs another sending at most."""
     # A call, not `Client.scatter`: the scheduler can make its result again.
     with _told(client):
-        return client.submit(_same, value, pure=False)
+        return _submit(client, _same, value)
+
+
+def _submit(client: Client, function: Callable[..., T], *arguments: Any) -> Future[T]:
+    import dask
+
+    # Pictures are sent on purpose, each once: no advice about the size of graphs.
+    with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 TB"}):
+        return client.submit(function, *arguments, pure=False)
 
 
 def _same(value: T) -> T:
@@ -108,7 +115,7 @@ def spread(
         while True:
             for arguments in itertools.islice(calls, AHEAD * check.threads() - len(waiting)):
                 with _told(client):
-                    call = client.submit(_call, code, function, *arguments, pure=False)
+                    call = _submit(client, _call, code, function, *arguments)
                 waiting.append(call)
             if not waiting:
                 return
@@ -142,35 +149,50 @@ class _Workers:
         with _told(client):
             with contextlib.suppress(TimeoutError):
                 client.wait_for_workers(1, timeout=PATIENCE)
-            if not client.nthreads():
+            if not _threads(client) and client.status == "running":
                 raise FusionError(f"{_name(client)} has no workers; start some: {_start(client)}.")
+            if client.status != "running":
+                raise FusionError(f"{_name(client)} went away. {RESUME}")
             self._warn_of_too_many()
         self.number, self.looked = 1, -math.inf
 
     def threads(self) -> int:
         """Return their number, at least 1, as it was a second ago or less."""
         if time.monotonic() - self.looked > LOOK:
-            with contextlib.suppress(OSError):  # what is amiss shows at the next result
-                self.number = max(1, sum(self.client.nthreads().values()))
+            # Whatever is amiss shows at the next result.
+            self.number = max(1, sum(_threads(self.client).values()))
             self.looked = time.monotonic()
         return self.number
 
     def _warn_of_too_many(self) -> None:
         asked: Counter[str] = Counter()
         cores: dict[str, int] = {}
-        there = self.client.run(os.cpu_count)
+        there = self.client.run(_cores, on_error="ignore")
         workers = self.client.scheduler_info(n_workers=-1)["workers"]
         for name in there.keys() & workers.keys():
             host = workers[name]["host"]
             asked[host] += workers[name]["nthreads"]
             cores[host] = there[name]
         for host, count in asked.items():
-            if count > (cores[host] or count):
+            if count > cores[host]:
                 warnings.warn(
                     f"{count} threads of workers for {cores[host]} cores on {host}: they wait for "
                     "each other; start fewer.",
                     stacklevel=5,
                 )
+
+
+def _cores() -> int:
+    import loky
+
+    return loky.cpu_count()  # knows the limits of a container
+
+
+def _threads(client: Client) -> Mapping[str, int]:
+    """Return the threads of each worker; of none where the scheduler does not answer."""
+    with contextlib.suppress(OSError, AttributeError):  # a closed client has no scheduler
+        return client.nthreads()
+    return {}
 
 
 def _name(client: Client) -> str:
@@ -233,7 +255,6 @@ def _told(client: Client) -> Iterator[None]:
 
 def _state(client: Client) -> str:
     """Say what is amiss: "running" where nothing is."""
-    if client.status == "running":
-        with contextlib.suppress(OSError):
-            return "running" if client.nthreads() else "no workers"
-    return "no connection"
+    if client.status != "running":
+        return "no connection"
+    return "running" if _threads(client) else "no workers"

@@ -18,7 +18,7 @@ from fusionlib.efficiency import (
     size_table,
     table_11,
 )
-from fusionlib.errors import UnknownName
+from fusionlib.errors import FusionError, UnknownName
 from fusionlib.methods import registry
 from fusionlib.networks.aefusion import AEFusion
 from fusionlib.networks.densefuse import DenseFuse
@@ -161,6 +161,7 @@ def test_ranks(sizes):
             for size, factor in (("640x480", 1), ("1024x768", 2.5), ("256x256", 0.1))
         ]
     )
+    times["device"] = "cpu"
     assert [*rank_table(sizes, times)["speed, ours"]] == [*range(1, 11)]
     found = rank_table(sizes, times[times["method"] != "swinfusion"])["speed, ours"]
     assert found.isna().sum() == 1 and found.max() == 9
@@ -187,6 +188,15 @@ def test_saved_table_11(sizes, tmp_path):
     assert saved.loc["DenseFuse", "paper ms 1024x768, RTX 4090"] == 1.98
     assert saved.loc["RefineFuse", "size, printed"] == 7
     assert (tmp_path / "summary.md").exists() and (tmp_path / "provenance.json").exists()
+
+
+def test_times_that_cannot_be_ranked(sizes, tmp_path):
+    times = pd.DataFrame({"method": ["sdnet"], "size": ["640x480"], "median ms": [1.0]})
+    for take in (rank_table, lambda *tables: save_table_11(tmp_path, sizes, *tables)):
+        for device, message in (("cpu", "the times lack 1024x768"), (None, "of no device")):
+            some = times.assign(device=device) if device else times.assign(device="")[:0]
+            with pytest.raises(FusionError, match=message):
+                take(sizes, some)
 
 
 def test_size_table_is_of_every_network():

@@ -259,11 +259,12 @@ def test_no_gradients_and_evaluation_mode():
 @pytest.mark.parametrize(
     "wrong, message",
     [
-        ({"tile": 0}, "tile must be at least 1, not 0"),
-        ({"overlap": -1}, "overlap must be at least 0, not -1"),
-        ({"threads": 0}, "threads must be at least 1"),
-        ({"batch": 0}, "batch must be at least 1"),
-        ({"kept": -1}, "kept must be at least 0"),
+        ({"tile": 0}, "tile must be a whole number from 1, not 0"),
+        ({"overlap": -1}, "overlap must be a whole number from 0, not -1"),
+        ({"threads": 0}, "threads must be a whole number from 1"),
+        ({"batch": 0}, "batch must be a whole number from 1"),
+        ({"tile": 1.5}, r"tile must be a whole number from 1, not 1\.5"),
+        ({"kept": -1}, "kept must be a whole number from 0"),
         ({"tile": None, "overlap": 9}, "give the side of a tile"),
     ],
 )

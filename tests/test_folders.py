@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from fusionlib.errors import FusionError
+from fusionlib.errors import CannotWrite, FusionError
 from fusionlib.execution import Execution
 from fusionlib.folders import check_workers, fuse_folders
 from fusionlib.images import read_image, write_image
@@ -48,6 +50,62 @@ def test_any_way_gives_the_same_images(pairs, tmp_path, options):
         assert other[name].shape == (*size, 3)
         # A sum in another order may move a level by one.
         assert np.abs(one[name] - other[name]).max() <= 1.01 / 255
+
+
+class Telling:
+    """A method that leaves a file for each call: process, threads, number of pairs."""
+
+    def __init__(self, folder, execution):
+        self.folder, self.execution = folder, execution
+
+    def fuse_all(self, pairs):
+        pairs = list(pairs)
+        name = f"{os.getpid()} {self.execution.threads} {len(pairs)} {time.monotonic_ns()}"
+        (self.folder / name).touch()
+        yield from (vis for _, vis in pairs)
+
+
+@pytest.mark.parametrize("jobs, here", [(1, True), (2, False)])
+def test_batches_and_processes_are_as_asked(pairs, tmp_path, jobs, here):
+    (tmp_path / "calls").mkdir()
+    method = Telling(tmp_path / "calls", Execution(batch=3, threads=1))
+    fuse_folders(method, *pairs, tmp_path / "out", jobs=jobs, progress=False)
+    calls = [path.name.split() for path in method.folder.iterdir()]
+    assert sorted(int(number) for _, _, number, _ in calls) == [1, 3]
+    assert {int(pid) == os.getpid() for pid, *_ in calls} == {here}
+    assert {threads for _, threads, *_ in calls} == {"1"}
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_no_space(pairs, tmp_path, jobs, monkeypatch):
+    out = tmp_path / "out"
+    method = Full(out, jobs)
+    message = r"cannot write .*[bcd]\.png: .*space.*Free some space.*--skip-existing"
+    with monkeypatch.context() as now, pytest.raises(CannotWrite, match=message):
+        now.setattr(os, "fsync", os.fsync)  # puts it back
+        fuse_folders(method, *pairs, out, jobs=jobs, progress=False)
+    assert "a" in images(out) and not [path for path in out.iterdir() if path.suffix != ".png"]
+    done = fuse(pairs, out, skip_existing=True)
+    assert done.written + done.skipped == 4 and done.skipped < 4 and not done.faults
+
+
+class Full:
+    """A method after whose first image the disk is full."""
+
+    execution = Execution()
+
+    def __init__(self, out, jobs):
+        self.out, self.jobs = out, jobs
+
+    def fuse_all(self, pairs):
+        for _, vis in pairs:
+            if (self.out / "a.png").exists():
+                os.fsync = _no_space
+            yield vis
+
+
+def _no_space(_):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 @pytest.mark.parametrize("options", [{}, {"how": Execution(batch=4)}, {"jobs": 2}])

@@ -18,7 +18,7 @@ from PIL import Image, ImageOps
 from skimage import color
 
 from fusionlib import images
-from fusionlib.errors import FusionError, ImageError
+from fusionlib.errors import CannotWrite, FusionError, ImageError
 from fusionlib.images import (
     check_image,
     collapse_gray,
@@ -689,7 +689,8 @@ def test_quantise_halves_upwards():
 def test_write_refuses(tmp_path, name, options, reason):
     (tmp_path / "folder.png").mkdir()
     (tmp_path / "file").write_text("")
-    with pytest.raises(ImageError, match=reason):
+    expected = CannotWrite if reason == "write" else ImageError
+    with pytest.raises(expected, match=reason):
         write_image(tmp_path / name, np.zeros((4, 4)), **options)
     assert sorted(item.name for item in tmp_path.iterdir()) == ["file", "folder.png"]
 
@@ -721,7 +722,7 @@ def test_interrupted_writing_leaves_nothing(tmp_path, monkeypatch, error, step):
         raise error
 
     monkeypatch.setattr(f"os.{step}", fail)
-    expected = KeyboardInterrupt if error is KeyboardInterrupt else ImageError
+    expected = KeyboardInterrupt if error is KeyboardInterrupt else CannotWrite
     with pytest.raises(expected):
         write_image(path, np.ones((4, 4)))
     assert [item.name for item in tmp_path.iterdir()] == ["a.png"]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from fusionlib.costs import peak_memory
 from fusionlib.efficiency import TABLE_11
@@ -18,6 +18,7 @@ from fusionlib.latency import (
     MOST,
     SIZES,
     Latency,
+    _measure_here,
     latency_table,
     measure_latency,
     recorded_latency,
@@ -38,20 +39,45 @@ def test_latency_in_a_process_of_its_own():
     assert one.threads == 1
 
 
+def test_peak_is_not_that_of_rendering():
+    """A scene of 1024x768 takes half a GiB to render, MST a tenth of one to fuse it."""
+    assert measure_latency("mst", "1024x768").peak < measure_latency("mst", "80x64").peak + 0.2
+
+
+def test_threads_are_those_of_the_process(monkeypatch, tmp_path):
+    monkeypatch.setattr("fusionlib.latency._fuser", lambda *_: (threads_now, "none"))
+    for threads in (1, 2):
+        found = _measure_here("jsr", "80x64", "cpu", None, Execution(threads=threads))
+        assert found.threads == torch.get_num_threads() == threads
+
+
+def threads_now():
+    return torch.get_num_threads()
+
+
 @pytest.mark.parametrize(
     "asked, message",
     [
         (("msst", "80x64"), "unknown method 'msst'"),
         (("mst", "80"), "WIDTHxHEIGHT in pixels, such as 640x480, not '80'"),
+        (("mst", "80x64", "cuda"), "mst has no network, so it runs on 'cpu' only, not on 'cuda'"),
+        (("sdnet", "80x64", "mps"), "measured on 'cpu' and 'cuda', not on 'mps'"),
     ],
 )
-def test_latency_of_what_is_not_there(tmp_path, asked, message):
+def test_latency_of_what_is_not_there(tmp_path, monkeypatch, asked, message):
+    method, size, device = (*asked, "cpu")[:3]
     with pytest.raises(FusionError, match=message):
-        measure_latency(*asked)
-    method, size = asked
+        measure_latency(method, size, device=device)
+    monkeypatch.setattr("fusionlib.latency.check_device", lambda _: None)
     with pytest.raises(FusionError, match=message):
-        latency_table(tmp_path, methods=[method], sizes=[size], progress=False)
+        latency_table(tmp_path, methods=[method], sizes=[size], device=device, progress=False)
     assert not [*tmp_path.iterdir()]
+
+
+def test_a_precision_that_is_not_there(monkeypatch):
+    monkeypatch.setattr("fusionlib.execution._has_bfloat16", lambda _: False)
+    with pytest.raises(FusionError, match="no bfloat16 arithmetic"):
+        measure_latency("seafusion", "80x64", execution=Execution(precision="bfloat16"))
 
 
 def test_latency_of_a_process_that_is_killed(monkeypatch):
@@ -71,7 +97,7 @@ def test_latency_table_continues(monkeypatch, tmp_path):
         asked.append((method, size))
         if method == "cufd":
             raise FusionError("killed")
-        return Latency([0.002, 0.001, 0.004, 0.003], 0.5, "untrained", 2)
+        return Latency([0.002, 0.001, 0.004, 0.003], 0.5, "untrained", torch.get_num_threads())
 
     monkeypatch.setattr("fusionlib.latency.measure_latency", fake)
     options = {"sizes": ["64x48"], "progress": False, "profile": "sample"}
@@ -88,7 +114,7 @@ def test_latency_table_continues(monkeypatch, tmp_path):
     assert (row["runs"], row["peak GiB"], row["title"]) == (4, 0.5, "MST")
     saved = pd.read_csv(tmp_path / "summary.csv")
     assert saved.equals(table.astype(saved.dtypes)) and (tmp_path / "provenance.json").exists()
-    monkeypatch.setattr("fusionlib.results.score_hash", lambda: "other code")
+    monkeypatch.setattr("fusionlib.latency._code", lambda: "other code")
     monkeypatch.setattr("fusionlib.latency.check_device", lambda _: None)
     table = latency_table(tmp_path, methods=["seafusion"], device="cuda", **options)
     assert asked[4:] == [("seafusion", "64x48")]
@@ -128,6 +154,15 @@ TIMES = pd.DataFrame(
 )
 
 
+def test_times_of_two_devices_are_not_mixed():
+    both = pd.concat([TIMES, TIMES.assign(device="cuda")])
+    for take in (show_times, trade_off):
+        with pytest.raises(FusionError, match="of cpu and cuda; choose one"):
+            take(both)
+    with pytest.raises(FusionError, match="lack 640x480"):
+        trade_off(TIMES[TIMES["size"] != "640x480"])
+
+
 def test_shown_times():
     text = show_times(TIMES.drop(index=0)).to_html()
     assert "cpu, 2 threads" in text and "100 [9.87, 2346]\n0.50 GiB" in text
@@ -165,12 +200,3 @@ def test_what_is_not_recorded(monkeypatch, tmp_path):
 def test_recorded_speed(part, columns):
     found = recorded_speed(part)
     assert columns <= {*found} and len(found) and (found["commit"].str.len() == 12).all()
-
-
-def test_recorded_latency_is_of_every_method_at_every_size():
-    found = recorded_latency()
-    here = found[found["device"] == "cpu"]
-    assert {*zip(here["method"], here["size"], strict=True)} == {
-        *itertools.product(registry(), SIZES)
-    }
-    assert (here["median ms"] > 0).all() and (here["lower quartile ms"] <= here["median ms"]).all()

@@ -339,7 +339,7 @@ def test_how_networks_are_run(done, refused, folders):
     done("fuse", "ir", "vis", "-o", "other", *ways)
     far = np.abs(read_image("other/1.png") - read_image("out/1.png"))
     assert far.max() <= 1.01 / 255
-    assert "tile must be at least 1, not 0" in refused(
+    assert "tile must be a whole number from 1, not 0" in refused(
         "fuse", "ir", "vis", "-o", "more", "--tile", "0"
     )
     assert "unknown precision 'half'" in refused(
@@ -365,7 +365,13 @@ def test_no_partner_at_all(refused):
 
 def test_output_folder_is_a_file(refused, folders):
     Path("out").touch()
-    assert "3 could not be fused" in refused("fuse", "ir", "vis", "-o", "out")
+    assert "cannot write out/0.png" in refused("fuse", "ir", "vis", "-o", "out")
+
+
+@pytest.mark.parametrize("option", ["--jobs", "--batch"])
+def test_options_of_folders_are_refused_for_files(refused, option):
+    message = refused("fuse", "ir.png", "vis.png", "-o", "x.png", option, "2")
+    assert message.startswith("--jobs and --batch are of folders")
 
 
 def test_a_scheduler_and_processes_here(refused):

@@ -141,16 +141,16 @@ def _doubled_and_padded(x: Tensor) -> Tensor:
     """
     batch, channels, height, width = x.shape
     x = x.permute(0, 2, 3, 1)
-    x = _banded(_doubling(height, x), x.reshape(batch, height, width * channels))
-    x = _banded(_doubling(width, x), x.view(-1, width, channels))
+    x = _banded(_doubling(height), x.reshape(batch, height, width * channels))
+    x = _banded(_doubling(width), x.view(-1, width, channels))
     return x.view(batch, 2 * height + 2, 2 * width + 2, channels).permute(0, 3, 1, 2)
 
 
-def _doubling(side: int, like: Tensor) -> Tensor:
+def _doubling(side: int) -> Tensor:
     """Matrix (2 side + 2, side) of bicubic interpolation along one axis, and of mirroring."""
-    units = torch.eye(side, device=like.device)[:, None, None]
+    units = torch.eye(side)[:, None, None]
     double = F.interpolate(units, scale_factor=2, mode="bicubic", align_corners=False)
-    return F.pad(double[:, 0], (1, 1), mode="reflect")[:, 0].T.to(like.dtype)
+    return F.pad(double[:, 0], (1, 1), mode="reflect")[:, 0].T
 
 
 def _banded(matrix: Tensor, x: Tensor) -> Tensor:
@@ -160,7 +160,7 @@ def _banded(matrix: Tensor, x: Tensor) -> Tensor:
         rows = matrix[start : start + ROWS]
         needed = rows.any(dim=0).nonzero()
         part = slice(int(needed[0]), int(needed[-1]) + 1)
-        output[..., start : start + ROWS, :] = rows[:, part] @ x[..., part, :]
+        output[..., start : start + ROWS, :] = rows[:, part].to(x) @ x[..., part, :]
     return output
 
 
