@@ -8,8 +8,7 @@ Per network: seconds of the plain module, ratios of the engine as it is by defau
 channels-last memory and in bfloat16, and the largest difference of their outputs from the plain
 module's, to its range; for bfloat16 also which metric of RefineFuse's tables changes most. Weights
 are the method's, or where none are here those of `tests.recipe` or random ones, whose metrics would
-say nothing. `--tiles` prints
-the engine's time over sides of tiles instead.
+say nothing. `--tiles` prints the engine's time over sides of tiles instead.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from torch.nn import functional as F
 import fusionlib as fl
 from benchmarks.refinefuse import plain as plain_refinefuse
 from benchmarks.timing import alone
-from fusionlib.card import LEARNT, Configuration
+from fusionlib.card import Configuration
 from fusionlib.execution import TILE, Execution, check_execution, run_network
 from fusionlib.images import luminance
 from fusionlib.methods import registry
@@ -77,17 +76,19 @@ def contestants(names: list[str]) -> list[Contestant]:
 
 def with_a_network() -> list[str]:
     """Return the names of all methods but the classical ones."""
-    configurations = {name: [*spec.configurations.values()] for name, spec in registry().items()}
-    return [
-        name for name, one in configurations.items() if one[0].rules or one[0].own_rule == LEARNT
-    ]
+    return [name for name, spec in registry().items() if spec.default.has_network]
+
+
+def configuration_of(who: Contestant) -> Configuration:
+    """Return what the options choose."""
+    spec = registry()[who.method]
+    key = who.options.get(spec.axis)
+    return spec.configurations[key] if key else spec.default
 
 
 def build(who: Contestant) -> tuple[FusionNetwork, Configuration, str]:
     """Return the network with weights, its configuration, and what weights these are."""
-    spec = registry()[who.method]
-    key = who.options.get(spec.axis) or next(iter(spec.configurations))
-    configuration = spec.configurations[key]
+    configuration = configuration_of(who)
     for weights in (None, *(file.name for file in configuration.weights if file.packaged)):
         try:
             method = fl.create(who.method, weights=weights, **who.options)
@@ -255,9 +256,7 @@ def metric_changes(
     who: Contestant, plain: np.ndarray, other: np.ndarray, size: tuple[int, int]
 ) -> dict[str, float]:
     """Return by which share each metric of RefineFuse's tables changes."""
-    spec = registry()[who.method]
-    key = who.options.get(spec.axis) or next(iter(spec.configurations))
-    levels = spec.configurations[key].levels
+    levels = configuration_of(who).levels
     before, after = (
         fl.evaluate(np.clip(levels.unscale(image), 0, 1), *sources(size), metrics="refinefuse")
         for image in (plain, other)

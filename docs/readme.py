@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from fusionlib.tables import markdown
+from fusionlib.tables import grid, markdown
 
 ROOT = Path(__file__).parent.parent
 # Table -> row -> heading. The soft hyphen lets all columns fit into the width of a page on GitHub.
@@ -125,21 +125,15 @@ def speed_table(part: str) -> str:
         text = frame["metric most changed"] + frame["change %"].map(" {:+.1f} %".format)
         trained = ~frame["weights"].isin(["random", "tests.recipe"])
         frame["changed"] = text.where(trained, "weights not trained")
-    lines = [[column.heading for column in columns], ["---", *["---:"] * (len(columns) - 1)]]
-    for row in frame.to_dict("records"):
-        lines.append([column.cell.format_map(row) for column in columns])
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    rows = [[column.cell.format_map(row) for column in columns] for row in frame.to_dict("records")]
+    return grid([column.heading for column in columns], rows)
 
 
 def main() -> None:
     path = ROOT / "README.md"
     text = path.read_text(encoding="utf-8")
     filled = {name: table(name) for name in TABLES}
-    filled |= {
-        f"speed_{part}": speed_table(part)
-        for part in SPEED
-        if f"<!-- begin speed_{part} -->" in text
-    }
+    filled |= {f"speed_{part}": speed_table(part) for part in SPEED}
     for name, grid_text in filled.items():
         marked = re.compile(rf"(<!-- begin {name} -->\n).*?(<!-- end {name} -->)", re.DOTALL)
         text = marked.sub(lambda m, new=grid_text: m[1] + new + m[2], text)

@@ -120,6 +120,11 @@ class Configuration:
     chroma: Literal["after", "before"] = "after"
     adapt: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None
 
+    @property
+    def has_network(self) -> bool:
+        """Whether it fuses by a network, not by a classical algorithm."""
+        return bool(self.rules) or self.own_rule == LEARNT
+
 
 @dataclass(frozen=True)
 class MethodSpec:
@@ -146,6 +151,11 @@ class MethodSpec:
     licence: str
     axis: Literal["variant", "pipeline"]
     configurations: Mapping[str, Configuration]
+
+    @property
+    def default(self) -> Configuration:
+        """The configuration that produced the published tables."""
+        return next(iter(self.configurations.values()))
 
 
 class Identity(NamedTuple):

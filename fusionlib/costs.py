@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-__all__ = ["COSTS", "Cost", "measure", "peak_memory", "reset_peak"]
+__all__ = ["COSTS", "Cost", "measure", "peak_memory"]
 
 Result = TypeVar("Result")
 
@@ -33,13 +33,13 @@ class Cost(NamedTuple):
 
 def measure(call: Callable[[], Result]) -> tuple[Result, Cost]:
     """Run a call and return its result and its cost."""
-    known = reset_peak()
+    known = _reset_peak()
     started = time.perf_counter()
     result = call()
     return result, Cost(time.perf_counter() - started, peak_memory() if known else None)
 
 
-def reset_peak() -> bool:
+def _reset_peak() -> bool:
     """Let the system's record of the process's peak begin anew; False where it cannot be.
 
     Linux, proc(5): clear_refs, which a container may forbid.

@@ -9,12 +9,14 @@ from __future__ import annotations
 import copy
 import math
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import Tensor, nn
 
 from .errors import FusionError, unknown
+from .methods import find_method
+from .tables import show_lines
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,12 +31,10 @@ __all__ = [
     "check_times",
     "count_macs",
     "count_parameters",
-    "default_configuration",
     "rank_table",
     "save_table_11",
     "show_sizes",
     "size_table",
-    "styled_lines",
     "table_11",
 ]
 
@@ -174,22 +174,7 @@ def count_parameters(network: nn.Module, convention: str = "all") -> int:
 
 
 def _default(method: str) -> Callable[[], nn.Module]:
-    return lambda: build_untrained(default_configuration(method))
-
-
-def default_configuration(method: str) -> Configuration:
-    """Return the first configuration of a method, which `fusionlib.create` takes.
-
-    Raises
-    ------
-    UnknownName
-        If there is no such method.
-    """
-    from .methods import registry
-
-    if method not in registry():
-        raise unknown("method", method, registry())
-    return next(iter(registry()[method].configurations.values()))
+    return lambda: build_untrained(find_method(method).default)
 
 
 def build_untrained(configuration: Configuration) -> Any:
@@ -452,7 +437,7 @@ def size_table() -> pd.DataFrame:
 
     rows = []
     for name, spec in registry().items():
-        network = build_untrained(default_configuration(name))
+        network = build_untrained(spec.default)
         if not isinstance(network, Algorithm):
             macs = count_macs(network, 256, 256)
             about = {"method": name, "title": spec.title, "kind": spec.kind}
@@ -524,15 +509,6 @@ def show_sizes(sizes: pd.DataFrame) -> Styler:
     cells["MACs at 256x256, 10⁹"] = [f"{n / 1e9:.2f}" for n in sizes["MACs 256"]]
     cells["FLOPs, 10⁹"] = [f"{n / 1e9:.2f}" for n in sizes["FLOPs 256"]]
     cells["how the print counted"] = [*sizes["how"]]
-    return styled_lines(
+    return show_lines(
         cells, [*sizes["row"]], "The print, below it ours counted so; ✓: rounds to the print"
     )
-
-
-def styled_lines(cells: Mapping[str, Sequence[str]], rows: Sequence[str], caption: str) -> Styler:
-    """Style a table whose cells have several lines."""
-    import pandas as pd
-
-    styler = pd.DataFrame(cells, index=pd.Index(list(rows))).style.set_caption(caption)
-    lines = {"selector": "td", "props": "white-space: pre-line; text-align: right; max-width: 22em"}
-    return styler.set_table_styles([lines]).set_uuid("efficiency")  # type: ignore[list-item]

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 __all__ = ["Fused", "check_workers", "fuse_file", "fuse_folders"]
 
 
+CONTINUE = "What is written stays; --skip-existing (skip_existing=True) goes on from there."
+
+
 class Fused(NamedTuple):
     """What `fuse_folders` did."""
 
@@ -130,10 +133,13 @@ def fuse_folders(
     written = 0
     with tqdm(total=len(work), desc="fusing", unit="pair", disable=not progress) as bar:
         bar.update(len(work) - len(left))
-        for count, some in _each(method, batches, jobs):
-            written += count - len(some)
-            faults += some
-            bar.update(count)
+        try:
+            for count, some in _each(method, batches, jobs):
+                written += count - len(some)
+                faults += some
+                bar.update(count)
+        except CannotWrite as error:
+            raise CannotWrite(f"{error} {CONTINUE}") from error
     return Fused(written, len(work) - len(left), faults)
 
 
@@ -141,18 +147,6 @@ def _each(
     method: Method, batches: Sequence[list[_Work]], jobs: int
 ) -> Iterator[tuple[int, list[str]]]:
     """Fuse batches; of each give the number of its pairs and their faults."""
-    try:
-        yield from _each_batch(method, batches, jobs)
-    except CannotWrite as error:  # the next would fail, too
-        raise CannotWrite(f"{error} {CONTINUE}") from error
-
-
-CONTINUE = "What is written stays; --skip-existing (skip_existing=True) goes on from there."
-
-
-def _each_batch(
-    method: Method, batches: Sequence[list[_Work]], jobs: int
-) -> Iterator[tuple[int, list[str]]]:
     if jobs == 1:
         for batch in batches:
             yield len(batch), _fuse_batch(method, batch)
@@ -201,7 +195,7 @@ def _fuse_batch(method: Method, batch: list[_Work]) -> list[str]:
         for fused in method.fuse_all(images):
             write_image(left[0].output, fused)
             del left[0]
-    except CannotWrite:
+    except CannotWrite:  # so would the next
         raise
     except (FusionError, OSError, MemoryError) as error:
         fault = str(error)

@@ -19,17 +19,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .costs import peak_memory, reset_peak
-from .efficiency import (
-    build_untrained,
-    check_times,
-    default_configuration,
-    size_table,
-    styled_lines,
-)
+from .costs import measure
+from .efficiency import build_untrained, check_times, size_table
 from .errors import FusionError
 from .execution import Execution, check_device, check_execution, run_network
 from .files import write_text
+from .methods import find_method
+from .tables import CLOSE, show_lines
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -147,29 +143,29 @@ def _measure_here(
     if execution.threads:
         torch.set_num_threads(execution.threads)
     fuse, weights = _fuser(method, [pair.ir, luminance(pair.vis)], device, weights_dir, execution)
-    on_cpu = device == "cpu"
-    known = reset_peak() if on_cpu else True  # what rendering took is not the method's
-    if not on_cpu:
-        torch.cuda.reset_peak_memory_stats(device)
-    seconds = [_seconds(fuse)]
-    if seconds[0] < ONCE:
-        seconds = []
-        while len(seconds) < FEWEST or (sum(seconds) < SECONDS and len(seconds) < MOST):
-            seconds.append(_seconds(fuse))
-    if on_cpu:
-        peak = peak_memory() if known else None
-    else:
-        peak = torch.cuda.max_memory_allocated(device) / 2**30
+    seconds, cost = measure(partial(_repeat, fuse))  # its peak is not that of rendering
+    peak = cost.peak if device == "cpu" else torch.cuda.max_memory_allocated(device) / 2**30
     return Latency(seconds, peak, weights, torch.get_num_threads())
+
+
+def _repeat(call: Callable[[], object]) -> list[float]:
+    """Return the seconds of each call after the first; of the first where that took long."""
+    first = _seconds(call)
+    if first >= ONCE:
+        return [first]
+    seconds: list[float] = []
+    while len(seconds) < FEWEST or (sum(seconds) < SECONDS and len(seconds) < MOST):
+        seconds.append(_seconds(call))
+    return seconds
 
 
 def _check(method: str, size: str, device: str) -> None:
     """Make sure that there is something to measure."""
-    default_configuration(method)
+    configuration = find_method(method).default
     _sides(size)
     if device.split(":")[0] not in ("cpu", "cuda"):
         raise FusionError(f"times are measured on 'cpu' and 'cuda', not on {device!r}.")
-    if device != "cpu" and not _has_network(method):
+    if device != "cpu" and not configuration.has_network:
         raise FusionError(f"{method} has no network, so it runs on 'cpu' only, not on {device!r}.")
 
 
@@ -194,7 +190,7 @@ def _fuser(
     from .errors import WeightsNotFound
     from .methods import create
 
-    configuration = default_configuration(method)
+    configuration = find_method(method).default
     # The authors' weights, else this project's own.
     names = [file.name for file in configuration.weights[:1]]
     names += [file.name for file in configuration.weights if file.packaged]
@@ -309,8 +305,8 @@ def latency_table(
     known = known[same | (known["device"] != device)]
     rows = known.to_dict("records")
     done = {(row["method"], row["size"]) for row in rows if row["device"] == device}
-    networks = [name for name in specs if device == "cpu" or _has_network(name)]
-    work = [(name, size) for size in sizes for name in methods or networks]
+    able = [name for name, spec in specs.items() if device == "cpu" or spec.default.has_network]
+    work = [(name, size) for size in sizes for name in methods or able]
     for name, size in work:  # before anything is measured
         _check(name, size, device)
     for name, size in tqdm(work, desc="measuring", disable=not progress):
@@ -343,13 +339,6 @@ def _code() -> str:
     for path in measuring:
         sha.update(path.read_bytes())
     return sha.hexdigest()
-
-
-def _has_network(method: str) -> bool:
-    from .card import LEARNT
-
-    configuration = default_configuration(method)
-    return bool(configuration.rules) or configuration.own_rule == LEARNT
 
 
 def _quartiles(values: Sequence[float]) -> tuple[float, float, float]:
@@ -421,7 +410,7 @@ def show_times(times: pd.DataFrame) -> Styler:
             row = found.get((title, size))
             cells[size].append("" if row is None else _time_cell(row))
     some = times.iloc[0]
-    return styled_lines(
+    return show_lines(
         cells,
         titles,
         f"Milliseconds for a pair: median [quartiles], and the process's peak memory; "
@@ -471,12 +460,11 @@ def trade_off(
     FusionError
         If the times are of several devices, or not of that size.
     """
-    check_times(times, [size])
     import pandas as pd
 
     from .experiments import recorded
-    from .tables import CLOSE
 
+    check_times(times, [size])
     found = recorded(table)
     scores = found.per_pair[found.per_pair["metric"] == metric]
     compared = found.compared[found.compared["metric"] == metric].set_index("row")

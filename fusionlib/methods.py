@@ -68,7 +68,15 @@ if TYPE_CHECKING:
 
     from .datasets import Pair
 
-__all__ = ["Method", "create", "create_available", "list_methods", "list_weights", "registry"]
+__all__ = [
+    "Method",
+    "create",
+    "create_available",
+    "find_method",
+    "list_methods",
+    "list_weights",
+    "registry",
+]
 
 
 @functools.cache
@@ -81,6 +89,19 @@ def registry() -> dict[str, MethodSpec]:
     )
     specs = [module.METHOD for module in modules if hasattr(module, "METHOD")]
     return {spec.name: spec for spec in sorted(specs, key=lambda spec: spec.name)}
+
+
+def find_method(name: str) -> MethodSpec:
+    """Return the method of that name.
+
+    Raises
+    ------
+    UnknownName
+        If there is none.
+    """
+    if name not in registry():
+        raise unknown("method", name, registry())
+    return registry()[name]
 
 
 def list_methods() -> pd.DataFrame:
@@ -233,10 +254,7 @@ def create(
     FusionError
         If there is no folder `weights_dir`, or the device cannot be used, or not in that way.
     """
-    specs = registry()
-    if name not in specs:
-        raise unknown("method", name, specs)
-    spec = specs[name]
+    spec = find_method(name)
     key, configuration = _configuration(spec, variant, pipeline)
     _check_post(post)
     check_device(device)
@@ -284,7 +302,7 @@ def create_available(
     methods: list[Method] = []
     missing: dict[str, str] = {}
     for name, spec in registry().items():
-        files = next(iter(spec.configurations.values())).weights
+        files = spec.default.weights
         ours = [file.name for file in files if file.packaged]
         for weights in [files[0].name, *ours] if files else [None]:
             try:

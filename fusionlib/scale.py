@@ -149,10 +149,10 @@ class _Workers:
         with _told(client):
             with contextlib.suppress(TimeoutError):
                 client.wait_for_workers(1, timeout=PATIENCE)
-            if not _threads(client) and client.status == "running":
-                raise FusionError(f"{_name(client)} has no workers; start some: {_start(client)}.")
             if client.status != "running":
-                raise FusionError(f"{_name(client)} went away. {RESUME}")
+                raise _gone(client)
+            if not _threads(client):
+                raise FusionError(f"{_name(client)} has no workers; start some: {_start(client)}.")
             self._warn_of_too_many()
         self.number, self.looked = 1, -math.inf
 
@@ -217,6 +217,10 @@ def _result(client: Client, future: Future[T]) -> T:
         return future.result()
 
 
+def _gone(client: Client) -> FusionError:
+    return FusionError(f"{_name(client)} went away. {RESUME}")
+
+
 RESUME = "What is finished is kept; the same command continues it where it writes a CSV file."
 
 
@@ -236,7 +240,7 @@ def _told(client: Client) -> Iterator[None]:
             f"more memory than they have. {RESUME}"
         ) from error
     except (CancelledError, CommClosedError) as error:
-        raise FusionError(f"{_name(client)} went away. {RESUME}") from error
+        raise _gone(client) from error
     except ModuleNotFoundError as error:
         raise FusionError(
             f"a worker has no module {error.name!r}: install this package there, of the same "
@@ -250,7 +254,7 @@ def _told(client: Client) -> Iterator[None]:
             ) from error
         if client.status == "running":
             raise
-        raise FusionError(f"{_name(client)} went away. {RESUME}") from error
+        raise _gone(client) from error
 
 
 def _state(client: Client) -> str:

@@ -25,10 +25,12 @@ __all__ = [
     "PAPER_TABLES",
     "bootstrap_interval",
     "compare",
+    "grid",
     "latex",
     "markdown",
     "paper_values",
     "show",
+    "show_lines",
     "summarise",
 ]
 
@@ -367,6 +369,23 @@ def show(
     return styler
 
 
+def show_lines(cells: Mapping[str, Sequence[str]], rows: Sequence[str], caption: str) -> Styler:
+    """Style a table of texts whose cells have several lines.
+
+    Parameters
+    ----------
+    cells : mapping of str to sequence of str
+        Heading -> a text for each row.
+    rows : sequence of str
+        Their names.
+    caption : str
+        Shown above the table.
+    """
+    styler = pd.DataFrame(cells, index=pd.Index(list(rows))).style.set_caption(caption)
+    lines = {"selector": "td", "props": "white-space: pre-line; text-align: right; max-width: 22em"}
+    return styler.set_table_styles([lines]).set_uuid("efficiency")  # type: ignore[list-item]
+
+
 def markdown(
     frame: pd.DataFrame,
     *,
@@ -387,14 +406,14 @@ def markdown(
     """
     if "paper" not in frame:
         rows = [[_plain(value) for value in row] for row in frame.itertuples(index=False)]
-        return _grid([_escape(str(name)) for name in frame], rows)
+        return grid([_escape(str(name)) for name in frame], rows)
     cells = _cells(frame, decimals)
     if compact:
         return _compact(frame, cells)
     header = ["", *(f"{_escape(column[0])} {column[1]}" for column in cells.columns)]
     rows = [[_escape(row), *map(_marked, line)] for row, line in _lines(cells)]
     note = _full_note(frame, cells, "①②③: the best three")
-    return f"{_grid(header, rows)}\n{note}\n"
+    return f"{grid(header, rows)}\n{note}\n"
 
 
 def _compact(compared: pd.DataFrame, cells: pd.DataFrame) -> str:
@@ -411,7 +430,7 @@ def _compact(compared: pd.DataFrame, cells: pd.DataFrame) -> str:
     signs = [f"{sign} {verdict}" for verdict, sign in SYMBOLS.items() if verdict in used]
     facts = ["The paper's value, below it ours", ", ".join(signs)]
     note = _note(compared, cells, *filter(None, facts))
-    return f"{_grid(['', *map(_escape, cells.index)], rows)}\n{note}\n"
+    return f"{grid(['', *map(_escape, cells.index)], rows)}\n{note}\n"
 
 
 def _marked(cell: Cell, below: str = "{}") -> str:
@@ -420,7 +439,8 @@ def _marked(cell: Cell, below: str = "{}") -> str:
     return number + "<br>" + below.format(cell.below) if cell.below else number
 
 
-def _grid(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def grid(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table in Markdown; all columns but the first are aligned to the right."""
     lines = [header, ["---"] + ["---:"] * (len(header) - 1), *rows]
     return "".join("| " + " | ".join(line) + " |\n" for line in lines)
 

@@ -79,7 +79,7 @@ def test_batches_and_processes_are_as_asked(pairs, tmp_path, jobs, here):
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_no_space(pairs, tmp_path, jobs, monkeypatch):
     out = tmp_path / "out"
-    method = Full(out, jobs)
+    method = Full(out)
     message = r"cannot write .*[bcd]\.png: .*space.*Free some space.*--skip-existing"
     with monkeypatch.context() as now, pytest.raises(CannotWrite, match=message):
         now.setattr(os, "fsync", os.fsync)  # puts it back
@@ -94,8 +94,8 @@ class Full:
 
     execution = Execution()
 
-    def __init__(self, out, jobs):
-        self.out, self.jobs = out, jobs
+    def __init__(self, out):
+        self.out = out
 
     def fuse_all(self, pairs):
         for _, vis in pairs:

@@ -9,9 +9,11 @@ import sys
 import threading
 import time
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import dask
+import numpy as np
 import pandas as pd
 import pytest
 from distributed import Client, LocalCluster
@@ -288,7 +290,7 @@ def test_a_cluster_gives_the_same_rows(client, methods, named):
 
 def test_cost_and_warnings_come_from_workers(client, methods):
     pair = load_dataset("sample")[0]
-    pair.ir[:] = 0.5
+    pair = replace(pair, ir=np.full_like(pair.ir, 0.5))
     with pytest.warns(MetricWarning, match="SCD"):
         frame = benchmark(
             methods[0], [pair], metrics="SCD", cost=True, client=client, progress=False
