@@ -496,7 +496,7 @@ class _TrainHelp(argparse.Action):
             f"labels: {learning_from('labelled pairs')}; jsr learns its "
             "dictionary (jsrsd's, too) from pairs in one go."
         )
-        takes = [f"  {'res2netfuse precision':<24}single or mixed (bfloat16)"]
+        takes = [f"  {'res2netfuse precision':<24}single or mixed (gradients in bfloat16)"]
         takes += [
             f"  {f'{recipe.method} {name}':<24}"
             f"{'needed: ' * (name in recipe.required)}{option.about}"

@@ -16,6 +16,7 @@ References
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from itertools import pairwise
 from typing import Literal, NamedTuple
 
@@ -51,16 +52,18 @@ def _blur(x: Tensor, window: int = WINDOW, padding: int = 0) -> Tensor:
 
     As two products with banded matrices: on a CPU ten times as fast as convolutions of one channel.
     """
-    down, along = (_band(side, window, padding, x) for side in x.shape[-2:])
+    down, along = (_band(side, window, padding, x.dtype, x.device) for side in x.shape[-2:])
     return down @ (x @ along.T)
 
 
-def _band(side: int, window: int, padding: int, like: Tensor) -> Tensor:
+@lru_cache(maxsize=16)  # two sides of five levels, the same in each iteration of a training
+@torch.inference_mode(False)  # what is kept may be used with gradients later
+def _band(side: int, window: int, padding: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """Matrix (side + 2 padding - window + 1, side) that blurs along an axis."""
-    offsets = torch.arange(window, dtype=like.dtype, device=like.device) - window // 2
+    offsets = torch.arange(window, dtype=dtype, device=device) - window // 2
     taps = torch.exp(-(offsets**2) / (2 * SIGMA**2))
     padded = F.pad(taps / taps.sum(), (0, side + 2 * padding - window))
-    columns = torch.arange(len(padded), device=like.device)
+    columns = torch.arange(len(padded), device=device)
     places = columns - columns[: side + 2 * padding - window + 1, None]
     # Row i is `padded`, moved on by i.
     return (padded[places.clamp(min=0)] * (places >= 0))[:, padding : padding + side]

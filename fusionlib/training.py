@@ -31,9 +31,9 @@ from .datasets import Dataset
 from .errors import FusionError, unknown
 from .execution import (
     Execution,
+    FastGradients,
     check_device,
     check_execution,
-    exact_last_layer,
     keep_pages,
     memory_errors,
     run_network,
@@ -102,7 +102,7 @@ class TrainingConfig:
     seed : int
         Decides the initial weights and the order of images.
     precision : {"single", "mixed"}
-        mixed: convolutions but the last in bfloat16, where the hardware has it.
+        mixed: gradients of convolutions in bfloat16, where the hardware has it.
     """
 
     variant: Literal["released", "paper"] = "released"
@@ -173,8 +173,7 @@ class _Reconstruction(Recipe):
     def _output(self, image: Tensor) -> Tensor:
         if not self.mixed:
             return self.network(image)
-        device = image.device.type
-        with torch.autocast(device, torch.bfloat16), exact_last_layer(self.network, device):
+        with FastGradients(half=True):
             return self.network(image)
 
 
@@ -565,7 +564,8 @@ def _seconds_per_iteration(
     run = _Run(setup, plans)  # only to be measured
     seconds: list[float] = []
     for number in range(len(plans)):
-        with keep_pages(), closing(run.batches(number, range(1 + MOST))) as coming:
+        coming = run.batches(number, range(1 + MOST))
+        with keep_pages(), FastGradients(), closing(coming):
             run.step(number, next(coming))
             begin = time.perf_counter()
             if begin > deadline:
@@ -668,6 +668,7 @@ def _follow(
 
     kept = ExitStack()
     kept.enter_context(keep_pages())
+    kept.enter_context(FastGradients())
     try:
         for number, plan in enumerate(plans):
             done = len(run.losses[number])
