@@ -275,13 +275,19 @@ def costs(found: pd.DataFrame, *, quality: str, width: float = 9.0) -> Figure:
     classical = found["parameters"] == 0
     colours = np.where(classical, GREY, np.where(found["label"] == "RefineFuse", ORANGE, BLUE))
     axis.scatter(found["ms"], found["quality"], s=area, c=colours, alpha=0.75, linewidths=0)
+    near = 0.04 * np.ptp(found["quality"])
     columns = (found[name] for name in ("label", "parameters", "ms", "quality"))
-    for label, parameters, ms, height in zip(*columns, strict=True):
+    for label, parameters, ms, height, size in zip(*columns, area, strict=True):
+        further = np.log10(found["ms"] / ms)
+        beside = (further > 0) & (further < 0.7) & ((found["quality"] - height).abs() < near)
+        side = -1 if beside.any() else 1  # away from a dot to the right of it
         axis.annotate(
             label + (f", {parameters / 1e6:.2f} M" if parameters else ""),
             (ms, height),
-            xytext=(7, 4),
+            xytext=(side * (np.sqrt(size) / 2 + 3), 0),
             textcoords="offset points",
+            ha="left" if side == 1 else "right",
+            va="center",
             fontsize=8,
         )
     axis.set_xscale("log")

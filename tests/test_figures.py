@@ -307,6 +307,10 @@ def test_costs_of_methods():
         "RefineFuse, 2.23 M",
         "CDDFuse, 1.19 M",
     ]
+    assert {text.get_horizontalalignment() for text in axis.texts} == {"left"}
+    found.loc[1, ["ms", "quality"]] = 3000.0, 1.001  # CDDFuse's dot is where its label would be
+    (axis,) = figures.costs(found, quality="VIF").axes
+    assert [text.get_horizontalalignment() for text in axis.texts] == ["left", "right", "left"]
     assert axis.get_xscale() == "log"
     plt.close(figure)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 
 import numpy as np
@@ -175,6 +176,15 @@ def test_trade_off():
     assert nearest["parameters"] == 0 and nearest["ms"] == 100
     # The print's row of RefineFuse has 1.0554, ours 1.0495.
     assert found.loc["RefineFuse", "quality"] == pytest.approx(1.0495, abs=1e-4)
+
+
+def test_recorded_latency_is_of_every_method_at_every_size():
+    found = recorded_latency()
+    here = found[found["device"] == "cpu"]
+    assert {*zip(here["method"], here["size"], strict=True)} == {
+        *itertools.product(registry(), SIZES)
+    }
+    assert (here["median ms"] > 0).all() and (here["lower quartile ms"] <= here["median ms"]).all()
 
 
 def test_what_is_not_recorded(monkeypatch, tmp_path):
