@@ -30,6 +30,7 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.overrides import TorchFunctionMode
 
 from .errors import FusionError, unknown
@@ -413,15 +414,14 @@ def memory_errors(task: str, remedy: str) -> Iterator[None]:
 class FastGradients(TorchFunctionMode):
     """Within this context gradients of the layers `nn.Conv2d` that have a bias are computed faster.
 
-    Gradients of biases are plain sums: oneDNN adds them up next to those of the weights, which
-    makes its fastest kernels unusable; a step of training takes a twentieth longer. They differ
-    by rounding.
+    Gradients of biases are plain sums: oneDNN adds them up next to those of the weights, with
+    slower kernels than without. They differ by rounding. For a CPU.
 
     Parameters
     ----------
     half : bool
         Whether gradients are moreover computed in bfloat16, from images and weights in bfloat16.
-        Changes them by less than a hundredth; what the layers compute stays as it is.
+        Changes those of one layer by less than a hundredth; what layers compute stays as it is.
     """
 
     def __init__(self, *, half: bool = False) -> None:
@@ -435,11 +435,11 @@ class FastGradients(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        # So a layer calls it: image, weight, bias, stride, padding, dilation and groups.
-        bias = args[2] if func is torch.conv2d and len(args) == 7 else None
+        # So a layer calls it: images, weight, bias, stride, padding, dilation and groups.
+        bias = args[2] if func is torch.conv2d and len(args) == 7 and args[0].ndim == 4 else None
         if bias is None or not bias.requires_grad or not torch.is_grad_enabled():
             return func(*args, **(kwargs or {}))
-        if self.half:
+        if self.half and not isinstance(args[4], str):
             return _HalfGradients.apply(*args)
         return _BiasGradient.apply(func(*args[:2], bias.detach(), *args[3:]), bias)
 
@@ -467,6 +467,7 @@ class _HalfGradients(torch.autograd.Function):
         return torch.conv2d(image, weight, bias, *how)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         stride, padding, dilation, groups = ctx.how
         of_image, of_weight, _ = torch.ops.aten.convolution_backward(

@@ -9,6 +9,7 @@ import torch
 from scipy import ndimage
 from scipy.signal import convolve2d
 
+from fusionlib import losses
 from fusionlib.errors import ImageError, UnknownName, WeightsMismatch
 from fusionlib.losses import (
     FusionLoss,
@@ -54,6 +55,19 @@ def test_ssim_is_that_of_pytorch_msssim(size, noise):
 def test_ssim_of_opposite_images_is_negative():
     _, target = pair()
     assert float(ssim(255 - target, target)) < -0.5
+
+
+@pytest.mark.parametrize("side", [64, 1040])
+def test_ssim_without_gradients_and_then_with(side):
+    """What is kept from one call serves the other; of large images nothing is kept."""
+    x, y = pair((side, 16))
+    losses._band.cache_clear()
+    with torch.inference_mode():
+        expected = ssim(x, y)
+    x.requires_grad_()
+    ssim(x, y).backward()
+    assert x.grad.any() and torch.equal(ssim(x, y), expected)
+    assert (losses._band.cache_info().currsize > 0) == (side <= 1024)
 
 
 def test_ssim_scales_with_the_data_range():
