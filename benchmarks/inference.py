@@ -32,6 +32,7 @@ from benchmarks.timing import alone
 from fusionlib.card import Configuration
 from fusionlib.execution import TILE, Execution, check_execution, run_network
 from fusionlib.images import luminance
+from fusionlib.latency import RANDOM, RECIPE, UNTRAINED
 from fusionlib.methods import registry
 from fusionlib.networks.aefusion import AEFusion, AxialAttention
 from fusionlib.networks.mufusion import MUFusion
@@ -51,10 +52,6 @@ MODES: dict[str, Execution | None] = {
 }
 #: A process repeats a run until it has so many seconds, at least and at most so many times.
 SECONDS, FEWEST, MOST = 6.0, 2, 9
-
-
-#: Weights that no training gave; metrics of such outputs say nothing.
-RANDOM, RECIPE = UNTRAINED = ("random", "tests.recipe")
 
 
 class Contestant(NamedTuple):

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from fusionlib.latency import recorded_speed
 from fusionlib.tables import grid, markdown
 
 ROOT = Path(__file__).parent.parent
@@ -119,12 +120,10 @@ SPEED = {
 
 def speed_table(part: str) -> str:
     columns = SPEED[part]
-    frame = pd.read_csv(ROOT / "results/paper/speed" / f"{part}.csv")
-    frame = frame.fillna({"rule": ""})
+    frame = recorded_speed(part).fillna({"rule": ""})
     if part == "networks":
         text = frame["metric most changed"] + frame["change %"].map(" {:+.1f} %".format)
-        trained = ~frame["weights"].isin(["random", "tests.recipe"])
-        frame["changed"] = text.where(trained, "weights not trained")
+        frame["changed"] = text.where(frame["weights"] != "untrained", "weights not trained")
     rows = [[column.cell.format_map(row) for column in columns] for row in frame.to_dict("records")]
     return grid([column.heading for column in columns], rows)
 

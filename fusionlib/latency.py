@@ -52,6 +52,8 @@ SIZES: Mapping[str, str] = {"256x256": "medical", "640x480": "MSRS", "1024x768":
 #: A method repeats until it has so many seconds, at least and at most so many times; after a run
 #: that takes longer than `ONCE` it is not repeated.
 SECONDS, FEWEST, MOST, ONCE = 6.0, 3, 25, 30.0
+#: Weights in the benchmarks that no training gave; metrics of such outputs say nothing.
+RANDOM, RECIPE = UNTRAINED = ("random", "tests.recipe")
 
 
 class Latency(NamedTuple):
@@ -368,6 +370,7 @@ def recorded_speed(part: str) -> pd.DataFrame:
     Parameters
     ----------
     part : {"networks", "metrics", "training", "workers", "memory", "backends"}
+        In "networks" what has no trained weights has "untrained" ones.
 
     Raises
     ------
@@ -375,7 +378,8 @@ def recorded_speed(part: str) -> pd.DataFrame:
         If it is not there: it is part of the repository, not of the package.
     """
     command = "benchmarks.backends" if part == "backends" else f"benchmarks --only {part}"
-    return _recorded(f"speed/{part}.csv", f"python -m {command} --save FOLDER")
+    found = _recorded(f"speed/{part}.csv", f"python -m {command} --save FOLDER")
+    return found.replace({"weights": dict.fromkeys(UNTRAINED, "untrained")})
 
 
 def _recorded(name: str, command: str) -> pd.DataFrame:

@@ -52,7 +52,7 @@ def _blur(x: Tensor, window: int = WINDOW, padding: int = 0) -> Tensor:
 
     As two products with banded matrices: on a CPU ten times as fast as convolutions of one channel.
     """
-    # What is kept is at most 4 MiB a side; of larger images it is made anew.
+    # A band of 1024 takes 4 MiB in float32; larger ones are not kept.
     band = _band if max(x.shape[-2:]) <= 1024 else _band.__wrapped__
     down, along = (band(side, window, padding, x.dtype, x.device) for side in x.shape[-2:])
     return down @ (x @ along.T)

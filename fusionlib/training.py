@@ -31,7 +31,6 @@ from .datasets import Dataset
 from .errors import FusionError, unknown
 from .execution import (
     Execution,
-    FastGradients,
     check_device,
     check_execution,
     keep_pages,
@@ -39,6 +38,7 @@ from .execution import (
     run_network,
 )
 from .files import atomic_file
+from .gradients import FastGradients
 from .losses import ReconstructionLoss
 from .metrics.structure import psnr
 from .networks.res2netfuse import Res2NetFuse

@@ -20,7 +20,7 @@ from PIL import Image
 
 from fusionlib import training
 from fusionlib.errors import FusionError, ImageError, UnknownName
-from fusionlib.execution import _BiasGradient
+from fusionlib.gradients import _BiasGradient
 from fusionlib.losses import LossParts, ReconstructionLoss
 from fusionlib.networks.res2netfuse import Res2NetFuse
 from fusionlib.recipes import find_recipe
