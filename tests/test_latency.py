@@ -20,6 +20,7 @@ from fusionlib.latency import (
     SIZES,
     Latency,
     _measure_here,
+    _repeat,
     latency_table,
     measure_latency,
     recorded_latency,
@@ -55,6 +56,15 @@ def test_threads_are_those_of_the_process(monkeypatch):
     finally:
         torch.set_num_threads(before)
     assert {found.threads} == seen == {before + 1}
+
+
+def test_what_takes_long_runs_once(monkeypatch):
+    calls = []
+    monkeypatch.setattr("fusionlib.latency.ONCE", 0.0)
+    assert len(_repeat(lambda: calls.append(1))) == len(calls) == 1
+    monkeypatch.setattr("fusionlib.latency.ONCE", 30.0)
+    assert len(_repeat(lambda: calls.append(1))) == MOST
+    assert len(calls) == 1 + 1 + MOST  # one warms up
 
 
 @pytest.mark.parametrize(
