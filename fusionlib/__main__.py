@@ -1,4 +1,4 @@
-"""The command line: ``fusionlib fuse | evaluate | benchmark | train | reproduce | methods | ...``.
+"""The command line: ``fusionlib fuse | evaluate | benchmark | train | detect | reproduce | ...``.
 
 Exit status: 0 done, 2 something given was wrong (one message on standard error), 130 stopped
 by Ctrl-C.
@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-    from .card import Configuration, WeightFile
+    from .card import WeightFile, WeightUser
+    from .detection.average_precision import Matches
+    from .detection.detector import Detector
     from .execution import Execution
     from .methods import Method
     from .recipes.samples import Sample
@@ -91,6 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_evaluate(commands)
     _add_benchmark(commands)
     _add_train(commands)
+    _add_detect(commands)
     _add_reproduce(commands)
     _add_listings(commands)
     return parser
@@ -754,6 +757,304 @@ def _image_files(paths: Sequence[Path]) -> list[Path]:
     return files
 
 
+# ---------------------------------------------------------------- detect
+
+
+def _add_detect(commands: argparse._SubParsersAction) -> None:
+    detect = commands.add_parser(
+        "detect",
+        help="find objects; score, train and feed detectors on fused images",
+        description="Objects in images by YOLOv5: find them, write fused data sets that any "
+        "detector can be trained on, score a detector, fine-tune one.",
+    )
+    actions = detect.add_subparsers(title="actions", metavar="ACTION", required=True)
+    _add_detect_run(actions)
+    _add_detect_export(actions)
+    _add_detect_evaluate(actions)
+    _add_detect_train(actions)
+
+
+def _add_detector(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "-w",
+        "--weights",
+        default="yolov5n",
+        help="yolov5n (default) or yolov5s, as Ultralytics published them; or a file, "
+        ".safetensors of 'detect train' or .pt of Ultralytics' YOLOv5 n or s",
+    )
+    parser.add_argument(
+        "--input",
+        type=int,
+        metavar="N",
+        help="scale images so that the longer side has N pixels; default: as the weights were "
+        "trained",
+    )
+    _add_shared(parser, "--weights-dir", "--device")
+
+
+def _detector(options: argparse.Namespace) -> Detector:
+    from .detection.detector import create_detector
+
+    return create_detector(
+        options.weights,
+        input=options.input,
+        weights_dir=options.weights_dir,
+        device=options.device,
+    )
+
+
+def _add_detect_run(actions: argparse._SubParsersAction) -> None:
+    run = actions.add_parser(
+        "run",
+        help="find objects in an image or a folder of images",
+        description="Find objects in an image, or in all images of a folder. Prints a line per "
+        "object: image, class, score and corners in pixels.",
+    )
+    run.add_argument("images", type=Path, metavar="IMAGE", help="image or folder")
+    run.add_argument("-o", "--output", type=Path, metavar="FOLDER", help="write images with boxes")
+    run.add_argument("--csv", type=Path, metavar="OUT.csv", help="write the lines there instead")
+    run.add_argument(
+        "--confidence", type=float, default=0.25, help="lowest score; default: %(default)s"
+    )
+    _add_detector(run)
+    run.set_defaults(run=_detect_run)
+
+
+def _detect_run(options: argparse.Namespace) -> int:
+    from .datasets import images_by_stem
+    from .detection.boxes import drawn
+    from .detection.detector import TO_SEE
+    from .files import write_text
+    from .images import read_image, write_image
+
+    if not 0 < options.confidence < 1:
+        raise FusionError(f"--confidence must be between 0 and 1, not {options.confidence}.")
+    files = [options.images]
+    if options.images.is_dir():
+        files = list(images_by_stem(options.images).values())
+        if not files:
+            raise ImageError(f"no image in the folder {options.images}.")
+    detector = _detector(options)
+    lines = ["image,class,score,x0,y0,x1,y1"]
+    faults = []
+    for file in files:
+        try:
+            image = read_image(file)
+            found = detector.detect(image, TO_SEE._replace(confidence=options.confidence))
+        except FusionError as error:
+            if len(files) == 1:
+                raise
+            faults.append(str(error))
+            continue
+        boxes = found.named(detector.names)
+        for box, score in zip(boxes, found.scores, strict=True):
+            corners = ",".join(f"{value:.1f}" for value in box[1:])
+            lines.append(f"{_csv_text(file.name)},{box.label},{score:.3f},{corners}")
+        if options.output:
+            texts = [f"{b.label} {score:.2f}" for b, score in zip(boxes, found.scores, strict=True)]
+            write_image(options.output / f"{file.stem}.png", drawn(image, boxes, texts))
+    text = "\n".join(lines)
+    if options.csv:
+        write_text(options.csv, text + "\n")
+        print(f"wrote {len(lines) - 1} boxes to {options.csv}")
+    else:
+        print(text)
+    if options.output:
+        print(f"wrote {len(files) - len(faults)} images to {options.output}")
+    return _fail_each(faults, "searched")
+
+
+def _csv_text(text: str) -> str:
+    return '"' + text.replace('"', '""') + '"' if set(text) & set(',"\n') else text
+
+
+def _add_detect_export(actions: argparse._SubParsersAction) -> None:
+    export = actions.add_parser(
+        "export",
+        help="write a fused data set in the layout of YOLO",
+        description="Fuse all pairs of a data set with boxes, and write images, label files and "
+        "data.yaml, which detectors of any kind can be trained on. Stopped, it continues.",
+    )
+    export.add_argument(
+        "method", metavar="METHOD", help="a method with its defaults; or ir, or vis: a source"
+    )
+    export.add_argument("dataset", metavar="DATASET", help="with boxes: msrs, m3fd_detection, ...")
+    export.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="FOLDER", help="new, or to continue"
+    )
+    export.add_argument(
+        "--block",
+        metavar="K/N",
+        help="of N blocks of pairs in their order the K-th is for testing, the rest to learn from; "
+        "default: the data set's own division, or none",
+    )
+    _add_shared(export, *SHARED)
+    export.set_defaults(run=_detect_export)
+
+
+def _detect_export(options: argparse.Namespace) -> int:
+    from .datasets import dataset_parts, load_dataset
+    from .detection.layout import Renderer, export, parts_by_block
+    from .methods import create
+    from .results import score_hash
+
+    pairs = load_dataset(options.dataset, data_dir=options.data_dir, limit=options.limit)
+    if options.method in ("ir", "vis"):
+        role = options.method
+        renderer = Renderer(lambda pair: getattr(pair, role), {"source": role})
+    else:
+        method = create(options.method, weights_dir=options.weights_dir, device=options.device)
+        facts = {**method.identity._asdict(), "code": score_hash()}
+        renderer = Renderer(method.fuse_pair, facts)
+    if options.block is None:
+        parts = dataset_parts(options.dataset)
+    else:
+        parts = parts_by_block(pairs.names, *_fraction(options.block))
+    layout = export(renderer, pairs, options.output, parts=parts)
+    for part, examples in layout.parts.items():
+        print(f"{part}: {len(examples)} images")
+    print(f"wrote {options.output / 'data.yaml'}")
+    return 0
+
+
+def _fraction(text: str) -> tuple[int, int]:
+    part, slash, whole = text.partition("/")
+    if not (slash and part.isdecimal() and whole.isdecimal()):
+        raise FusionError(f"--block takes K/N, such as 1/3, not {text!r}.")
+    return int(part), int(whole)
+
+
+def _add_detect_evaluate(actions: argparse._SubParsersAction) -> None:
+    evaluate = actions.add_parser(
+        "evaluate",
+        help="average precision of a detector",
+        description="Average precision of a detector on a data set in the layout of YOLO, or on "
+        "a folder of images with a file of COCO's annotations: at an IoU of 0.5, and over 0.5 to "
+        "0.95, with 95 % bootstrap intervals over images.",
+    )
+    evaluate.add_argument("folder", type=Path, metavar="FOLDER", help="with data.yaml, or images")
+    evaluate.add_argument(
+        "--annotations", type=Path, metavar="JSON", help="such as instances_val2017.json"
+    )
+    evaluate.add_argument("--part", help="train, val or test; default: test, else val, else all")
+    evaluate.add_argument(
+        "--draws", type=int, default=1000, help="of the bootstrap, 0: none; default: %(default)s"
+    )
+    evaluate.add_argument("--csv", type=Path, metavar="OUT.csv", help="write the table, too")
+    _add_detector(evaluate)
+    evaluate.set_defaults(run=_detect_evaluate)
+
+
+def _detect_evaluate(options: argparse.Namespace) -> int:
+    from .detection.average_precision import precision_table
+    from .files import write_text
+
+    if options.draws < 0:
+        raise FusionError(f"--draws must be 0 or more, not {options.draws}.")
+    matches = _matches(_detector(options), options)
+    table = precision_table(matches, draws=options.draws)
+    print(table.to_string(index=False, float_format="{:.1f}".format, na_rep=""))
+    print(f"in percent, {matches.pictures} images")
+    if options.csv:
+        write_text(options.csv, table.to_csv(index=False))
+        print(f"wrote {options.csv}")
+    return 0
+
+
+def _matches(detector: Detector, options: argparse.Namespace) -> Matches:
+    """Search the images of a data set and compare with what is annotated."""
+    from .detection.average_precision import match, match_coco, search, search_files
+    from .detection.layout import EVERYTHING, read_layout
+
+    if options.annotations is not None:
+        if options.part is not None:
+            raise FusionError("--part is of the layout of YOLO; leave it out with --annotations.")
+        annotations, found = search_files(detector, options.folder, options.annotations)
+        return match_coco(annotations, found, detector.names)
+    layout = read_layout(options.folder)
+    parts = [part for part in ("test", "val", EVERYTHING) if part in layout.parts]
+    examples = layout.part(options.part or next(iter(parts), "test"))
+    truths, found = search(detector, examples, layout.names)
+    return match(truths, found, layout.names)
+
+
+def _add_detect_train(actions: argparse._SubParsersAction) -> None:
+    train = actions.add_parser(
+        "train",
+        help="fine-tune a detector",
+        description="Fine-tune YOLOv5 on a data set in the layout of YOLO, by default with the "
+        "published schedule. If there are images for validation they choose the best epoch.",
+    )
+    train.add_argument("folder", type=Path, metavar="FOLDER", help="with data.yaml")
+    train.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="OUT.safetensors", help="the weights"
+    )
+    train.add_argument(
+        "-w", "--weights", default="yolov5n", help="to start from, as of 'detect evaluate'"
+    )
+    train.add_argument(
+        "--scratch", choices=["n", "s"], help="instead, start YOLOv5 n or s from random weights"
+    )
+    train.add_argument("--epochs", type=int, help="default: 100")
+    train.add_argument("--batch", type=int, help="images per batch; default: 16")
+    train.add_argument("--rate", type=float, help="learning rate; default: 0.01")
+    train.add_argument("--input", type=int, metavar="N", help="side in pixels; default: 640")
+    train.add_argument(
+        "--short",
+        action="store_true",
+        help="for some hundred images: 40 epochs, every batch is a step, classes of the same name "
+        "are kept",
+    )
+    train.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    train.add_argument(
+        "--checkpoint",
+        type=Path,
+        help="written after every epoch; where it exists the training continues from it; default: "
+        "beside the weights, deleted at the end",
+    )
+    _add_shared(train, "--weights-dir", "--device")
+    train.set_defaults(run=_detect_train)
+
+
+def _detect_train(options: argparse.Namespace) -> int:
+    from dataclasses import replace
+
+    from .detection.detector import create_detector, save_detector
+    from .detection.layout import EVERYTHING, read_layout
+    from .detection.training import PUBLISHED, SHORT, fine_tune
+    from .files import check_writable, write_text
+
+    if options.output.suffix != ".safetensors":
+        raise FusionError(f"the weights are a .safetensors file, not {options.output.name}.")
+    check_writable(options.output)
+    layout = read_layout(options.folder)
+    schedule = replace(
+        SHORT if options.short else PUBLISHED, **_given(options, "epochs", "batch", "rate", "input")
+    )
+    start: Detector | str = options.scratch or create_detector(
+        options.weights, weights_dir=options.weights_dir
+    )
+    checkpoint = options.checkpoint or options.output.with_suffix(".checkpoint")
+    whole = layout.parts.get(EVERYTHING, ())
+    tuned = fine_tune(
+        start,
+        whole or layout.part("train"),
+        layout.names,
+        schedule,
+        validation=() if whole else layout.parts.get("val", ()),
+        seed=options.seed,
+        checkpoint=checkpoint,
+        device=options.device,
+    )
+    history = options.output.with_suffix(".losses.csv")
+    write_text(history, tuned.history.to_csv(index=False, float_format="%.7g"))
+    save_detector(options.output, tuned.detector, tuned.facts)
+    if options.checkpoint is None:
+        checkpoint.unlink()
+    print(f"wrote {options.output} and {history}")
+    return 0
+
+
 # ---------------------------------------------------------------- reproduce
 
 
@@ -983,16 +1284,11 @@ def _convert_weights(options: argparse.Namespace) -> int:
     return 0
 
 
-def _weight_sets() -> dict[str, tuple[WeightFile, Configuration]]:
-    """Return every registered weight set with a configuration that it belongs to."""
-    from .methods import registry
+def _weight_sets() -> dict[str, tuple[WeightFile, WeightUser]]:
+    """Return every registered weight set by name, with one of what it is for."""
+    from .methods import weight_users
 
-    return {
-        entry.name: (entry, configuration)
-        for spec in registry().values()
-        for configuration in spec.configurations.values()
-        for entry in configuration.weights
-    }
+    return {file.name: (file, next(iter(users.values()))) for file, users in weight_users().items()}
 
 
 def _print_obtained(name: str, obtained: Obtained) -> None:

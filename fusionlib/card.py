@@ -10,19 +10,28 @@ import html
 import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from .images import luminance
 from .pipelines import GRAY_LEVELS, Levels
 
 if TYPE_CHECKING:
     import numpy as np
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from .classical.algorithm import Algorithm
     from .networks.network import FusionNetwork
 
-__all__ = ["LEARNT", "Card", "Configuration", "Identity", "MethodSpec", "Sheet", "WeightFile"]
+__all__ = [
+    "LEARNT",
+    "Card",
+    "Configuration",
+    "Identity",
+    "MethodSpec",
+    "Sheet",
+    "WeightFile",
+    "WeightUser",
+]
 
 #: What stands in place of a rule's name where the network learnt how to fuse.
 LEARNT = "learnt"
@@ -72,6 +81,19 @@ class WeightFile:
     def packaged(self) -> bool:
         """Whether the package has it: trained by this project, and not left to the user."""
         return not (self.origin or self.made_by)
+
+
+class WeightUser(Protocol):
+    """What weights are loaded into; `Configuration` says what its attributes are."""
+
+    @property
+    def rules(self) -> tuple[str, ...]: ...
+
+    @property
+    def build(self) -> Callable[..., nn.Module | Algorithm]: ...
+
+    @property
+    def adapt(self) -> Callable[[dict[str, Tensor]], dict[str, Tensor]] | None: ...
 
 
 @dataclass(frozen=True)

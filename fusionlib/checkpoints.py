@@ -1,7 +1,9 @@
 """Reading the authors' checkpoints without running anything in them.
 
 A PyTorch checkpoint is a pickle, which could hold any code: it is read by PyTorch's restricted
-loader, which builds tensors and plain containers only. A TensorFlow checkpoint is read by
+loader, which builds tensors and plain containers only. Where whole modules were pickled, as
+Ultralytics does, each class in the file is replaced by one that does nothing but keep what it is
+given, and the tensors are collected from there. A TensorFlow checkpoint is read by
 `fusionlib.tensor_bundle`. Either may come in a zip file. A MATLAB file is read by SciPy.
 
 The names of the tensors are the authors', by these rules: containers in containers are joined
@@ -21,7 +23,7 @@ import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -32,13 +34,15 @@ from .errors import WeightsMismatch
 from .sources import Checkpoint
 from .tensor_bundle import read_bundle
 
-__all__ = ["read_checkpoint"]
+__all__ = ["PickledModule", "read_checkpoint", "read_modules"]
 
 #: More bytes than any set of weights has, in a zip file or in tensors.
 LIMIT = 1 << 30
 
 #: Containers in containers; a checkpoint that is deeper holds something else.
 DEPTH = 4
+#: Modules in modules; the same.
+MODULE_DEPTH = 20
 
 #: The last part of the names of TensorFlow's optimiser variables.
 SLOTS = re.compile(r"(?:^|/)(?:Adam|RMSProp|Momentum|beta[12]_power|global_step)(?:_\d+)?$")
@@ -78,6 +82,9 @@ def read_checkpoint(checkpoint: Checkpoint, files: Sequence[Path]) -> dict[str, 
         elif checkpoint.format == "matlab":
             (path,) = parts
             tensors = {"": _read_matlab(path)}
+        elif checkpoint.format == "modules":
+            (path,) = parts
+            tensors = {n: tensor for n, tensor in read_modules(path).tensors.items() if wanted(n)}
         else:
             (path,) = parts
             tensors = {n: tensor for n, tensor in _read_pytorch(path).items() if wanted(n)}
@@ -189,6 +196,12 @@ def _is_shadow(name: str) -> bool:
 
 
 def _read_pytorch(path: Path) -> dict[str, Tensor]:
+    content = _load(path)
+    return _flatten(content, path) if isinstance(content, Mapping) else {}
+
+
+def _load(path: Path) -> Any:
+    """Read a checkpoint by the restricted loader."""
     start = _start(path)[:20]
     if not start.startswith((b"PK", b"\x80")):  # a zip file, or a pickle before version 1.6
         found = f"it begins with {start!r}" if start else "it is empty"
@@ -203,7 +216,7 @@ def _read_pytorch(path: Path) -> dict[str, Tensor]:
                 if sum(member.file_size for member in archive.infolist()) > LIMIT:
                     raise ValueError(f"it would unpack to more than {LIMIT:,} bytes")
         with warnings.catch_warnings(action="ignore"):  # the errors below say what matters
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         # PyTorch's own text advises to read the file without restrictions.
         name = re.search(r"unsupported global:? (?:global )?(\S+)", str(error), re.IGNORECASE)
@@ -219,7 +232,6 @@ def _read_pytorch(path: Path) -> dict[str, Tensor]:
         raise WeightsMismatch(
             f"{path.name} is not a readable PyTorch checkpoint ({reason}). Get the file again."
         ) from error
-    return _flatten(content, path) if isinstance(content, Mapping) else {}
 
 
 def _flatten(content: Mapping[Any, Any], path: Path, depth: int = 1) -> dict[str, Tensor]:
@@ -242,4 +254,85 @@ def _flatten(content: Mapping[Any, Any], path: Path, depth: int = 1) -> dict[str
         return next(iter(groups.values()))
     for name, group in groups.items():
         tensors |= {f"{name}.{inside}": value for inside, value in group.items()}
+    return tensors
+
+
+# ---------------------------------------------------------------- pickled modules
+
+
+class PickledModule(NamedTuple):
+    """What was in a checkpoint of a whole module.
+
+    Attributes
+    ----------
+    tensors : dict of str to Tensor
+        Parameters and buffers, by the names of a state dict.
+    names : tuple of str
+        The classes of a detector; empty if it has none.
+    """
+
+    tensors: dict[str, Tensor]
+    names: tuple[str, ...]
+
+
+class _Inert:
+    """Stands in for any class of a pickle: takes whatever it is given, and does nothing."""
+
+    def __new__(cls, *arguments: Any, **named: Any) -> _Inert:
+        return object.__new__(cls)
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        pass
+
+    def __setstate__(self, state: Any) -> None:
+        if isinstance(state, dict):
+            self.__dict__.update(state)
+
+
+def read_modules(path: Path) -> PickledModule:
+    """Read a checkpoint in which a whole module was pickled, without its classes or any code.
+
+    Parameters
+    ----------
+    path : path
+        Of a file that holds a dict with the module as "ema" or "model", as Ultralytics writes,
+        or the module alone.
+
+    Raises
+    ------
+    WeightsMismatch
+        If the file is damaged, or holds no module.
+    """
+    try:
+        wanted = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    except Exception:  # no zip file, or a damaged one: loading it says what is wrong
+        wanted = []
+    stand_ins: list[Any] = [(type(name, (_Inert,), {}), name) for name in wanted]
+    with torch.serialization.safe_globals(stand_ins):
+        content = _load(path)
+    if isinstance(content, Mapping):
+        content = content.get("ema") or content.get("model")
+    tensors = _module_tensors(content, path)
+    if not tensors:
+        raise WeightsMismatch(f"{path.name}: no pickled module in it. Is it the published file?")
+    found = getattr(content, "names", ())
+    names = found.values() if isinstance(found, dict) else found
+    return PickledModule(_plain(tensors), tuple(map(str, names)))
+
+
+def _module_tensors(module: Any, path: Path, depth: int = 1) -> dict[str, Tensor]:
+    """Collect what would be the state dict of a module."""
+    if depth > MODULE_DEPTH:
+        raise WeightsMismatch(f"{path.name}: more than {MODULE_DEPTH} modules in each other.")
+    state = getattr(module, "__dict__", {})
+    own = {**(state.get("_parameters") or {}), **(state.get("_buffers") or {})}
+    passing = state.get("_non_persistent_buffers_set") or ()
+    tensors = {
+        str(name): tensor
+        for name, tensor in own.items()
+        if isinstance(tensor, Tensor) and name not in passing
+    }
+    for name, part in (state.get("_modules") or {}).items():
+        inner = _module_tensors(part, path, depth + 1)
+        tensors |= {f"{name}.{inside}": tensor for inside, tensor in inner.items()}
     return tensors

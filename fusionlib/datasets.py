@@ -12,13 +12,14 @@ import hashlib
 import os
 import re
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar, overload
 from urllib.parse import urljoin
+from xml.etree import ElementTree
 
 import numpy as np
 
@@ -35,6 +36,7 @@ __all__ = [
     "FolderMatch",
     "Pair",
     "data_roots",
+    "dataset_parts",
     "fetch_dataset",
     "find_data",
     "images_by_stem",
@@ -325,8 +327,18 @@ _TEXTS = (
     "title", "kind", "folder", "about", "home", "licence", "reference", "remedy", "ir", "vis"
 )  # fmt: skip
 
+#: What boxes of rendered scenes are around.
+_SCENE_CLASSES = ("person", "bicycle", "car")
+
 _BUILT_IN = {
-    name: DatasetCard(name, title, kind, folder="", about=about)
+    name: DatasetCard(
+        name,
+        title,
+        kind,
+        folder="",
+        about=about,
+        classes=_SCENE_CLASSES if name == "sample" else (),
+    )
     for name, title, kind, about in (
         (
             "sample",
@@ -513,7 +525,7 @@ def _fetchable(card: DatasetCard, rows: list[Row]) -> bool:
 def _files(card: DatasetCard, rows: list[Row]) -> list[tuple[str, str, str]]:
     """All files of a data set: path below its folder, sha256, address (or "")."""
     return [
-        (row[role], row[f"{role}_sha256"], _address(card, role, row))
+        (row[role], row.get(f"{role}_sha256", ""), _address(card, role, row))
         for row in rows
         for role in _ROLES
         if row.get(role)
@@ -672,6 +684,20 @@ def load_images(
     return _open(card, rows, data_dir, limit, read)
 
 
+def dataset_parts(name: str) -> dict[str, str]:
+    """Return how a data set is divided for learning: pair -> "train", "val" or "test".
+
+    Empty where its list of files does not say so.
+
+    Raises
+    ------
+    UnknownName
+        If no data set has this name.
+    """
+    _, rows = _card_and_rows(name)
+    return {row["name"]: row["part"] for row in rows if row.get("part")}
+
+
 def _built_in_pairs(card: DatasetCard) -> Dataset[Pair]:
     from . import scenes
 
@@ -789,15 +815,22 @@ def _mask(card: DatasetCard, folder: Path, row: Row, verify: bool) -> np.ndarray
 def _boxes(
     card: DatasetCard, folder: Path, row: Row, shape: tuple[int, ...], verify: bool
 ) -> tuple[Box, ...] | None:
-    """Read a YOLO label file: class, centre x, centre y, width, height, as fractions."""
+    """Read a label file, YOLO's or, if it ends in .xml, that of Pascal VOC."""
     if not _has(folder, row, "labels"):
         return None
     path = folder / row["labels"]
     data = _file_bytes(card, path)
     if verify and _differs(data, row, "labels"):
         raise _damaged(card, path, data, row, "labels")
-    height, width = shape[:2]
-    boxes = []
+    if path.suffix == ".xml":
+        return tuple(_voc_boxes(card, path, data))
+    return tuple(_yolo_boxes(card, path, data, *shape[:2]))
+
+
+def _yolo_boxes(
+    card: DatasetCard, path: Path, data: bytes, height: int, width: int
+) -> Iterator[Box]:
+    """Read lines of class, centre x, centre y, width, height, as fractions."""
     for number, line in enumerate(data.decode("utf-8", "replace").splitlines(), 1):
         if not line.strip():
             continue
@@ -810,11 +843,29 @@ def _boxes(
                 f"{path}, line {number}: {line!r} is no label, expected a class (0 to "
                 f"{len(card.classes) - 1}) and four numbers. Restore the file."
             ) from error
-        boxes.append(
-            Box(label, (x - w / 2) * width, (y - h / 2) * height,
-                (x + w / 2) * width, (y + h / 2) * height)
+        yield Box(
+            label, (x - w / 2) * width, (y - h / 2) * height,
+            (x + w / 2) * width, (y + h / 2) * height
         )  # fmt: skip
-    return tuple(boxes)
+
+
+def _voc_boxes(card: DatasetCard, path: Path, data: bytes) -> Iterator[Box]:
+    """Read objects with the numbers of their first and last column and row, counted from 1."""
+    try:
+        for entry in ElementTree.fromstring(data).iter("object"):
+            label = (entry.findtext("name") or "").strip()
+            x0, y0, x1, y1 = (float(entry.findtext(f"bndbox/{side}") or "") for side in _VOC_SIDES)
+            if label not in card.classes:
+                raise ValueError(f"class {label!r}")
+            yield Box(label, x0 - 1, y0 - 1, x1, y1)
+    except (ElementTree.ParseError, ValueError) as error:
+        raise FusionError(
+            f"{path} is no label file of Pascal VOC for {', '.join(card.classes)} ({error}). "
+            "Restore the file."
+        ) from error
+
+
+_VOC_SIDES = ("xmin", "ymin", "xmax", "ymax")
 
 
 def _has(folder: Path, row: Row, role: str) -> bool:

@@ -43,6 +43,7 @@ __all__ = [
     "Row",
     "available",
     "convention_table",
+    "data_hash",
     "fusion_table",
     "keep_scores",
     "network_table",
@@ -631,7 +632,7 @@ def _read_results(folder: Path, dataset: str) -> tuple[pd.DataFrame, dict[str, A
     except (OSError, ValueError, KeyError) as error:
         reason = f"{type(error).__name__}: {error}"
         raise FusionError(f"{folder} does not hold whole results ({reason}). {remedy}") from error
-    if data != _data_hash(dataset):
+    if data != data_hash(dataset):
         raise FusionError(f"the results in {folder} are of other data than {dataset}. {remedy}")
     return rows, facts
 
@@ -873,7 +874,7 @@ def _facts(
         facts["data_departs"] = departs[dataset]
     return results.provenance(
         methods=methods,
-        data={dataset: _data_hash(dataset)},
+        data={dataset: data_hash(dataset)},
         seconds=time.perf_counter() - started,
         **facts,
     )
@@ -891,8 +892,8 @@ def _missing_rows(table: str, missing: Mapping[str, str]) -> dict[str, str]:
     return dict(missing) | rest
 
 
-def _data_hash(dataset: str) -> str:
-    """Hash the list of files and hashes that were checked on reading, or the renderer's code."""
+def data_hash(dataset: str) -> str:
+    """Hash what a data set is: the list of its files and their hashes, or the renderer's code."""
     if dataset.startswith("sample"):
         here = Path(__file__).parent
         files = [here / "scenes.py", here / "_props.py", here / "_render.py"]

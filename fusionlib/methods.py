@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from . import classical, networks
-from .card import Card, Configuration, Identity, MethodSpec, WeightFile
+from .card import Card, Configuration, Identity, MethodSpec, WeightFile, WeightUser
 from .classical.algorithm import Algorithm
 from .errors import (
     FusionError,
@@ -158,14 +158,8 @@ def list_weights(
     import pandas as pd
 
     check_folder(weights_dir, "weights")
-    # Several configurations, and several methods, may share a set.
-    users: dict[WeightFile, dict[str, Configuration]] = {}
-    for spec in registry().values():
-        for configuration in spec.configurations.values():
-            for file in configuration.weights:
-                users.setdefault(file, {})[spec.name] = configuration
     rows = []
-    for file, configurations in users.items():
+    for file, configurations in weight_users().items():
         any_of_them = next(iter(configurations.values()))
         state, path = _weight_state(file, weights_dir, any_of_them if verify else None)
         rows.append(
@@ -183,10 +177,27 @@ def list_weights(
     return pd.DataFrame(rows)
 
 
+def weight_users() -> dict[WeightFile, dict[str, WeightUser]]:
+    """Return every registered weight set with what it is for, by the name of method or detector.
+
+    Several configurations, and several methods, may share a set.
+    """
+    from .detection.detector import DETECTORS
+
+    users: dict[WeightFile, dict[str, WeightUser]] = {}
+    for spec in registry().values():
+        for configuration in spec.configurations.values():
+            for file in configuration.weights:
+                users.setdefault(file, {})[spec.name] = configuration
+    for detector in DETECTORS.values():
+        users.setdefault(detector.weights, {})["detector"] = detector
+    return users
+
+
 def _weight_state(
     file: WeightFile,
     weights_dir: str | os.PathLike[str] | None,
-    configuration: Configuration | None = None,
+    configuration: WeightUser | None = None,
 ) -> tuple[str, str]:
     """Find a file and, given a configuration that it is for, check what is in it."""
     try:

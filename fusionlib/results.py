@@ -92,6 +92,7 @@ WITHOUT_SCORES = (
     *("__init__", "__main__", "experiments", "figures", "reproduce", "results", "tables"),
     *("recipes", "training", "losses", "masks", "ablations", "checkpoints", "sources"),
     *("tensor_bundle", "efficiency", "latency", "costs", "folders", "scale"),
+    *("detection", "networks/yolov5"),
 )
 
 
@@ -109,7 +110,9 @@ def _hash_of_code(without: Collection[str]) -> str:
     sha = hashlib.sha256()
     package = Path(__file__).parent
     for path in sorted([*package.rglob("*.py"), *package.rglob("metrics/*.txt")]):
-        if path.relative_to(package).parts[0].removesuffix(".py") not in without:
+        inside = path.relative_to(package)
+        module = inside.with_suffix("").as_posix()
+        if not {inside.parts[0].removesuffix(".py"), module} & {*without}:
             sha.update(path.read_bytes())
     return sha.hexdigest()
 

@@ -30,6 +30,8 @@ __all__ = [
 #: Addresses of a file at a full commit, and at a short one or a branch.
 FULL = "https://raw.githubusercontent.com/{repository}/{commit}/{path}"
 SHORT = "https://github.com/{repository}/raw/{commit}/{path}"
+#: Of a file that was attached to a release.
+RELEASE = "https://github.com/{repository}/releases/download/{commit}/{path}"
 
 #: More files than these are not listed one by one in a text.
 FEW = 4
@@ -75,9 +77,9 @@ class Checkpoint:
 
     Attributes
     ----------
-    format : {"pytorch", "tensorflow", "matlab"}
-        PyTorch: one file. TensorFlow: the .index and the .data-00000-of-00001 file. MATLAB: one
-        file with one matrix.
+    format : {"pytorch", "modules", "tensorflow", "matlab"}
+        PyTorch: one file. Modules: one file of PyTorch with a pickled module. TensorFlow: the
+        .index and the .data-00000-of-00001 file. MATLAB: one file with one matrix.
     files : tuple of PublishedFile
         In that order, or one zip file that holds them.
     members : tuple of str
@@ -89,7 +91,7 @@ class Checkpoint:
         is called just that.
     """
 
-    format: Literal["pytorch", "tensorflow", "matlab"]
+    format: Literal["pytorch", "modules", "tensorflow", "matlab"]
     files: tuple[PublishedFile, ...]
     members: tuple[str, ...] = ()
     keep: str = ""
@@ -127,6 +129,8 @@ def _source(table: Mapping[str, Any]) -> Source:
     """Turn a table of the file into objects; whatever does not belong there is an error."""
     address = {"repository": table["repository"], "commit": table["commit"]}
     form = FULL if len(table["commit"]) == 40 else SHORT
+    if table.get("release"):
+        form = RELEASE
 
     def published(file: dict[str, Any]) -> PublishedFile:
         return PublishedFile(url=form.format(**address, path=quote(file["path"])), **file)

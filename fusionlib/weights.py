@@ -23,7 +23,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from .card import Configuration, WeightFile
+from .card import WeightFile, WeightUser
 from .checkpoints import read_checkpoint
 from .classical.algorithm import Algorithm
 from .errors import UnknownName, WeightsMismatch, WeightsNotFound
@@ -414,7 +414,7 @@ class Obtained(NamedTuple):
 
 def fetch_weights(
     entry: WeightFile,
-    configuration: Configuration,
+    configuration: WeightUser,
     directory: str | os.PathLike[str] | None = None,
     *,
     progress: bool = True,
@@ -465,7 +465,7 @@ def fetch_weights(
 
 def convert_weights(
     entry: WeightFile,
-    configuration: Configuration,
+    configuration: WeightUser,
     files: Sequence[str | os.PathLike[str]],
     directory: str | os.PathLike[str] | None = None,
 ) -> Obtained:
@@ -508,7 +508,7 @@ def _in_order(entry: WeightFile, source: Source, files: Sequence[Path]) -> list[
 
 def _convert(
     entry: WeightFile,
-    configuration: Configuration,
+    configuration: WeightUser,
     source: Source,
     files: Sequence[Path],
     path: Path,
@@ -532,7 +532,7 @@ def _convert(
     return Obtained(path, new=True, verified=bool(entry.digest))
 
 
-def _is_right(entry: WeightFile, configuration: Configuration, path: Path) -> bool:
+def _is_right(entry: WeightFile, configuration: WeightUser, path: Path) -> bool:
     """Whether a file is there and holds the registered weights, or fits if no hash is known."""
     try:
         tensors = verify_weights(entry, path)
@@ -543,7 +543,7 @@ def _is_right(entry: WeightFile, configuration: Configuration, path: Path) -> bo
     return True
 
 
-def check_fit(configuration: Configuration, tensors: dict[str, Tensor], source: object) -> None:
+def check_fit(configuration: WeightUser, tensors: dict[str, Tensor], source: object) -> None:
     """Load tensors strictly into a network or algorithm of the configuration.
 
     Raises
@@ -555,7 +555,7 @@ def check_fit(configuration: Configuration, tensors: dict[str, Tensor], source: 
 
 
 def load_into(
-    configuration: Configuration,
+    configuration: WeightUser,
     fuser: nn.Module | Algorithm,
     tensors: dict[str, Tensor],
     source: object,

@@ -1,0 +1,160 @@
+"""What a detector sees of a picture while it learns: mosaics, shifted, scaled, flipped, recoloured.
+
+As published for YOLOv5's smaller models (its setting "scratch-low"): four pictures in a mosaic,
+shifted by up to a tenth, scaled by 0.5 to 1.5, half of them mirrored, with hue, saturation and
+brightness changed. Own code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from .boxes import BORDER
+
+__all__ = ["Augmentation", "Scene", "augmented", "fitted"]
+
+
+class Scene(NamedTuple):
+    """A picture with its objects.
+
+    Attributes
+    ----------
+    picture : ndarray of uint8, shape (H, W, 3)
+    boxes : ndarray, shape (N, 4)
+        x0, y0, x1, y1 in pixels.
+    classes : ndarray of int, shape (N,)
+    """
+
+    picture: np.ndarray
+    boxes: np.ndarray
+    classes: np.ndarray
+
+
+class Augmentation(NamedTuple):
+    """How far pictures are changed.
+
+    Attributes
+    ----------
+    translate : float
+        By how much of the side they are shifted, at most.
+    scale : float
+        By how much they grow or shrink, at most.
+    hue, saturation, value : float
+        By which factor, 1 plus or minus this, each is multiplied.
+    mirror : float
+        How probable it is that left and right change places.
+    """
+
+    translate: float = 0.1
+    scale: float = 0.5
+    hue: float = 0.015
+    saturation: float = 0.7
+    value: float = 0.4
+    mirror: float = 0.5
+
+
+#: A box that is cut off stays if it is wider and higher than so many pixels, shows more than this
+#: share of its object, and is not longer than so many times its width.
+LEAST_SIDE, LEAST_SHARE, LONGEST = 2, 0.1, 100
+
+
+def augmented(
+    load: Callable[[int], Scene],
+    index: int,
+    count: int,
+    size: int,
+    random: np.random.Generator,
+    how: Augmentation,
+) -> Scene:
+    """Make one picture to learn from.
+
+    Parameters
+    ----------
+    load : callable
+        Gives the scene of an index.
+    index : int
+        The one that is to be in it; three others are drawn.
+    count : int
+        How many there are.
+    size : int
+        Its side in pixels.
+    random : Generator
+    how : Augmentation
+
+    Returns
+    -------
+    Scene
+        size x size pixels.
+    """
+    chosen = [index, *random.integers(count, size=3).tolist()]
+    random.shuffle(chosen)
+    scene = _warped(_mosaic([load(i) for i in chosen], size, random), size, random, how)
+    picture = _recoloured(scene.picture, random, how)
+    boxes = scene.boxes
+    if random.random() < how.mirror:
+        picture = picture[:, ::-1]
+        boxes = np.stack([size - boxes[:, 2], boxes[:, 1], size - boxes[:, 0], boxes[:, 3]], 1)
+    return Scene(np.ascontiguousarray(picture), boxes, scene.classes)
+
+
+def fitted(scene: Scene, size: int) -> Scene:
+    """Scale a scene so that its longer side is `size`."""
+    height, width = scene.picture.shape[:2]
+    scale = size / max(height, width)
+    if scale == 1:
+        return scene
+    new = (max(round(width * scale), 1), max(round(height * scale), 1))
+    picture = cv2.resize(scene.picture, new, interpolation=cv2.INTER_LINEAR)
+    ratio = np.array([new[0] / width, new[1] / height] * 2)
+    return Scene(picture, scene.boxes * ratio, scene.classes)
+
+
+def _mosaic(scenes: Sequence[Scene], size: int, random: np.random.Generator) -> Scene:
+    """Put four pictures around a point near the middle of a canvas of twice the side."""
+    canvas = np.full((2 * size, 2 * size, 3), BORDER, np.uint8)
+    x, y = random.integers(size // 2, 2 * size - size // 2, size=2).tolist()
+    boxes, classes = [], []
+    for corner, scene in enumerate(scenes):
+        picture = scene.picture
+        height, width = picture.shape[:2]
+        left = x - width if corner % 2 == 0 else x
+        top = y - height if corner < 2 else y
+        x0, y0 = max(left, 0), max(top, 0)
+        x1, y1 = min(left + width, 2 * size), min(top + height, 2 * size)
+        canvas[y0:y1, x0:x1] = picture[y0 - top : y1 - top, x0 - left : x1 - left]
+        boxes.append(np.clip(scene.boxes + np.array([left, top, left, top]), 0, 2 * size))
+        classes.append(scene.classes)
+    return Scene(canvas, np.concatenate(boxes), np.concatenate(classes))
+
+
+def _warped(scene: Scene, size: int, random: np.random.Generator, how: Augmentation) -> Scene:
+    """Scale a canvas about its middle and cut size x size pixels out, shifted."""
+    scale = random.uniform(1 - how.scale, 1 + how.scale)
+    shift = size * random.uniform(0.5 - how.translate, 0.5 + how.translate, size=2)
+    middle = scene.picture.shape[0] / 2
+    offset = shift - scale * middle
+    matrix = np.array([[scale, 0, offset[0]], [0, scale, offset[1]]])
+    picture = cv2.warpAffine(scene.picture, matrix, (size, size), borderValue=(BORDER,) * 3)
+    whole = scene.boxes * scale + np.tile(offset, 2)
+    boxes = np.clip(whole, 0, size)
+    sides, before = boxes[:, 2:] - boxes[:, :2], whole[:, 2:] - whole[:, :2]
+    share = sides.prod(1) / np.maximum(before.prod(1), 1e-9)
+    lengths = np.sort(sides, axis=1)
+    seen = (lengths[:, 0] > LEAST_SIDE) & (share > LEAST_SHARE)
+    seen &= lengths[:, 1] < LONGEST * np.maximum(lengths[:, 0], 1e-9)
+    return Scene(picture, boxes[seen], scene.classes[seen])
+
+
+def _recoloured(picture: np.ndarray, random: np.random.Generator, how: Augmentation) -> np.ndarray:
+    """Multiply hue, saturation and value by factors near 1."""
+    gains = 1 + random.uniform(-1, 1, 3) * [how.hue, how.saturation, how.value]
+    levels = np.arange(256)
+    hue = (levels * gains[0] % 180).astype(np.uint8)  # OpenCV's hue of 8 bits ends at 180
+    saturation, value = (np.clip(levels * gain, 0, 255).astype(np.uint8) for gain in gains[1:])
+    hsv = cv2.cvtColor(picture, cv2.COLOR_RGB2HSV)
+    tables = np.stack([hue, saturation, value], axis=-1)[None]
+    return cv2.cvtColor(cv2.LUT(hsv, tables), cv2.COLOR_HSV2RGB)

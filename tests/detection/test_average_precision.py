@@ -1,0 +1,299 @@
+"""Average precision against pycocotools, and by hand."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+
+import numpy as np
+import pytest
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from fusionlib.datasets import Box
+from fusionlib.detection.average_precision import (
+    Truth,
+    check_boxes,
+    interval,
+    match,
+    match_coco,
+    mean_over_classes,
+    precision_table,
+    resamples,
+    search,
+    search_files,
+)
+from fusionlib.detection.detector import Detections
+from fusionlib.detection.layout import Example
+from fusionlib.errors import DatasetNotFound, FusionError, UnknownName
+from fusionlib.images import write_image
+from tests.detection.given import NAMES, detector
+
+NONE = Detections(np.zeros((0, 4)), np.zeros(0), np.zeros(0, int))
+
+
+def scenes(count=12, seed=0, equal_scores=False):
+    """Random objects, and detections that are near them, off them, double and of wrong classes."""
+    random = np.random.default_rng(seed)
+    truths, found = {}, {}
+    for i in range(count):
+        low = random.uniform(0, 60, (random.integers(0, 5), 2))
+        corners = np.hstack([low, low + random.uniform(5, 40, low.shape)])
+        labels = random.integers(3, size=len(corners))
+        boxes = tuple(Box(NAMES[k], *c) for k, c in zip(labels, corners.tolist(), strict=True))
+        truths[f"p{i}"] = Truth(100, 100, boxes)
+        near = np.repeat(corners, 2, axis=0) + random.normal(0, 3, (2 * len(corners), 4))
+        off = random.uniform(0, 50, (4, 4)) + np.array([0, 0, 50, 50])
+        which = np.concatenate([np.repeat(labels, 2), random.integers(3, size=4)])
+        which = np.where(
+            random.random(len(which)) < 0.1, random.integers(3, size=len(which)), which
+        )
+        scores = random.random(len(which))
+        if equal_scores:
+            scores = np.round(scores, 1)
+        order = np.argsort(-scores, kind="stable")
+        every = np.vstack([near, off])
+        found[f"p{i}"] = Detections(every[order], scores[order], which[order])
+    return truths, found
+
+
+def by_pycocotools(truths, found, pictures=None):
+    """AP per class at 0.5 and over 0.5:0.95 of pictures, of which one may be there twice."""
+    names = list(truths)
+    images, annotations, results = [], [], []
+    for number, place in enumerate(range(len(names)) if pictures is None else pictures, 1):
+        truth, some = truths[names[place]], found[names[place]]
+        images.append({"id": number})
+        for label, x0, y0, x1, y1 in truth.boxes:
+            annotations.append(
+                {
+                    "id": len(annotations) + 1, "image_id": number, "iscrowd": 0,
+                    "category_id": NAMES.index(label) + 1, "area": (x1 - x0) * (y1 - y0),
+                    "bbox": [x0, y0, x1 - x0, y1 - y0],
+                }
+            )  # fmt: skip
+        for (x0, y0, x1, y1), score, label in zip(*some, strict=True):
+            results.append(
+                {
+                    "image_id": number, "category_id": int(label) + 1, "score": float(score),
+                    "bbox": [x0, y0, x1 - x0, y1 - y0],
+                }
+            )  # fmt: skip
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = COCO()
+        truth.dataset = {
+            "images": images,
+            "annotations": annotations,
+            "categories": [{"id": i + 1, "name": name} for i, name in enumerate(NAMES)],
+            "info": {},
+        }
+        truth.createIndex()
+        evaluation = COCOeval(truth, truth.loadRes(results), "bbox")
+        evaluation.params.maxDets = [1, 10, 100]
+        evaluation.evaluate()
+        evaluation.accumulate()
+    precision = evaluation.eval["precision"][:, :, :, 0, 2]
+    precision = np.where(precision < 0, np.nan, precision).mean(axis=1)
+    return np.stack([precision[0], precision.mean(axis=0)], axis=1)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("equal_scores", [False, True])
+def test_average_precision_is_that_of_pycocotools(seed, equal_scores):
+    truths, found = scenes(seed=seed, equal_scores=equal_scores)
+    ours = match(truths, found, NAMES).average_precision()
+    np.testing.assert_allclose(ours, by_pycocotools(truths, found), rtol=0, atol=1e-12)
+    assert 0.1 < np.nanmean(ours) < 0.95
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_resampled_pictures_are_scored_as_copies_of_them(seed):
+    truths, found = scenes(seed=seed)
+    chosen = resamples(len(truths), 1, seed)[0]
+    ours = match(truths, found, NAMES).average_precision(chosen)
+    np.testing.assert_allclose(ours, by_pycocotools(truths, found, chosen), rtol=0, atol=1e-12)
+
+
+def test_scoring_some_pictures_leaves_the_rest_as_it_was():
+    matches = match(*scenes(), NAMES)
+    before = matches.average_precision()
+    matches.average_precision(np.array([0, 0, 5]))
+    np.testing.assert_array_equal(matches.average_precision(), before)
+
+
+def test_what_is_annotated_is_worth_1_and_nothing_is_worth_0():
+    truths, _ = scenes()
+    right = {
+        name: Detections(
+            np.array([box[1:] for box in truth.boxes]).reshape(-1, 4),
+            np.ones(len(truth.boxes)),
+            np.array([NAMES.index(box.label) for box in truth.boxes], int),
+        )
+        for name, truth in truths.items()
+    }
+    assert (match(truths, right, NAMES).average_precision() == 1).all()
+    nothing = match(truths, dict.fromkeys(truths, NONE), NAMES)
+    assert (nothing.average_precision() == 0).all()
+
+
+def test_by_hand():
+    """Two cars, one found first, then a wrong box: precision 1 up to recall 0.5 is 51 of 101."""
+    truths = {"a": Truth(99, 99, (Box("car", 0, 0, 10, 10), Box("car", 50, 50, 60, 60)))}
+    boxes = np.array([[0, 0, 10, 10], [20, 20, 30, 30.0]])
+    found = {"a": Detections(boxes, np.array([0.9, 0.8]), np.array([2, 2]))}
+    precision = match(truths, found, NAMES).average_precision()
+    assert np.isnan(precision[:2]).all()  # no person, no bicycle
+    assert precision[2].tolist() == [pytest.approx(51 / 101)] * 2
+    assert mean_over_classes(precision)[-1].tolist() == precision[2].tolist()
+
+
+def test_order_of_classes_is_the_given_one():
+    """COCO's numbers are sorted; names are not."""
+    truths, found = scenes()
+    turned = [2, 0, 1]
+    names = [NAMES[i] for i in turned]
+    renamed = {
+        k: d._replace(classes=np.array([turned.index(c) for c in d.classes], int))
+        for k, d in found.items()
+    }
+    ours = match(truths, found, NAMES).average_precision()
+    np.testing.assert_array_equal(match(truths, renamed, names).average_precision(), ours[turned])
+
+
+# ---------------------------------------------------------------- intervals
+
+
+def test_intervals_hold_the_value_and_are_paired():
+    truths, found = scenes(30)
+    matches = match(truths, found, NAMES)
+    draws = matches.bootstrap(200)
+    np.testing.assert_array_equal(draws, match(truths, found, NAMES).bootstrap(200))
+    low, high = interval(draws)
+    value = matches.average_precision()
+    assert (low <= value).all() and (value <= high).all() and (low < high).all()
+    assert not np.array_equal(draws, matches.bootstrap(200, seed=1))
+
+
+def test_interval_of_a_class_that_some_resamples_lack():
+    draws = np.array([[[0.0, 0.0]], [[np.nan, np.nan]], [[1.0, 0.5]]])
+    low, high = interval(draws)
+    assert low.tolist() == [[pytest.approx(0.025), pytest.approx(0.0125)]]
+    assert high[0, 0] == pytest.approx(0.975)
+
+
+def test_table():
+    table = precision_table(match(*scenes(30), NAMES), draws=50)
+    assert list(table["class"]) == [*NAMES, "all"]
+    assert table["AP50"].iloc[:3].mean() == pytest.approx(table["AP50"].iloc[3])
+    assert (table["AP low"] <= table["AP"]).all() and (table["AP"] <= table["AP high"]).all()
+    plain = precision_table(match(*scenes(30), NAMES), draws=0)
+    assert list(plain) == ["class", "AP50", "AP"]
+
+
+# ---------------------------------------------------------------- what is refused
+
+
+def test_nothing_annotated():
+    with pytest.raises(FusionError, match="nothing is annotated in any of 2 pictures"):
+        match({"a": Truth(9, 9, ()), "b": Truth(9, 9, ())}, {"a": NONE, "b": NONE}, NAMES)
+
+
+def test_pictures_that_were_not_searched():
+    truths, found = scenes()
+    found.pop("p3")
+    with pytest.raises(FusionError, match="1 pictures were not searched, such as p3"):
+        match(truths, found, NAMES)
+
+
+def test_a_class_that_is_not_among_the_names():
+    with pytest.raises(UnknownName, match="class in a 'bus'"):
+        match({"a": Truth(9, 9, (Box("bus", 0, 0, 5, 5),))}, {"a": NONE}, NAMES)
+
+
+@pytest.mark.parametrize(
+    ("box", "message"),
+    [
+        ((5, 5, 5, 9), "has no area"),
+        ((5, 9, 9, 5), "has no area"),
+        ((0, 0, float("nan"), 5), "has no area"),
+        ((-3, 0, 5, 5), "leaves the picture of 20x10"),
+        ((0, 0, 22, 5), "leaves the picture"),
+        ((0, 0, 5, 12), "leaves the picture"),
+    ],
+)
+def test_boxes_that_cannot_be(box, message):
+    with pytest.raises(FusionError, match=f"set: box 2 .car.*{message}"):
+        check_boxes([Box("person", 0, 0, 1, 1), Box("car", *box)], 20, 10, "set")
+
+
+def test_boxes_that_rounding_put_outside_are_cut_off():
+    (box,) = check_boxes([Box("car", -0.4, 0, 20.3, 10.9)], 20, 10, "set")
+    assert box == ("car", 0, 0, 20, 10)
+
+
+# ---------------------------------------------------------------- searching
+
+
+def test_search_gives_classes_as_indices_into_the_names():
+    picture = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+    boxes = (Box("car", 0.1, 0.1, 0.5, 0.5),)
+    some = detector(("dog", *NAMES))
+    truths, found = search(
+        some, [Example("a", lambda: picture, boxes)], ["car", "person"], progress=False
+    )
+    assert truths["a"] == Truth(
+        64, 48, (Box("car", *(pytest.approx(v) for v in (6.4, 4.8, 32, 24))),)
+    )
+    assert set(found["a"].classes.tolist()) == {0, 1}
+    with pytest.raises(UnknownName, match="'bus'"):
+        search(some, [], ["bus"], progress=False)
+
+
+def coco_file(folder, **changes):
+    for name in ("a.png", "b.png"):
+        write_image(folder / name, np.random.default_rng(0).random((48, 64)).astype(np.float32))
+    content = {
+        "images": [{"id": 7, "file_name": "a.png"}, {"id": 9, "file_name": "b.png"}],
+        "annotations": [
+            {"id": 1, "image_id": 7, "category_id": 3, "bbox": [1, 2, 30, 20], "area": 600,
+             "iscrowd": 0},
+            {"id": 2, "image_id": 9, "category_id": 1, "bbox": [0, 0, 64, 48], "area": 3072,
+             "iscrowd": 1},
+        ],
+        "categories": [{"id": 3, "name": "car"}, {"id": 1, "name": "person"}],
+    } | changes  # fmt: skip
+    file = folder / "instances.json"
+    file.write_text(json.dumps(content))
+    return file
+
+
+def test_annotations_of_coco(tmp_path):
+    """Classes have numbers with gaps; a crowd is no object."""
+    annotations, found = search_files(detector(), tmp_path, coco_file(tmp_path), progress=False)
+    exact = Detections(np.array([[1, 2, 31, 22.0]]), np.array([0.9]), np.array([2]))
+    matches = match_coco(annotations, {"a.png": exact, "b.png": NONE}, NAMES)
+    assert matches.names == ("person", "car") and matches.pictures == 2
+    assert matches.average_precision()[1].tolist() == [1, 1]
+    assert np.isnan(matches.average_precision()[0]).all()
+    assert set(found) == {"a.png", "b.png"}
+
+
+def test_annotations_of_coco_that_do_not_fit(tmp_path):
+    file = coco_file(tmp_path)
+    (tmp_path / "b.png").unlink()
+    with pytest.raises(DatasetNotFound, match=r"1 of 2 images .* such as b.png"):
+        search_files(detector(), tmp_path, file, progress=False)
+    with pytest.raises(DatasetNotFound, match=r"no such file or folder"):
+        search_files(detector(), tmp_path, tmp_path / "none.json", progress=False)
+    for text in ("{", "[]", '{"images": [{}]}'):
+        file.write_text(text)
+        with pytest.raises(FusionError, match="no annotations of COCO"):
+            search_files(detector(), tmp_path, file, progress=False)
+    with pytest.raises(FusionError, match="no annotations of COCO"):
+        match_coco({"images": []}, {}, NAMES)
+    annotations = json.loads(coco_file(tmp_path).read_text())
+    with pytest.raises(FusionError, match="none of the pictures"):
+        match_coco(annotations, {"c.png": NONE}, NAMES)
+    with pytest.raises(UnknownName, match="'car'"):
+        match_coco(annotations, {"a.png": NONE}, ["person"])
