@@ -974,7 +974,7 @@ def _matches(detector: Detector, options: argparse.Namespace) -> Matches:
     layout = read_layout(options.folder)
     parts = [part for part in ("test", "val", EVERYTHING) if part in layout.parts]
     examples = layout.part(options.part or next(iter(parts), "test"))
-    truths, found = search(detector, examples, layout.names)
+    truths, found = search(detector, examples, layout.names, title=options.folder.name)
     return match(truths, found, layout.names)
 
 
@@ -1036,12 +1036,15 @@ def _detect_train(options: argparse.Namespace) -> int:
     )
     checkpoint = options.checkpoint or options.output.with_suffix(".checkpoint")
     whole = layout.parts.get(EVERYTHING, ())
+    validation = layout.parts.get("val", ())
+    if validation is layout.parts.get("test"):  # data.yaml names the same for both: no choice by it
+        validation = ()
     tuned = fine_tune(
         start,
         whole or layout.part("train"),
         layout.names,
         schedule,
-        validation=() if whole else layout.parts.get("val", ()),
+        validation=() if whole else validation,
         seed=options.seed,
         checkpoint=checkpoint,
         device=options.device,

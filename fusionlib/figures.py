@@ -13,10 +13,11 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.patches import FancyBboxPatch
+from matplotlib.patches import FancyBboxPatch, Rectangle
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode, resolve_name
 
+from .datasets import Box
 from .images import luminance
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "loss_curves",
     "module_diagram",
     "picture_wall",
+    "precision",
     "scaling",
     "show",
     "steps",
@@ -122,7 +124,11 @@ def image_grid(
 
 
 def picture_wall(
-    pictures: Mapping[str, np.ndarray], *, columns: int = 4, width: float = 11.0
+    pictures: Mapping[str, np.ndarray],
+    *,
+    boxes: Mapping[str, Sequence[Box]] | None = None,
+    columns: int = 4,
+    width: float = 11.0,
 ) -> Figure:
     """Show images of one size under their titles, row by row, gray images on the scale 0 to 1.
 
@@ -130,6 +136,8 @@ def picture_wall(
     ----------
     pictures : mapping of str to ndarray
         Title -> image (H, W) or (H, W, 3).
+    boxes : mapping of str to sequence of Box, optional
+        Title -> boxes to draw, in pixels; a colour per class.
     columns : int
         At most; as few as the number of rows that this makes needs.
     width : float
@@ -151,7 +159,22 @@ def picture_wall(
     for axis, title, image in zip(axes.flat, titles, images, strict=False):
         axis.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="lanczos")
         axis.set_title(title, fontsize=9, pad=3)
+        _draw_boxes(axis, (boxes or {}).get(title, ()))
     return figure
+
+
+#: Colours of classes; others are white.
+CLASS_COLOURS = {"person": "#ff8c1a", "car": "#3fa9f5", "bicycle": "#2ee6a8"}
+
+
+def _draw_boxes(axis: plt.Axes, boxes: Sequence[Box]) -> None:
+    for label, x0, y0, x1, y1 in boxes:
+        colour = CLASS_COLOURS.get(label, "white")
+        # Pixel centres are whole numbers.
+        corner = (x0 - 0.5, y0 - 0.5)
+        axis.add_patch(
+            Rectangle(corner, x1 - x0, y1 - y0, fill=False, edgecolor=colour, linewidth=1.3)
+        )
 
 
 def difference(image: np.ndarray, reference: np.ndarray) -> np.ndarray:
@@ -345,6 +368,30 @@ def gains(ratios: pd.DataFrame, *, width: float = 8.0) -> Figure:
     axis.set_xlabel("times as fast as the plain module")
     axis.grid(axis="x", alpha=0.25)
     axis.legend(frameon=False, fontsize=8, loc="lower right")
+    axis.spines[["top", "right", "left"]].set_visible(False)
+    return figure
+
+
+def precision(summary: pd.DataFrame, *, metric: str = "AP", width: float = 9.0) -> Figure:
+    """Draw the mean average precision of each row with its interval, and the paper's beside it.
+
+    Parameters
+    ----------
+    summary : DataFrame
+        Of `fusionlib.detection.experiment.DetectionTable`.
+    metric : {"AP50", "AP"}
+    """
+    part = summary[(summary["class"] == "all") & (summary["metric"] == metric)]
+    part = part.iloc[::-1].reset_index(drop=True)
+    figure, axis = plt.subplots(figsize=(width, 0.9 + 0.25 * len(part)), layout="constrained")
+    lines = part.index.to_numpy()
+    axis.hlines(lines, part["ci_low"], part["ci_high"], color=BLUE, linewidth=2, alpha=0.6)
+    axis.plot(part["mean"], lines, "o", color=BLUE, markersize=5, label="here, with 95 % interval")
+    axis.plot(part["paper"], lines, "D", color=ORANGE, markersize=4, mfc="none", label="the paper")
+    axis.set_yticks(lines, part["row"], fontsize=8)
+    axis.set_xlabel(f"{metric}, mean over the classes, %")
+    axis.grid(axis="x", alpha=0.25)
+    axis.legend(frameon=False, fontsize=8)
     axis.spines[["top", "right", "left"]].set_visible(False)
     return figure
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -154,7 +155,8 @@ def mean_over_classes(values: np.ndarray) -> np.ndarray:
 
 def interval(draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the 95 % percentile interval over the first dimension, leaving NaN out."""
-    low, high = np.nanquantile(draws, [0.025, 0.975], axis=0)
+    with warnings.catch_warnings(action="ignore", category=RuntimeWarning):  # where all are NaN
+        low, high = np.nanquantile(draws, [0.025, 0.975], axis=0)
     return low, high
 
 

@@ -37,7 +37,8 @@ from .average_precision import (
     mean_over_classes,
     search,
 )
-from .detector import Detections, Detector, create_detector, save_detector
+from .boxes import suppress
+from .detector import TO_SEE, Detections, Detector, create_detector, save_detector
 from .layout import EVERYTHING, Example, Layout, Renderer, class_names, export, parts_by_block
 from .training import PUBLISHED, SHORT, Schedule, fine_tune
 
@@ -106,17 +107,10 @@ _TABLE_4 = (
 
 _STREET = ("person", "bicycle", "car")
 
+#: The scenes that are built in; what stands here for the paper's data; and the paper's own.
 PROTOCOLS = {
-    "sample": Protocol(
-        "sample",
-        _STREET,
-        "yolov5n_scenes",
-        Schedule(epochs=2, batch=8, nominal_batch=8, least_warmup=0, input=320, head="named"),
-        2,
-        (0,),
-        (VISIBLE, OURS),
-    ),
-    "paper": Protocol("msrs", _STREET, "yolov5n", SHORT, 3, (0, 1), _TABLE_4),
+    "sample": Protocol("sample", _STREET, "yolov5n", SHORT, 2, (0,), _TABLE_4[:5]),
+    "msrs": Protocol("msrs", _STREET, "yolov5n", SHORT, 3, (0, 1), _TABLE_4),
     "m3fd": Protocol(
         "m3fd_detection", ("People", "Car", "Bus"), "yolov5s", PUBLISHED, 0, (0,), _TABLE_4
     ),
@@ -267,7 +261,9 @@ class DetectionTable:
     facts : mapping
         The provenance.
     runs : DataFrame or None
-        Of each training row, block, seed and its last losses.
+        Of retraining: row, block, seed and the last losses.
+    boxes : DataFrame or None
+        Without retraining: row, pair, class, score and corners of the boxes that one would show.
     """
 
     summary: pd.DataFrame
@@ -275,12 +271,13 @@ class DetectionTable:
     missing: Mapping[str, str]
     facts: Mapping[str, Any]
     runs: pd.DataFrame | None = None
+    boxes: pd.DataFrame | None = None
 
 
 def pretrained_table(
+    folder: str | os.PathLike[str],
+    protocol: str,
     *,
-    profile: str,
-    results_dir: str | os.PathLike[str],
     data_dir: str | os.PathLike[str] | None = None,
     weights_dir: str | os.PathLike[str] | None = None,
     device: str = "cpu",
@@ -291,49 +288,48 @@ def pretrained_table(
 
     Parameters
     ----------
-    profile : {"sample", "paper"}
-        Decides data and detector: `PROTOCOLS`.
-    results_dir : path
-        ``<results_dir>/<profile>/refinefuse_04_pretrained/`` receives the results; fused images
-        are kept in ``cache/`` beside it.
+    folder : path
+        Receives the results; fused images are kept in ``cache/`` beside it.
+    protocol : str
+        A key of `PROTOCOLS`, of which data, classes and detector count.
     data_dir, weights_dir, device, seed, limit
         As a notebook's parameters. The seed is that of the intervals.
 
     Raises
     ------
     UnknownName
-        If there is no such profile.
+        If there is no such protocol, or the detector does not know one of the classes.
+    WeightsNotFound
+        If the detector's weights are not there.
     FusionError
-        If data or the detector's weights are not there, or a file cannot be written.
+        If the data are not there, or a file cannot be written.
     """
     started = time.perf_counter()
-    protocol = _protocol(profile)
-    detector = create_detector(protocol.weights, weights_dir=weights_dir, device=device)
-    pairs = _annotated(protocol.dataset, data_dir, limit)
+    folder, plan = Path(folder), _protocol(protocol)
+    detector = create_detector(plan.weights, weights_dir=weights_dir, device=device)
+    pairs = _annotated(plan.dataset, data_dir, limit)
     found, missing, methods = renderers(
-        dataset=protocol.dataset, weights_dir=weights_dir, device=device
+        dataset=plan.dataset, weights_dir=weights_dir, device=device
     )
-    cache = Path(results_dir) / profile / "cache" / "detection" / protocol.dataset
-    layouts = _layouts(found, pairs, cache / f"pairs-{len(pairs)}")
+    layouts = _layouts(found, pairs, _cache(folder, plan) / f"pairs-{len(pairs)}")
     matches: dict[str, list[Matches]] = {}
     truths: dict[str, Truth] = {}
+    boxes: list[dict[str, Any]] = []
     for label, layout in layouts.items():
         everything, detections = search(
-            detector, layout.part(EVERYTHING), protocol.classes, title=label
+            detector, layout.part(EVERYTHING), plan.classes, title=label
         )
-        truths = {name: _only(truth, protocol.classes) for name, truth in everything.items()}
-        matches[label] = [match(truths, detections, protocol.classes)]
-    facts = _facts(
-        started, protocol, methods, profile=profile, device=device, seed=seed, limit=limit
-    )
-    folder = Path(results_dir) / profile / "refinefuse_04_pretrained"
-    return _save(folder, matches, truths, missing, facts, seed)
+        truths = {name: _only(truth, plan.classes) for name, truth in everything.items()}
+        matches[label] = [match(truths, detections, plan.classes)]
+        boxes += _visible(label, detections, plan.classes)
+    facts = _facts(started, plan, detector, methods, device=device, seed=seed, limit=limit)
+    return _save(folder, matches, truths, missing, facts, seed, boxes=pd.DataFrame(boxes))
 
 
 def retrained_table(
+    folder: str | os.PathLike[str],
+    protocol: str,
     *,
-    profile: str,
-    results_dir: str | os.PathLike[str],
     data_dir: str | os.PathLike[str] | None = None,
     weights_dir: str | os.PathLike[str] | None = None,
     device: str = "cpu",
@@ -348,11 +344,10 @@ def retrained_table(
 
     Parameters
     ----------
-    profile : {"sample", "paper", "m3fd"}
+    folder : path
+        Receives the results; fused images and trained detectors are kept in ``cache/`` beside it.
+    protocol : str
         A key of `PROTOCOLS`; "m3fd" is the paper's own, and needs its data set.
-    results_dir : path
-        ``<results_dir>/<profile>/refinefuse_04/`` receives the results ("m3fd": that of profile
-        "paper", ``refinefuse_04_m3fd/``).
     data_dir, weights_dir, device, seed, limit
         As a notebook's parameters. The seed is added to those of the protocol.
     rows : sequence of str, optional
@@ -361,56 +356,77 @@ def retrained_table(
     Raises
     ------
     UnknownName
-        If there is no such profile or row.
+        If there is no such protocol or row.
+    WeightsNotFound
+        If the weights to start from are not there.
     FusionError
-        If data or the detector's weights are not there, or a file cannot be written.
+        If the data are not there, or a file cannot be written.
     """
     started = time.perf_counter()
-    protocol = _protocol(profile)
-    base = Path(results_dir) / ("paper" if profile == "m3fd" else profile)
-    start = create_detector(protocol.weights, weights_dir=weights_dir, device=device)
-    pairs = _annotated(protocol.dataset, data_dir, limit)
+    folder, plan = Path(folder), _protocol(protocol)
+    start = create_detector(plan.weights, weights_dir=weights_dir, device=device)
+    pairs = _annotated(plan.dataset, data_dir, limit)
     found, missing, methods = renderers(
-        protocol.rows if rows is None else rows,
-        dataset=protocol.dataset,
+        plan.rows if rows is None else rows,
+        dataset=plan.dataset,
         weights_dir=weights_dir,
         device=device,
     )
-    cache = base / "cache" / "detection" / protocol.dataset
+    cache = _cache(folder, plan)
     layouts = _layouts(found, pairs, cache / f"pairs-{len(pairs)}")
     names = class_names(pairs)
     matches: dict[str, list[Matches]] = {label: [] for label in layouts}
     truths: dict[str, Truth] = {}
     runs = []
     pictures = {label: layout.digest() for label, layout in layouts.items()}
-    for offset in protocol.seeds:
+    for number in (seed + offset for offset in plan.seeds):
         for label, layout in layouts.items():
             truths = {}
             detections: dict[str, Detections] = {}
-            for number, division in enumerate(_divisions(protocol, layout), 1):
+            for block, division in enumerate(_divisions(plan, layout), 1):
                 detector, history = _trained(
-                    cache / "runs", start, pictures[label], label, division, names, protocol,
-                    seed + offset, device,
+                    cache / "runs", start, pictures[label], label, division, names, plan, number,
+                    device,
                 )  # fmt: skip
-                some = search(detector, division["test"], protocol.classes, progress=False)
-                truths |= some[0]
+                some = search(detector, division["test"], plan.classes, progress=False)
+                truths |= {name: _only(truth, plan.classes) for name, truth in some[0].items()}
                 detections |= some[1]
                 last = history.iloc[-1].to_dict()
-                runs.append({"row": label, "block": number, "seed": seed + offset, **last})
-            kept = {name: _only(truth, protocol.classes) for name, truth in truths.items()}
-            matches[label].append(match(kept, detections, protocol.classes))
-            truths = kept
-    facts = _facts(
-        started, protocol, methods, profile=profile, device=device, seed=seed, limit=limit
-    )
-    name = "refinefuse_04_m3fd" if profile == "m3fd" else "refinefuse_04"
-    return _save(base / name, matches, truths, missing, facts, seed, pd.DataFrame(runs))
+                runs.append({"row": label, "block": block, "seed": number, **last})
+            matches[label].append(match(truths, detections, plan.classes))
+    how = {"schedule": repr(plan.schedule), "blocks": plan.blocks, "seeds": [*plan.seeds]}
+    facts = _facts(started, plan, start, methods, device=device, seed=seed, limit=limit, **how)
+    return _save(folder, matches, truths, missing, facts, seed, runs=pd.DataFrame(runs))
 
 
-def _protocol(profile: str) -> Protocol:
-    if profile not in PROTOCOLS:
-        raise unknown("profile", profile, PROTOCOLS)
-    return PROTOCOLS[profile]
+def _cache(folder: Path, plan: Protocol) -> Path:
+    return folder.parent / "cache" / "detection" / plan.dataset
+
+
+def _visible(
+    label: str, found: Mapping[str, Detections], names: Sequence[str]
+) -> list[dict[str, Any]]:
+    """List the boxes that one would show of a picture: the sure ones, once each."""
+    rows = []
+    for pair, some in found.items():
+        sure = some.scores > TO_SEE.confidence
+        boxes, scores, classes = some.boxes[sure], some.scores[sure], some.classes[sure]
+        kept = suppress(boxes, scores, classes, overlap=TO_SEE.overlap, most=TO_SEE.most)
+        for box, score in zip(
+            Detections(boxes[kept], scores[kept], classes[kept]).named(names),
+            scores[kept],
+            strict=True,
+        ):
+            corners = {side: round(getattr(box, side), 1) for side in ("x0", "y0", "x1", "y1")}
+            found_one = {"row": label, "pair": pair, "class": box.label}
+            rows.append(found_one | {"score": round(float(score), 3)} | corners)
+    return rows
+
+
+def _protocol(name: str) -> Protocol:
+    if name not in PROTOCOLS:
+        raise unknown("protocol of detection", name, PROTOCOLS)
+    return PROTOCOLS[name]
 
 
 def _only(truth: Truth, classes: Sequence[str]) -> Truth:
@@ -473,16 +489,21 @@ def _trained(
 
 
 def _facts(
-    started: float, protocol: Protocol, methods: Mapping[str, Method], **run: Any
+    started: float,
+    protocol: Protocol,
+    detector: Detector,
+    methods: Mapping[str, Method],
+    **run: Any,
 ) -> dict[str, Any]:
     return results.provenance(
         methods=methods,
         data={protocol.dataset: data_hash(protocol.dataset)},
+        detector={
+            "name": protocol.weights,
+            "sha256": digest(detector.network.state_dict()),
+            "input": detector.input,
+        },
         seconds=time.perf_counter() - started,
-        detector=protocol.weights,
-        schedule=repr(protocol.schedule),
-        blocks=protocol.blocks,
-        seeds=list(protocol.seeds),
         **run,
     )
 
@@ -494,7 +515,9 @@ def _save(
     missing: Mapping[str, str],
     facts: Mapping[str, Any],
     seed: int,
+    *,
     runs: pd.DataFrame | None = None,
+    boxes: pd.DataFrame | None = None,
 ) -> DetectionTable:
     """Compute precision with intervals, compare with the print and save."""
     scores = {label: _score(some, seed) for label, some in matches.items()}
@@ -532,14 +555,15 @@ def _save(
         if row not in {titles[label] for label in scores}
     }
     table = DetectionTable(
-        pd.DataFrame(summary), apart, unmeasured, {**facts, "missing": unmeasured}, runs
+        pd.DataFrame(summary), apart, unmeasured, {**facts, "missing": unmeasured}, runs, boxes
     )
     # A column called "paper" would make it a table with verdicts on differences from the print.
     plain = table.summary.rename(columns={"paper": "printed"})
     results.save(folder, summary=plain, facts=table.facts)
     write_text(folder / "differences.csv", apart.to_csv(index=False, float_format="%.8g"))
-    if runs is not None:
-        write_text(folder / "runs.csv", runs.to_csv(index=False, float_format="%.8g"))
+    for name, frame in (("runs", runs), ("boxes", boxes)):
+        if frame is not None:
+            write_text(folder / f"{name}.csv", frame.to_csv(index=False, float_format="%.8g"))
     return table
 
 
@@ -594,7 +618,7 @@ def recorded(table: str) -> DetectionTable:
 
     Parameters
     ----------
-    table : {"refinefuse_04", "refinefuse_04_pretrained", "refinefuse_04_m3fd"}
+    table : {"refinefuse_04", "refinefuse_04_pretrained", "refinefuse_04_scenes"}
 
     Raises
     ------
@@ -612,13 +636,17 @@ def recorded(table: str) -> DetectionTable:
             f"{table} has no recorded run in {folder}. Work in a clone of the repository, or "
             "measure it: fusionlib reproduce --profile paper --only 11."
         ) from error
-    runs = folder / "runs.csv"
+    runs, boxes = (
+        pd.read_csv(file) if (file := folder / f"{name}.csv").is_file() else None
+        for name in ("runs", "boxes")
+    )
     return DetectionTable(
         summary.rename(columns={"printed": "paper"}),
         differences,
         facts.get("missing", {}),
         facts,
-        pd.read_csv(runs) if runs.is_file() else None,
+        runs,
+        boxes,
     )
 
 
