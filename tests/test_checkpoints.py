@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import os
 import pickle
 import zipfile
 from collections import OrderedDict
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -15,13 +17,14 @@ from scipy.io import savemat
 from torch import nn
 
 from fusionlib import checkpoints
-from fusionlib.checkpoints import read_checkpoint
+from fusionlib.checkpoints import read_checkpoint, read_modules
 from fusionlib.errors import WeightsMismatch
 from fusionlib.sources import Checkpoint
 
 from .bundles import DATA, INDEX, write_bundle
 
 PYTORCH, TENSORFLOW = Checkpoint("pytorch", ()), Checkpoint("tensorflow", ())
+MODULES = Checkpoint("modules", ())
 
 
 def state():
@@ -152,6 +155,80 @@ def test_code_is_refused_and_leaves_no_trace(tmp_path, form):
 def test_a_whole_module_is_refused(read):
     with pytest.raises(WeightsMismatch, match=r"asks for torch.nn.modules.conv.Conv2d"):
         read(nn.Conv2d(1, 1, 1))
+
+
+# ---------------------------------------------------------------- PyTorch: pickled modules
+
+
+class Counting(nn.Module):
+    """Says whenever anything of it is run."""
+
+    calls: ClassVar[list[str]] = []
+
+    def __init__(self):
+        super().__init__()
+        Counting.calls.append("init")
+        self.layers = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))
+        self.register_buffer("anchors", torch.ones(2))
+        self.register_buffer("passing", torch.ones(3), persistent=False)
+        self.names = {0: "cat", 1: "dog"}
+
+    def __setstate__(self, state):
+        Counting.calls.append("setstate")
+        super().__setstate__(state)
+
+
+@pytest.mark.parametrize(
+    "wrap", [lambda m: m, lambda m: {"model": m, "ema": None}, lambda m: {"ema": m, "model": 3}]
+)
+def test_tensors_of_a_pickled_module(tmp_path, wrap):
+    """As its state dict has them; nothing of its class is run."""
+    module = Counting()
+    torch.save(wrap(module), tmp_path / "model.pt")
+    Counting.calls.clear()
+    found = read_modules(tmp_path / "model.pt")
+    assert same(found.tensors, stored(module.state_dict())) and found.names == ("cat", "dog")
+    assert same(read_checkpoint(MODULES, [tmp_path / "model.pt"]), found.tensors)
+    assert not Counting.calls
+    torch.load(tmp_path / "model.pt", weights_only=False)
+    assert Counting.calls == ["setstate"]  # which does run it
+
+
+def test_what_a_pickled_module_brings_along_is_ignored(tmp_path):
+    """Of NumPy, of paths, of settings."""
+    extra = {"fitness": np.float64(0.3), "path": tmp_path, "opt": argparse.Namespace(a=1)}
+    torch.save({"model": Counting(), **extra}, tmp_path / "model.pt")
+    assert len(read_modules(tmp_path / "model.pt").tensors) == 8
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_code_beside_a_pickled_module_is_not_run(tmp_path, inside):
+    trace, module = tmp_path / "trace", Counting()
+    content = {"model": module, "extra": Malicious(trace)}
+    if inside:
+        module.extra = Malicious(trace)
+    torch.save(content, tmp_path / "model.pt")
+    with contextlib.suppress(WeightsMismatch):
+        read_modules(tmp_path / "model.pt")
+    assert not trace.exists()
+
+
+def test_a_checkpoint_without_a_module(tmp_path):
+    torch.save({"model": state()}, tmp_path / "model.pt")
+    with pytest.raises(WeightsMismatch, match="no pickled module"):
+        read_modules(tmp_path / "model.pt")
+    (tmp_path / "model.pt").write_bytes(b"<html>")
+    with pytest.raises(WeightsMismatch, match="no PyTorch checkpoint"):
+        read_modules(tmp_path / "model.pt")
+
+
+def test_modules_without_end(tmp_path):
+    module = nn.Module()
+    for _ in range(30):
+        module = nn.Sequential(module)
+    torch.save(module, tmp_path / "model.pt")
+    with pytest.raises(WeightsMismatch, match="more than 20 modules"):
+        read_modules(tmp_path / "model.pt")
 
 
 @pytest.mark.parametrize("zipped", [True, False])

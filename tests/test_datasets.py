@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import http.server
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -21,6 +22,7 @@ from fusionlib.datasets import (
     Box,
     Dataset,
     Pair,
+    dataset_parts,
     fetch_dataset,
     find_data,
     list_datasets,
@@ -243,6 +245,32 @@ def test_bad_labels(toy, line):
         load_dataset("toy", data_dir=toy, verify=False)[0]
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("<annotation><object>", "no label file of Pascal VOC for person, bicycle, car"),
+        ("<a><object><name>bus</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>2</xmax>"
+         "<ymax>2</ymax></bndbox></object></a>", "class 'bus'"),
+        ("<a><object><name>car</name></object></a>", "could not convert"),
+    ],
+)  # fmt: skip
+def test_bad_labels_of_pascal_voc(toy, tmp_path, text, words):
+    """Good ones are tested with M3FD's, in tests/detection/test_experiment.py."""
+    split = tmp_path / "splits/toy.csv"
+    split.write_text(split.read_text(encoding="utf-8").replace("labels/0.txt", "labels/0.xml", 1))
+    (toy / "toys/labels/0.xml").write_text(text)
+    with pytest.raises(FusionError, match=rf"0\.xml .*{words}"):
+        load_dataset("toy", data_dir=toy, verify=False)[0]
+
+
+def test_parts_of_a_data_set():
+    parts = dataset_parts("m3fd_detection")
+    assert len(parts) == 4200 and set(parts.values()) == {"train", "val", "test"}
+    assert dataset_parts("msrs") == dataset_parts("sample") == {}
+    with pytest.raises(UnknownName, match="data set 'toys'"):
+        dataset_parts("toys")
+
+
 def test_reencoded_files_are_accepted_by_their_pixels(toy, tmp_path):
     split = tmp_path / "splits/toy.csv"
     first = load_dataset("toy", data_dir=toy)[0]
@@ -443,6 +471,7 @@ def test_shipped_counts():
         "msrs": 121,
         "msrs_train128": 1083,
         "m3fd": 1,
+        "m3fd_detection": 4200,
         "roadscene": 50,
         "mri_ct": 20,
         "mri_pet": 15,
@@ -473,8 +502,10 @@ def test_shipped_lists_are_sound(name):
     for row in rows:
         assert all(row[role] for role in needed) and None not in row and None not in row.values()
         assert all(Path(row[role]).stem == row["name"] for role in ROLES if row.get(role))
-    for file, digest, url in files:
-        assert len(digest) == 64 and set(digest) <= set("0123456789abcdef")
+    hashes = {digest for _, digest, _ in files}
+    assert hashes == {""} or all(re.fullmatch("[0-9a-f]{64}", digest) for digest in hashes)
+    assert hashes != {""} or "not verified" in card.about
+    for file, _, url in files:
         assert not file.startswith("/") and ".." not in file
         assert not url or (
             url.startswith("https://raw.githubusercontent.com/") and " " not in url
@@ -494,7 +525,7 @@ def test_addresses():
     )  # fmt: skip
     fetchable = {name for name, entry in shipped().items() if datasets._fetchable(*entry)}
     others = {name for name in set(shipped()) - fetchable if not name.startswith("published")}
-    assert others == {"tno42", "llvip", "msrs361", "m3fd300"}
+    assert others == {"tno42", "llvip", "msrs361", "m3fd300", "m3fd_detection"}
 
 
 def test_list_datasets(tmp_path):

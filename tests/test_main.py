@@ -23,10 +23,12 @@ from safetensors.torch import save_file
 import fusionlib
 from fusionlib.__main__ import main
 from fusionlib.datasets import load_images
+from fusionlib.detection.detector import save_detector
 from fusionlib.images import read_image, write_image
 from fusionlib.methods import Method, registry
 from fusionlib.sources import find_source
 from fusionlib.weights import digest, read_facts, read_weights, save_weights
+from tests.detection.given import detector
 
 OURS = Path(fusionlib.__file__).parent / "weights" / "res2netfuse_1_released_coco86.safetensors"
 COMMAND = str(Path(sys.executable).with_name("fusionlib"))
@@ -760,7 +762,8 @@ COMMANDS = [
     *([], ["fuse"], ["evaluate"], ["benchmark"], ["train"], ["reproduce"], ["methods"]),
     *(["metrics"], ["datasets"], ["datasets", "list"]),
     *(["datasets", "fetch"], ["weights"], ["weights", "list"], ["weights", "verify"]),
-    *(["weights", "fetch"], ["weights", "convert"]),
+    *(["weights", "fetch"], ["weights", "convert"], ["detect"], ["detect", "run"]),
+    *(["detect", "export"], ["detect", "evaluate"], ["detect", "train"]),
 ]
 
 
@@ -791,6 +794,86 @@ def test_ctrl_c(monkeypatch, capsys):
     assert main(["fuse", "ir.png", "vis.png", "-o", "out.png"]) == 130
     assert "nothing is half-written" in capsys.readouterr().err
     assert files() == before
+
+
+# ---------------------------------------------------------------- detect
+
+
+@pytest.fixture
+def scenes(done):
+    """A detector without training, and built-in scenes in the layout of YOLO, in two parts."""
+    save_detector("some.safetensors", detector(), {})
+    # Training on one thread of a few small pictures takes a second.
+    done("detect", "export", "vis", "sample", "-o", "set", "--limit", "4", "--block", "2/2")
+    return Path("set")
+
+
+def test_detect_run_writes_boxes_and_pictures(done):
+    save_detector("some.safetensors", detector(), {})
+    save(Path("in/a, b.png"), (48, 64, 3))
+    save(Path("in/c.png"), (30, 40))
+    arguments = ("detect", "run", "in", "-w", "some.safetensors", "--confidence", "0.2")
+    lines = done(*arguments).splitlines()
+    assert lines[0] == "image,class,score,x0,y0,x1,y1" and len(lines) > 2
+    out = done(*arguments, "--csv", "found.csv", "-o", "out")
+    assert f"wrote {len(lines) - 1} boxes to found.csv" in out and "wrote 2 images" in out
+    found = pd.read_csv("found.csv")
+    assert set(found["image"]) == {"a, b.png", "c.png"} and found["score"].min() >= 0.2
+    assert read_image("out/c.png").shape == (30, 40, 3)
+    assert (found.loc[found["image"] == "c.png", "x1"] <= 40).all()
+
+
+def test_detect_run_says_which_images_cannot_be_used(capsys):
+    save_detector("some.safetensors", detector(), {})
+    save(Path("in/a.png"))
+    Path("in/b.png").write_bytes(b"\x89PNG broken")
+    assert main(["detect", "run", "in", "-w", "some.safetensors"]) == 2
+    out, error = capsys.readouterr()
+    assert out.startswith("image,class") and "1 could not be searched" in error and "b.png" in error
+
+
+def test_detect_evaluate_and_train(done, scenes):
+    shown = done("detect", "evaluate", scenes, "-w", "some.safetensors", "--draws", "5")
+    assert "2 images" in shown and "AP50 low" in shown and "\n    all" in shown
+    out = done(
+        *("detect", "train", scenes, "-w", "some.safetensors", "-o", "new.safetensors"),
+        *("--short", "--epochs", "1", "--input", "64", "--batch", "2"),
+    )
+    assert "wrote new.safetensors and new.losses.csv" in out
+    # data.yaml names the images for testing as those for validation: they must not choose.
+    assert list(pd.read_csv("new.losses.csv")) == ["epoch", "total", "box", "objectness", "classes"]
+    assert read_facts("new.safetensors")["epochs"] == "1" and not list(Path().glob("*.checkpoint"))
+    done("detect", "evaluate", scenes, "-w", "new.safetensors", "--csv", "ap.csv", "--draws", "0")
+    assert list(pd.read_csv("ap.csv")) == ["class", "AP50", "AP"]
+
+
+def test_detect_bad_input(refused, scenes):
+    weights = ("-w", "some.safetensors")
+    assert "no such file" in refused("detect", "run", "none.png", *weights)
+    Path("empty").mkdir()
+    assert "no image in" in refused("detect", "run", "empty", *weights)
+    assert "between 0 and 1" in refused("detect", "run", "ir.png", *weights, "--confidence", "1")
+    assert "fusionlib weights fetch yolov5n" in refused("detect", "run", "ir.png")
+    assert "multiple of 32" in refused("detect", "run", "ir.png", *weights, "--input", "100")
+    assert "no data.yaml" in refused("detect", "evaluate", "empty", *weights)
+    assert "--draws must" in refused("detect", "evaluate", scenes, *weights, "--draws", "-1")
+    assert "Known: test, train, val" in refused(
+        "detect", "evaluate", scenes, "--part", "x", *weights
+    )
+    message = refused("detect", "evaluate", scenes, "--part", "x", "--annotations", "a", *weights)
+    assert "leave it out" in message
+    assert "K/N" in refused("detect", "export", "vis", "sample", "-o", "new", "--block", "two")
+    assert "no block 9 of 3" in refused(
+        "detect", "export", "ir", "sample", "-o", "n", "--block", "9/3"
+    )
+    assert "another export" in refused("detect", "export", "ir", "sample", "-o", scenes)
+    assert "has no boxes" in refused("detect", "export", "ir", "sample_mri_ct", "-o", "new")
+    assert ".safetensors file" in refused("detect", "train", scenes, *weights, "-o", "new.pt")
+    message = refused("detect", "train", scenes, *weights, "-o", "n.safetensors", "--epochs", "0")
+    assert "epochs must be at least 1" in message
+    (scenes / "labels" / "train" / "day_street.txt").write_text("7 0.5 0.5 0.1 0.1\n")
+    message = refused("detect", "train", scenes, *weights, "-o", "n.safetensors")
+    assert "day_street.txt, line 1" in message and "0 to 2: person, bicycle, car" in message
 
 
 # ---------------------------------------------------------------- the real command

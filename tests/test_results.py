@@ -217,10 +217,13 @@ def test_short_line(facts, method):
 
 @pytest.mark.parametrize(
     "changed, scores_too",
-    [("inner/other.py", True), ("methods.py", True), ("tables.py", False), ("recipes/x.py", False)],
+    [
+        *[("inner/other.py", True), ("methods.py", True), ("networks/other.py", True)],
+        *[("tables.py", False), ("recipes/x.py", False), ("networks/yolov5.py", False)],
+    ],
 )
 def test_hashes_change_with_the_source(monkeypatch, tmp_path, changed, scores_too):
-    for name in ("results.py", "inner/other.py", "methods.py", "tables.py", "recipes/x.py"):
+    for name in ("results.py", changed):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("x = 1")
     monkeypatch.setattr(results, "__file__", str(tmp_path / "results.py"))
@@ -233,5 +236,5 @@ def test_hashes_change_with_the_source(monkeypatch, tmp_path, changed, scores_to
 
 def test_modules_without_scores_exist():
     package = Path(results.__file__).parent
-    names = {path.stem for path in package.iterdir()}
+    names = {path.relative_to(package).with_suffix("").as_posix() for path in package.rglob("*")}
     assert set(results.WITHOUT_SCORES) <= names

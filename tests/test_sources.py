@@ -9,7 +9,7 @@ from urllib.parse import urlparse
 import pytest
 
 from fusionlib.errors import UnknownName, WeightsMismatch, WeightsNotFound
-from fusionlib.methods import registry
+from fusionlib.methods import weight_users
 from fusionlib.sources import (
     Checkpoint,
     PublishedFile,
@@ -35,13 +35,7 @@ def web():
 
 
 def theirs():
-    return {
-        entry.name: entry
-        for spec in registry().values()
-        for configuration in spec.configurations.values()
-        for entry in configuration.weights
-        if entry.origin
-    }
+    return {entry.name: entry for entry in weight_users() if entry.origin}
 
 
 # ---------------------------------------------------------------- the registry as shipped
@@ -53,7 +47,7 @@ def test_every_set_of_the_authors_has_a_source():
     for name, entry in theirs().items():
         source = find_source(name)
         assert f"github.com/{source.repository}" in entry.origin
-        commit = re.search(r" @(\w+)", entry.origin)
+        commit = re.search(r" @([\w.]+)", entry.origin)
         assert source.commit.startswith(commit[1]) if commit else source.commit == "HEAD"
 
 
@@ -61,14 +55,14 @@ def test_every_set_of_the_authors_has_a_source():
 def test_shipped_sources_are_sound(name):
     source = sources()[name]
     assert re.fullmatch(r"[\w-]+/[\w.-]+", source.repository)
-    assert re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{7}|HEAD", source.commit)
+    assert re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{7}|HEAD|v[0-9.]+", source.commit)
     for checkpoint in source.checkpoints:
         names = checkpoint.members or [file.name for file in checkpoint.files]
         if checkpoint.format == "tensorflow":
             assert [name[-6:] for name in names] == [INDEX, DATA[-6:]]
             assert names[0].removesuffix(INDEX) == names[1].removesuffix(DATA)
         else:
-            assert checkpoint.format in ("pytorch", "matlab") and len(names) == 1
+            assert checkpoint.format in ("pytorch", "modules", "matlab") and len(names) == 1
         assert len(checkpoint.files) == (1 if checkpoint.members else len(names))
         assert (checkpoint.files[0].name.endswith(".zip")) == bool(checkpoint.members)
         re.compile(checkpoint.keep)
@@ -90,6 +84,9 @@ def test_addresses():
     assert [file.url for file in find_source("u2fusion").files] == [
         f"https://github.com/hanna-xu/U2Fusion/raw/0a58821/model/model.ckpt{end}"
         for end in (INDEX, DATA)
+    ]
+    assert [file.url for file in find_source("yolov5s").files] == [
+        "https://github.com/ultralytics/yolov5/releases/download/v6.1/yolov5s.pt"
     ]
 
 

@@ -624,6 +624,7 @@ def toy(monkeypatch):
         "toy", "Toy", "nowhere", "", 2020, "toy", "MIT", "variant", {"toy": configuration}
     )
     monkeypatch.setattr("fusionlib.methods.registry", lambda: {"toy": spec})
+    monkeypatch.setattr("fusionlib.detection.detector.DETECTORS", {})
 
 
 def test_fetch_command(toy, model, tmp_path, capsys):

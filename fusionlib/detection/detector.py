@@ -100,7 +100,7 @@ class DetectorSpec:
         }
 
 
-def _published(size: str, digest: str, parameters: int) -> DetectorSpec:
+def _published(size: str, commit: str, digest: str, parameters: int) -> DetectorSpec:
     name = f"yolov5{size}"
     weights = WeightFile(
         name=name,
@@ -108,7 +108,7 @@ def _published(size: str, digest: str, parameters: int) -> DetectorSpec:
         parameters=parameters,
         trained="by the authors, COCO train2017, 300 epochs",
         licence="AGPL-3.0",
-        origin=f"ultralytics/yolov5, release 6.1, {name}.pt",
+        origin=f"github.com/ultralytics/yolov5 @{commit} : {name}.pt",
     )
     return DetectorSpec(size, COCO_CLASSES, 640, weights)
 
@@ -118,9 +118,12 @@ DETECTORS = {
     spec.weights.name: spec
     for spec in (
         _published(
-            "n", "1dce4f62facdec8e2dc297b8948f33638ef9d5dc576dad95d2bb773ad111ce14", 1_872_157
+            "n",
+            "981548a",
+            "1dce4f62facdec8e2dc297b8948f33638ef9d5dc576dad95d2bb773ad111ce14",
+            1_872_157,
         ),
-        _published("s", "", 7_235_389),
+        _published("s", "v6.1", "", 7_235_389),
     )
 }
 
