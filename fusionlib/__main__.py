@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from .card import WeightFile, WeightUser
     from .detection.average_precision import Matches
-    from .detection.detector import Detector
+    from .detection.detector import Detector, Thresholds
     from .execution import Execution
     from .methods import Method
     from .recipes.samples import Sample
@@ -789,7 +789,30 @@ def _add_detector(parser: argparse.ArgumentParser) -> None:
         help="scale images so that the longer side has N pixels; default: as the weights were "
         "trained",
     )
+    parser.add_argument(
+        "--classes", metavar="NAMES", help="only these, separated by commas; default: all"
+    )
+    parser.add_argument(
+        "--overlap",
+        type=float,
+        metavar="IOU",
+        help="of two boxes of a class with a larger intersection over union the better stays",
+    )
     _add_shared(parser, "--weights-dir", "--device")
+
+
+def _thresholds(options: argparse.Namespace, usual: Thresholds) -> Thresholds:
+    given = _given(options, "overlap")
+    if "confidence" in options:
+        given["confidence"] = options.confidence
+    for name, value in given.items():
+        if not 0 < value < 1:
+            raise FusionError(f"--{name} must be between 0 and 1, not {value}.")
+    return usual._replace(**given)
+
+
+def _classes(options: argparse.Namespace, all_of_them: Sequence[str]) -> list[str]:
+    return list(all_of_them) if options.classes is None else _names(options.classes)
 
 
 def _detector(options: argparse.Namespace) -> Detector:
@@ -824,23 +847,28 @@ def _detect_run(options: argparse.Namespace) -> int:
     from .datasets import images_by_stem
     from .detection.boxes import drawn
     from .detection.detector import TO_SEE
-    from .files import write_text
+    from .files import check_writable, write_text
     from .images import read_image, write_image
 
-    if not 0 < options.confidence < 1:
-        raise FusionError(f"--confidence must be between 0 and 1, not {options.confidence}.")
+    thresholds = _thresholds(options, TO_SEE)
     files = [options.images]
     if options.images.is_dir():
         files = list(images_by_stem(options.images).values())
         if not files:
             raise ImageError(f"no image in the folder {options.images}.")
+    outputs = [options.output / f"{file.stem}.png" for file in files] if options.output else []
+    _check_apart(files, [*outputs, *([options.csv] if options.csv else [])])
+    for path in [*outputs[:1], *([options.csv] if options.csv else [])]:
+        check_writable(path)
     detector = _detector(options)
+    classes = _classes(options, detector.names)
+    detector.indices(classes)
     lines = ["image,class,score,x0,y0,x1,y1"]
     faults = []
-    for file in files:
+    for place, file in enumerate(files):
         try:
             image = read_image(file)
-            found = detector.detect(image, TO_SEE._replace(confidence=options.confidence))
+            found = detector.detect(image, thresholds, only=classes)
         except FusionError as error:
             if len(files) == 1:
                 raise
@@ -849,10 +877,10 @@ def _detect_run(options: argparse.Namespace) -> int:
         boxes = found.named(detector.names)
         for box, score in zip(boxes, found.scores, strict=True):
             corners = ",".join(f"{value:.1f}" for value in box[1:])
-            lines.append(f"{_csv_text(file.name)},{box.label},{score:.3f},{corners}")
-        if options.output:
+            lines.append(f"{_csv_text(file.name)},{_csv_text(box.label)},{score:.3f},{corners}")
+        if outputs:
             texts = [f"{b.label} {score:.2f}" for b, score in zip(boxes, found.scores, strict=True)]
-            write_image(options.output / f"{file.stem}.png", drawn(image, boxes, texts))
+            write_image(outputs[place], drawn(image, boxes, texts))
     text = "\n".join(lines)
     if options.csv:
         write_text(options.csv, text + "\n")
@@ -862,6 +890,17 @@ def _detect_run(options: argparse.Namespace) -> int:
     if options.output:
         print(f"wrote {len(files) - len(faults)} images to {options.output}")
     return _fail_each(faults, "searched")
+
+
+def _check_apart(sources: Sequence[Path], outputs: Sequence[Path]) -> None:
+    """Make sure that no file is both read and written, or written twice."""
+    taken = {path.resolve() for path in sources}
+    for path in outputs:
+        if path.resolve() in taken:
+            raise FusionError(
+                f"{path} is one of the images, or to be written twice. Name another file or folder."
+            )
+        taken.add(path.resolve())
 
 
 def _csv_text(text: str) -> str:
@@ -913,6 +952,8 @@ def _detect_export(options: argparse.Namespace) -> int:
     layout = export(renderer, pairs, options.output, parts=parts)
     for part, examples in layout.parts.items():
         print(f"{part}: {len(examples)} images")
+    if "val" not in layout.parts:
+        print("no images are apart for validation: data.yaml names those to learn from")
     print(f"wrote {options.output / 'data.yaml'}")
     return 0
 
@@ -947,8 +988,10 @@ def _add_detect_evaluate(actions: argparse._SubParsersAction) -> None:
 
 def _detect_evaluate(options: argparse.Namespace) -> int:
     from .detection.average_precision import precision_table
-    from .files import write_text
+    from .files import check_writable, write_text
 
+    if options.csv:
+        check_writable(options.csv)
     if options.draws < 0:
         raise FusionError(f"--draws must be 0 or more, not {options.draws}.")
     matches = _matches(_detector(options), options)
@@ -963,19 +1006,41 @@ def _detect_evaluate(options: argparse.Namespace) -> int:
 
 def _matches(detector: Detector, options: argparse.Namespace) -> Matches:
     """Search the images of a data set and compare with what is annotated."""
-    from .detection.average_precision import match, match_coco, search, search_files
+    from .detection.average_precision import (
+        match,
+        match_coco,
+        of_classes,
+        read_coco,
+        search,
+        search_files,
+    )
+    from .detection.detector import TO_SCORE
     from .detection.layout import EVERYTHING, read_layout
 
+    thresholds = _thresholds(options, TO_SCORE)
     if options.annotations is not None:
-        if options.part is not None:
-            raise FusionError("--part is of the layout of YOLO; leave it out with --annotations.")
-        annotations, found = search_files(detector, options.folder, options.annotations)
-        return match_coco(annotations, found, detector.names)
+        if options.part is not None or options.classes is not None:
+            raise FusionError(
+                "--part and --classes are of the layout of YOLO; leave them out with --annotations."
+            )
+        annotations = read_coco(options.annotations)
+        files = search_files(detector, options.folder, annotations, thresholds=thresholds)
+        return match_coco(annotations, files)
     layout = read_layout(options.folder)
     parts = [part for part in ("test", "val", EVERYTHING) if part in layout.parts]
     examples = layout.part(options.part or next(iter(parts), "test"))
-    truths, found = search(detector, examples, layout.names, title=options.folder.name)
-    return match(truths, found, layout.names)
+    classes = _classes(options, layout.names)
+    for name in classes:
+        if name not in layout.names:
+            raise unknown(f"class of {options.folder}", name, layout.names)
+    truths, found = search(
+        detector,
+        of_classes(examples, classes),
+        classes,
+        thresholds=thresholds,
+        title=options.folder.name,
+    )
+    return match(truths, found, classes)
 
 
 def _add_detect_train(actions: argparse._SubParsersAction) -> None:
@@ -1000,9 +1065,14 @@ def _add_detect_train(actions: argparse._SubParsersAction) -> None:
     train.add_argument("--rate", type=float, help="learning rate; default: 0.01")
     train.add_argument("--input", type=int, metavar="N", help="side in pixels; default: 640")
     train.add_argument(
+        "--head",
+        help="new (default): the last layer starts anew; named: it keeps what it knows of classes "
+        "of the same name",
+    )
+    train.add_argument(
         "--short",
         action="store_true",
-        help="for some hundred images: 40 epochs, every batch is a step, classes of the same name "
+        help="for some hundred images: 30 epochs, every batch is a step, classes of the same name "
         "are kept",
     )
     train.add_argument("--seed", type=int, default=0, help="default: %(default)s")
@@ -1028,23 +1098,20 @@ def _detect_train(options: argparse.Namespace) -> int:
         raise FusionError(f"the weights are a .safetensors file, not {options.output.name}.")
     check_writable(options.output)
     layout = read_layout(options.folder)
-    schedule = replace(
-        SHORT if options.short else PUBLISHED, **_given(options, "epochs", "batch", "rate", "input")
-    )
+    settings = _given(options, "epochs", "batch", "rate", "input", "head")
+    schedule = replace(SHORT if options.short else PUBLISHED, **settings)
     start: Detector | str = options.scratch or create_detector(
         options.weights, weights_dir=options.weights_dir
     )
     checkpoint = options.checkpoint or options.output.with_suffix(".checkpoint")
+    _check_apart([], [options.output, checkpoint, options.output.with_suffix(".losses.csv")])
     whole = layout.parts.get(EVERYTHING, ())
-    validation = layout.parts.get("val", ())
-    if validation is layout.parts.get("test"):  # data.yaml names the same for both: no choice by it
-        validation = ()
     tuned = fine_tune(
         start,
         whole or layout.part("train"),
         layout.names,
         schedule,
-        validation=() if whole else validation,
+        validation=layout.parts.get("val", ()),
         seed=options.seed,
         checkpoint=checkpoint,
         device=options.device,

@@ -41,8 +41,8 @@ LIMIT = 1 << 30
 
 #: Containers in containers; a checkpoint that is deeper holds something else.
 DEPTH = 4
-#: Modules in modules; the same.
-MODULE_DEPTH = 20
+#: Modules, in one another or not; the same.
+MODULES = 5000
 
 #: The last part of the names of TensorFlow's optimiser variables.
 SLOTS = re.compile(r"(?:^|/)(?:Adam|RMSProp|Momentum|beta[12]_power|global_step)(?:_\d+)?$")
@@ -211,12 +211,11 @@ def _load(path: Path) -> Any:
     try:
         if _is_cut_zip(path):
             raise EOFError
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
-                if sum(member.file_size for member in archive.infolist()) > LIMIT:
-                    raise ValueError(f"it would unpack to more than {LIMIT:,} bytes")
+        _check_size(path)
         with warnings.catch_warnings(action="ignore"):  # the errors below say what matters
             return torch.load(path, map_location="cpu", weights_only=True)
+    except WeightsMismatch:
+        raise
     except pickle.UnpicklingError as error:
         # PyTorch's own text advises to read the file without restrictions.
         name = re.search(r"unsupported global:? (?:global )?(\S+)", str(error), re.IGNORECASE)
@@ -234,14 +233,23 @@ def _load(path: Path) -> Any:
         ) from error
 
 
+def _check_size(path: Path) -> None:
+    """Refuse what would fill the memory; a file that is none of this kind is left to its reader."""
+    with contextlib.suppress(zipfile.BadZipFile), zipfile.ZipFile(path) as archive:
+        if sum(member.file_size for member in archive.infolist()) > LIMIT:
+            raise WeightsMismatch(
+                f"{path.name} is not a readable PyTorch checkpoint (it would unpack to more than "
+                f"{LIMIT:,} bytes). Get the file again."
+            )
+
+
 def _flatten(content: Mapping[Any, Any], path: Path, depth: int = 1) -> dict[str, Tensor]:
     """Name all tensors in containers in containers, by the rules at the top."""
     if depth > DEPTH:
         raise WeightsMismatch(f"{path.name}: more than {DEPTH} containers in each other.")
     tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
     for name, value in tensors.items():
-        if value.layout is not torch.strided or value.is_quantized or value.device.type != "cpu":
-            raise WeightsMismatch(f"{path.name}: {name} is no plain tensor of values.")
+        _check_plain(name, value, path)
     if all(name.startswith("module.") for name in tensors):
         tensors = {name.removeprefix("module."): value for name, value in tensors.items()}
     inner = {
@@ -255,6 +263,11 @@ def _flatten(content: Mapping[Any, Any], path: Path, depth: int = 1) -> dict[str
     for name, group in groups.items():
         tensors |= {f"{name}.{inside}": value for inside, value in group.items()}
     return tensors
+
+
+def _check_plain(name: str, tensor: Tensor, path: Path) -> None:
+    if tensor.layout is not torch.strided or tensor.is_quantized or tensor.device.type != "cpu":
+        raise WeightsMismatch(f"{path.name}: {name} is no plain tensor of values.")
 
 
 # ---------------------------------------------------------------- pickled modules
@@ -303,6 +316,7 @@ def read_modules(path: Path) -> PickledModule:
     WeightsMismatch
         If the file is damaged, or holds no module.
     """
+    _check_size(path)
     try:
         wanted = torch.serialization.get_unsafe_globals_in_checkpoint(path)
     except Exception:  # no zip file, or a damaged one: loading it says what is wrong
@@ -311,28 +325,41 @@ def read_modules(path: Path) -> PickledModule:
     with torch.serialization.safe_globals(stand_ins):
         content = _load(path)
     if isinstance(content, Mapping):
-        content = content.get("ema") or content.get("model")
-    tensors = _module_tensors(content, path)
-    if not tensors:
+        content = content["ema"] if isinstance(content.get("ema"), _Inert) else content.get("model")
+    if not isinstance(content, _Inert):
         raise WeightsMismatch(f"{path.name}: no pickled module in it. Is it the published file?")
+    tensors: dict[str, Tensor] = {}
+    try:
+        _collect(content, "", tensors, [MODULES], path)
+    except RecursionError as error:
+        raise WeightsMismatch(f"{path.name}: modules in each other without end.") from error
     found = getattr(content, "names", ())
-    names = found.values() if isinstance(found, dict) else found
+    names = [*found.values()] if isinstance(found, dict) else found
+    if not tensors or not isinstance(names, list | tuple):
+        raise WeightsMismatch(f"{path.name}: no tensors, or no names of classes, in its module.")
+    for name, tensor in tensors.items():
+        _check_plain(name, tensor, path)
     return PickledModule(_plain(tensors), tuple(map(str, names)))
 
 
-def _module_tensors(module: Any, path: Path, depth: int = 1) -> dict[str, Tensor]:
-    """Collect what would be the state dict of a module."""
-    if depth > MODULE_DEPTH:
-        raise WeightsMismatch(f"{path.name}: more than {MODULE_DEPTH} modules in each other.")
-    state = getattr(module, "__dict__", {})
-    own = {**(state.get("_parameters") or {}), **(state.get("_buffers") or {})}
-    passing = state.get("_non_persistent_buffers_set") or ()
-    tensors = {
-        str(name): tensor
-        for name, tensor in own.items()
-        if isinstance(tensor, Tensor) and name not in passing
-    }
-    for name, part in (state.get("_modules") or {}).items():
-        inner = _module_tensors(part, path, depth + 1)
-        tensors |= {f"{name}.{inside}": tensor for inside, tensor in inner.items()}
-    return tensors
+def _collect(
+    module: Any, prefix: str, tensors: dict[str, Tensor], left: list[int], path: Path
+) -> None:
+    """Collect what would be the state dict of a module; `left` modules may follow."""
+    left[0] -= 1
+    if left[0] < 0:
+        raise WeightsMismatch(f"{path.name}: more than {MODULES} modules in it.")
+    state = vars(module) if isinstance(module, _Inert) else {}
+    passing = state.get("_non_persistent_buffers_set")
+    passing = passing if isinstance(passing, set) else ()
+    for kind in ("_parameters", "_buffers"):
+        for name, tensor in _entries(state, kind):
+            if isinstance(tensor, Tensor) and name not in passing:
+                tensors[f"{prefix}{name}"] = tensor
+    for name, part in _entries(state, "_modules"):
+        _collect(part, f"{prefix}{name}.", tensors, left, path)
+
+
+def _entries(state: Mapping[str, Any], kind: str) -> list[tuple[Any, Any]]:
+    found = state.get(kind)
+    return list(found.items()) if isinstance(found, Mapping) else []

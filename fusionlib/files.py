@@ -30,6 +30,8 @@ def check_folder(directory: str | os.PathLike[str] | None, what: str) -> None:
 
 def _beside(path: Path) -> Path:
     """Name a temporary file in the same folder: a rename is atomic within a file system only."""
+    if not path.name:  # "." or "/"
+        raise CannotWrite(f"cannot write {path}: it is a folder. Name a file in it.")
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
 
 

@@ -223,11 +223,60 @@ def test_a_checkpoint_without_a_module(tmp_path):
 
 
 def test_modules_without_end(tmp_path):
-    module = nn.Module()
-    for _ in range(30):
-        module = nn.Sequential(module)
+    """Each of 20 holds the next one twice: a million in all, and none larger than a word."""
+    module = nn.Linear(1, 1)
+    for _ in range(20):
+        module = nn.Sequential(module, module)
     torch.save(module, tmp_path / "model.pt")
-    with pytest.raises(WeightsMismatch, match="more than 20 modules"):
+    with pytest.raises(WeightsMismatch, match="more than 5000 modules"):
+        read_modules(tmp_path / "model.pt")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("_parameters", 3, None),
+        ("_parameters", [torch.ones(2)], None),
+        ("_modules", [1], "no tensors"),
+        ("_modules", {"a": 3}, "no tensors"),
+        ("_non_persistent_buffers_set", argparse.Namespace(), None),
+        ("names", 7, "no names of classes"),
+        ("layers", None, None),
+    ],
+)
+def test_modules_with_odd_insides(tmp_path, name, value, words):
+    """As far as there are tensors they are read; else one message says what is missing."""
+    module = Counting()
+    module.__dict__[name] = value
+    torch.save({"model": module}, tmp_path / "model.pt")
+    if words is None:
+        assert read_modules(tmp_path / "model.pt").tensors
+    elif words == "no tensors":
+        module.__dict__["_buffers"] = {}
+        torch.save({"model": module}, tmp_path / "model.pt")
+        with pytest.raises(WeightsMismatch, match=words):
+            read_modules(tmp_path / "model.pt")
+    else:
+        with pytest.raises(WeightsMismatch, match=words):
+            read_modules(tmp_path / "model.pt")
+
+
+def test_a_pickled_module_of_other_tensors(tmp_path):
+    module = Counting()
+    module.register_buffer("anchors", torch.eye(3).to_sparse())
+    torch.save(module, tmp_path / "model.pt")
+    with pytest.raises(WeightsMismatch, match="anchors is no plain tensor"):
+        read_modules(tmp_path / "model.pt")
+    torch.save({"ema": torch.ones(3), "model": torch.ones(3)}, tmp_path / "model.pt")
+    with pytest.raises(WeightsMismatch, match="no pickled module"):
+        read_modules(tmp_path / "model.pt")
+
+
+def test_a_file_that_would_fill_the_memory(tmp_path, monkeypatch):
+    torch.save(Counting(), tmp_path / "model.pt")
+    monkeypatch.setattr(checkpoints, "LIMIT", 1000)
+    monkeypatch.setattr(torch.serialization, "get_unsafe_globals_in_checkpoint", None)
+    with pytest.raises(WeightsMismatch, match="would unpack to more than 1,000 bytes"):
         read_modules(tmp_path / "model.pt")
 
 

@@ -819,6 +819,8 @@ def test_detect_run_writes_boxes_and_pictures(done):
     assert f"wrote {len(lines) - 1} boxes to found.csv" in out and "wrote 2 images" in out
     found = pd.read_csv("found.csv")
     assert set(found["image"]) == {"a, b.png", "c.png"} and found["score"].min() >= 0.2
+    cars = done(*arguments, "--classes", "Car, bicycle", "--overlap", "0.9").splitlines()[1:]
+    assert {line.split(",")[-6] for line in cars} <= {"car", "bicycle"}
     assert read_image("out/c.png").shape == (30, 40, 3)
     assert (found.loc[found["image"] == "c.png", "x1"] <= 40).all()
 
@@ -853,13 +855,20 @@ def test_detect_bad_input(refused, scenes):
     Path("empty").mkdir()
     assert "no image in" in refused("detect", "run", "empty", *weights)
     assert "between 0 and 1" in refused("detect", "run", "ir.png", *weights, "--confidence", "1")
+    assert "between 0 and 1" in refused("detect", "run", "ir.png", *weights, "--overlap", "0")
+    assert "'bus'" in refused("detect", "run", "ir.png", *weights, "--classes", "bus")
+    assert "one of the images" in refused("detect", "run", "ir.png", *weights, "-o", ".")
+    assert "one of the images" in refused("detect", "run", "ir.png", *weights, "--csv", "ir.png")
+    assert "it is a folder" in refused("detect", "run", "ir.png", *weights, "--csv", ".")
+    Path("file").write_text("x")
+    message = refused("detect", "run", "ir.png", *weights, "-o", "out", "--csv", "file/a.csv")
+    assert "cannot write" in message
+    assert "positive multiple" in refused("detect", "run", "ir.png", *weights, "--input", "0")
     assert "fusionlib weights fetch yolov5n" in refused("detect", "run", "ir.png")
     assert "multiple of 32" in refused("detect", "run", "ir.png", *weights, "--input", "100")
     assert "no data.yaml" in refused("detect", "evaluate", "empty", *weights)
     assert "--draws must" in refused("detect", "evaluate", scenes, *weights, "--draws", "-1")
-    assert "Known: test, train, val" in refused(
-        "detect", "evaluate", scenes, "--part", "x", *weights
-    )
+    assert "Known: test, train" in refused("detect", "evaluate", scenes, "--part", "x", *weights)
     message = refused("detect", "evaluate", scenes, "--part", "x", "--annotations", "a", *weights)
     assert "leave it out" in message
     assert "K/N" in refused("detect", "export", "vis", "sample", "-o", "new", "--block", "two")
@@ -868,6 +877,13 @@ def test_detect_bad_input(refused, scenes):
     )
     assert "another export" in refused("detect", "export", "ir", "sample", "-o", scenes)
     assert "has no boxes" in refused("detect", "export", "ir", "sample_mri_ct", "-o", "new")
+    message = refused("detect", "train", scenes, *weights, "-o", "n.safetensors", "--head", "old")
+    assert "'old'" in message
+    same = ("-o", "n.safetensors", "--checkpoint", "n.safetensors")
+    assert "written twice" in refused("detect", "train", scenes, *weights, *same)
+    assert "class of set 'bus'" in refused(
+        "detect", "evaluate", scenes, *weights, "--classes", "bus"
+    )
     assert ".safetensors file" in refused("detect", "train", scenes, *weights, "-o", "new.pt")
     message = refused("detect", "train", scenes, *weights, "-o", "n.safetensors", "--epochs", "0")
     assert "epochs must be at least 1" in message

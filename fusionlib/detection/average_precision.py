@@ -16,13 +16,14 @@ from tqdm.auto import tqdm
 from ..datasets import Box
 from ..errors import DatasetNotFound, FusionError, unknown
 from ..images import read_image
-from .detector import TO_SCORE, Detections, Detector
+from .detector import TO_SCORE, Detections, Detector, Thresholds
 
 if TYPE_CHECKING:
     from .layout import Example
 
 __all__ = [
     "DRAWS",
+    "CocoAnnotations",
     "Matches",
     "Truth",
     "check_boxes",
@@ -30,7 +31,9 @@ __all__ = [
     "match",
     "match_coco",
     "mean_over_classes",
+    "of_classes",
     "precision_table",
+    "read_coco",
     "resamples",
     "search",
     "search_files",
@@ -81,7 +84,10 @@ def check_boxes(boxes: Sequence[Box], width: int, height: int, where: str) -> tu
                 f"{text} leaves the picture of {width}x{height} pixels. Correct it; is the label "
                 "file that of this picture, and are its numbers fractions of width and height?"
             )
-        inside.append(Box(label, max(x0, 0.0), max(y0, 0.0), min(x1, width), min(y1, height)))
+        cut = Box(label, max(x0, 0.0), max(y0, 0.0), min(x1, width), min(y1, height))
+        if not (cut.x0 < cut.x1 and cut.y0 < cut.y1):
+            raise FusionError(f"{text} has no area inside the picture. Remove or correct it.")
+        inside.append(cut)
     return tuple(inside)
 
 
@@ -160,11 +166,20 @@ def interval(draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return low, high
 
 
+def of_classes(examples: Sequence[Example], names: Sequence[str]) -> list[Example]:
+    """Leave out what is annotated of other classes."""
+    return [
+        example._replace(fractions=tuple(box for box in example.fractions if box.label in names))
+        for example in examples
+    ]
+
+
 def search(
     detector: Detector,
     examples: Sequence[Example],
     names: Sequence[str],
     *,
+    thresholds: Thresholds = TO_SCORE,
     title: str = "",
     progress: bool = True,
 ) -> tuple[dict[str, Truth], dict[str, Detections]]:
@@ -176,6 +191,7 @@ def search(
     examples : sequence of Example
     names : sequence of str
         The classes; the detector may know others.
+    thresholds : Thresholds
     title : str
         For the progress bar.
     progress : bool
@@ -193,66 +209,124 @@ def search(
     FusionError
         If a picture cannot be read, or a box is not inside it.
     """
-    places = {index: place for place, index in enumerate(detector.indices(names))}
+    detector.indices(names)  # also where there is no picture
     truths, found = {}, {}
     for example in tqdm(examples, title, disable=not progress):
         picture, boxes = example.load()
         truths[example.name] = Truth(picture.shape[1], picture.shape[0], boxes)
-        some = detector.detect(picture, TO_SCORE, only=names)
-        classes = np.array([places[index] for index in some.classes.tolist()], dtype=np.int64)
-        found[example.name] = some._replace(classes=classes)
+        found[example.name] = _as_asked(detector, picture, names, thresholds)
     return truths, found
+
+
+class CocoAnnotations(NamedTuple):
+    """What is in a file of COCO's annotations, as far as boxes go.
+
+    Attributes
+    ----------
+    names : tuple of str
+        The categories, in the file's order.
+    images : mapping of str to object
+        File name -> the image's number.
+    boxes : list of dict
+        With image_id, category_id, bbox, area and iscrowd; a crowd counts for nothing.
+    categories : mapping of object to str
+        A category's number -> its name.
+    """
+
+    names: tuple[str, ...]
+    images: Mapping[str, Any]
+    boxes: list[dict[str, Any]]
+    categories: Mapping[Any, str]
+
+
+def read_coco(path: str | os.PathLike[str]) -> CocoAnnotations:
+    """Read a file of COCO's annotations, such as ``instances_val2017.json``.
+
+    Raises
+    ------
+    DatasetNotFound
+        If there is no such file.
+    FusionError
+        If it holds something else, or no box.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise DatasetNotFound(f"no such file: {file}. Check the spelling.")
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        categories = {one["id"]: str(one["name"]) for one in content["categories"]}
+        images = {str(one["file_name"]): one["id"] for one in content["images"]}
+        boxes = [_coco_box(one) for one in content["annotations"]]
+        if len({*categories.values()}) < len(content["categories"]):
+            raise ValueError("a category is there twice")
+        if any(box["category_id"] not in categories for box in boxes):
+            raise ValueError("a box of no category")
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise FusionError(
+            f"{file} holds no annotations of COCO ({type(error).__name__}: {error}). Give a file "
+            "such as instances_val2017.json."
+        ) from error
+    if not any(box["image_id"] in {*images.values()} for box in boxes):
+        raise FusionError(f"nothing is annotated in any of the {len(images)} images of {file}.")
+    return CocoAnnotations(tuple(categories.values()), images, boxes, categories)
+
+
+def _coco_box(one: Mapping[str, Any]) -> dict[str, Any]:
+    x, y, width, height = map(float, one["bbox"])
+    return {
+        "image_id": one["image_id"],
+        "category_id": one["category_id"],
+        "bbox": [x, y, width, height],
+        "area": float(one.get("area", width * height)),
+        "iscrowd": int(one.get("iscrowd", 0)),
+    }
 
 
 def search_files(
     detector: Detector,
     folder: str | os.PathLike[str],
-    annotations: str | os.PathLike[str],
+    annotations: CocoAnnotations,
     *,
+    thresholds: Thresholds = TO_SCORE,
     progress: bool = True,
-) -> tuple[dict[str, Any], dict[str, Detections]]:
+) -> dict[str, Detections]:
     """Detect objects in the images of a folder that a file of COCO's annotations lists.
 
     Returns
     -------
-    annotations : dict
-        As read.
-    found : dict of str to Detections
-        By file name; `match_coco` takes both.
+    dict of str to Detections
+        By file name; their classes are indices into `CocoAnnotations.names`.
 
     Raises
     ------
     DatasetNotFound
-        If the folder or the file is not there, or an image that is listed.
-    FusionError
-        If the file is no such file.
+        If the folder is not there, or an image that is listed.
+    UnknownName
+        If the detector does not know one of the categories.
     """
-    folder, file = Path(folder), Path(annotations)
-    if not folder.is_dir() or not file.is_file():
-        absent = file if folder.is_dir() else folder
-        raise DatasetNotFound(f"no such file or folder: {absent}. Check the spelling.")
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        names = [str(one["file_name"]) for one in content["images"]]
-    except (ValueError, KeyError, TypeError) as error:
-        raise _no_annotations(error, file) from error
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise DatasetNotFound(f"no such folder: {folder}. Check the spelling.")
+    names = list(annotations.images)
     if missing := [name for name in names if not (folder / name).is_file()]:
         raise DatasetNotFound(
-            f"{len(missing)} of {len(names)} images that {file} lists are not in {folder}, such as "
+            f"{len(missing)} of {len(names)} images that are listed are not in {folder}, such as "
             f"{missing[0]}. Are these the images of that file?"
         )
-    found = {
-        name: detector.detect(read_image(folder / name), TO_SCORE)
+    return {
+        name: _as_asked(detector, read_image(folder / name), annotations.names, thresholds)
         for name in tqdm(names, folder.name, disable=not progress)
     }
-    return content, found
 
 
-def _no_annotations(error: Exception, file: object = "these") -> FusionError:
-    return FusionError(
-        f"{file}: no annotations of COCO ({type(error).__name__}: {error}). Give a file such as "
-        "instances_val2017.json."
-    )
+def _as_asked(
+    detector: Detector, image: np.ndarray, names: Sequence[str], thresholds: Thresholds
+) -> Detections:
+    """Detect objects of some classes, as indices into their names."""
+    places = {index: place for place, index in enumerate(detector.indices(names))}
+    some = detector.detect(image, thresholds, only=names)
+    classes = np.array([places[index] for index in some.classes.tolist()], dtype=np.int64)
+    return some._replace(classes=classes)
 
 
 def precision_table(matches: Matches, *, draws: int = DRAWS, seed: int = 0) -> pd.DataFrame:
@@ -352,53 +426,36 @@ def _results(picture: int, found: Detections, categories: Sequence[int]) -> list
     ]
 
 
-def match_coco(
-    annotations: Mapping[str, Any], found: Mapping[str, Detections], names: Sequence[str]
-) -> Matches:
-    """Compare detections with a file of COCO, ``instances_*.json``, as read.
+def match_coco(annotations: CocoAnnotations, found: Mapping[str, Detections]) -> Matches:
+    """Compare detections with a file of COCO's annotations.
 
     Parameters
     ----------
-    annotations : mapping
-        With images, annotations (among them crowds, which count for nothing) and categories.
+    annotations : CocoAnnotations
     found : mapping of str to Detections
-        By file name; pictures that are not in it are left out.
-    names : sequence of str
-        The classes that `Detections.classes` are indices into.
-
-    Raises
-    ------
-    FusionError
-        If the file holds something else, or none of the pictures.
-    UnknownName
-        If the detector does not know one of the classes.
+        Of `search_files`.
     """
-    try:
-        by_name = {one["file_name"]: one["id"] for one in annotations["images"]}
-        categories = {str(one["name"]): one["id"] for one in annotations["categories"]}
-        boxes = annotations["annotations"]
-        pictures = {by_name[name] for name in found if name in by_name}
-        kept = [one for one in boxes if one["image_id"] in pictures]
-    except (KeyError, TypeError) as error:
-        raise _no_annotations(error) from error
-    if not pictures:
-        raise FusionError("none of the pictures is in the file of annotations, by its file name.")
-    for name in categories:
-        if name not in names:
-            raise unknown("class of this detector", name, names)
-    numbers = [categories.get(name, 0) for name in names]
+    # The library takes a number of 0 for none: all are counted from 1 anew.
+    pictures = {annotations.images[name]: i for i, name in enumerate(found, 1)}
+    categories = {name: i for i, name in enumerate(annotations.names, 1)}
     results = []
-    for name, detections in found.items():
-        if name in by_name:
-            results += _results(by_name[name], detections, numbers)
+    for i, detections in enumerate(found.values(), 1):
+        results += _results(i, detections, range(1, len(categories) + 1))
+    boxes = [box for box in annotations.boxes if box["image_id"] in pictures]
     truth_set = {
-        "images": [one for one in annotations["images"] if one["id"] in pictures],
-        "annotations": kept,
-        "categories": annotations["categories"],
+        "images": [{"id": i} for i in pictures.values()],
+        "annotations": [
+            box
+            | {
+                "id": number,
+                "image_id": pictures[box["image_id"]],
+                "category_id": categories[annotations.categories[box["category_id"]]],
+            }
+            for number, box in enumerate(boxes, 1)
+        ],
+        "categories": [{"id": i, "name": name} for name, i in categories.items()],
     }
-    results = [one for one in results if one["category_id"]]
-    ordered = sorted(categories, key=lambda name: categories[name])
-    return Matches(_evaluator(truth_set, results), ordered)
+    return Matches(_evaluator(truth_set, results), annotations.names)
 
 
 def _evaluator(truth_set: dict[str, Any], results: list[dict[str, Any]]) -> Any:

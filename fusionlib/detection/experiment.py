@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 
 from .. import results
-from ..datasets import Dataset, Pair, dataset_parts, load_dataset, package_data
+from ..datasets import Box, Dataset, Pair, dataset_parts, load_dataset, package_data
 from ..errors import FusionError, unknown
 from ..experiments import Row, available, data_hash
 from ..files import write_text
@@ -35,9 +35,9 @@ from .average_precision import (
     interval,
     match,
     mean_over_classes,
+    of_classes,
     search,
 )
-from .boxes import suppress
 from .detector import TO_SEE, Detections, Detector, create_detector, save_detector
 from .layout import EVERYTHING, Example, Layout, Renderer, class_names, export, parts_by_block
 from .training import PUBLISHED, SHORT, Schedule, fine_tune
@@ -49,6 +49,7 @@ __all__ = [
     "PROTOCOLS",
     "DetectionTable",
     "Protocol",
+    "boxes_of",
     "claims",
     "detection_rows",
     "paper_values",
@@ -117,6 +118,10 @@ PROTOCOLS = {
 }
 
 
+#: Methods that take too long for this table.
+SLOW = ("jsr", "jsrsd")
+
+
 def detection_rows() -> tuple[Row, ...]:
     """Return a row per method and set of weights, those of the paper's Table 4 first."""
     printed = list(paper_values()["row"].unique())
@@ -134,9 +139,6 @@ def detection_rows() -> tuple[Row, ...]:
             rows.append(Row(f"{spec.title}, retrained", paper, name, options, orientation=instead))
     places = {title: place for place, title in enumerate(printed)}
     return tuple(sorted(rows, key=lambda row: places.get(row.paper, len(places))))
-
-
-SLOW = ("jsr", "jsrsd")
 
 
 def paper_values() -> pd.DataFrame:
@@ -261,7 +263,7 @@ class DetectionTable:
     facts : mapping
         The provenance.
     runs : DataFrame or None
-        Of retraining: row, block, seed and the last losses.
+        Of retraining: row, block, seed, epoch and its losses.
     boxes : DataFrame or None
         Without retraining: row, pair, class, score and corners of the boxes that one would show.
     """
@@ -316,12 +318,13 @@ def pretrained_table(
     truths: dict[str, Truth] = {}
     boxes: list[dict[str, Any]] = []
     for label, layout in layouts.items():
-        everything, detections = search(
-            detector, layout.part(EVERYTHING), plan.classes, title=label
-        )
-        truths = {name: _only(truth, plan.classes) for name, truth in everything.items()}
+        examples = of_classes(layout.part(EVERYTHING), plan.classes)
+        truths, detections = search(detector, examples, plan.classes, title=label)
         matches[label] = [match(truths, detections, plan.classes)]
-        boxes += _visible(label, detections, plan.classes)
+        _, visible = search(
+            detector, examples, plan.classes, thresholds=TO_SEE, title=f"{label}, boxes"
+        )
+        boxes += _listed(label, visible, plan.classes)
     facts = _facts(started, plan, detector, methods, device=device, seed=seed, limit=limit)
     return _save(folder, matches, truths, missing, facts, seed, boxes=pd.DataFrame(boxes))
 
@@ -378,49 +381,44 @@ def retrained_table(
     matches: dict[str, list[Matches]] = {label: [] for label in layouts}
     truths: dict[str, Truth] = {}
     runs = []
+    order = pairs.names if isinstance(pairs, Dataset) else [pair.name for pair in pairs]
     pictures = {label: layout.digest() for label, layout in layouts.items()}
     for number in (seed + offset for offset in plan.seeds):
         for label, layout in layouts.items():
             truths = {}
             detections: dict[str, Detections] = {}
-            for block, division in enumerate(_divisions(plan, layout), 1):
+            for block, division in enumerate(_divisions(plan, layout, order), 1):
                 detector, history = _trained(
                     cache / "runs", start, pictures[label], label, division, names, plan, number,
                     device,
                 )  # fmt: skip
-                some = search(detector, division["test"], plan.classes, progress=False)
-                truths |= {name: _only(truth, plan.classes) for name, truth in some[0].items()}
+                tested = of_classes(division["test"], plan.classes)
+                some = search(detector, tested, plan.classes, progress=False)
+                truths |= some[0]
                 detections |= some[1]
-                last = history.iloc[-1].to_dict()
-                runs.append({"row": label, "block": block, "seed": number, **last})
+                runs.append(history.assign(row=label, block=block, seed=number))
             matches[label].append(match(truths, detections, plan.classes))
     how = {"schedule": repr(plan.schedule), "blocks": plan.blocks, "seeds": [*plan.seeds]}
     facts = _facts(started, plan, start, methods, device=device, seed=seed, limit=limit, **how)
-    return _save(folder, matches, truths, missing, facts, seed, runs=pd.DataFrame(runs))
+    every = pd.concat(runs, ignore_index=True)
+    every = every[["row", "block", "seed", *every.columns[:-3]]]
+    return _save(folder, matches, truths, missing, facts, seed, runs=every)
 
 
 def _cache(folder: Path, plan: Protocol) -> Path:
     return folder.parent / "cache" / "detection" / plan.dataset
 
 
-def _visible(
+def _listed(
     label: str, found: Mapping[str, Detections], names: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """List the boxes that one would show of a picture: the sure ones, once each."""
-    rows = []
-    for pair, some in found.items():
-        sure = some.scores > TO_SEE.confidence
-        boxes, scores, classes = some.boxes[sure], some.scores[sure], some.classes[sure]
-        kept = suppress(boxes, scores, classes, overlap=TO_SEE.overlap, most=TO_SEE.most)
-        for box, score in zip(
-            Detections(boxes[kept], scores[kept], classes[kept]).named(names),
-            scores[kept],
-            strict=True,
-        ):
-            corners = {side: round(getattr(box, side), 1) for side in ("x0", "y0", "x1", "y1")}
-            found_one = {"row": label, "pair": pair, "class": box.label}
-            rows.append(found_one | {"score": round(float(score), 3)} | corners)
-    return rows
+    """List the boxes of a row's pictures."""
+    return [
+        {"row": label, "pair": pair, "class": box.label, "score": round(float(score), 3)}
+        | {side: round(getattr(box, side), 1) for side in ("x0", "y0", "x1", "y1")}
+        for pair, some in found.items()
+        for box, score in zip(some.named(names), some.scores, strict=True)
+    ]
 
 
 def _protocol(name: str) -> Protocol:
@@ -429,14 +427,12 @@ def _protocol(name: str) -> Protocol:
     return PROTOCOLS[name]
 
 
-def _only(truth: Truth, classes: Sequence[str]) -> Truth:
-    return truth._replace(boxes=tuple(box for box in truth.boxes if box.label in classes))
-
-
-def _divisions(protocol: Protocol, layout: Layout) -> list[dict[str, list[Example]]]:
+def _divisions(
+    protocol: Protocol, layout: Layout, names: Sequence[str]
+) -> list[dict[str, list[Example]]]:
     """Divide the pictures of a row: one division per block, or the data set's own."""
-    examples = layout.part(EVERYTHING)
-    names = [example.name for example in examples]
+    by_name = {example.name: example for example in layout.part(EVERYTHING)}
+    examples = [by_name[name] for name in names]
     if protocol.blocks:
         every = [parts_by_block(names, i + 1, protocol.blocks) for i in range(protocol.blocks)]
     else:
@@ -466,6 +462,7 @@ def _trained(
         "start": digest(start.network.state_dict()),
         "schedule": repr(protocol.schedule),
         "seed": seed,
+        "code": _training_code(),
     }
     key = hashlib.sha256(json.dumps(decides).encode()).hexdigest()[:16]
     path = folder / f"{_slug(label)}-{key}.safetensors"
@@ -486,6 +483,14 @@ def _trained(
         save_detector(path, tuned.detector, {**tuned.facts, "row": label})
         checkpoint.unlink()
     return create_detector(path, device=device), pd.read_csv(losses)
+
+
+def _training_code() -> str:
+    """Hash the source that decides what a detector learns."""
+    package = Path(__file__).resolve().parent
+    files = [package / f"{name}.py" for name in ("augmentation", "loss", "training")]
+    files.append(package.parent / "networks" / "yolov5.py")
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
 def _facts(
@@ -528,7 +533,7 @@ def _save(
     printed = _Printed(titles)
     summary = [
         {"row": label, "class": name, "metric": metric}
-        | {"n": len(truths), "objects": int(counts.get(name, counts.sum()))}
+        | {"n": len(truths), "objects": int(counts.sum() if name == ALL else counts.get(name, 0))}
         | score.at(c, m)
         | {"paper": printed.value(label, name, metric)}
         for label, score in scores.items()
@@ -544,11 +549,11 @@ def _save(
         for m, metric in enumerate(METRICS)
         if label != OURS and OURS in scores
     ]
-    apart = pd.DataFrame(differences).rename(columns={"mean": "difference"})
-    if differences:
-        apart["verdict"] = [
-            _verdict(low, high) for low, high in zip(apart["ci_low"], apart["ci_high"], strict=True)
-        ]
+    apart = pd.DataFrame(differences, columns=_DIFFERENCES[:-1])
+    apart["verdict"] = [
+        _verdict(low, high) for low, high in zip(apart["ci_low"], apart["ci_high"], strict=True)
+    ]
+    apart = apart.rename(columns={"mean": "difference"})
     unmeasured = {
         row: missing.get(row, "")
         for row in paper_values()["row"].unique()
@@ -565,6 +570,10 @@ def _save(
         if frame is not None:
             write_text(folder / f"{name}.csv", frame.to_csv(index=False, float_format="%.8g"))
     return table
+
+
+#: Columns of differences as they are computed.
+_DIFFERENCES = ["row", "class", "metric", "mean", "ci_low", "ci_high", "spread", "paper", "verdict"]
 
 
 class _Score(NamedTuple):
@@ -608,6 +617,8 @@ class _Printed:
 
 
 def _verdict(low: float, high: float) -> str:
+    if np.isnan(low):
+        return ""
     if low > 0:
         return "better"
     return "worse" if high < 0 else "no difference"
@@ -653,7 +664,7 @@ def recorded(table: str) -> DetectionTable:
 # ---------------------------------------------------------------- showing
 
 #: Sign of a verdict in a table.
-SIGNS = {"better": "✓", "worse": "✗", "no difference": "~"}
+SIGNS = {"better": "✓", "worse": "✗", "no difference": "~", "": ""}
 
 
 def show_precision(table: DetectionTable, metric: str, caption: str = "") -> Styler:
@@ -734,7 +745,7 @@ def claims(table: DetectionTable) -> pd.DataFrame:
     DataFrame
         Columns claim, metric, verdict: "holds" if RefineFuse is better than every row that the
         claim names and no interval holds 0; "refuted" if it is worse than one of them; else
-        "not shown"; and by, the rows that decide.
+        "not shown", or "not measured"; and by, the rows that decide.
     """
     part = table.differences[table.differences["class"] == ALL]
     fusions = [row for row in dict.fromkeys(part["row"]) if row not in (INFRARED, VISIBLE)]
@@ -747,7 +758,9 @@ def claims(table: DetectionTable) -> pd.DataFrame:
         for metric in METRICS:
             verdicts = part[(part["metric"] == metric) & part["row"].isin(rows)]
             by = {v: list(some["row"]) for v, some in verdicts.groupby("verdict")}
-            if by.keys() == {"better"}:
+            if not by:
+                verdict, decide = "not measured", []
+            elif by.keys() == {"better"}:
                 verdict, decide = "holds", by["better"]
             elif "worse" in by:
                 verdict, decide = "refuted", by["worse"]
@@ -757,3 +770,12 @@ def claims(table: DetectionTable) -> pd.DataFrame:
                 {"claim": claim, "metric": metric, "verdict": verdict, "by": ", ".join(decide)}
             )
     return pd.DataFrame(found)
+
+
+def boxes_of(table: DetectionTable, row: str, pair: str) -> list[Box]:
+    """Return the boxes that one would show of a pair's picture, for `figures.picture_wall`."""
+    if table.boxes is None:
+        return []
+    some = table.boxes[(table.boxes["row"] == row) & (table.boxes["pair"] == pair)]
+    corners = some[["x0", "y0", "x1", "y1"]].to_numpy()
+    return [Box(name, *c) for name, c in zip(some["class"], corners.tolist(), strict=True)]

@@ -25,7 +25,7 @@ import numpy as np
 import yaml
 from tqdm.auto import tqdm
 
-from ..datasets import Box, Dataset, Pair, images_by_stem
+from ..datasets import Box, Dataset, Pair, images_by_stem, pixel_hash
 from ..errors import DatasetNotFound, FusionError, unknown
 from ..files import write_text
 from ..images import quantise, read_image, write_image
@@ -48,8 +48,8 @@ EVERYTHING = "all"
 #: Parts in the order in which ``data.yaml`` lists them.
 PARTS = ("train", "val", "test")
 
-#: What an export is of, beside its ``data.yaml``.
-FACTS = "export.json"
+#: What an export is of, and from which pixels each picture was made, beside its ``data.yaml``.
+FACTS, SOURCES = "export.json", "sources.txt"
 
 
 class Example(NamedTuple):
@@ -89,7 +89,7 @@ class Layout:
     names : tuple of str
         Its classes, in their order.
     parts : mapping of str to tuple of Example
-        "train", "val", "test", as far as there are; else `EVERYTHING`.
+        "train", "val" and "test", as far as they are apart; `EVERYTHING` if they are one.
     """
 
     folder: Path
@@ -161,8 +161,8 @@ def parts_by_block(names: Sequence[str], block: int, blocks: int) -> dict[str, s
     """
     if not (2 <= blocks <= len(names) and 1 <= block <= blocks):
         raise FusionError(
-            f"there is no block {block} of {blocks} of {len(names)} pictures; give 2 to "
-            f"{len(names)} blocks, and one of them."
+            f"there is no block {block} of {blocks} of {len(names)} pictures; give at least 2 "
+            "blocks and as many pictures, and one of the blocks."
         )
     edges = [round(len(names) * i / blocks) for i in range(blocks + 1)]
     test = set(names[edges[block - 1] : edges[block]])
@@ -179,8 +179,8 @@ def export(
 ) -> Layout:
     """Write pictures of pairs, and their boxes, as a data set in the layout of YOLO.
 
-    Pictures are 8-bit PNG files. What is there of the same export is kept, so a stopped one
-    continues; ``data.yaml`` is written last.
+    Pictures are 8-bit PNG files. What is there of the same export and the same pixels is kept, so a
+    stopped one continues; ``data.yaml`` is written last.
 
     Parameters
     ----------
@@ -216,6 +216,7 @@ def export(
         "parts": {name: (parts or {}).get(name, EVERYTHING) for name in order},
     }
     _begin(folder, facts)
+    seen = _read_sources(folder)
     bare = []
     for pair in tqdm(pairs, folder.name, disable=not progress):
         part = facts["parts"][pair.name]
@@ -225,8 +226,11 @@ def export(
         height, width = pair.ir.shape[:2]
         boxes = check_boxes(pair.boxes, width, height, f"{pair.name} of {_title(pairs)}")
         picture = folder / "images" / part / f"{pair.name}.png"
-        if not picture.is_file():
+        source = f"{pixel_hash(pair.ir)} {pixel_hash(pair.vis)}"
+        if not picture.is_file() or seen.get(pair.name) != source:
             write_image(picture, renderer.render(pair))
+            with (folder / SOURCES).open("a", encoding="utf-8") as file:
+                file.write(f"{source} {pair.name}\n")
         lines = "".join(_line(box, names, width, height, pair.name) for box in boxes)
         write_text(folder / "labels" / part / f"{pair.name}.txt", lines)
     if len(bare) == len(pairs):
@@ -236,8 +240,16 @@ def export(
             f"{len(bare)} of {len(pairs)} pairs are not annotated, such as {bare[0]}; left out.",
             stacklevel=2,
         )
-    write_text(folder / "data.yaml", _yaml(names, set(facts["parts"].values())))
+    write_text(folder / "data.yaml", _yaml(folder, names, set(facts["parts"].values())))
     return read_layout(folder)
+
+
+def _read_sources(folder: Path) -> dict[str, str]:
+    """Read from which pixels the pictures that are there were made; the last line counts."""
+    file = folder / SOURCES
+    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+    whole = [line.split(" ", 2) for line in lines if line.count(" ") >= 2]
+    return {name: f"{ir} {vis}" for ir, vis, name in whole}
 
 
 def _nothing_annotated(pairs: Sequence[Pair] | Dataset[Pair]) -> FusionError:
@@ -258,7 +270,7 @@ def _begin(folder: Path, facts: Mapping[str, Any]) -> None:
     if folder.exists() and not folder.is_dir():
         raise FusionError(f"{folder} is a file; name a folder for the data set.")
     if file.is_file():
-        if file.read_text(encoding="utf-8") != text:
+        if file.read_text(encoding="utf-8", errors="replace") != text:
             raise FusionError(
                 f"{folder} holds another export ({FACTS} says of what). Name another folder, or "
                 "delete it."
@@ -277,13 +289,19 @@ def _line(box: Box, names: Sequence[str], width: int, height: int, where: str) -
     return f"{names.index(box.label)} {x:.8f} {y:.8f} {w:.8f} {h:.8f}\n"
 
 
-def _yaml(names: Sequence[str], parts: set[str]) -> str:
-    """Say where the parts are; a trainer wants "train" and "val" in any case."""
+def _yaml(folder: Path, names: Sequence[str], parts: set[str]) -> str:
+    """Say where the parts are.
+
+    Trainers want "train" and "val" in any case, and choose the best epoch by the latter: never let
+    that be what is to be tested. Release 6.1 of YOLOv5 wants "nc", and takes a relative path as
+    one from its own folder.
+    """
     found = [part for part in (*PARTS, EVERYTHING) if part in parts]
     where = {part: f"images/{part}" for part in found if part != EVERYTHING}
     where.setdefault("train", f"images/{found[0]}")
-    where.setdefault("val", f"images/{found[-1]}")
-    content = {"path": ".", **where, "names": dict(enumerate(names))}
+    where.setdefault("val", where["train"])
+    content = {"path": str(folder.resolve()), **where, "nc": len(names)}
+    content["names"] = [*names]
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
 
 
@@ -314,23 +332,23 @@ def read_layout(folder: str | os.PathLike[str]) -> Layout:
         )
     content = _read_yaml(file)
     names = _names(content, file)
-    base = folder / str(content.get("path") or ".")
-    if not base.is_dir():  # a path of the machine where it was written
-        base = folder
-    parts: dict[str, tuple[Example, ...]] = {}
-    seen: dict[Path, tuple[Example, ...]] = {}
-    for part in PARTS:
-        if content.get(part) is None:
-            continue
-        pictures = base / str(content[part])
-        if pictures not in seen:
-            seen[pictures] = tuple(_examples(pictures, names))
-        parts[part] = seen[pictures]
-    if not parts:
+    places = {part: _place(content[part], content, file) for part in PARTS if content.get(part)}
+    if not places:
         raise FusionError(f"{file} names no pictures: none of {', '.join(PARTS)} is in it.")
-    if len(seen) == 1:
-        parts = {EVERYTHING: next(iter(seen.values()))}
+    if len({*places.values()}) == 1:
+        places = {EVERYTHING: next(iter(places.values()))}
+    elif places.get("val") in (places.get("train"), places.get("test")):
+        places.pop("val")  # a stopgap for trainers that want one
+    parts = {part: tuple(_examples(place, names)) for part, place in places.items()}
     return Layout(folder, names, parts)
+
+
+def _place(given: Any, content: Mapping[str, Any], file: Path) -> Path:
+    """Find the folder of a part: beside data.yaml, else where its path says."""
+    if not isinstance(given, str):
+        raise FusionError(f"{file}: a part must be one folder of pictures, not {given!r}.")
+    beside = file.parent / given
+    return beside if beside.is_dir() else file.parent / str(content.get("path") or ".") / given
 
 
 def _read_yaml(file: Path) -> dict[str, Any]:
@@ -347,7 +365,7 @@ def _read_yaml(file: Path) -> dict[str, Any]:
 def _names(content: Mapping[str, Any], file: Path) -> tuple[str, ...]:
     """Return the classes, which are a list or numbered; a number of them must agree."""
     given = content.get("names")
-    if isinstance(given, dict) and sorted(given) == [*range(len(given))]:
+    if isinstance(given, dict) and {*given} == {*range(len(given))}:
         given = [given[i] for i in range(len(given))]
     if not isinstance(given, list) or not given or len(set(map(str, given))) < len(given):
         raise FusionError(
@@ -358,7 +376,7 @@ def _names(content: Mapping[str, Any], file: Path) -> tuple[str, ...]:
         raise FusionError(f"{file}: nc is {content['nc']}, but there are {len(given)} names.")
     other = file.parent / "classes.txt"
     if other.is_file():
-        lines = other.read_text(encoding="utf-8").split("\n")
+        lines = other.read_text(encoding="utf-8", errors="replace").split("\n")
         listed = [line.strip() for line in lines if line.strip()]
         if listed != [str(name) for name in given]:
             raise FusionError(

@@ -1,7 +1,9 @@
 """Fine-tuning YOLOv5 on pictures with boxes.
 
 Stochastic gradient descent with Nesterov's momentum, a linear fall of the learning rate after a
-warm-up, and a moving average of the weights, as published; own code. A run is a pure function of
+warm-up, and a moving average of the weights, as published; own code. In single precision, and with
+the published anchors: the published training works in 16 bits on a GPU, and looks for other anchors
+where these fit badly. A run is a pure function of
 its pictures, its schedule and its seed: stopped, it continues from its checkpoint, and ends, on
 the same machine with the same number of threads, with the same weights.
 """
@@ -69,6 +71,13 @@ class Schedule:
         "new": the last layer starts anew, as published where the classes are others. "named": it
         keeps what it knows of classes of the same name, which a short schedule needs.
     augmentation : Augmentation
+
+    Raises
+    ------
+    FusionError
+        If a value is not possible.
+    UnknownName
+        If there is no such head.
     """
 
     epochs: int = 100
@@ -90,8 +99,10 @@ class Schedule:
         for name in ("epochs", "batch", "nominal_batch"):
             if getattr(self, name) < 1:
                 raise FusionError(f"{name} must be at least 1, not {getattr(self, name)}.")
-        if self.input < 32 or self.input % 32:
-            raise FusionError(f"the input must be a multiple of 32 pixels, not {self.input}.")
+        if self.input < 64 or self.input % 32:
+            raise FusionError(
+                f"the input must be a multiple of 32 pixels, at least 64, not {self.input}."
+            )
         if not 0 < self.rate <= 1:
             raise FusionError(f"the learning rate must be positive and at most 1, not {self.rate}.")
 
@@ -100,7 +111,7 @@ class Schedule:
 PUBLISHED = Schedule()
 
 #: For some hundred pictures and minutes on two cores: every batch is a step.
-SHORT = Schedule(epochs=40, nominal_batch=16, least_warmup=0, head="named")
+SHORT = Schedule(epochs=30, nominal_batch=16, least_warmup=0, head="named")
 
 
 class Tuned(NamedTuple):
@@ -166,16 +177,18 @@ def fine_tune(
     """
     check_device(device)
     check_seed(seed)
-    if not any(example.fractions for example in examples):
-        raise FusionError(
-            f"there is nothing to learn: none of {len(examples)} pictures has a box. Give pictures "
-            "with boxes."
-        )
+    for some, task in ((examples, "learn"), (validation, "choose the best epoch by")):
+        if not any(example.fractions for example in some) and (some or some is examples):
+            raise FusionError(
+                f"there is nothing to {task}: none of {len(some)} pictures has a box. Give "
+                "pictures with boxes."
+            )
     scenes = _Scenes(examples, names, schedule.input)
     path = None if checkpoint is None else Path(checkpoint)
     if path is not None:
         check_writable(path)
-    run = _Run(start, names, schedule, seed, device, _fingerprint(examples, validation, names))
+    pictures = _fingerprint(scenes, validation, names)
+    run = _Run(start, names, schedule, seed, device, pictures)
     if path is not None and path.exists():
         run.restore(path)
     with (
@@ -280,12 +293,16 @@ def _objects(scenes: Sequence[Scene]) -> Tensor:
     return torch.from_numpy(np.concatenate(rows).astype(np.float32))
 
 
-def _fingerprint(
-    examples: Sequence[Example], validation: Sequence[Example], names: Sequence[str]
-) -> str:
-    """Hash which pictures a run is on, and where their objects are."""
-    what = [names, *([(e.name, e.fractions) for e in some] for some in (examples, validation))]
-    return hashlib.sha256(repr(what).encode()).hexdigest()
+def _fingerprint(scenes: _Scenes, validation: Sequence[Example], names: Sequence[str]) -> str:
+    """Hash what a run is on: names, pictures and boxes."""
+    sha = hashlib.sha256(repr(tuple(names)).encode())
+    for index, example in enumerate(scenes.examples):
+        sha.update(repr((example.name, example.fractions)).encode())
+        sha.update(scenes.load(index).picture.tobytes())
+    for example in validation:
+        sha.update(repr((example.name, example.fractions)).encode())
+        sha.update(example.read().tobytes())
+    return sha.hexdigest()
 
 
 # ---------------------------------------------------------------- the run
@@ -319,6 +336,7 @@ class _Run:
         self.optimiser = _optimiser(self.network, schedule)
         self.steps = 0
         self.batches = 0
+        self.spent = 0  # batches whose gradients a step has used
         self.history: list[dict[str, float]] = []
         self.best: tuple[float, dict[str, Tensor]] | None = None
 
@@ -333,7 +351,6 @@ class _Run:
         warmup = max(schedule.warmup_epochs * per_epoch, schedule.least_warmup)
         self.network.train()
         sums = np.zeros(4)
-        unspent = False
         task = f"batches of {schedule.batch} pictures of {schedule.input} pixels"
         for pictures, objects in scenes.batches(schedule, self.seed, self.epoch, pool):
             accumulate = self._set_rates(warmup)
@@ -353,11 +370,9 @@ class _Run:
                     "rate; the checkpoint, if there is one, is that of the epoch before."
                 )
             sums += values
-            unspent = True
-            if self.batches % accumulate == 0:
+            if self.batches - self.spent >= accumulate:
                 self._step()
-                unspent = False
-        if unspent and self.epoch + 1 == schedule.epochs:
+        if self.batches > self.spent and self.epoch + 1 == schedule.epochs:
             self._step()
         names = ("total", "box", "objectness", "classes")
         means = dict(zip(names, (sums / len(scenes)).tolist(), strict=True))
@@ -380,6 +395,7 @@ class _Run:
         self.optimiser.step()
         self.optimiser.zero_grad()
         self.steps += 1
+        self.spent = self.batches
         # The average follows closely at first, and slowly in the end.
         keep = 0.9999 * (1 - math.exp(-self.steps / 2000))
         with torch.no_grad():
@@ -421,7 +437,7 @@ class _Run:
             "average": self.average.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "gradients": [p.grad for p in self.network.parameters()],
-            "counts": [self.steps, self.batches],
+            "counts": [self.steps, self.batches, self.spent],
             "history": self.history,
             "best": self.best,
         }
@@ -450,7 +466,7 @@ class _Run:
         self.optimiser.load_state_dict(state["optimiser"])
         for parameter, gradient in zip(self.network.parameters(), state["gradients"], strict=True):
             parameter.grad = None if gradient is None else gradient.to(parameter.device)
-        self.steps, self.batches = state["counts"]
+        self.steps, self.batches, self.spent = state["counts"]
         self.history = state["history"]
         self.best = state["best"]
 
@@ -474,10 +490,14 @@ def _started(start: Detector | str, names: Sequence[str], head: str, seed: int) 
 
 
 def _keep_named(network: YOLOv5, start: Detector, names: Sequence[str]) -> None:
-    """Copy the outputs for boxes, objectness and classes of the same name."""
+    """Copy the outputs for boxes, objectness and classes of the same name.
+
+    Of one class nothing is learnt but where it is, so that its score starts as that of new ones.
+    """
     known = [
         (new, start.names.index(name)) for new, name in enumerate(names) if name in start.names
     ]
+    known = known if len(names) > 1 else []
     to = [0, 1, 2, 3, 4, *(5 + new for new, _ in known)]
     of = [0, 1, 2, 3, 4, *(5 + old for _, old in known)]
     anchors = len(ANCHORS[0])

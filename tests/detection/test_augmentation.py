@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from fusionlib.detection.augmentation import LEAST_SIDE, Augmentation, Scene, augmented, fitted
+from fusionlib.detection.augmentation import Augmentation, Scene, _warped, augmented, fitted
 from fusionlib.detection.boxes import BORDER
 
 STILL = Augmentation(translate=0, scale=0, hue=0, saturation=0, value=0, mirror=0)
@@ -45,6 +45,13 @@ def test_boxes_stay_around_their_objects(seed):
     assert made.picture.shape == (96, 96, 3) and made.picture.dtype == np.uint8
     inside = (made.boxes >= 0) & (made.boxes <= 96)
     assert inside.all()
+    for index in {*drawn}:
+        visible = seen(made.picture, index)
+        if drawn.count(index) > 1 or visible is None:
+            continue
+        if (visible[2:] - visible[:2]).min() > 8 and index not in made.classes:
+            # A box goes only if nearly all of its object is cut off.
+            assert (visible[2:] - visible[:2]).prod() < 0.2 * 1.5**2 * 40 * 30
     for index in set(made.classes.tolist()):
         visible = seen(made.picture, index)
         if visible is None or drawn.count(index) > 1:
@@ -98,12 +105,25 @@ def test_colour_factors_of_1_change_nothing():
         assert min(np.abs(np.subtract(colour, one)).max() for one in known) <= 3
 
 
-def test_slivers_go():
-    """What a cut leaves of an object is no object if it is a tenth of it, or two pixels."""
-    for seed in range(50):
-        made = augmented(scene, 0, 4, 96, np.random.default_rng(seed), PLAIN)
-        sides = made.boxes[:, 2:] - made.boxes[:, :2]
-        assert (sides > LEAST_SIDE).all()
+@pytest.mark.parametrize(
+    ("box", "stays"),
+    [
+        ((0, 400, 350, 500), False),  # 30 of 350 columns are inside: less than a tenth
+        ((0, 400, 360, 500), True),
+        ((400, 400, 402, 420), False),  # two pixels wide
+        ((400, 400, 403, 420), True),
+        ((330, 500, 735, 504), False),  # more than a hundred times as long as high
+        ((330, 500, 725, 504), True),
+        ((0, 0, 100, 100), False),  # outside
+    ],
+)
+def test_slivers_go(box, stays):
+    """The middle 640x640 pixels of a canvas of 1280x1280, neither scaled nor shifted."""
+    canvas = Scene(np.zeros((1280, 1280, 3), np.uint8), np.array([box], float), np.array([0]))
+    made = _warped(canvas, 640, np.random.default_rng(0), STILL)
+    assert len(made.boxes) == stays
+    if stays:
+        np.testing.assert_allclose(made.boxes[0], np.clip(np.array(box) - 320, 0, 640))
 
 
 def test_scenes_without_objects():

@@ -13,13 +13,16 @@ from pycocotools.cocoeval import COCOeval
 
 from fusionlib.datasets import Box
 from fusionlib.detection.average_precision import (
+    CocoAnnotations,
     Truth,
     check_boxes,
     interval,
     match,
     match_coco,
     mean_over_classes,
+    of_classes,
     precision_table,
+    read_coco,
     resamples,
     search,
     search_files,
@@ -220,6 +223,8 @@ def test_a_class_that_is_not_among_the_names():
         ((-3, 0, 5, 5), "leaves the picture of 20x10"),
         ((0, 0, 22, 5), "leaves the picture"),
         ((0, 0, 5, 12), "leaves the picture"),
+        ((-0.9, 2, -0.5, 5), "no area inside"),
+        ((20.2, 2, 20.8, 5), "no area inside"),
     ],
 )
 def test_boxes_that_cannot_be(box, message):
@@ -250,50 +255,107 @@ def test_search_gives_classes_as_indices_into_the_names():
         search(some, [], ["bus"], progress=False)
 
 
-def coco_file(folder, **changes):
+def test_pictures_without_some_classes():
+    boxes = (Box("car", 0, 0, 1, 1), Box("dog", 0, 0, 1, 1))
+    (left,) = of_classes([Example("a", None, boxes)], ["car", "person"])
+    assert left.fractions == boxes[:1] and left.name == "a"
+
+
+def coco_file(folder, first=3, **changes):
+    """Two images, a car in one, and a crowd of persons, which is no object, in the other."""
     for name in ("a.png", "b.png"):
         write_image(folder / name, np.random.default_rng(0).random((48, 64)).astype(np.float32))
     content = {
         "images": [{"id": 7, "file_name": "a.png"}, {"id": 9, "file_name": "b.png"}],
         "annotations": [
-            {"id": 1, "image_id": 7, "category_id": 3, "bbox": [1, 2, 30, 20], "area": 600,
+            {"id": 0, "image_id": 7, "category_id": first, "bbox": [1, 2, 30, 20], "area": 600,
              "iscrowd": 0},
-            {"id": 2, "image_id": 9, "category_id": 1, "bbox": [0, 0, 64, 48], "area": 3072,
-             "iscrowd": 1},
+            {"id": 2, "image_id": 9, "category_id": 1, "bbox": [0, 0, 64, 48], "iscrowd": 1},
         ],
-        "categories": [{"id": 3, "name": "car"}, {"id": 1, "name": "person"}],
+        "categories": [{"id": first, "name": "car"}, {"id": 1, "name": "person"}],
     } | changes  # fmt: skip
     file = folder / "instances.json"
     file.write_text(json.dumps(content))
     return file
 
 
-def test_annotations_of_coco(tmp_path):
-    """Classes have numbers with gaps; a crowd is no object."""
-    annotations, found = search_files(detector(), tmp_path, coco_file(tmp_path), progress=False)
-    exact = Detections(np.array([[1, 2, 31, 22.0]]), np.array([0.9]), np.array([2]))
-    matches = match_coco(annotations, {"a.png": exact, "b.png": NONE}, NAMES)
-    assert matches.names == ("person", "car") and matches.pictures == 2
-    assert matches.average_precision()[1].tolist() == [1, 1]
-    assert np.isnan(matches.average_precision()[0]).all()
+@pytest.mark.parametrize("first", [0, 3])
+def test_annotations_of_coco(tmp_path, first):
+    """Numbers of categories have gaps, and may begin with 0, as may those of annotations."""
+    annotations = read_coco(coco_file(tmp_path, first))
+    assert annotations.names == ("car", "person")
+    found = search_files(detector(), tmp_path, annotations, progress=False)
     assert set(found) == {"a.png", "b.png"}
+    exact = Detections(np.array([[1, 2, 31, 22.0]]), np.array([0.9]), np.array([0]))
+    matches = match_coco(annotations, {"a.png": exact, "b.png": NONE})
+    assert matches.names == ("car", "person") and matches.pictures == 2
+    assert matches.average_precision()[0].tolist() == [1, 1]
+    assert np.isnan(matches.average_precision()[1]).all()
 
 
-def test_annotations_of_coco_that_do_not_fit(tmp_path):
-    file = coco_file(tmp_path)
-    (tmp_path / "b.png").unlink()
-    with pytest.raises(DatasetNotFound, match=r"1 of 2 images .* such as b.png"):
-        search_files(detector(), tmp_path, file, progress=False)
-    with pytest.raises(DatasetNotFound, match=r"no such file or folder"):
-        search_files(detector(), tmp_path, tmp_path / "none.json", progress=False)
-    for text in ("{", "[]", '{"images": [{}]}'):
-        file.write_text(text)
-        with pytest.raises(FusionError, match="no annotations of COCO"):
-            search_files(detector(), tmp_path, file, progress=False)
-    with pytest.raises(FusionError, match="no annotations of COCO"):
-        match_coco({"images": []}, {}, NAMES)
-    annotations = json.loads(coco_file(tmp_path).read_text())
-    with pytest.raises(FusionError, match="none of the pictures"):
-        match_coco(annotations, {"c.png": NONE}, NAMES)
+def test_annotations_of_coco_give_what_the_other_form_gives():
+    truths, found = scenes()
+    boxes = [(i, box) for i, truth in enumerate(truths.values()) for box in truth.boxes]
+    annotations = CocoAnnotations(
+        NAMES,
+        {name: i for i, name in enumerate(truths)},
+        [
+            {
+                "image_id": i, "category_id": box.label, "iscrowd": 0, "area": 9.0,
+                "bbox": [box.x0, box.y0, box.x1 - box.x0, box.y1 - box.y0],
+            }
+            for i, box in boxes
+        ],
+        {name: name for name in NAMES},
+    )  # fmt: skip
+    expected = match(truths, found, NAMES).average_precision()
+    np.testing.assert_array_equal(match_coco(annotations, found).average_precision(), expected)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"annotations": [{"image_id": 7, "category_id": 3, "bbox": [1, 2]}]}, "ValueError"),
+        ({"annotations": [{"image_id": 7, "category_id": 3}]}, "KeyError: 'bbox'"),
+        ({"annotations": [{"image_id": 7, "category_id": 4, "bbox": [1] * 4}]}, "of no category"),
+        ({"annotations": [{"image_id": 8, "category_id": 3, "bbox": [1] * 4}]}, "nothing is annot"),
+        ({"annotations": []}, "nothing is annotated in any of the 2 images"),
+        ({"images": []}, "nothing is annotated in any of the 0 images"),
+        ({"categories": [{"id": i, "name": "car"} for i in (1, 3)]}, "a category is there twice"),
+        ({"categories": 3}, "TypeError"),
+    ],
+)
+def test_files_of_annotations_that_cannot_be(tmp_path, changes, words):
+    with pytest.raises(FusionError, match=words):
+        read_coco(coco_file(tmp_path, **changes))
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"images": [{}]}'])
+def test_files_of_something_else(tmp_path, text):
+    (tmp_path / "x.json").write_text(text)
+    with pytest.raises(FusionError, match="holds no annotations of COCO"):
+        read_coco(tmp_path / "x.json")
+
+
+def test_images_that_are_not_those_of_the_file(tmp_path):
+    annotations = read_coco(coco_file(tmp_path))
+    with pytest.raises(DatasetNotFound, match="no such folder"):
+        search_files(detector(), tmp_path / "none", annotations, progress=False)
     with pytest.raises(UnknownName, match="'car'"):
-        match_coco(annotations, {"a.png": NONE}, ["person"])
+        search_files(detector(["person"]), tmp_path, annotations, progress=False)
+    (tmp_path / "b.png").unlink()
+    with pytest.raises(DatasetNotFound, match=r"1 of 2 images .* such as b\.png"):
+        search_files(detector(), tmp_path, annotations, progress=False)
+    with pytest.raises(DatasetNotFound, match="no such file"):
+        read_coco(tmp_path / "none.json")
+
+
+def test_at_most_a_hundred_boxes_of_a_class_count():
+    """As COCO has it: the right one is the 100th, or the 101st."""
+    truths = {"a": Truth(99, 99, (Box("car", 0, 0, 10, 10),))}
+    for wrong, expected in ((99, 1 / 100), (100, 0)):
+        boxes = np.array([[50, 50, 60, 60.0]] * wrong + [[0, 0, 10, 10]])
+        scores = np.linspace(0.9, 0.1, wrong + 1)
+        found = {"a": Detections(boxes, scores, np.full(wrong + 1, 2))}
+        precision = match(truths, found, NAMES).average_precision()[2, 0]
+        assert precision == pytest.approx(expected)

@@ -57,6 +57,15 @@ def test_a_white_patch_lands_where_the_letterbox_says():
     np.testing.assert_allclose(fitted.original(found, 90, 120), [[40, 30, 80, 60]], atol=0.5)
 
 
+def test_small_details_do_not_vanish_when_a_picture_shrinks():
+    """Every fourth column is white: a quarter of white everywhere, not all or nothing."""
+    picture = np.zeros((64, 256, 3), np.uint8)
+    picture[:, ::4] = 255
+    fitted = letterbox(picture, 64)
+    inside = fitted.picture[fitted.top : fitted.top + 16, fitted.left : fitted.left + 64]
+    assert set(inside.flatten().tolist()) == {64}
+
+
 def test_boxes_are_cut_off_at_the_edges():
     fitted = letterbox(np.zeros((100, 100, 3), np.uint8), 320)
     assert fitted.original(np.array([[-50, 5, 900, 900.0]]), 100, 100).tolist() == [

@@ -11,6 +11,8 @@ import torch
 from fusionlib.detection.detector import (
     COCO_CLASSES,
     DETECTORS,
+    TO_SCORE,
+    TO_SEE,
     Detector,
     Thresholds,
     create_detector,
@@ -28,7 +30,7 @@ from fusionlib.networks.yolov5 import YOLOv5
 from fusionlib.weights import save_weights
 from tests.detection.given import NAMES, detector
 
-EVERYTHING = Thresholds(0.0001, 0.9, 10**6)
+EVERYTHING = Thresholds(0.0001, 0.9, 10**6, every_class=True)
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +75,31 @@ def test_order_and_thresholds(image):
     assert len(some.detect(image, Thresholds(0.9999)).scores) == 0
 
 
+def test_published_thresholds():
+    assert TO_SEE == (0.25, 0.45, 1000, False) and TO_SCORE == (0.001, 0.6, 300, True)
+
+
+def test_a_box_counts_once_or_for_every_class(image):
+    some = detector()
+    every = some.detect(image, EVERYTHING._replace(overlap=0.9999))
+    once = some.detect(image, EVERYTHING._replace(overlap=0.9999, every_class=False))
+    assert len(every.scores) == 3 * len(once.scores)
+    rows = [
+        {(*box, score, label) for box, score, label in zip(*d, strict=True)} for d in (every, once)
+    ]
+    assert rows[1] < rows[0]
+    # Of the wanted classes only boxes that are likeliest of one of them.
+    cars = some.detect(image, EVERYTHING._replace(overlap=0.9999, every_class=False), only=["car"])
+    np.testing.assert_array_equal(cars.boxes, once.boxes[once.classes == 2])
+
+
+def test_names_of_m3fd_are_understood():
+    some = detector(("dog", "person", "car"))
+    assert some.indices(["Car", "People", "person", "DOG"]) == [2, 1, 1, 0]
+    with pytest.raises(UnknownName, match="'Lamp'"):
+        some.indices(["Lamp"])
+
+
 def test_only_some_classes(image):
     some = detector()
     every, cars = some.detect(image, EVERYTHING), some.detect(image, EVERYTHING, only=["car"])
@@ -97,6 +124,12 @@ def test_bad_images():
         detector().detect(np.full((8, 8), np.nan))
     with pytest.raises(ImageError, match="1x8"):
         detector().detect(np.zeros((8, 1)))
+
+
+@pytest.mark.parametrize("input", [0, -32, 100])
+def test_inputs_that_cannot_be(input):
+    with pytest.raises(FusionError, match="positive multiple of 32 pixels"):
+        detector(input=input)
 
 
 def test_names_and_network_disagree():
@@ -144,7 +177,16 @@ def test_weights_of_another_network(tmp_path):
         create_detector(tmp_path / "x.safetensors")
 
 
-@pytest.mark.parametrize("facts", [{}, {"names": "[3"}, {"names": '["a"]', "input": "wide"}])
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {},
+        {"names": "[3"},
+        {"names": '["a"]', "input": "wide"},
+        {"names": "5", "input": 640},
+        {"names": '"a"', "input": 640},
+    ],
+)
 def test_weights_without_classes(tmp_path, facts):
     save_weights(tmp_path / "x.safetensors", YOLOv5("n", 1), facts)
     with pytest.raises(WeightsMismatch, match="which classes"):

@@ -13,12 +13,13 @@ from fusionlib.card import Identity
 from fusionlib.datasets import dataset_parts, load_dataset
 from fusionlib.detection import experiment
 from fusionlib.detection.average_precision import Truth
-from fusionlib.detection.detector import Detections, save_detector
+from fusionlib.detection.detector import TO_SCORE, TO_SEE, Detections, save_detector
 from fusionlib.detection.experiment import (
     ALL,
     OURS,
     PROTOCOLS,
     DetectionTable,
+    boxes_of,
     claims,
     detection_rows,
     paper_values,
@@ -29,6 +30,7 @@ from fusionlib.detection.experiment import (
     show_differences,
     show_precision,
 )
+from fusionlib.detection.layout import read_layout
 from fusionlib.detection.training import PUBLISHED, Schedule
 from fusionlib.errors import DatasetNotFound, FusionError, UnknownName
 from fusionlib.images import write_image
@@ -117,14 +119,16 @@ def small(tmp_path, monkeypatch):
     return tmp_path
 
 
-def see(_, examples, names, *, title, **__):
+def see(_, examples, names, *, title, thresholds=TO_SCORE, **__):
     """What is there, in RefineFuse's pictures; in others people alone, in infrared nothing."""
     truths, found = {}, {}
     for example in examples:
         picture, boxes = example.load()
         truths[example.name] = Truth(picture.shape[1], picture.shape[0], boxes)
-        seen = [box for box in boxes if title == OURS or box.label == "person"]
-        seen = [] if title == "Infrared" else seen
+        seen = [box for box in boxes if title.startswith(OURS) or box.label == "person"]
+        seen = [] if title.startswith("Infrared") else seen
+        # One is sure, the rest not.
+        seen = seen[:1] if thresholds == TO_SEE else seen
         found[example.name] = Detections(
             np.array([box[1:] for box in seen]).reshape(-1, 4),
             np.linspace(0.9, 0.2, len(seen)),
@@ -155,7 +159,14 @@ def test_pretrained(small, monkeypatch):
     assert apart.loc[("MST", ALL, "AP"), "paper"] == pytest.approx(54.4 - 53.2)
     assert "DenseFuse" in table.missing and "MST" not in table.missing
     assert table.facts["detector"]["input"] == 64 and table.facts["weights"][OURS]["sha256"]
-    assert table.boxes["score"].min() > 0.25 and set(table.boxes["row"]) == {"Visible", "MST", OURS}
+    assert (table.boxes["score"] == 0.9).all() and len(table.boxes) == 3 * 4
+    assert set(table.boxes["row"]) == {"Visible", "MST", OURS}
+    first = load_dataset("sample")[0]
+    (box,) = boxes_of(table, OURS, first.name)
+    assert box.label == first.boxes[0].label
+    assert box[1:] == pytest.approx(first.boxes[0][1:], abs=0.06)
+    assert summary.loc[("MST", "bicycle", "AP"), "objects"] == 0
+    assert apart.loc[("MST", "bicycle", "AP"), "verdict"] == ""
     assert {f.name for f in folder.iterdir()} == {
         "boxes.csv", "differences.csv", "provenance.json", "summary.csv", "summary.md"
     }  # fmt: skip
@@ -184,6 +195,9 @@ def test_retrained(small, monkeypatch):
     pd.testing.assert_frame_equal(table.summary, again.summary)
     fewer = retrained_table(folder, "sample", limit=4, rows=["Infrared"])
     assert fewer.differences.empty and set(fewer.summary["row"]) == {"Infrared"}
+    assert set(claims(fewer)["verdict"]) == {"not measured"}
+    assert show_differences(fewer).to_html()
+    assert not pd.read_csv(folder / "differences.csv").shape[0]
 
 
 def test_no_such_protocol(tmp_path):
@@ -334,6 +348,26 @@ def test_a_schedule_decides_which_training_is_taken(small, monkeypatch):
     monkeypatch.setattr(experiment, "fine_tune", None)
     with pytest.raises(TypeError):
         retrained_table(folder, "sample", limit=4, rows=["Infrared"])
+
+
+@pytest.mark.parametrize("what", ["pictures", "start", "code"])
+def test_what_else_decides_which_training_is_taken(small, monkeypatch, what):
+    folder = small / "results" / "refinefuse_04"
+    retrained_table(folder, "sample", limit=4, rows=["Visible"])
+    monkeypatch.setattr(experiment, "fine_tune", None)
+    retrained_table(folder, "sample", limit=4, rows=["Visible"])
+    if what == "code":
+        monkeypatch.setattr(experiment, "_training_code", lambda: "other")
+    elif what == "start":
+        save_detector(small / "start.safetensors", detector(seed=6), {})
+    else:
+        (label,) = folder.parent.glob(
+            "cache/detection/sample/pairs-4/visible-*/labels/all/smoke.txt"
+        )
+        label.write_text("")
+        monkeypatch.setattr(experiment, "export", lambda _, __, where: read_layout(where))
+    with pytest.raises(TypeError):
+        retrained_table(folder, "sample", limit=4, rows=["Visible"])
 
 
 def test_names_are_those_of_the_scenes():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import yaml
 
 from fusionlib.datasets import Box, load_dataset
 from fusionlib.detection.layout import (
@@ -59,12 +60,38 @@ def test_parts(tmp_path):
         layout.part(EVERYTHING)
 
 
-def test_ultralytics_finds_train_and_val_in_any_case(folder, tmp_path):
-    assert "train: images/all\nval: images/all\n" in (folder / "data.yaml").read_text()
+def test_data_yaml_is_what_ultralytics_wants(folder, tmp_path):
+    """Where a relative path begins differs between its releases; 6.1 wants nc; all want val."""
+    content = yaml.safe_load((folder / "data.yaml").read_text())
+    assert content == {
+        "path": str(folder), "train": "images/all", "val": "images/all", "nc": 2,
+        "names": ["person", "bicycle"],
+    }  # fmt: skip
     parts = {"a": "train", "b": "train", "c": "train", "d": "test"}
     export(VIS, pairs(), tmp_path / "other", parts=parts, progress=False)
-    text = (tmp_path / "other" / "data.yaml").read_text()
-    assert text.startswith("path: .\ntrain: images/train\ntest: images/test\nval: images/test\n")
+    content = yaml.safe_load((tmp_path / "other" / "data.yaml").read_text())
+    # Never those for testing: the best epoch would be chosen by them.
+    assert (content["val"], content["test"]) == ("images/train", "images/test")
+
+
+def test_a_stopgap_for_validation_is_no_part(tmp_path):
+    parts = {"a": "train", "b": "train", "c": "train", "d": "test"}
+    layout = export(VIS, pairs(), tmp_path / "set", parts=parts, progress=False)
+    assert set(layout.parts) == {"train", "test"}
+
+
+def test_other_pixels_of_the_same_name_are_rendered_again(tmp_path):
+    export(VIS, pairs(), tmp_path / "set", progress=False)
+    before = {p.name: p.read_bytes() for p in (tmp_path / "set" / "images" / "all").iterdir()}
+    changed = pairs()
+    changed[1] = pair("b", width=80, height=60, seed=7)
+    calls = []
+    renderer = VIS._replace(render=lambda pair: calls.append(pair.name) or pair.vis)
+    export(renderer, changed, tmp_path / "set", progress=False)
+    after = {p.name: p.read_bytes() for p in (tmp_path / "set" / "images" / "all").iterdir()}
+    assert calls == ["b"] and [n for n in after if after[n] != before[n]] == ["b.png"]
+    export(renderer, changed, tmp_path / "set", progress=False)
+    assert calls == ["b"]
 
 
 def test_digest(folder, tmp_path):
@@ -191,6 +218,8 @@ def test_a_picture_without_label_file_shows_nothing(folder):
     [
         ("names: [a, a]\ntrain: images/all\n", "each once"),
         ("names: {1: a}\ntrain: images/all\n", "numbered from 0"),
+        ("names: {0: a, x: b}\ntrain: images/all\n", "numbered from 0"),
+        ("names: [person, bicycle]\ntrain: [images/all]\n", "must be one folder"),
         ("train: images/all\n", "names must be"),
         ("names: [a, b]\nnc: 3\ntrain: images/all\n", "nc is 3, but there are 2"),
         ("names: [person, bicycle]\n", "names no pictures"),

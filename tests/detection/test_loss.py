@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given, strategies as st
 
-from fusionlib.detection.loss import FITS, assign, complete_iou, detection_loss
+from fusionlib.detection.loss import assign, complete_iou, detection_loss
 from fusionlib.networks.yolov5 import STRIDES, YOLOv5
 
 
@@ -40,7 +40,7 @@ def plain_assign(objects, anchors, height, width):
     found = set()
     for image, label, x, y, w, h in objects:
         for a, (aw, ah) in enumerate(anchors):
-            if max(w / aw, aw / w, h / ah, ah / h) >= FITS:
+            if max(w / aw, aw / w, h / ah, ah / h) >= 4:
                 continue
             cells = [(int(y), int(x))]
             if x % 1 < 0.5 and x > 1:
@@ -129,6 +129,41 @@ def test_objectness_without_objects_by_hand(network):
     assert float(loss.box) == float(loss.classes) == 0
     smaller = detection_loss(network, maps(), torch.zeros(0, 6), 320)
     assert float(smaller.total) == pytest.approx(float(loss.total) / 4)
+
+
+@pytest.mark.parametrize(("scale", "weight"), [(0, 4.0), (1, 1.0), (2, 0.4)])
+def test_objectness_of_each_scale_by_hand(network, scale, weight):
+    outputs = maps(value=-100)
+    outputs[scale][..., 4] = 0
+    loss = detection_loss(network, outputs, torch.zeros(0, 6), 640)
+    assert float(loss.objectness) == pytest.approx(2 * weight * math.log(2), rel=1e-6)
+
+
+def test_boxes_by_hand(network):
+    """One object in a cell's middle, as large as an anchor twice as wide: 1 - complete IoU."""
+    width, height = 2 * 62, 45
+    objects = torch.tensor([[0, 0, 40.0, 40.0, width, height]])
+    # Only the middle anchor of the middle scale is left to fit; its neighbours' cells are not near.
+    net = YOLOv5("n", 3)
+    net.head.anchors.fill_(1000)
+    net.head.anchors[1, 1] = torch.tensor([62 / 16, 45 / 16])
+    loss = detection_loss(net, maps(), objects, 96)
+    overlap = ciou((0, 0), (62, 45), (0, 0), (width, height))
+    # Of the three cells the two neighbours see the centre half a cell aside, at their own edge.
+    aside = ciou((0, 0), (62 / 16, 45 / 16), (0.5, 0), (width / 16, height / 16))
+    below = ciou((0, 0), (62 / 16, 45 / 16), (0, 0.5), (width / 16, height / 16))
+    targets = assign(torch.cat([objects[:, :2], objects[:, 2:] / 16], 1), net.head.anchors[1], 6, 6)
+    found = [
+        float(ciou_of(t, (62 / 16, 45 / 16), (width / 16, height / 16))) for t in targets.centres
+    ]
+    expected = 0.05 * 2 * (1 - sum(found) / len(found))
+    assert float(loss.box) == pytest.approx(expected, rel=1e-5)
+    assert max(overlap, aside, below) == overlap
+
+
+def ciou_of(centre, size, other):
+    """Complete IoU of a box in the middle of a cell and one with another centre in it."""
+    return ciou((0.5, 0.5), size, tuple(centre.tolist()), other)
 
 
 def test_classes_by_hand(network):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -104,10 +105,11 @@ def test_stopped_it_continues_bit_for_bit(tmp_path, monkeypatch, nominal):
 
 def test_the_best_epoch_is_kept(monkeypatch):
     """By the validation: here it says that the second of three is."""
-    precision = iter([0.1, 0.5, 0.2])
+    # AP counts nine times as much as AP at 0.5.
+    precision = iter([(0.9, 0.1), (0.2, 0.5), (0.8, 0.2)])
     monkeypatch.setattr(
         "fusionlib.detection.training.mean_over_classes",
-        lambda _: np.full((4, 2), next(precision)),
+        lambda _: np.array([next(precision)] * 4),
     )
     three = replace(QUICK, epochs=3)
     best = tune(schedule=three, validation=examples(2))
@@ -129,6 +131,9 @@ def test_a_checkpoint_of_another_run(tmp_path):
         tune(checkpoint=path, seed=1)
     with pytest.raises(FusionError, match="its pictures differ"):
         tune(checkpoint=path, some=examples(3))
+    darker = [e._replace(read=lambda e=e: e.read() // 2) for e in examples()]
+    with pytest.raises(FusionError, match="its pictures differ"):
+        tune(checkpoint=path, some=darker)
     with pytest.raises(FusionError, match="its schedule differ"):
         tune(checkpoint=path, schedule=replace(QUICK, epochs=3))
     path.write_bytes(path.read_bytes()[:1000])
@@ -160,6 +165,15 @@ def test_a_named_head_keeps_boxes_objectness_and_classes_of_the_same_name():
         assert torch.equal(mine[:, 7], theirs[:, 6])  # car
         assert not torch.isin(mine[:, 6], theirs).any()  # bicycle
         assert torch.equal(new.bias.view(3, 8)[:, 7], old.bias.view(3, 8)[:, 6])
+
+
+def test_of_one_class_the_score_starts_anew():
+    """It is never learnt, so that what COCO taught of it must not stay either."""
+    _, network = started(["person"], "named")
+    _, fresh = started(["person"], "new")
+    for mine, theirs in zip(network.head.m, fresh.head.m, strict=True):
+        assert torch.equal(mine.bias.view(3, 6)[:, 5], theirs.bias.view(3, 6)[:, 5])
+        assert not torch.equal(mine.bias.view(3, 6)[:, 4], theirs.bias.view(3, 6)[:, 4])
 
 
 @pytest.mark.parametrize("head", ["new", "named"])
@@ -205,6 +219,46 @@ def test_what_decays():
     assert all(g["nesterov"] for g in groups)
 
 
+def test_of_fewer_pictures_weights_decay_less():
+    """A step of 48 pictures instead of 64."""
+    run = training._Run("n", NAMES, replace(PUBLISHED, batch=48), 0, "cpu", "")
+    assert run.optimiser.param_groups[2]["weight_decay"] == pytest.approx(0.0005 * 48 / 64)
+
+
+def test_weights_are_averaged_slowly_in_the_end():
+    """After n steps the average keeps 0.9999 (1 - exp(-n / 2000)) of itself."""
+    run = training._Run("n", NAMES, PUBLISHED, 0, "cpu", "")
+    for steps, keep in ((0, 0.9999 * (1 - np.exp(-1 / 2000))), (100_000, 0.9999)):
+        run.steps = steps
+        for network, value in ((run.average, 1.0), (run.network, 0.0)):
+            for parameter in network.parameters():
+                parameter.data.fill_(value)
+        run.optimiser.zero_grad()
+        run._step()
+        kept = float(next(run.average.parameters()).detach().flatten()[0])
+        assert kept == pytest.approx(keep, rel=1e-4)
+
+
+def test_gradients_that_are_left_in_the_end_are_used():
+    """Two batches of two, of which four would make a step."""
+    begin = detector()
+    tuned = tune(begin, schedule=replace(QUICK, epochs=1, nominal_batch=8))
+    assert weights(tuned) != digest(begin.network.state_dict())
+
+
+def test_pictures_are_changed_otherwise_in_every_epoch():
+    scenes = training._Scenes(examples(), NAMES, 64)
+    with ThreadPoolExecutor(2) as pool:
+        first, again, later, other = (
+            torch.cat([pictures for pictures, _ in scenes.batches(QUICK, seed, epoch, pool)])
+            for seed, epoch in ((0, 0), (0, 0), (0, 1), (1, 0))
+        )
+    assert torch.equal(first, again)
+    for some in (later, other):
+        matches = [any(torch.equal(a, b) for b in first) for a in some]
+        assert not any(matches)
+
+
 # ---------------------------------------------------------------- what is refused
 
 
@@ -212,6 +266,8 @@ def test_nothing_to_learn():
     bare = [example._replace(fractions=()) for example in examples()]
     with pytest.raises(FusionError, match="nothing to learn: none of 4 pictures"):
         tune(some=bare)
+    with pytest.raises(FusionError, match="nothing to choose the best epoch by: none of 4"):
+        tune(validation=bare)
 
 
 def test_a_class_that_is_not_among_the_names():
@@ -234,6 +290,7 @@ def test_a_loss_that_is_not_finite(tmp_path):
         ({"epochs": 0}, "epochs must be at least 1"),
         ({"batch": 0}, "batch must be"),
         ({"input": 100}, "multiple of 32"),
+        ({"input": 32}, "at least 64"),
         ({"rate": 0.0}, "learning rate"),
         ({"head": "old"}, "start of the last layer 'old'"),
     ],
