@@ -1,0 +1,386 @@
+"""Table 4 as it is kept and shown: precision with intervals, the print, differences, claims."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from .. import results
+from ..datasets import Box, package_data
+from ..errors import FusionError
+from ..files import write_text
+from ..tables import show_lines
+from .average_precision import DRAWS, Matches, Truth, interval, mean_over_classes
+
+if TYPE_CHECKING:
+    from pandas.io.formats.style import Styler
+
+__all__ = [
+    "ALL",
+    "INFRARED",
+    "METRICS",
+    "OURS",
+    "VISIBLE",
+    "DetectionTable",
+    "boxes_of",
+    "claims",
+    "paper_values",
+    "recorded",
+    "save_table",
+    "show_differences",
+    "show_precision",
+]
+
+#: Name of the rows that are no fusion.
+INFRARED, VISIBLE = "Infrared", "Visible"
+OURS = "RefineFuse"
+
+#: How a row's mean over the classes is called.
+ALL = "all"
+
+METRICS = ("AP50", "AP")
+
+
+def paper_values() -> pd.DataFrame:
+    """Return the paper's Table 4, tidy: row, class, metric ("AP50" or "AP"), paper, in percent.
+
+    The last class is `ALL`. Classes are called as those of COCO.
+    """
+    printed = pd.read_csv(package_data("paper_tables/refinefuse_table_04_detection.csv"))
+    columns = {
+        f"{theirs}_{end}": (ours, metric)
+        for theirs, ours in (("people", "person"), ("car", "car"), ("bus", "bus"))
+        for end, metric in (("ap50", "AP50"), ("ap", "AP"))
+    } | {"map50": (ALL, "AP50"), "map": (ALL, "AP")}
+    tidy = printed.melt("method", var_name="column", value_name="paper")
+    pairs = [columns[name] for name in tidy["column"]]
+    return pd.DataFrame(
+        {
+            "row": tidy["method"],
+            "class": [label for label, _ in pairs],
+            "metric": [metric for _, metric in pairs],
+            "paper": tidy["paper"],
+        }
+    )
+
+
+@dataclass(frozen=True)
+class DetectionTable:
+    """A measured part of Table 4.
+
+    Attributes
+    ----------
+    summary : DataFrame
+        Columns row, class (the last is "all", the mean), metric ("AP50", "AP"), n (pictures),
+        objects, mean, ci_low, ci_high, in percent, spread (between the random starts: the largest
+        less the smallest), paper.
+    differences : DataFrame
+        RefineFuse less each other row: row, class, metric, difference, ci_low, ci_high, spread,
+        paper, verdict.
+    missing : mapping of str to str
+        Row that could not be measured -> why, and what to do.
+    facts : mapping
+        The provenance.
+    runs : DataFrame or None
+        Of retraining: row, block, seed, epoch and its losses.
+    boxes : DataFrame or None
+        Without retraining: row, pair, class, score and corners of the boxes that one would show.
+    """
+
+    summary: pd.DataFrame
+    differences: pd.DataFrame
+    missing: Mapping[str, str]
+    facts: Mapping[str, Any]
+    runs: pd.DataFrame | None = None
+    boxes: pd.DataFrame | None = None
+
+
+def save_table(
+    folder: Path,
+    matches: Mapping[str, Sequence[Matches]],
+    truths: Mapping[str, Truth],
+    *,
+    papers: Mapping[str, str],
+    missing: Mapping[str, str],
+    facts: Mapping[str, Any],
+    seed: int,
+    runs: pd.DataFrame | None = None,
+    boxes: pd.DataFrame | None = None,
+) -> DetectionTable:
+    """Compute precision with intervals, set the print beside it and save both.
+
+    Parameters
+    ----------
+    folder : Path
+    matches : mapping of str to sequence of Matches
+        Row -> what its detectors found in the same pictures, one per seed of training.
+    truths : mapping of str to Truth
+        What is in these pictures.
+    papers : mapping of str to str
+        Row -> the paper's row, "" for none.
+    missing : mapping of str to str
+        Row that could not be measured -> why, and what to do.
+    facts : mapping
+        The provenance.
+    seed : int
+        Of the intervals.
+    runs, boxes : DataFrame, optional
+        As of `DetectionTable`.
+
+    Raises
+    ------
+    FusionError
+        If a file cannot be written.
+    """
+    scores = {label: _score(some, seed) for label, some in matches.items()}
+    names = (*next(iter(matches.values()))[0].names, ALL)
+    counts = pd.Series([box.label for one in truths.values() for box in one.boxes]).value_counts()
+    printed = _Printed(papers)
+    summary = [
+        {"row": label, "class": name, "metric": metric}
+        | {"n": len(truths), "objects": int(counts.sum() if name == ALL else counts.get(name, 0))}
+        | score.at(c, m)
+        | {"paper": printed.value(label, name, metric)}
+        for label, score in scores.items()
+        for c, name in enumerate(names)
+        for m, metric in enumerate(METRICS)
+    ]
+    differences = [
+        {"row": label, "class": name, "metric": metric}
+        | scores[OURS].less(score).at(c, m)
+        | {"paper": printed.value(OURS, name, metric) - printed.value(label, name, metric)}
+        for label, score in scores.items()
+        for c, name in enumerate(names)
+        for m, metric in enumerate(METRICS)
+        if label != OURS and OURS in scores
+    ]
+    apart = pd.DataFrame(differences, columns=_DIFFERENCES[:-1])
+    apart["verdict"] = [
+        _verdict(low, high) for low, high in zip(apart["ci_low"], apart["ci_high"], strict=True)
+    ]
+    apart = apart.rename(columns={"mean": "difference"})
+    facts = {**facts, "missing": dict(missing)}
+    table = DetectionTable(pd.DataFrame(summary), apart, missing, facts, runs, boxes)
+    # A column called "paper" would make it a table with verdicts on differences from the print.
+    plain = table.summary.rename(columns={"paper": "printed"})
+    results.save(folder, summary=plain, facts=table.facts)
+    write_text(folder / "differences.csv", apart.to_csv(index=False, float_format="%.8g"))
+    for name, frame in (("runs", runs), ("boxes", boxes)):
+        if frame is not None:
+            write_text(folder / f"{name}.csv", frame.to_csv(index=False, float_format="%.8g"))
+    return table
+
+
+#: Columns of differences as they are computed.
+_DIFFERENCES = ["row", "class", "metric", "mean", "ci_low", "ci_high", "spread", "paper", "verdict"]
+
+
+class _Score(NamedTuple):
+    """Average precision in percent: per seed (seeds, classes, 2) and of resampled pictures."""
+
+    values: np.ndarray
+    draws: np.ndarray
+
+    def less(self, other: _Score) -> _Score:
+        """Subtract, for the same seeds and the same pictures."""
+        return _Score(self.values - other.values, self.draws - other.draws)
+
+    def at(self, place: int, metric: int) -> dict[str, float]:
+        values = self.values[:, place, metric]
+        low, high = interval(self.draws[:, place, metric])
+        return {
+            "mean": float(values.mean()),
+            "ci_low": float(low),
+            "ci_high": float(high),
+            "spread": float(np.ptp(values)),
+        }
+
+
+def _score(matches: Sequence[Matches], seed: int) -> _Score:
+    """Compute precision; that of resampled pictures is the mean over the seeds of training."""
+    values = np.stack([one.average_precision() for one in matches])
+    draws = np.mean([mean_over_classes(one.bootstrap(DRAWS, seed)) for one in matches], axis=0)
+    return _Score(100 * mean_over_classes(values), 100 * draws)
+
+
+class _Printed:
+    """The paper's values for our rows; NaN where it has none."""
+
+    def __init__(self, papers: Mapping[str, str]) -> None:
+        self._papers = papers
+        self._values = paper_values().set_index(["row", "class", "metric"])["paper"].to_dict()
+
+    def value(self, label: str, name: str, metric: str) -> float:
+        name = {"People": "person"}.get(name, name.lower())
+        return self._values.get((self._papers[label], name, metric), float("nan"))
+
+
+def _verdict(low: float, high: float) -> str:
+    if np.isnan(low):
+        return ""
+    if low > 0:
+        return "better"
+    return "worse" if high < 0 else "no difference"
+
+
+def recorded(table: str) -> DetectionTable:
+    """Return a part of Table 4 as the committed run of profile "paper" measured it.
+
+    Parameters
+    ----------
+    table : {"refinefuse_04", "refinefuse_04_pretrained", "refinefuse_04_scenes"}
+
+    Raises
+    ------
+    FusionError
+        If its results are not there: they are part of the repository, not of the package.
+    """
+    folder = Path(__file__).resolve().parent.parent.parent / "results" / "paper" / table
+    try:
+        summary, differences = (
+            pd.read_csv(folder / f"{name}.csv") for name in ("summary", "differences")
+        )
+        facts = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
+    except OSError as error:
+        raise FusionError(
+            f"{table} has no recorded run in {folder}. Work in a clone of the repository, or "
+            "measure it: fusionlib reproduce --profile paper --only 11."
+        ) from error
+    runs, boxes = (
+        pd.read_csv(file) if (file := folder / f"{name}.csv").is_file() else None
+        for name in ("runs", "boxes")
+    )
+    return DetectionTable(
+        summary.rename(columns={"printed": "paper"}),
+        differences,
+        facts.get("missing", {}),
+        facts,
+        runs,
+        boxes,
+    )
+
+
+# ---------------------------------------------------------------- showing
+
+#: Sign of a verdict in a table.
+SIGNS = {"better": "✓", "worse": "✗", "no difference": "~", "": ""}
+
+
+def show_precision(table: DetectionTable, metric: str, caption: str = "") -> Styler:
+    """Style average precision as a table: rows, a column per class, intervals below.
+
+    Parameters
+    ----------
+    table : DetectionTable
+    metric : {"AP50", "AP"}
+    caption : str
+        Shown above the table.
+    """
+    part = table.summary[table.summary["metric"] == metric]
+    shown = pd.DataFrame(
+        {
+            "row": part["row"],
+            "class": part["class"],
+            "cell": [_precision_cell(one) for one in part.to_dict("records")],
+        }
+    )
+    return _wide(shown, part, caption, f"precision-{metric}")
+
+
+def _precision_cell(one: Mapping[Hashable, Any]) -> str:
+    lines = [f"{one['mean']:.1f}", f"{one['ci_low']:.1f} to {one['ci_high']:.1f}"]
+    if not pd.isna(one["paper"]):
+        lines.append(f"paper {one['paper']:.1f}")
+    return "\n".join(lines)
+
+
+def _wide(shown: pd.DataFrame, part: pd.DataFrame, caption: str, identifier: str) -> Styler:
+    """Spread cells over columns by class; the best mean of each is bold."""
+    order = {name: list(dict.fromkeys(shown[name])) for name in ("row", "class")}
+    wide = shown.pivot(index="row", columns="class", values="cell").loc[
+        order["row"], order["class"]
+    ]
+    means = part.pivot(index="row", columns="class", values="mean").loc[
+        order["row"], order["class"]
+    ]
+    best = means.round(1).eq(means.round(1).max())
+    styler = wide.rename_axis(index=None, columns=None).style.set_caption(caption)
+    styler.apply(lambda _: best.map({True: "font-weight: bold", False: ""}.get), axis=None)
+    lines = {"selector": "td", "props": "white-space: pre; text-align: right; padding: 0.1em 0.8em"}
+    names = {"selector": "th.row_heading", "props": "text-align: left; white-space: nowrap"}
+    return styler.set_table_styles([lines, names]).set_uuid(identifier)  # type: ignore[list-item]
+
+
+def show_differences(table: DetectionTable, caption: str = "") -> Styler:
+    """Style what RefineFuse's mean over the classes is above or below each other row's."""
+    part = table.differences[table.differences["class"] == ALL]
+    cells = {
+        metric: [_difference_cell(one) for one in part[part["metric"] == metric].to_dict("records")]
+        for metric in METRICS
+    }
+    rows = [f"{OURS} − {row}" for row in dict.fromkeys(part["row"])]
+    return show_lines(cells, rows, caption)
+
+
+def _difference_cell(one: Mapping[Hashable, Any]) -> str:
+    lines = [
+        f"{SIGNS[one['verdict']]} {_signed(one['difference'])}",
+        f"{_signed(one['ci_low'])} to {_signed(one['ci_high'])}",
+    ]
+    if not pd.isna(one["paper"]):
+        lines.append(f"paper {_signed(one['paper'])}")
+    return "\n".join(lines)
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.1f}".replace("-", "−")
+
+
+def claims(table: DetectionTable) -> pd.DataFrame:
+    """Judge what the paper says of Table 4, by the intervals of the mean over the classes.
+
+    Returns
+    -------
+    DataFrame
+        Columns claim, metric, verdict: "holds" if RefineFuse is better than every row that the
+        claim names and no interval holds 0; "refuted" if it is worse than one of them; else
+        "not shown", or "not measured"; and by, the rows that decide.
+    """
+    part = table.differences[table.differences["class"] == ALL]
+    fusions = [row for row in dict.fromkeys(part["row"]) if row not in (INFRARED, VISIBLE)]
+    named = {
+        "detection improves with RefineFuse, over infrared and visible": [INFRARED, VISIBLE],
+        "RefineFuse is the best of all fusion methods": fusions,
+    }
+    found = []
+    for claim, rows in named.items():
+        for metric in METRICS:
+            verdicts = part[(part["metric"] == metric) & part["row"].isin(rows)]
+            by = {v: list(some["row"]) for v, some in verdicts.groupby("verdict")}
+            if not by:
+                verdict, decide = "not measured", []
+            elif by.keys() == {"better"}:
+                verdict, decide = "holds", by["better"]
+            elif "worse" in by:
+                verdict, decide = "refuted", by["worse"]
+            else:
+                verdict, decide = "not shown", by.get("no difference", [])
+            found.append(
+                {"claim": claim, "metric": metric, "verdict": verdict, "by": ", ".join(decide)}
+            )
+    return pd.DataFrame(found)
+
+
+def boxes_of(table: DetectionTable, row: str, pair: str) -> list[Box]:
+    """Return the boxes that one would show of a pair's picture, for `figures.picture_wall`."""
+    if table.boxes is None:
+        return []
+    some = table.boxes[(table.boxes["row"] == row) & (table.boxes["pair"] == pair)]
+    corners = some[["x0", "y0", "x1", "y1"]].to_numpy()
+    return [Box(name, *c) for name, c in zip(some["class"], corners.tolist(), strict=True)]

@@ -1,0 +1,108 @@
+"""Table 4 as it is kept and shown: the print, verdicts, cells, the recorded runs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fusionlib.detection import report
+from fusionlib.detection.report import (
+    ALL,
+    DetectionTable,
+    boxes_of,
+    claims,
+    paper_values,
+    recorded,
+    show_differences,
+    show_precision,
+)
+from fusionlib.errors import FusionError
+
+# ---------------------------------------------------------------- the print
+
+
+def test_printed_values():
+    printed = paper_values()
+    assert len(printed) == 13 * 4 * 2 and set(printed["class"]) == {"person", "car", "bus", ALL}
+    values = printed.set_index(["row", "class", "metric"])["paper"]
+    assert values["RefineFuse", ALL, "AP50"] == 88.4
+    assert values["Infrared", "bus", "AP"] == 34.8
+
+
+def test_the_printed_mean_is_over_the_three_printed_classes():
+    """M3FD has six; to the rounding of two decimals of a mean, 0.05, and of three numbers."""
+    values = paper_values().set_index(["row", "metric", "class"])["paper"].unstack()
+    means = values[["person", "car", "bus"]].mean(axis=1)
+    assert (means - values[ALL]).abs().max() <= 0.1 + 1e-9
+
+
+# ---------------------------------------------------------------- verdicts
+
+
+def made_up(**intervals):
+    """Differences of all classes, both metrics alike, of rows with these intervals."""
+    rows = [
+        {
+            "row": row.replace("_", " "),
+            "class": ALL,
+            "metric": metric,
+            "difference": sum(ends) / 2,
+            "ci_low": ends[0],
+            "ci_high": ends[1],
+            "spread": 0.0,
+            "paper": 1.0 if row == "MST" else np.nan,
+            "verdict": report._verdict(*ends),
+        }
+        for row, ends in intervals.items()
+        for metric in ("AP50", "AP")
+    ]
+    return DetectionTable(pd.DataFrame(), pd.DataFrame(rows), {}, {})
+
+
+@pytest.mark.parametrize(
+    ("infrared", "visible", "expected", "by"),
+    [
+        ((1, 3), (2, 4), "holds", "Infrared, Visible"),
+        ((-1, 3), (2, 4), "not shown", "Infrared"),
+        ((1, 3), (-4, -2), "refuted", "Visible"),
+        ((-1, 3), (-4, -2), "refuted", "Visible"),
+    ],
+)
+def test_claims(infrared, visible, expected, by):
+    found = claims(made_up(Infrared=infrared, Visible=visible, MST=(-1, 1)))
+    first = found[found["claim"].str.startswith("detection improves")]
+    assert set(first["verdict"]) == {expected} and set(first["by"]) == {by}
+    second = found[found["claim"].str.contains("best of all fusion")]
+    assert set(second["verdict"]) == {"not shown"} and set(second["by"]) == {"MST"}
+
+
+def test_differences_are_shown_with_sign_interval_and_print():
+    html = show_differences(made_up(Visible=(-2, 1), MST=(0.5, 1.5)), "Title").to_html()
+    assert "RefineFuse − MST" in html and "Title" in html
+    assert "✓ +1.0\n+0.5 to +1.5\npaper +1.0" in html
+    assert "~ −0.5\n−2.0 to +1.0" in html
+
+
+def test_precision_is_shown_with_interval_and_print():
+    rows = [
+        {"row": row, "class": ALL, "metric": "AP50", "mean": mean, "ci_low": 40.04,
+         "ci_high": 60.0, "paper": paper}
+        for row, mean, paper in (("MST", 50.06, 86.9), ("Visible", 49.0, np.nan))
+    ]  # fmt: skip
+    table = DetectionTable(pd.DataFrame(rows), pd.DataFrame(), {}, {})
+    html = show_precision(table, "AP50", "Title").to_html()
+    assert "50.1\n40.0 to 60.0\npaper 86.9" in html and "49.0\n40.0 to 60.0<" in html
+    assert html.count("font-weight: bold") == 1 and "Title" in html
+
+
+def test_boxes_of_a_table_without_boxes():
+    assert boxes_of(made_up(MST=(-1, 1)), "MST", "a") == []
+
+
+# ---------------------------------------------------------------- recorded
+
+
+def test_no_recorded_run():
+    with pytest.raises(FusionError, match="no recorded run"):
+        recorded("refinefuse_04_m3fd")
