@@ -405,9 +405,9 @@ def test_reconstruction_limit_is_checked(tmp_path):
         experiments.reconstruction_table(profile="sample", results_dir=tmp_path, limit=0)
 
 
-def testdata_hash_depends_on_the_data():
-    assert experiments.data_hash("tno20") != experiments._data_hash("coco_val2017")
-    assert experiments.data_hash("sample") == experiments._data_hash("sample_images")
+def test_data_hash_depends_on_the_data():
+    assert experiments.data_hash("tno20") != experiments.data_hash("coco_val2017")
+    assert experiments.data_hash("sample") == experiments.data_hash("sample_images")
 
 
 def test_printed_inside_interval_counts_per_reading():

@@ -870,7 +870,7 @@ def test_detect_bad_input(refused, scenes):
     assert "--draws must" in refused("detect", "evaluate", scenes, *weights, "--draws", "-1")
     assert "Known: test, train" in refused("detect", "evaluate", scenes, "--part", "x", *weights)
     message = refused("detect", "evaluate", scenes, "--part", "x", "--annotations", "a", *weights)
-    assert "leave it out" in message
+    assert "leave them out" in message
     assert "K/N" in refused("detect", "export", "vis", "sample", "-o", "new", "--block", "two")
     assert "no block 9 of 3" in refused(
         "detect", "export", "ir", "sample", "-o", "n", "--block", "9/3"
