@@ -34,8 +34,6 @@ from .published import PublishedImages, fused_dataset
 if TYPE_CHECKING:
     from pandas.io.formats.style import Styler
 
-ROOT = Path(__file__).resolve().parent.parent
-
 __all__ = [
     "READINGS",
     "TABLES",
@@ -672,15 +670,8 @@ def recorded(table: str) -> Measured:
     """
     if table not in TABLES:
         raise unknown("table", table, TABLES)
-    folder = ROOT / "results" / "paper" / table
-    try:
-        per_pair, compared = (pd.read_csv(folder / f"{n}.csv") for n in ("per_pair", "summary"))
-        facts = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
-    except OSError as error:
-        raise FusionError(
-            f"{table} has no recorded run in {folder}. Work in a clone of the repository, or "
-            "measure it: fusionlib reproduce --profile paper."
-        ) from error
+    (per_pair, compared), facts = results.read_recorded(table, "per_pair", "summary")
+    assert per_pair is not None and compared is not None  # a table of fusion results has both
     return Measured(table, per_pair, compared, {}, facts)
 
 

@@ -19,12 +19,23 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from . import tables
+from .errors import FusionError
 from .files import write_text
 
 if TYPE_CHECKING:
     from .evaluation import Fuser
 
-__all__ = ["code_hash", "provenance", "save", "save_training", "score_hash", "short_provenance"]
+__all__ = [
+    "code_hash",
+    "provenance",
+    "read_recorded",
+    "save",
+    "save_training",
+    "score_hash",
+    "short_provenance",
+]
+
+ROOT = Path(__file__).resolve().parent.parent
 
 PACKAGES = (
     "irvis-fusionlib",
@@ -170,6 +181,45 @@ def save(
     if "paper" in summary:
         write_text(folder / "summary.tex", tables.latex(summary, caption=folder.name))
     _save_facts(folder, facts)
+
+
+def read_recorded(
+    table: str, *names: str, only: str = ""
+) -> tuple[list[pd.DataFrame | None], dict[str, Any]]:
+    """Read what the committed run of profile "paper" left of a table.
+
+    Parameters
+    ----------
+    table : str
+        Its folder below ``results/paper``.
+    *names : str
+        Its CSV files, without ``.csv``.
+    only : str
+        The notebook that measures it, for the error.
+
+    Returns
+    -------
+    frames : list of DataFrame or None
+        None where the run wrote no such file.
+    facts : dict
+        The provenance.
+
+    Raises
+    ------
+    FusionError
+        If there is no such run: it is part of the repository, not of the package.
+    """
+    folder = ROOT / "results" / "paper" / table
+    try:
+        facts = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
+    except OSError as error:
+        command = "fusionlib reproduce --profile paper" + f" --only {only}" * bool(only)
+        raise FusionError(
+            f"{table} has no recorded run in {folder}. Work in a clone of the repository, or "
+            f"measure it: {command}."
+        ) from error
+    files = [folder / f"{name}.csv" for name in names]
+    return [pd.read_csv(file) if file.is_file() else None for file in files], facts
 
 
 def save_training(

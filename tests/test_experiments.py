@@ -12,7 +12,7 @@ import torch
 from skimage.metrics import mean_squared_error, peak_signal_noise_ratio
 
 import fusionlib
-from fusionlib import evaluation, experiments, figures
+from fusionlib import evaluation, experiments, figures, results
 from fusionlib.card import WeightFile
 from fusionlib.datasets import list_datasets, load_dataset, load_images
 from fusionlib.errors import DatasetNotFound, FusionError, UnknownName
@@ -516,7 +516,7 @@ def test_recorded_run():
 
 
 def test_recorded_run_that_is_not_there(monkeypatch, tmp_path):
-    monkeypatch.setattr(experiments, "ROOT", tmp_path)
+    monkeypatch.setattr(results, "ROOT", tmp_path)
     with pytest.raises(FusionError, match=r"refinefuse_03 has no recorded run in .*clone"):
         experiments.recorded("refinefuse_03")
     with pytest.raises(UnknownName, match="table 'table_99'"):

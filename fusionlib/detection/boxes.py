@@ -17,10 +17,13 @@ from ..datasets import Box
 from ..errors import ImageError
 from ..images import check_image, quantise
 
-__all__ = ["Letterbox", "drawn", "iou", "letterbox", "suppress"]
+__all__ = ["Letterbox", "drawn", "letterbox", "suppress"]
 
 #: Gray of the border around a letterboxed picture, of 255.
 BORDER = 114
+
+#: Pixels between the detector's coarsest cells: inputs are multiples of it.
+STRIDE = 32
 
 #: At most so many boxes enter non-maximum suppression: those of the highest scores.
 MOST_CANDIDATES = 30_000
@@ -52,26 +55,26 @@ class Letterbox(NamedTuple):
         return np.clip((boxes - offset) / scale, 0, edge)
 
 
-def letterbox(picture: np.ndarray, size: int = 640, *, stride: int = 32) -> Letterbox:
+def letterbox(picture: np.ndarray, size: int = 640) -> Letterbox:
     """Scale a picture so that its longer side is `size`, and add a gray border.
 
-    Height and width become multiples of `stride`, half a stride and more larger than the picture
-    on average: so the published evaluation does for pictures of one shape.
+    Height and width become multiples of 32, 16 to 48 pixels larger than the picture: so the
+    published evaluation does for pictures of one shape.
 
     Parameters
     ----------
     picture : ndarray of uint8, shape (H, W, 3)
-    size, stride : int
-        `size` a multiple of `stride`.
+    size : int
+        A multiple of 32.
 
     Raises
     ------
     ImageError
-        If `size` is no positive multiple of `stride`, or the picture too thin to be scaled.
+        If `size` is no positive multiple of 32, or the picture too thin to be scaled.
     """
-    if size < stride or size % stride:
+    if size < STRIDE or size % STRIDE:
         raise ImageError(
-            f"the detector's input cannot be {size} pixels; give a multiple of {stride}."
+            f"the detector's input cannot be {size} pixels; give a multiple of {STRIDE}."
         )
     height, width = picture.shape[:2]
     scale = size / max(height, width)
@@ -82,7 +85,7 @@ def letterbox(picture: np.ndarray, size: int = 640, *, stride: int = 32) -> Lett
     if scale != 1:
         how = cv2.INTER_LINEAR if scale > 1 else cv2.INTER_AREA
         scaled = cv2.resize(picture, new, interpolation=how)
-    target = [math.ceil(side / stride + 0.5) * stride for side in new]
+    target = [math.ceil(side / STRIDE + 0.5) * STRIDE for side in new]
     across, down = (full - side for full, side in zip(target, new, strict=True))
     left, top = across // 2, down // 2
     bordered = cv2.copyMakeBorder(
@@ -95,19 +98,6 @@ def letterbox(picture: np.ndarray, size: int = 640, *, stride: int = 32) -> Lett
         value=(BORDER, BORDER, BORDER),
     )
     return Letterbox(bordered, new[0] / width, new[1] / height, left, top)
-
-
-def iou(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Return intersection over union of each box (N, 4) with each other (M, 4), shape (N, M).
-
-    Boxes without area have 0 in common with any.
-    """
-    boxes, others = np.asarray(boxes, float), np.asarray(others, float)
-    low = np.maximum(boxes[:, None, :2], others[None, :, :2])
-    high = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
-    common = np.clip(high - low, 0, None).prod(-1)
-    union = _areas(boxes)[:, None] + _areas(others)[None] - common
-    return np.divide(common, union, out=np.zeros_like(common), where=union > 0)
 
 
 def _areas(boxes: np.ndarray) -> np.ndarray:

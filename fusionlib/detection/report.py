@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,6 @@ import pandas as pd
 
 from .. import results
 from ..datasets import Box, package_data
-from ..errors import FusionError
 from ..files import write_text
 from ..tables import show_lines
 from .average_precision import DRAWS, Matches, Truth, interval, mean_over_classes
@@ -241,29 +239,11 @@ def recorded(table: str) -> DetectionTable:
     FusionError
         If its results are not there: they are part of the repository, not of the package.
     """
-    folder = Path(__file__).resolve().parent.parent.parent / "results" / "paper" / table
-    try:
-        summary, differences = (
-            pd.read_csv(folder / f"{name}.csv") for name in ("summary", "differences")
-        )
-        facts = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
-    except OSError as error:
-        raise FusionError(
-            f"{table} has no recorded run in {folder}. Work in a clone of the repository, or "
-            "measure it: fusionlib reproduce --profile paper --only 11."
-        ) from error
-    runs, boxes = (
-        pd.read_csv(file) if (file := folder / f"{name}.csv").is_file() else None
-        for name in ("runs", "boxes")
-    )
-    return DetectionTable(
-        summary.rename(columns={"printed": "paper"}),
-        differences,
-        facts.get("missing", {}),
-        facts,
-        runs,
-        boxes,
-    )
+    names = ("summary", "differences", "runs", "boxes")
+    (summary, differences, runs, boxes), facts = results.read_recorded(table, *names, only="11")
+    assert summary is not None and differences is not None  # every part of Table 4 has both
+    summary = summary.rename(columns={"printed": "paper"})
+    return DetectionTable(summary, differences, facts["missing"], facts, runs, boxes)
 
 
 # ---------------------------------------------------------------- showing

@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from pycocotools import mask
 
 from fusionlib.datasets import Box, Pair
 from fusionlib.detection.detector import Detector
 from fusionlib.networks.yolov5 import YOLOv5
+
+
+def iou(boxes, others):
+    """Intersection over union of each box with each other, by pycocotools."""
+    sides = [np.asarray(b, float).reshape(-1, 4) for b in (boxes, others)]
+    as_coco = [np.hstack([b[:, :2], b[:, 2:] - b[:, :2]]) for b in sides]
+    return mask.iou(*as_coco, [0] * len(as_coco[1]))
+
 
 NAMES = ("person", "bicycle", "car")
 

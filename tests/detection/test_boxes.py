@@ -1,15 +1,15 @@
-"""Letterboxes and back, overlap and suppression against independent code."""
+"""Letterboxes and back, suppression against independent code."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 from hypothesis import given, strategies as st
-from pycocotools import mask
 
 from fusionlib.datasets import Box
-from fusionlib.detection.boxes import BORDER, drawn, iou, letterbox, suppress
+from fusionlib.detection.boxes import BORDER, drawn, letterbox, suppress
 from fusionlib.errors import ImageError
+from tests.detection.given import iou
 
 
 def some_boxes(count, seed=0, side=100):
@@ -82,22 +82,6 @@ def test_inputs_that_cannot_be(size):
 def test_too_thin():
     with pytest.raises(ImageError, match="1x9"):
         letterbox(np.zeros((9, 1, 3), np.uint8))
-
-
-# ---------------------------------------------------------------- overlap
-
-
-def test_iou_is_that_of_pycocotools():
-    boxes, others = some_boxes(30), some_boxes(40, seed=1)
-    as_coco = [np.hstack([b[:, :2], b[:, 2:] - b[:, :2]]) for b in (boxes, others)]
-    expected = mask.iou(*as_coco, [0] * len(others))
-    np.testing.assert_allclose(iou(boxes, others), expected, atol=1e-12)
-
-
-def test_iou_by_hand():
-    assert iou([[0, 0, 2, 2]], [[1, 1, 3, 3], [5, 5, 6, 6], [1, 1, 1, 1]]).tolist() == [
-        [pytest.approx(1 / 7), 0, 0]
-    ]
 
 
 # ---------------------------------------------------------------- suppression

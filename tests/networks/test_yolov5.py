@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from fusionlib.datasets import load_images
-from fusionlib.detection.boxes import iou
 from fusionlib.detection.detector import create_detector
 from fusionlib.errors import UnknownName
 from fusionlib.networks.yolov5 import ANCHORS, SIZES, STRIDES, YOLOv5
+from tests.detection.given import iou
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 
