@@ -11,8 +11,9 @@ reproduce: $(STAMP)
 	$(BIN)/fusionlib reproduce --profile sample
 
 # Linter, types, tests, and every committed notebook run again and compared (nbval).
+# One file of tests per core is faster than one test on all of them.
 test: $(STAMP) lint
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 	$(BIN)/python -m tests.notebooks
 
 lint: $(STAMP)

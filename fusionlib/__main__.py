@@ -1270,7 +1270,8 @@ def _metrics(options: argparse.Namespace) -> int:
 def _list_datasets(options: argparse.Namespace) -> int:
     from .datasets import list_datasets
 
-    _print(list_datasets(options.data_dir))
+    # Folders and addresses are there to be copied.
+    _print(list_datasets(options.data_dir), width=None)
     return 0
 
 
@@ -1371,8 +1372,8 @@ def _print_obtained(name: str, obtained: Obtained) -> None:
     print(f"{name}: {done} {obtained.path} ({trust})")
 
 
-def _print(frame: pd.DataFrame) -> None:
-    print(frame.to_string(index=False, justify="left", max_colwidth=60))
+def _print(frame: pd.DataFrame, width: int | None = 60) -> None:
+    print(frame.to_string(index=False, justify="left", max_colwidth=width))
 
 
 if __name__ == "__main__":
