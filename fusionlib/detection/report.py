@@ -31,6 +31,7 @@ __all__ = [
     "paper_values",
     "recorded",
     "save_table",
+    "show_claims",
     "show_differences",
     "show_precision",
 ]
@@ -330,7 +331,8 @@ def claims(table: DetectionTable) -> pd.DataFrame:
     DataFrame
         Columns claim, metric, verdict: "holds" if RefineFuse is better than every row that the
         claim names and no interval holds 0; "refuted" if it is worse than one of them; else
-        "not shown", or "not measured"; and by, the rows that decide.
+        "not shown", or "not measured"; and by, the rows that decide, with RefineFuse's
+        difference from each and its interval.
     """
     part = table.differences[table.differences["class"] == ALL]
     fusions = [row for row in dict.fromkeys(part["row"]) if row not in (INFRARED, VISIBLE)]
@@ -341,20 +343,51 @@ def claims(table: DetectionTable) -> pd.DataFrame:
     found = []
     for claim, rows in named.items():
         for metric in METRICS:
-            verdicts = part[(part["metric"] == metric) & part["row"].isin(rows)]
-            by = {v: list(some["row"]) for v, some in verdicts.groupby("verdict")}
-            if not by:
-                verdict, decide = "not measured", []
-            elif by.keys() == {"better"}:
-                verdict, decide = "holds", by["better"]
-            elif "worse" in by:
-                verdict, decide = "refuted", by["worse"]
+            judged = part[(part["metric"] == metric) & part["row"].isin(rows)]
+            verdicts = {*judged["verdict"]}
+            if not verdicts:
+                verdict, decides = "not measured", ""
+            elif verdicts == {"better"}:
+                verdict, decides = "holds", "better"
+            elif "worse" in verdicts:
+                verdict, decides = "refuted", "worse"
             else:
-                verdict, decide = "not shown", by.get("no difference", [])
-            found.append(
-                {"claim": claim, "metric": metric, "verdict": verdict, "by": ", ".join(decide)}
-            )
+                verdict, decides = "not shown", "no difference"
+            by = _decisive(judged[judged["verdict"] == decides])
+            found.append({"claim": claim, "metric": metric, "verdict": verdict, "by": by})
     return pd.DataFrame(found)
+
+
+#: How many rows a claim names that decide about it.
+_NAMED = 3
+
+
+def _decisive(rows: pd.DataFrame) -> str:
+    """Name rows with difference and interval, those that speak most against the claim first."""
+    some = rows.sort_values("difference", kind="stable").to_dict("records")
+    texts = [
+        f"{one['row']} {_signed(one['difference'])} "
+        f"({_signed(one['ci_low'])} to {_signed(one['ci_high'])})"
+        for one in some[:_NAMED]
+    ]
+    if len(some) > _NAMED:
+        texts.append(f"and {len(some) - _NAMED} more")
+    return ", ".join(texts)
+
+
+def show_claims(tables: Mapping[str, DetectionTable]) -> Styler:
+    """Style the verdicts on the paper's claims, those of several tables below each other.
+
+    Parameters
+    ----------
+    tables : mapping of str to DetectionTable
+        What was measured, such as "fine-tuned" -> table.
+    """
+    judged = [claims(table).assign(detector=name) for name, table in tables.items()]
+    every = pd.concat(judged)[["claim", "detector", "metric", "verdict", "by"]]
+    shown = pd.concat([some for _, some in every.groupby("claim", sort=False)], ignore_index=True)
+    left = {"selector": "th, td", "props": "text-align: left"}
+    return shown.style.hide(axis="index").set_table_styles([left]).set_uuid("claims")  # type: ignore[list-item]
 
 
 def boxes_of(table: DetectionTable, row: str, pair: str) -> list[Box]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,6 +16,7 @@ from fusionlib.detection.report import (
     claims,
     paper_values,
     recorded,
+    show_claims,
     show_differences,
     show_precision,
 )
@@ -63,10 +66,10 @@ def made_up(**intervals):
 @pytest.mark.parametrize(
     ("infrared", "visible", "expected", "by"),
     [
-        ((1, 3), (2, 4), "holds", "Infrared, Visible"),
-        ((-1, 3), (2, 4), "not shown", "Infrared"),
-        ((1, 3), (-4, -2), "refuted", "Visible"),
-        ((-1, 3), (-4, -2), "refuted", "Visible"),
+        ((1, 3), (2, 4), "holds", "Infrared +2.0 (+1.0 to +3.0), Visible +3.0 (+2.0 to +4.0)"),
+        ((-1, 3), (2, 4), "not shown", "Infrared +1.0 (−1.0 to +3.0)"),
+        ((1, 3), (-4, -2), "refuted", "Visible −3.0 (−4.0 to −2.0)"),
+        ((-1, 3), (-4, -2), "refuted", "Visible −3.0 (−4.0 to −2.0)"),
     ],
 )
 def test_claims(infrared, visible, expected, by):
@@ -74,7 +77,28 @@ def test_claims(infrared, visible, expected, by):
     first = found[found["claim"].str.startswith("detection improves")]
     assert set(first["verdict"]) == {expected} and set(first["by"]) == {by}
     second = found[found["claim"].str.contains("best of all fusion")]
-    assert set(second["verdict"]) == {"not shown"} and set(second["by"]) == {"MST"}
+    assert set(second["verdict"]) == {"not shown"}
+    assert set(second["by"]) == {"MST +0.0 (−1.0 to +1.0)"}
+
+
+def test_claims_name_what_speaks_most_against_them():
+    rows = {name: (i - 5.0, i - 3.0) for i, name in enumerate("ABCDE")}
+    by = claims(made_up(**rows)).set_index(["claim", "metric"])["by"]
+    text = by["RefineFuse is the best of all fusion methods", "AP"]
+    # A to C are worse, D and E hold 0.
+    assert text == "A −4.0 (−5.0 to −3.0), B −3.0 (−4.0 to −2.0), C −2.0 (−3.0 to −1.0)"
+    rows = {name: (-1.0 - i, 1.0) for i, name in enumerate("ABCDE")}
+    by = claims(made_up(**rows)).set_index(["claim", "metric"])["by"]
+    text = by["RefineFuse is the best of all fusion methods", "AP"]
+    assert text.startswith("E −2.0 (−5.0 to +1.0), D") and text.endswith(", and 2 more")
+
+
+def test_claims_of_tables_are_shown_below_each_other():
+    table = made_up(Infrared=(1, 3), Visible=(2, 4), MST=(-1, 1))
+    html = show_claims({"first": table, "second": table}).to_html()
+    cells = re.findall(r"<td[^>]*>([^<]*)</td>", html)
+    assert cells[1::5] == ["first", "first", "second", "second"] * 2
+    assert cells[3::5] == ["holds"] * 4 + ["not shown"] * 4
 
 
 def test_differences_are_shown_with_sign_interval_and_print():
