@@ -934,11 +934,14 @@ def _add_detect_export(actions: argparse._SubParsersAction) -> None:
 def _detect_export(options: argparse.Namespace) -> int:
     from .datasets import dataset_parts, load_dataset
     from .detection.layout import Renderer, export, parts_by_block
-    from .methods import create
+    from .methods import create, registry
     from .results import score_hash
 
+    sources = ("ir", "vis")
+    if options.method not in (*registry(), *sources):
+        raise unknown("method or source", options.method, [*registry(), *sources])
     pairs = load_dataset(options.dataset, data_dir=options.data_dir, limit=options.limit)
-    if options.method in ("ir", "vis"):
+    if options.method in sources:
         role = options.method
         renderer = Renderer(lambda pair: getattr(pair, role), {"source": role})
     else:

@@ -876,6 +876,7 @@ def test_detect_bad_input(refused, scenes):
         "detect", "export", "ir", "sample", "-o", "n", "--block", "9/3"
     )
     assert "another export" in refused("detect", "export", "ir", "sample", "-o", scenes)
+    assert ", ir, " in refused("detect", "export", "infrared", "sample", "-o", "new")
     assert "has no boxes" in refused("detect", "export", "ir", "sample_mri_ct", "-o", "new")
     message = refused("detect", "train", scenes, *weights, "-o", "n.safetensors", "--head", "old")
     assert "'old'" in message
