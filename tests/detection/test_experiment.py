@@ -170,11 +170,14 @@ def test_retrained(small, monkeypatch):
     assert set(table.runs["seed"]) == {0, 1} and set(table.runs["block"]) == {1, 2}
     assert (table.summary["n"] == 4).all()  # every pair is tested once per seed
     assert (table.summary["spread"].dropna() >= 0).all() and (table.runs["epoch"] == 1).all()
+    assert set(table.missing) == {"Visible"} and OURS in table.facts["weights"]
     assert table.facts["seeds"] == [0, 1] and "epochs=1" in table.facts["schedule"]
     monkeypatch.setattr(experiment, "fine_tune", None)  # nothing is trained again
     again = retrained_table(folder, "sample", limit=4)
     pd.testing.assert_frame_equal(table.summary, again.summary)
     fewer = retrained_table(folder, "sample", limit=4, rows=["Infrared"])
+    assert set(fewer.missing) == {"Visible", "MST", OURS}
+    assert "takes 4 more trainings" in fewer.missing[OURS] and not fewer.facts["weights"]
     assert fewer.differences.empty and set(fewer.summary["row"]) == {"Infrared"}
     assert set(claims(fewer)["verdict"]) == {"not measured"}
     assert show_differences(fewer).to_html()
