@@ -122,7 +122,7 @@ def save_table(
     truths : mapping of str to Truth
         What is in these pictures.
     papers : mapping of str to str
-        Row -> the paper's row, "" for none.
+        Row -> the row of the paper's Table 4 that stands beside it, if any.
     missing : mapping of str to str
         Row that could not be measured -> why, and what to do.
     facts : mapping
@@ -217,7 +217,7 @@ class _Printed:
 
     def value(self, label: str, name: str, metric: str) -> float:
         name = {"People": "person"}.get(name, name.lower())
-        return self._values.get((self._papers[label], name, metric), float("nan"))
+        return self._values.get((self._papers.get(label, ""), name, metric), float("nan"))
 
 
 def _verdict(low: float, high: float) -> str:
