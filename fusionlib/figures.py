@@ -373,7 +373,7 @@ def gains(ratios: pd.DataFrame, *, width: float = 8.0) -> Figure:
 
 
 def precision(summary: pd.DataFrame, *, metric: str = "AP", width: float = 9.0) -> Figure:
-    """Draw the mean average precision of each row with its interval, and the paper's beside it.
+    """Draw the mean average precision of each row with its interval; and the paper's, if any.
 
     Parameters
     ----------
@@ -383,15 +383,18 @@ def precision(summary: pd.DataFrame, *, metric: str = "AP", width: float = 9.0) 
     """
     part = summary[(summary["class"] == "all") & (summary["metric"] == metric)]
     part = part.iloc[::-1].reset_index(drop=True)
-    figure, axis = plt.subplots(figsize=(width, 0.9 + 0.25 * len(part)), layout="constrained")
+    figure, axis = plt.subplots(figsize=(width, 1.1 + 0.25 * len(part)), layout="constrained")
     lines = part.index.to_numpy()
     axis.hlines(lines, part["ci_low"], part["ci_high"], color=BLUE, linewidth=2, alpha=0.6)
     axis.plot(part["mean"], lines, "o", color=BLUE, markersize=5, label="here, with 95 % interval")
-    axis.plot(part["paper"], lines, "D", color=ORANGE, markersize=4, mfc="none", label="the paper")
+    if part["paper"].notna().any():
+        label = "the paper, on its data"
+        axis.plot(part["paper"], lines, "D", color=ORANGE, markersize=4, mfc="none", label=label)
     axis.set_yticks(lines, part["row"], fontsize=8)
+    axis.set_ylim(-0.7, len(part) - 0.3)
     axis.set_xlabel(f"{metric}, mean over the classes, %")
     axis.grid(axis="x", alpha=0.25)
-    axis.legend(frameon=False, fontsize=8)
+    figure.legend(frameon=False, fontsize=8, ncols=2, loc="outside upper right")
     axis.spines[["top", "right", "left"]].set_visible(False)
     return figure
 

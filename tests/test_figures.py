@@ -315,6 +315,29 @@ def test_costs_of_methods():
     plt.close(figure)
 
 
+@pytest.mark.parametrize("printed", [True, False])
+def test_precision_of_rows(printed):
+    rows = [
+        {"row": row, "class": name, "metric": metric, "mean": mean, "ci_low": mean - 3.0,
+         "ci_high": mean + 2.0, "paper": mean + 1.0 if printed and row == "Visible" else np.nan}
+        for row, mean in (("Infrared", 30.0), ("Visible", 40.0))
+        for name in ("person", "all")
+        for metric in ("AP50", "AP")
+    ]  # fmt: skip
+    figure = figures.precision(pd.DataFrame(rows), metric="AP50")
+    (axis,) = figure.axes
+    assert [t.get_text() for t in axis.get_yticklabels()] == ["Visible", "Infrared"]  # from below
+    ours = axis.lines[0]
+    assert ours.get_xydata().tolist() == [[40, 0], [30, 1]]
+    (intervals,) = axis.collections
+    assert [s[:, 0].tolist() for s in intervals.get_segments()] == [[37, 42], [27, 32]]
+    names = [t.get_text() for t in figure.legends[0].get_texts()]
+    assert names == ["here, with 95 % interval"] + ["the paper, on its data"] * printed
+    if printed:
+        assert axis.lines[1].get_xydata()[0].tolist() == [41, 0]
+    plt.close(figure)
+
+
 def test_gains():
     ratios = pd.DataFrame({"ours": [2.0, 1.2], "bf16": [4.0, 0.9]}, index=["quick", "slow"])
     figure = figures.gains(ratios)
