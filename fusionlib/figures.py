@@ -197,9 +197,10 @@ def loss_curves(
     parts: Mapping[str, str] = RECONSTRUCTION,
     stable_at: int | None = None,
     window: int = 1,
+    step: str = "iteration",
     width: float = 11.0,
 ) -> Figure:
-    """Draw losses over iterations, those on held-out pairs dotted and with markers.
+    """Draw losses over iterations or epochs, those on held-out pairs dotted and with markers.
 
     Parameters
     ----------
@@ -211,6 +212,8 @@ def loss_curves(
         Iteration at which the paper calls training stable, drawn as a vertical line.
     window : int
         Losses are averaged over so many iterations.
+    step : {"iteration", "epoch"}
+        Column of the history that the losses are drawn over.
     width : float
         Of the figure, in inches.
     """
@@ -222,21 +225,19 @@ def loss_curves(
             histories.items(), (BLUE, ORANGE, GREEN, PURPLE, GREY), strict=False
         ):
             smooth = history[part].rolling(window, min_periods=1).mean()
-            axis.plot(history["iteration"], smooth, label=name, color=colour, lw=1)
+            axis.plot(history[step], smooth, label=name, color=colour, lw=1)
             if (held_out := f"held out {part}") in history:
                 judged = history.dropna(subset=held_out)
                 label = f"{name}, held out"
-                axis.plot(
-                    judged["iteration"], judged[held_out], "o:", label=label, color=colour, ms=2.5
-                )
+                axis.plot(judged[step], judged[held_out], "o:", label=label, color=colour, ms=2.5)
         axis.set_yscale("log")
-        axis.set_xlabel("iteration")
+        axis.set_xlabel(step)
         axis.set_title(title, fontsize=10)
         axis.grid(alpha=0.3)
         if stable_at is not None:
             axis.axvline(stable_at, color="black", ls=":", lw=1)
             # To the left of a line that stands near the right edge.
-            left = stable_at > 0.7 * max(h["iteration"].max() for h in histories.values())
+            left = stable_at > 0.7 * max(h[step].max() for h in histories.values())
             axis.annotate(
                 f"paper: stable\nafter {stable_at}",
                 (stable_at, 0.97),

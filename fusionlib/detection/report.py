@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -271,7 +272,7 @@ def show_precision(table: DetectionTable, metric: str, caption: str = "") -> Sty
             "cell": [_precision_cell(one) for one in part.to_dict("records")],
         }
     )
-    return _wide(shown, part, caption, f"precision-{metric}")
+    return _wide(shown, part, caption)
 
 
 def _precision_cell(one: Mapping[Hashable, Any]) -> str:
@@ -281,7 +282,7 @@ def _precision_cell(one: Mapping[Hashable, Any]) -> str:
     return "\n".join(lines)
 
 
-def _wide(shown: pd.DataFrame, part: pd.DataFrame, caption: str, identifier: str) -> Styler:
+def _wide(shown: pd.DataFrame, part: pd.DataFrame, caption: str) -> Styler:
     """Spread cells over columns by class; the best mean of each is bold."""
     order = {name: list(dict.fromkeys(shown[name])) for name in ("row", "class")}
     wide = shown.pivot(index="row", columns="class", values="cell").loc[
@@ -295,6 +296,8 @@ def _wide(shown: pd.DataFrame, part: pd.DataFrame, caption: str, identifier: str
     styler.apply(lambda _: best.map({True: "font-weight: bold", False: ""}.get), axis=None)
     lines = {"selector": "td", "props": "white-space: pre; text-align: right; padding: 0.1em 0.8em"}
     names = {"selector": "th.row_heading", "props": "text-align: left; white-space: nowrap"}
+    # Tables of one page must not share what their styles are addressed by.
+    identifier = hashlib.sha256(f"{caption} {wide.to_csv()}".encode()).hexdigest()[:8]
     return styler.set_table_styles([lines, names]).set_uuid(identifier)  # type: ignore[list-item]
 
 

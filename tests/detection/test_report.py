@@ -118,6 +118,9 @@ def test_precision_is_shown_with_interval_and_print():
     html = show_precision(table, "AP50", "Title").to_html()
     assert "50.1\n40.0 to 60.0\npaper 86.9" in html and "49.0\n40.0 to 60.0<" in html
     assert html.count("font-weight: bold") == 1 and "Title" in html
+    (name,) = re.findall(r"#T_(\w+)_row0_col0 {\s*font-weight: bold", html)
+    other = show_precision(table, "AP50", "Another on the same page").to_html()
+    assert name not in other and "font-weight: bold" in other
 
 
 def test_boxes_of_a_table_without_boxes():
