@@ -312,7 +312,9 @@ def retrained_table(
     trainings = max(plan.blocks, 1) * len(plan.seeds)
     for label in [*found]:
         if label not in wanted:
-            missing[label] = f"takes {trainings} more trainings: name it in `rows`"
+            missing[label] = (
+                f"takes {trainings} more trainings: `retrained_table(rows=[{label!r}, ...])`"
+            )
             del found[label]
     methods = {label: method for label, method in methods.items() if label in found}
     cache = _cache(folder, plan)
