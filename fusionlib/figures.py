@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -221,9 +222,8 @@ def loss_curves(
         1, len(parts), figsize=(width, 3.2), layout="constrained", squeeze=False
     )
     for axis, (part, title) in zip(axes, parts.items(), strict=True):
-        for (name, history), colour in zip(
-            histories.items(), (BLUE, ORANGE, GREEN, PURPLE, GREY), strict=False
-        ):
+        colours = itertools.cycle((BLUE, ORANGE, GREEN, PURPLE, GREY))
+        for (name, history), colour in zip(histories.items(), colours, strict=False):
             smooth = history[part].rolling(window, min_periods=1).mean()
             axis.plot(history[step], smooth, label=name, color=colour, lw=1)
             if (held_out := f"held out {part}") in history:

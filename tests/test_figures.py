@@ -207,6 +207,12 @@ def test_loss_curves():
     assert len(alone.axes[0].lines) == 1 and alone.axes[0].get_legend() is None
 
 
+def test_no_run_is_left_out_of_loss_curves_and_epochs_are_called_so():
+    history = pd.DataFrame({"epoch": [1, 2], "box": [3.0, 2.0]})
+    many = figures.loss_curves(dict.fromkeys("abcdefgh", history), parts={"box": "b"}, step="epoch")
+    assert len(many.axes[0].lines) == 8 and many.axes[0].get_xlabel() == "epoch"
+
+
 @pytest.mark.parametrize(("pictures", "start"), [(True, b"\xff\xd8"), (False, b"\x89PNG")])
 def test_show_embeds_and_closes(monkeypatch, pictures, start):
     IPython = pytest.importorskip("IPython")
