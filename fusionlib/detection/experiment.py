@@ -302,7 +302,7 @@ def retrained_table(
     start = create_detector(plan.weights, weights_dir=weights_dir, device=device)
     pairs = _annotated(plan.dataset, data_dir, limit)
     wanted = tuple(plan.rows if rows is None else rows)
-    printed = [row.label for row in detection_rows() if row.paper and not row.orientation]
+    printed = [row.label for row in detection_rows() if row.paper]
     found, missing, methods = renderers(
         dict.fromkeys([*wanted, INFRARED, VISIBLE, *printed]),
         dataset=plan.dataset,
@@ -313,7 +313,8 @@ def retrained_table(
     for label in [*found]:
         if label not in wanted:
             missing[label] = (
-                f"takes {trainings} more trainings: `retrained_table(rows=[{label!r}, ...])`"
+                f"takes {trainings} more trainings: name it, and those that it is to be compared "
+                "with, in `rows` of `retrained_table`"
             )
             del found[label]
     methods = {label: method for label, method in methods.items() if label in found}

@@ -323,7 +323,9 @@ def _difference_cell(one: Mapping[Hashable, Any]) -> str:
 
 
 def _signed(value: float) -> str:
-    return f"{value:+.1f}".replace("-", "−")
+    # An end of an interval that is not 0 does not read as 0.
+    digits = 2 if abs(value) < 0.05 else 1
+    return f"{value:+.{digits}f}".replace("-", "−")
 
 
 def claims(table: DetectionTable) -> pd.DataFrame:
@@ -334,21 +336,21 @@ def claims(table: DetectionTable) -> pd.DataFrame:
     DataFrame
         Columns claim, metric, verdict: "holds" if RefineFuse is better than every row that the
         claim names and no interval holds 0; "refuted" if it is worse than one of them; else
-        "not shown", or "not measured"; and by, the rows that decide, with RefineFuse's
-        difference from each and its interval.
+        "not shown"; "not measured" if one of them is not there; and by, the rows that decide,
+        with RefineFuse's difference from each and its interval.
     """
     part = table.differences[table.differences["class"] == ALL]
     fusions = [row for row in dict.fromkeys(part["row"]) if row not in (INFRARED, VISIBLE)]
     named = {
         "detection improves with RefineFuse, over infrared and visible": [INFRARED, VISIBLE],
-        "RefineFuse is the best of all fusion methods": fusions,
+        f"RefineFuse is the best of all fusion methods, of {len(fusions)} measured": fusions,
     }
     found = []
     for claim, rows in named.items():
         for metric in METRICS:
             judged = part[(part["metric"] == metric) & part["row"].isin(rows)]
             verdicts = {*judged["verdict"]}
-            if not verdicts:
+            if not rows or len(judged) < len(rows):
                 verdict, decides = "not measured", ""
             elif verdicts == {"better"}:
                 verdict, decides = "holds", "better"

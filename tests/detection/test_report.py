@@ -78,18 +78,23 @@ def test_claims(infrared, visible, expected, by):
     assert set(first["verdict"]) == {expected} and set(first["by"]) == {by}
     second = found[found["claim"].str.contains("best of all fusion")]
     assert set(second["verdict"]) == {"not shown"}
-    assert set(second["by"]) == {"MST +0.0 (−1.0 to +1.0)"}
+    assert set(second["by"]) == {"MST +0.00 (−1.0 to +1.0)"}
+
+
+def test_claims_about_rows_that_are_not_there():
+    found = claims(made_up(Infrared=(1, 3))).set_index("claim")["verdict"]
+    assert set(found) == {"not measured"} and len(found) == 4
 
 
 def test_claims_name_what_speaks_most_against_them():
     rows = {name: (i - 5.0, i - 3.0) for i, name in enumerate("ABCDE")}
     by = claims(made_up(**rows)).set_index(["claim", "metric"])["by"]
-    text = by["RefineFuse is the best of all fusion methods", "AP"]
+    text = by["RefineFuse is the best of all fusion methods, of 5 measured", "AP"]
     # A to C are worse, D and E hold 0.
     assert text == "A −4.0 (−5.0 to −3.0), B −3.0 (−4.0 to −2.0), C −2.0 (−3.0 to −1.0)"
     rows = {name: (-1.0 - i, 1.0) for i, name in enumerate("ABCDE")}
     by = claims(made_up(**rows)).set_index(["claim", "metric"])["by"]
-    text = by["RefineFuse is the best of all fusion methods", "AP"]
+    text = by["RefineFuse is the best of all fusion methods, of 5 measured", "AP"]
     assert text.startswith("E −2.0 (−5.0 to +1.0), D") and text.endswith(", and 2 more")
 
 
