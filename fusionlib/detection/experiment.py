@@ -76,9 +76,9 @@ class Protocol(NamedTuple):
 
 
 #: Rows of the paper's Table 4, those that are retrained everywhere first.
-_FEW = (INFRARED, VISIBLE, "DenseFuse", "SeAFusion", OURS)
+_MAIN = (INFRARED, VISIBLE, "DenseFuse", "SeAFusion", OURS)
 _TABLE_4 = (
-    *(*_FEW, "MST", "U2Fusion", "SDNet", "LRRNet"),
+    *(*_MAIN, "MST", "U2Fusion", "SDNet", "LRRNet"),
     *("CDDFuse", "SwinFusion", "RFN-Nest", "EMMA"),
 )
 
@@ -86,8 +86,8 @@ _STREET = ("person", "bicycle", "car")
 
 #: The scenes that are built in; what stands here for the paper's data; and the paper's own.
 PROTOCOLS = {
-    "sample": Protocol("sample", _STREET, "yolov5n", SHORT, 2, (0,), _FEW),
-    "msrs": Protocol("msrs", _STREET, "yolov5n", SHORT, 3, (0, 1), _FEW),
+    "sample": Protocol("sample", _STREET, "yolov5n", SHORT, 2, (0,), _MAIN),
+    "msrs": Protocol("msrs", _STREET, "yolov5n", SHORT, 3, (0, 1), _MAIN),
     "m3fd": Protocol(
         "m3fd_detection", ("People", "Car", "Bus"), "yolov5s", PUBLISHED, 0, (0,), _TABLE_4
     ),
@@ -303,20 +303,19 @@ def retrained_table(
     pairs = _annotated(plan.dataset, data_dir, limit)
     wanted = tuple(plan.rows if rows is None else rows)
     printed = [row.label for row in detection_rows() if row.paper]
-    found, missing, methods = renderers(
+    every, missing, methods = renderers(
         dict.fromkeys([*wanted, INFRARED, VISIBLE, *printed]),
         dataset=plan.dataset,
         weights_dir=weights_dir,
         device=device,
     )
     trainings = max(plan.blocks, 1) * len(plan.seeds)
-    for label in [*found]:
-        if label not in wanted:
-            missing[label] = (
-                f"takes {trainings} more trainings: name it, and those that it is to be compared "
-                "with, in `rows` of `retrained_table`"
-            )
-            del found[label]
+    more = (
+        f"takes {trainings} more trainings: name it, and those that it is to be compared with, in "
+        "`rows` of `retrained_table`"
+    )
+    found = {label: renderer for label, renderer in every.items() if label in wanted}
+    missing |= dict.fromkeys((label for label in every if label not in found), more)
     methods = {label: method for label, method in methods.items() if label in found}
     cache = _cache(folder, plan)
     layouts = _layouts(found, pairs, cache / f"pairs-{len(pairs)}")
@@ -343,8 +342,8 @@ def retrained_table(
             matches[label].append(match(truths, detections, plan.classes))
     how = {"schedule": repr(plan.schedule), "blocks": plan.blocks, "seeds": [*plan.seeds]}
     facts = _facts(started, plan, start, methods, device=device, seed=seed, limit=limit, **how)
-    every = pd.concat(runs, ignore_index=True)
-    every = every[["row", "block", "seed", *every.columns[:-3]]]
+    losses = pd.concat(runs, ignore_index=True)
+    losses = losses[["row", "block", "seed", *losses.columns[:-3]]]
     return save_table(
         folder,
         matches,
@@ -353,7 +352,7 @@ def retrained_table(
         missing=missing,
         facts=facts,
         seed=seed,
-        runs=every,
+        runs=losses,
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +34,7 @@ __all__ = [
     "show_claims",
     "show_differences",
     "show_precision",
+    "show_uncertainty",
 ]
 
 #: Name of the rows that are no fusion.
@@ -255,7 +255,7 @@ SIGNS = {"better": "✓", "worse": "✗", "no difference": "~", "": ""}
 
 
 def show_precision(table: DetectionTable, metric: str, caption: str = "") -> Styler:
-    """Style average precision as a table: rows, a column per class, intervals below.
+    """Style average precision: a column per class, intervals below, the best of each bold.
 
     Parameters
     ----------
@@ -265,14 +265,15 @@ def show_precision(table: DetectionTable, metric: str, caption: str = "") -> Sty
         Shown above the table.
     """
     part = table.summary[table.summary["metric"] == metric]
-    shown = pd.DataFrame(
-        {
-            "row": part["row"],
-            "class": part["class"],
-            "cell": [_precision_cell(one) for one in part.to_dict("records")],
-        }
-    )
-    return _wide(shown, part, caption)
+    columns = {str(name): some.set_index("row") for name, some in part.groupby("class", sort=False)}
+    cells = {
+        name: [_precision_cell(one) for one in some.to_dict("records")]
+        for name, some in columns.items()
+    }
+    means = pd.DataFrame({name: some["mean"].round(1) for name, some in columns.items()})
+    best = means.eq(means.max()).reindex(list(dict.fromkeys(part["row"])))
+    styler = show_lines(cells, list(best.index), caption)
+    return styler.apply(lambda _: best.map({True: "font-weight: bold", False: ""}.get), axis=None)
 
 
 def _precision_cell(one: Mapping[Hashable, Any]) -> str:
@@ -280,25 +281,6 @@ def _precision_cell(one: Mapping[Hashable, Any]) -> str:
     if not pd.isna(one["paper"]):
         lines.append(f"paper {one['paper']:.1f}")
     return "\n".join(lines)
-
-
-def _wide(shown: pd.DataFrame, part: pd.DataFrame, caption: str) -> Styler:
-    """Spread cells over columns by class; the best mean of each is bold."""
-    order = {name: list(dict.fromkeys(shown[name])) for name in ("row", "class")}
-    wide = shown.pivot(index="row", columns="class", values="cell").loc[
-        order["row"], order["class"]
-    ]
-    means = part.pivot(index="row", columns="class", values="mean").loc[
-        order["row"], order["class"]
-    ]
-    best = means.round(1).eq(means.round(1).max())
-    styler = wide.rename_axis(index=None, columns=None).style.set_caption(caption)
-    styler.apply(lambda _: best.map({True: "font-weight: bold", False: ""}.get), axis=None)
-    lines = {"selector": "td", "props": "white-space: pre; text-align: right; padding: 0.1em 0.8em"}
-    names = {"selector": "th.row_heading", "props": "text-align: left; white-space: nowrap"}
-    # Tables of one page must not share what their styles are addressed by.
-    identifier = hashlib.sha256(f"{caption} {wide.to_csv()}".encode()).hexdigest()[:8]
-    return styler.set_table_styles([lines, names]).set_uuid(identifier)  # type: ignore[list-item]
 
 
 def show_differences(table: DetectionTable, caption: str = "") -> Styler:
@@ -393,6 +375,32 @@ def show_claims(tables: Mapping[str, DetectionTable]) -> Styler:
     shown = pd.concat([some for _, some in every.groupby("claim", sort=False)], ignore_index=True)
     left = {"selector": "th, td", "props": "text-align: left"}
     return shown.style.hide(axis="index").set_table_styles([left]).set_uuid("claims")  # type: ignore[list-item]
+
+
+def show_uncertainty(table: DetectionTable, pictures: int) -> Styler:
+    """Style how uncertain RefineFuse's lead over another fusion method is, the median over them.
+
+    Parameters
+    ----------
+    table : DetectionTable
+    pictures : int
+        The last column is the interval that so many pictures would give, which shrinks with the
+        square root of their number.
+    """
+    apart = table.differences
+    apart = apart[(apart["class"] == ALL) & ~apart["row"].isin([INFRARED, VISIBLE])]
+    half = (apart["ci_high"] - apart["ci_low"]) / 2
+    measured = table.summary["n"].iloc[0]
+    shown = pd.DataFrame(
+        {
+            "metric": apart["metric"],
+            "± of a difference": half,
+            "its spread between seeds": apart["spread"],
+            f"±, if there were {pictures} pictures": half * (measured / pictures) ** 0.5,
+        }
+    )
+    medians = shown.groupby("metric", sort=False).median().rename_axis(None)
+    return medians.style.format("{:.1f}").set_uuid("uncertainty")
 
 
 def boxes_of(table: DetectionTable, row: str, pair: str) -> list[Box]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,7 @@ from fusionlib.detection.report import (
     show_claims,
     show_differences,
     show_precision,
+    show_uncertainty,
 )
 from fusionlib.errors import FusionError
 
@@ -126,6 +128,14 @@ def test_precision_is_shown_with_interval_and_print():
     (name,) = re.findall(r"#T_(\w+)_row0_col0 {\s*font-weight: bold", html)
     other = show_precision(table, "AP50", "Another on the same page").to_html()
     assert name not in other and "font-weight: bold" in other
+
+
+def test_uncertainty_of_a_lead():
+    table = made_up(Infrared=(-90, 90), MST=(-1, 3), DenseFuse=(0, 2), SeAFusion=(-3, 3))
+    table = replace(table, summary=pd.DataFrame({"n": [100]}))
+    shown = show_uncertainty(table, pictures=400).data
+    assert list(shown.index) == ["AP50", "AP"]
+    assert shown.to_numpy().tolist() == [[2, 0, 1]] * 2  # half of 4 of 2, 4, 6; sources apart
 
 
 def test_boxes_of_a_table_without_boxes():
