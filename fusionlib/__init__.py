@@ -1,4 +1,4 @@
-"""fusionlib: reproducible infrared-visible and medical image fusion.
+"""fusionlib: reproducible infrared-visible and medical image fusion. ::
 
     import fusionlib as fl
 

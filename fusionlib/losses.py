@@ -86,7 +86,7 @@ def _similarity_maps(
 
 
 def ssim(x: Tensor, y: Tensor, data_range: float = 255.0) -> Tensor:
-    """Mean structural similarity [1]_ over the valid region, Gaussian window 11 / 1.5.
+    """Mean structural similarity [1] over the valid region, Gaussian window 11 / 1.5.
 
     Parameters
     ----------
@@ -137,7 +137,7 @@ def ms_ssim_released(
 ) -> Tensor:
     """Multi-scale SSIM as the released Res2NetFuse, DenseFuse and NestFuse trainings compute it.
 
-    Five levels, each half the size of the one before. It departs from [2]_ in two
+    Five levels, each half the size of the one before. It departs from [2] in two
     ways: every level's mean m is mapped to (m + 1) / 2, and the last level's
     similarity stands inside the product over the first four levels, so its exponent
     is 4 x 0.1333.
@@ -254,7 +254,7 @@ def correlation(x: Tensor, y: Tensor) -> Tensor:
 
 
 class VGGFeatures(nn.Module):
-    """The features of VGG-16 [3]_ before each of its first four poolings.
+    """The features of VGG-16 [3] before each of its first four poolings.
 
     Parameters
     ----------
@@ -348,7 +348,7 @@ class ReconstructionLoss(nn.Module):
 
 
 def texture_loss(fused: Tensor, ir: Tensor, vis: Tensor) -> Tensor:
-    """Mean distance of the fused gradients to the larger of the images', equation 8 of [4]_.
+    """Mean distance of the fused gradients to the larger of the images', equation 8 of [4].
 
     A gradient is the sum of the magnitudes of both Sobel derivatives, with kernels of 1, 2, 1 that
     are not scaled. The image is continued by its border: zeros would make its edge a gradient.
@@ -375,7 +375,7 @@ class FusionLossParts(NamedTuple):
 
 
 class FusionLoss(nn.Module):
-    """The training loss of RefineFuse, equations 6 to 11 of [4]_.
+    """The training loss of RefineFuse, equations 6 to 11 of [4].
 
     Parameters
     ----------

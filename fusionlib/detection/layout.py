@@ -1,4 +1,4 @@
-"""Data sets in the layout of YOLO: pictures, label files, ``data.yaml``.
+"""Data sets in the layout of YOLO: pictures, label files, ``data.yaml``. ::
 
     FOLDER/data.yaml                    names of the classes, where the parts are
     FOLDER/images/PART/NAME.png

@@ -1,4 +1,4 @@
-"""Metrics: one file per family, every definition under the name of its convention.
+"""Metrics: one file per family, every definition under the name of its convention. ::
 
     from fusionlib.metrics import METRICS
 

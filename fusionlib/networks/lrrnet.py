@@ -45,7 +45,7 @@ def soft_threshold(x: Tensor, threshold: Tensor) -> Tensor:
     Returns
     -------
     Tensor, shape (B, C, H, W)
-        sign(x) max(|x| - threshold, 0).
+        ``sign(x) max(|x| - threshold, 0)``.
     """
     # In place as far as autograd allows: these tensors are large.
     return x.abs().sub_(threshold[..., None, None]).relu_().mul(x.sign())
