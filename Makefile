@@ -1,10 +1,12 @@
 # Two commands: `make reproduce` and `make test`. Both make .venv first; nothing else is needed.
+# `make docs` writes the documentation into build/docs.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+DOCS_STAMP := $(VENV)/.docs_installed
 
-.PHONY: reproduce test lab bench lint clean
+.PHONY: reproduce test docs lab bench lint clean
 
 # Runs every notebook on the built-in sample; writes results/sample. Stopped, it continues.
 reproduce: $(STAMP)
@@ -20,6 +22,10 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Docstrings, notebooks and Markdown files as pages in build/docs; a warning fails.
+docs: $(DOCS_STAMP)
+	$(BIN)/python docs/build.py
 
 # The notebooks in JupyterLab.
 lab: $(STAMP)
@@ -39,6 +45,10 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[notebooks,test]'
+	touch $@
+
+$(DOCS_STAMP): $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
 	touch $@
 
 # Removes the environment and what the commands wrote; downloads in data/ stay.

@@ -1,0 +1,93 @@
+"""Builds the documentation: ``python docs/build.py [FOLDER]``; by default into build/docs.
+
+Its pages are those of this folder, the notebooks, and the repository's Markdown files. They are
+copied into one tree first, where they lie beside each other as in the repository, so that links
+between them hold. Fails if there is a warning, or if a page would load anything from the net.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import re
+import shutil
+import sys
+from pathlib import Path
+
+from docutils.utils.math.latex2mathml import tex2mathml
+from sphinx.cmd.build import main as sphinx
+
+from fusionlib.__main__ import main as fusionlib
+
+ROOT = Path(__file__).parent.parent
+FILES = (
+    "README.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    "CITATION.cff",
+    "data/README.md",
+    "docs/overview.jpg",
+)
+LOADS = re.compile(r"<(?:script|link|img|iframe|source)\b[^>]*(?:src|href)=\"https?://[^>]*>")
+CSS_LOADS = re.compile(r"(?:@import|url\()\s*['\"]?https?://[^)]*")
+
+
+def copy_pages(folder: Path) -> None:
+    """Copy everything that becomes a page, or is linked from one, into a new folder."""
+    shutil.copytree(ROOT / "docs", folder, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
+    shutil.copy2(ROOT / "docs/conf.py", folder)
+    for name in FILES:
+        (folder / name).parent.mkdir(exist_ok=True)
+        shutil.copy2(ROOT / name, folder / name)
+    (folder / "notebooks").mkdir()
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        copy_notebook(path, folder / "notebooks" / path.name)
+    (folder / "train_help.txt").write_text(train_help(), encoding="utf-8")
+
+
+def copy_notebook(source: Path, target: Path) -> None:
+    """Copy a notebook; formulas in its HTML outputs, which Jupyter sets, become MathML."""
+    notebook = json.loads(source.read_text(encoding="utf-8"))
+    for cell in notebook["cells"]:
+        for output in cell.get("outputs", []):
+            data = output.get("data", {})
+            if "text/html" in data:
+                html = "".join(data["text/html"])
+                data["text/html"] = re.sub(r"\$([^$]+)\$", lambda m: tex2mathml(m[1]), html)
+    target.write_text(json.dumps(notebook), encoding="utf-8")
+
+
+def train_help() -> str:
+    """Return what ``fusionlib train --help`` prints: what recipes take is not in the parser."""
+    os.environ["COLUMNS"] = "100"
+    with contextlib.redirect_stdout(io.StringIO()) as text, contextlib.suppress(SystemExit):
+        fusionlib(["train", "--help"])
+    return text.getvalue()
+
+
+def loads_from_net(folder: Path) -> list[str]:
+    """Name what the pages in a folder would load from the net, each with its file."""
+    return [
+        f"{path.relative_to(folder)}: {found}"
+        for suffix, loads in ((".html", LOADS), (".css", CSS_LOADS))
+        for path in sorted(folder.rglob(f"*{suffix}"))
+        for found in loads.findall(path.read_text(encoding="utf-8"))
+    ]
+
+
+def build(out: Path, work: Path) -> int:
+    """Write the pages into `out`, by way of the folder `work`; return the exit status."""
+    for folder in (out, work):
+        shutil.rmtree(folder, ignore_errors=True)
+    copy_pages(work)
+    status = sphinx(["-W", "--keep-going", "-q", "-j", "2", str(work), str(out)])
+    loaded = loads_from_net(out)
+    print(*(f"from the net, {one}" for one in loaded), sep="\n", file=sys.stderr)
+    return status or bool(loaded)
+
+
+if __name__ == "__main__":
+    out = Path(sys.argv[1]) if sys.argv[1:] else ROOT / "build/docs"
+    sys.exit(build(out, ROOT / "build/docs_pages"))

@@ -1,0 +1,110 @@
+"""The documentation: every module has its page, and pages need nothing from the net.
+
+That it builds without a warning is seen by `make docs`, which CI runs.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+import fusionlib
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+PICTURE = (
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR42mNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
+)
+WIDGET = "application/vnd.jupyter.widget-view+json"
+
+
+@pytest.fixture(scope="module")
+def build():
+    pytest.importorskip("sphinx", reason="the documentation's tools are not installed: make docs")
+    spec = importlib.util.spec_from_file_location("docs_build", DOCS / "build.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_module_with_public_names_is_on_one_page():
+    package = ROOT / "fusionlib"
+    modules = [
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        for path in package.rglob("*.py")
+        if path.name != "__main__.py" and _has_public_names(path)
+    ]
+    modules.remove("fusionlib")
+    pages = "".join(path.read_text() for path in DOCS.glob("api/*.md") if path.stem != "index")
+    listed = re.findall(r"^   (fusionlib\.\S+)$", pages, re.MULTILINE)
+    assert sorted(set(modules) - set(listed)) == [], "name these on a page of docs/api"
+    assert sorted(listed) == sorted(set(listed) & set(modules))
+
+
+def _has_public_names(path):
+    """Whether a file sets `__all__`."""
+    body = ast.parse(path.read_text(encoding="utf-8")).body
+    return any(
+        isinstance(line, ast.Assign) and ast.unparse(line.targets[0]) == "__all__" for line in body
+    )
+
+
+def test_every_name_of_the_package_is_on_the_first_page_of_the_api():
+    page = (DOCS / "api/index.md").read_text()
+    listed = re.findall(r"^   ~fusionlib\.\w+\.(\w+)$", page, re.MULTILINE)
+    assert sorted(listed) == fusionlib.__all__
+
+
+def test_a_picture_is_shown_in_place_of_its_widget(build, tmp_path):
+    state = {"state": {"1": {"model_name": "LayoutModel"}}, "version_major": 2, "version_minor": 0}
+    outputs = {"image/png": PICTURE, WIDGET: {"model_id": "1"}, "text/plain": ["Explorer()"]}
+    cell = {
+        "cell_type": "code",
+        "execution_count": 1,
+        "id": "a",
+        "metadata": {},
+        "outputs": [{"output_type": "display_data", "data": outputs, "metadata": {}}],
+        "source": "explore()",
+    }
+    notebook = {
+        "cells": [{"cell_type": "markdown", "id": "b", "metadata": {}, "source": "# Story"}, cell],
+        "metadata": {
+            "language_info": {"name": "python", "pygments_lexer": "ipython3"},
+            "widgets": {"application/vnd.jupyter.widget-state+json": state},
+        },
+        "nbformat": 4,
+        "nbformat_minor": 5,
+    }
+    pages, out = tmp_path / "pages", tmp_path / "out"
+    shutil.copytree(DOCS, pages, ignore=shutil.ignore_patterns("*.md", "*.rst", "[!c]*.py"))
+    (pages / "index.ipynb").write_text(json.dumps(notebook))
+    assert build.sphinx(["-W", "-q", str(pages), str(out)]) == 0
+    html = (out / "index.html").read_text()
+    assert re.search(r'<img[^>]*src="_images/[^"]*\.png"', html)
+    assert "Explorer()" not in html
+    assert build.loads_from_net(out) == []
+
+
+def test_what_is_loaded_from_the_net_is_found(build, tmp_path):
+    (tmp_path / "a.html").write_text(
+        '<a href="https://doi.org/1">paper</a> <img src="_images/a.png">'
+        '<script async src="https://cdn.example/x.js"></script>'
+    )
+    (tmp_path / "a.css").write_text("@import 'https://fonts.example/a'; b { color: red }")
+    assert [found.split(":")[0] for found in build.loads_from_net(tmp_path)] == ["a.html", "a.css"]
+
+
+def test_formulas_in_outputs_become_mathml(build, tmp_path):
+    html = ["<p>$I(A;F)$, ", "5 to 6</p>"]
+    cell = {"cell_type": "code", "outputs": [{"data": {"text/html": html}}]}
+    (tmp_path / "a.ipynb").write_text(json.dumps({"cells": [cell, {"cell_type": "markdown"}]}))
+    build.copy_notebook(tmp_path / "a.ipynb", tmp_path / "b.ipynb")
+    copy = json.loads((tmp_path / "b.ipynb").read_text())
+    text = copy["cells"][0]["outputs"][0]["data"]["text/html"]
+    assert "$" not in text and text.count("<math") == 1 and text.endswith(", 5 to 6</p>")
