@@ -84,7 +84,8 @@ def build(out: Path, work: Path) -> int:
     copy_pages(work)
     status = sphinx(["-W", "--keep-going", "-q", "-j", "2", str(work), str(out)])
     loaded = loads_from_net(out)
-    print(*(f"from the net, {one}" for one in loaded), sep="\n", file=sys.stderr)
+    for one in loaded:
+        print(f"loaded from the net, {one}", file=sys.stderr)
     return status or bool(loaded)
 
 
