@@ -58,7 +58,7 @@ suppress_warnings = [
 
 html_theme = "furo"
 html_static_path = ["_static"]
-html_css_files = ["wide.css"]
+html_css_files = ["pages.css"]
 html_copy_source = False
 html_show_copyright = False
 html_math_renderer = "mathml"
