@@ -421,6 +421,46 @@ def rule_weights(network: AutoEncoder, images: Sequence[Tensor], how: Execution 
         return _whole_map_weights(network, images, tiles, keep=0)[0]
 
 
+def encode(network: AutoEncoder, images: Sequence[Tensor], how: Execution = SAFE) -> list[Tensor]:
+    """Return the features (B, C, H, W) of whole images (B, 1, H, W), in one piece each.
+
+    Raises
+    ------
+    MemoryError
+        If there is not enough memory.
+    """
+    height, width = images[0].shape[-2:]
+    task = f"the features of {type(network).__name__} for {width}x{height} pixels"
+    with memory_errors(task, "smaller images"), _set_up(network, how):
+        return [network.encode(image) for image in images]
+
+
+def decode(
+    network: AutoEncoder, features: Sequence[Tensor], how: Execution = SAFE
+) -> tuple[Tensor, Tensor | None]:
+    """Fuse what `encode` gave with the network's rule and decode it.
+
+    Returns
+    -------
+    fused : Tensor, shape (B, 1, H, W)
+        What `run_network` gives for the images, if it runs them in one piece.
+    weights : Tensor, shape (K, groups, B, 1, H, W), or None
+        As of `rule_weights`; None if the rule has none.
+
+    Raises
+    ------
+    MemoryError
+        If there is not enough memory.
+    """
+    height, width = features[0].shape[-2:]
+    task = f"{type(network).__name__} on {width}x{height} pixels"
+    with memory_errors(task, "smaller images"), _set_up(network, how):
+        weights = None
+        if network.rule.activity is not None:
+            weights = network.weigh(torch.stack([network.activity(one) for one in features]))
+        return network.decode(network.fuse([*features], weights)), weights
+
+
 def _run_pyramid(network: PyramidNetwork, images: Sequence[Tensor], tile: int) -> Tensor:
     ir, vis = images
     height, width = ((side + 1) // 2 for side in ir.shape[-2:])
@@ -482,7 +522,8 @@ def _whole_map_weights(
     Also returns the features of the tiles, by index, up to `keep` bytes of them.
     """
     batch, _, height, width = images[0].shape
-    activity = images[0].new_empty((len(images), network.groups, batch, 1, height, width))
+    maps = network.rule.maps
+    activity = images[0].new_empty((len(images), network.groups, batch, maps, height, width))
     kept: dict[int, list[Tensor]] = {}
     for i, part in enumerate(tiles):
         features = _encode(network, images, part)

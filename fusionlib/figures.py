@@ -6,7 +6,7 @@ import io
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -20,6 +20,7 @@ from torch.overrides import TorchFunctionMode, resolve_name
 
 from .datasets import Box
 from .images import luminance
+from .metrics import METRICS
 
 __all__ = [
     "Operation",
@@ -28,6 +29,7 @@ __all__ = [
     "conventions",
     "costs",
     "difference",
+    "encode",
     "feature_map",
     "first_share",
     "gains",
@@ -40,6 +42,7 @@ __all__ = [
     "scaling",
     "show",
     "steps",
+    "sweep",
     "taps",
     "trace",
 ]
@@ -60,13 +63,19 @@ def show(figure: Figure, *, pictures: bool = False) -> None:
     """
     from IPython.display import Image, display
 
+    kind: Literal["jpeg", "png"] = "jpeg" if pictures else "png"
+    display(Image(encode(figure, kind), format=kind))
+
+
+def encode(figure: Figure, kind: Literal["jpeg", "png"]) -> bytes:
+    """Return a figure as a file of that kind and close it."""
     stream = io.BytesIO()
-    if pictures:
-        figure.savefig(stream, format="jpeg", dpi=100, pil_kwargs={"quality": 88})
+    if kind == "jpeg":
+        figure.savefig(stream, format=kind, dpi=100, pil_kwargs={"quality": 88})
     else:
-        figure.savefig(stream, format="png", dpi=90)
+        figure.savefig(stream, format=kind, dpi=90)
     plt.close(figure)
-    display(Image(stream.getvalue(), format="jpeg" if pictures else "png"))
+    return stream.getvalue()
 
 
 # ---------------------------------------------------------------- pictures
@@ -397,6 +406,36 @@ def precision(summary: pd.DataFrame, *, metric: str = "AP", width: float = 9.0) 
     axis.grid(axis="x", alpha=0.25)
     figure.legend(frameon=False, fontsize=8, ncols=2, loc="outside upper right")
     axis.spines[["top", "right", "left"]].set_visible(False)
+    return figure
+
+
+def sweep(scores: pd.DataFrame, *, columns: int = 4, width: float = 11.0) -> Figure:
+    """Draw how metrics move with a setting: one small chart each, its best value marked.
+
+    Parameters
+    ----------
+    scores : DataFrame
+        Columns are metrics of `METRICS`; the index holds the setting, its name that of the axis.
+    columns : int
+        Charts side by side.
+    width : float
+        Of the figure, in inches.
+    """
+    rows = -(-scores.shape[1] // columns)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(width, 1.7 * rows), sharex=True, squeeze=False, layout="constrained"
+    )
+    for axis in axes.flat[scores.shape[1] :]:
+        axis.set_axis_off()
+    for axis, (name, values) in zip(axes.flat, scores.items(), strict=False):
+        up = METRICS[str(name)].higher_is_better
+        best = values.idxmax() if up else values.idxmin()
+        axis.plot(values.index, values, color=BLUE)
+        axis.plot(best, values[best], marker="o", color=ORANGE)
+        axis.set_title(f"{name} {'↑' if up else '↓'}", fontsize=9, pad=3)
+        axis.tick_params(labelsize=8)
+        axis.spines[["top", "right"]].set_visible(False)
+    figure.supxlabel(str(scores.index.name), fontsize=9)
     return figure
 
 

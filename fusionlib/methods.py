@@ -36,6 +36,8 @@ from .execution import (
     Execution,
     check_device,
     check_execution,
+    decode,
+    encode,
     rule_weights,
     run_network,
 )
@@ -51,7 +53,7 @@ from .images import (
 )
 from .networks.autoencoder import AutoEncoder
 from .networks.network import FusionNetwork
-from .pipelines import POSTS, Levels
+from .pipelines import Levels, find_post
 from .rules import Rule, get_rule
 from .weights import (
     SUFFIXES,
@@ -69,10 +71,13 @@ if TYPE_CHECKING:
     from .datasets import Pair
 
 __all__ = [
+    "Features",
     "Method",
     "create",
     "create_available",
+    "create_here",
     "find_method",
+    "list_here",
     "list_methods",
     "list_weights",
     "registry",
@@ -243,8 +248,8 @@ def create(
         The reading of the paper, or the published way of use; a method has one of the
         two. The default is the one that produced the published tables.
     post : str, optional
-        Post-processing, a key of `fusionlib.pipelines.POSTS`: "minmax" stretches each image to
-        0..255, "clip" clips to 0..255, ...
+        Post-processing, as `fusionlib.pipelines.find_post` knows it: "minmax" stretches each image
+        to 0..255, "clip" clips to 0..255, "stretch:0.5" is half way between, ...
     weights : str or path, optional
         Name of one of the method's weight sets, or a safetensors (or .npz) file of your own.
     weights_dir : path, optional
@@ -267,7 +272,8 @@ def create(
     """
     spec = find_method(name)
     key, configuration = _configuration(spec, variant, pipeline)
-    _check_post(post)
+    if post is not None:
+        find_post(post)
     check_device(device)
     check_execution(execution, device)
     fuser = _build(spec, configuration, rule)
@@ -312,28 +318,92 @@ def create_available(
     """
     methods: list[Method] = []
     missing: dict[str, str] = {}
-    for name, spec in registry().items():
-        files = spec.default.weights
-        ours = [file.name for file in files if file.packaged]
-        for weights in [files[0].name, *ours] if files else [None]:
-            try:
-                method = create(
-                    name,
-                    weights=weights,
-                    weights_dir=weights_dir,
-                    device=device,
-                    execution=execution,
-                )
-            except WeightsNotFound as error:
-                missing.setdefault(name, str(error))
-            except WeightsMismatch as error:
-                missing[name] = str(error)
-                break  # what is damaged must be seen, not replaced
-            else:
-                methods.append(method)
-                missing.pop(name, None)
-                break
+    for name in registry():
+        try:
+            methods.append(
+                create_here(name, weights_dir=weights_dir, device=device, execution=execution)
+            )
+        except (WeightsNotFound, WeightsMismatch) as error:
+            missing[name] = str(error)
     return methods, missing
+
+
+def create_here(
+    name: str,
+    *,
+    variant: str | None = None,
+    pipeline: str | None = None,
+    weights_dir: str | os.PathLike[str] | None = None,
+    device: str = "cpu",
+    execution: Execution = SAFE,
+) -> Method:
+    """Create a method with the authors' weights or, where those are missing, with this project's.
+
+    Parameters as in `create`.
+
+    Raises
+    ------
+    UnknownName, FusionError
+        As in `create`.
+    WeightsNotFound
+        If neither are here; it says how to get the authors'.
+    WeightsMismatch
+        If weights are damaged: no others take their place.
+    """
+    _, configuration = _configuration(find_method(name), variant, pipeline)
+    files = configuration.weights
+    tried = [file.name for file in (*files[:1], *(one for one in files if one.packaged))]
+    first: WeightsNotFound | None = None
+    for weights in dict.fromkeys(tried) or [None]:
+        try:
+            return create(
+                name,
+                variant=variant,
+                pipeline=pipeline,
+                weights=weights,
+                weights_dir=weights_dir,
+                device=device,
+                execution=execution,
+            )
+        except WeightsNotFound as error:
+            first = first or error
+    assert first is not None
+    raise first
+
+
+def list_here(
+    weights_dir: str | os.PathLike[str] | None = None,
+) -> tuple[list[tuple[MethodSpec, str]], dict[str, str]]:
+    """Say what `create_here` can create, without reading weights.
+
+    Parameters
+    ----------
+    weights_dir : path, optional
+        Where to look for weights first.
+
+    Returns
+    -------
+    here : list of (MethodSpec, str)
+        Methods and their variants or pipelines, the default one first.
+    missing : dict of str to str
+        Method of which nothing is here -> the weights that it needs.
+
+    Raises
+    ------
+    FusionError
+        If there is no such folder.
+    """
+    check_folder(weights_dir, "weights")
+    here, missing = [], {}
+    for spec in registry().values():
+        for key, configuration in spec.configurations.items():
+            files = configuration.weights
+            usable = [*files[:1], *(one for one in files if one.packaged)]
+            if not files or any(_weight_state(one, weights_dir)[0] == "found" for one in usable):
+                here.append((spec, key))
+        if spec not in [one for one, _ in here]:
+            missing[spec.name] = spec.default.weights[0].name
+    return here, missing
 
 
 def _build(
@@ -362,11 +432,6 @@ def _check_owner(spec: MethodSpec, key: str, weights: str | os.PathLike[str] | N
             f"the weights {weights!r} belong to the {spec.axis} {owners[0]!r} of {spec.name}, not "
             f"to {key!r}: add {spec.axis}={owners[0]!r}."
         )
-
-
-def _check_post(post: str | None) -> None:
-    if post is not None and post not in POSTS:
-        raise unknown("post-processing", post, POSTS)
 
 
 def _configuration(
@@ -429,6 +494,21 @@ class Loaded(NamedTuple):
     entry: WeightFile | None
     sha256: str
     parameters: int
+
+
+class Features(NamedTuple):
+    """What an auto-encoder's encoder makes of a pair, from `Method.encode`.
+
+    Attributes
+    ----------
+    maps : list of Tensor, shape (1, C, H, W)
+        One per image, of the padded image where it is too small for the network.
+    crop : (slice, slice)
+        Where the image is in that.
+    """
+
+    maps: list[Tensor]
+    crop: tuple[slice, slice]
 
 
 class Method:
@@ -517,17 +597,34 @@ class Method:
         PairMismatch
             If the sizes differ, or the method fuses two images and more are given.
         """
-        return self._finish_pair(self._run(self._sources(ir, vis, *others)), vis)
+        return self.finish_pair(self._run(self._sources(ir, vis, *others)), vis)
 
-    def _finish_pair(self, raw: np.ndarray, vis: np.ndarray) -> np.ndarray:
-        """Turn raw output into the image that is saved, with the chroma of the visible one."""
+    def finish_pair(self, raw: np.ndarray, vis: np.ndarray, post: str | None = None) -> np.ndarray:
+        """Turn raw output into the image that is saved, with the chroma of the visible one.
+
+        Parameters
+        ----------
+        raw, post
+            As of `finish`.
+        vis : ndarray, shape (H, W) or (H, W, 3)
+
+        Returns
+        -------
+        ndarray of float32, shape of `vis`
+            As `fuse` does.
+
+        Raises
+        ------
+        ImageError, UnknownName, FusionError
+            As `fuse` and `finish` do.
+        """
         colour = check_image(vis, "visible image")
         if colour.ndim == 2:
-            return self.finish(raw)
+            return self.finish(raw, post)
         if self._configuration.chroma == "before":
             gray = np.clip(self.levels.unscale(raw), 0, 1)
-            return self.finish(self.levels.scale(merge_luminance(gray, colour)))
-        fused = merge_luminance(self.finish(raw), colour)
+            return self.finish(self.levels.scale(merge_luminance(gray, colour)), post)
+        fused = merge_luminance(self.finish(raw, post), colour)
         return quantise(fused).astype(np.float32) / np.float32(255)
 
     def fuse_pair(self, pair: Pair) -> np.ndarray:
@@ -561,7 +658,7 @@ class Method:
             while some := list(itertools.islice(group, size)):
                 raws = self._run_all([sources for _, sources in some])
                 for (vis, _), raw in zip(some, raws, strict=True):
-                    yield self._finish_pair(raw, vis)
+                    yield self.finish_pair(raw, vis)
 
     def raw(self, ir: np.ndarray, vis: np.ndarray, *others: np.ndarray) -> np.ndarray:
         """Return the method's output before any post-processing.
@@ -596,8 +693,7 @@ class Method:
 
     def raw_reconstruction(self, image: np.ndarray) -> np.ndarray:
         """Return the decoder's output (H, W) for one image before any post-processing."""
-        if not isinstance(self.network, AutoEncoder):
-            raise FusionError(f"{self.name} is no auto-encoder: it cannot reconstruct one image.")
+        self._autoencoder("it cannot reconstruct one image")
         return self._run([self._configuration.prepare(check_image(image, "image"))])
 
     def finish(self, raw: np.ndarray, post: str | None = None) -> np.ndarray:
@@ -608,7 +704,7 @@ class Method:
         raw : ndarray, shape (H, W)
             From `raw` or `raw_reconstruction`.
         post : str, optional
-            A key of `fusionlib.pipelines.POSTS`, by default the method's own.
+            As `fusionlib.pipelines.find_post` knows it, by default the method's own.
 
         Returns
         -------
@@ -621,10 +717,9 @@ class Method:
         FusionError
             If a value is not finite.
         """
-        _check_post(post)
+        apply = find_post(post or self.post).apply
         if not np.isfinite(raw).all():
             raise FusionError("the raw output has values that are not finite.")
-        apply = POSTS[post or self.post].apply
         levels = apply(raw.astype(np.float64), self.levels)
         # In place: of a large image each copy takes half a GiB.
         np.clip(levels, 0, 255, out=levels)
@@ -657,6 +752,63 @@ class Method:
         padded, crop = self._padded(self._sources(ir, vis, *others))
         weights = rule_weights(self.network, self._tensors(padded), self.execution)
         return weights[:, :, 0, 0].cpu().numpy()[..., *crop]
+
+    def encode(self, ir: np.ndarray, vis: np.ndarray, *others: np.ndarray) -> Features:
+        """Return what the encoder makes of the images, so that several rules can fuse it.
+
+        Parameters as in `fuse`. The images are run in one piece: of a megapixel, 64 channels take
+        a quarter of a GiB per image.
+
+        Raises
+        ------
+        FusionError
+            If the network is no auto-encoder.
+        MemoryError
+            If the images are too large.
+        """
+        network = self._autoencoder("it has no features to fuse by rules")
+        padded, crop = self._padded(self._sources(ir, vis, *others))
+        return Features(encode(network, self._tensors(padded), self.execution), crop)
+
+    def decode(
+        self, features: Features, rule: str | Rule | None = None
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Fuse features by a rule and decode them.
+
+        Parameters
+        ----------
+        features : Features
+            From `encode`.
+        rule : str or Rule, optional
+            By default the method's.
+
+        Returns
+        -------
+        raw : ndarray of float32, shape (H, W)
+            What `raw` gives for the images, if they are run in one piece.
+        weights : ndarray of float32, shape (K, groups, H, W), or None
+            What `weight_maps` gives; None if the rule has none.
+
+        Raises
+        ------
+        UnknownName
+            If there is no such rule.
+        FusionError
+            If the network is no auto-encoder.
+        """
+        network = self._autoencoder("it has nothing to decode")
+        if rule is not None:
+            network = network.with_rule(rule)
+        output, weights = decode(network, features.maps, self.execution)
+        raw = output[0, 0].cpu().numpy()[features.crop]
+        if weights is None:
+            return raw, None
+        return raw, weights[:, :, 0, 0].cpu().numpy()[..., *features.crop]
+
+    def _autoencoder(self, otherwise: str) -> AutoEncoder:
+        if not isinstance(self.network, AutoEncoder):
+            raise FusionError(f"{self.name} is no auto-encoder: {otherwise}.")
+        return self.network
 
     def _sources(self, ir: np.ndarray, vis: np.ndarray, *others: np.ndarray) -> list[np.ndarray]:
         """Check the images and prepare each, which makes it gray."""
@@ -730,7 +882,7 @@ class Method:
         if configuration.prepare is not luminance:
             doc = inspect.getdoc(configuration.prepare) or ""
             before.insert(0, doc.splitlines()[0].rstrip(".").lower())
-        after = [f"{POSTS[self.post].summary}, {saved} to 8 bits"]
+        after = [f"{find_post(self.post).summary}, {saved} to 8 bits"]
         after.insert(configuration.chroma == "after", "chroma of the visible image")
         least = self._fuser.min_side
         entry = loaded.entry if loaded else None

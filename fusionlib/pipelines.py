@@ -9,12 +9,14 @@ first line of its text stands on the method's card.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 from PIL import Image
 
+from .errors import UnknownName, unknown
 from .images import luminance
 
 __all__ = [
@@ -22,6 +24,7 @@ __all__ = [
     "POSTS",
     "Levels",
     "Post",
+    "find_post",
     "prepare_minmax",
     "prepare_pillow",
     "prepare_rounded",
@@ -143,3 +146,44 @@ POSTS: dict[str, Post] = {
     "imageio": Post("scaled to 0..255; stretched where the image leaves its range", _imageio),
     "clahe": Post("clipped, truncated to 8 bits, CLAHE with limit 2 on 8x8 tiles", _clahe),
 }
+
+#: How `find_post` is asked for a stretch of any strength between "clip", 0, and "minmax", 1.
+STRETCH = "stretch:"
+
+
+def find_post(name: str) -> Post:
+    """Return the post-processing of that name: a key of `POSTS`, or "stretch:SHARE".
+
+    Of the latter, black and white lie between the levels and the image's own least and largest
+    value: "stretch:0" is "clip", "stretch:1" is "minmax".
+
+    Raises
+    ------
+    UnknownName
+        If there is none, or the share is no number from 0 to 1.
+    """
+    if name in POSTS:
+        return POSTS[name]
+    if not name.startswith(STRETCH):
+        raise unknown("post-processing", name, [*POSTS, f"{STRETCH}0.5"])
+    text = name.removeprefix(STRETCH)
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1
+    if not 0 <= share <= 1:
+        raise UnknownName(
+            f"the post-processing {name!r} has the share {text!r}; it must be a number from 0 "
+            f"(clip) to 1 (minmax), such as {STRETCH}0.5."
+        )
+    if share in (0, 1):
+        return POSTS["minmax" if share else "clip"]
+    return Post(f"stretched per image to 0..255 by {share:g} of the way", partial(_part, share))
+
+
+def _part(share: float, raw: np.ndarray, levels: Levels) -> np.ndarray:
+    low, high = float(raw.min()), float(raw.max())
+    if not high > low:
+        return _clip(raw, levels)
+    black = levels.black + share * (low - levels.black)
+    return _stretch(raw, black, levels.white + share * (high - levels.white))

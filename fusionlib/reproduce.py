@@ -244,8 +244,12 @@ def clean_notebook(text: str) -> str:
         if cell.cell_type == "code":
             cell.outputs = [o for o in cell.outputs if not _is_progress(o)]
             for output in cell.outputs:
-                if "text/plain" in output.get("data", {}):
-                    output["data"]["text/plain"] = ADDRESS.sub("", output["data"]["text/plain"])
+                data = output.get("data", {})
+                if "text/plain" in data:
+                    data["text/plain"] = ADDRESS.sub("", data["text/plain"])
+                if "image/jpeg" in data or "image/png" in data:
+                    # Its picture is shown where there is no kernel.
+                    data.pop("application/vnd.jupyter.widget-view+json", None)
         cells.append(cell)
     notebook.cells = cells
     _number_cells(notebook)

@@ -31,6 +31,7 @@ __all__ = [
     "paper_values",
     "show",
     "show_lines",
+    "show_scores",
     "summarise",
 ]
 
@@ -387,6 +388,29 @@ def show_lines(cells: Mapping[str, Sequence[str]], rows: Sequence[str], caption:
     # from machine to machine, so they are no part of it.
     identifier = hashlib.sha256(repr((caption, *cells, *rows)).encode()).hexdigest()[:8]
     return styler.set_table_styles([lines]).set_uuid(identifier)  # type: ignore[list-item]
+
+
+def show_scores(scores: Mapping[str, Mapping[str, float]]) -> Styler:
+    """Style the metrics of a few images of one scene, the best of each marked.
+
+    Parameters
+    ----------
+    scores : mapping of str to mapping of str to float
+        Heading -> metric -> value, as of `fusionlib.evaluate`.
+    """
+    values = pd.DataFrame(scores)
+    shown = values.round(4)
+    ranks = pd.DataFrame(
+        [_ranks(row, str(metric)) for metric, row in shown.iterrows()],
+        index=values.index,
+        columns=values.columns,
+    )
+    best = ranks == 1
+    marks = best.map({True: f" {RANKS[1][0]}", False: ""}.get)
+    styler = (shown.map("{:.4f}".format) + marks).style.set_uuid("scores")
+    numbers = "text-align: right; font-variant-numeric: tabular-nums; padding: 0.2em 0.6em"
+    styler.set_table_styles([{"selector": "th, td", "props": numbers}])
+    return styler.apply(lambda _: best.map({True: RANKS[1][1], False: ""}.get), axis=None)
 
 
 def markdown(

@@ -361,3 +361,15 @@ def test_scaling_over_workers():
     assert measured.get_ydata().tolist() == [2.0, 3.8, 3.9]
     assert ideal.get_ydata().tolist() == [2.0, 4.0, 8.0]
     plt.close(figure)
+
+
+def test_sweep_marks_the_best_of_each_metric():
+    scores = pd.DataFrame({"SSIM": [0.5, 0.8, 0.7], "Nabf": [0.3, 0.2, 0.1]}, index=[0, 0.5, 1])
+    figure = figures.sweep(scores.rename_axis("share"), columns=3)
+    ssim, nabf, unused = figure.axes
+    assert [axis.get_title() for axis in (ssim, nabf)] == ["SSIM ↑", "Nabf ↓"]
+    assert ssim.lines[0].get_xydata().tolist() == [[0, 0.5], [0.5, 0.8], [1, 0.7]]
+    assert ssim.lines[1].get_xydata().tolist() == [[0.5, 0.8]]
+    assert nabf.lines[1].get_xydata().tolist() == [[1, 0.1]]
+    assert not unused.axison and figure.get_supxlabel() == "share"
+    plt.close(figure)

@@ -25,10 +25,18 @@ from fusionlib.errors import (
 )
 from fusionlib.execution import Execution
 from fusionlib.images import merge_luminance, rgb_to_ycbcr
-from fusionlib.methods import create, create_available, list_methods, list_weights, registry
+from fusionlib.methods import (
+    create,
+    create_available,
+    create_here,
+    list_here,
+    list_methods,
+    list_weights,
+    registry,
+)
 from fusionlib.networks.res2netfuse import Res2NetFuse
 from fusionlib.pipelines import POSTS
-from fusionlib.rules import RULES, Rule, get_rule
+from fusionlib.rules import RULES, Rule, blend, favour, get_rule, sharpen
 from fusionlib.weights import digest, read_weights, save_weights, verify_weights
 
 SIZES = [(1, 1), (7, 5), (33, 46)]
@@ -816,3 +824,75 @@ def test_registered_weights_are_verified():
     assert method.card.weights_sha256 == entry.digest
     state = verify_weights(entry, methods.find_weights(entry))
     assert digest(method.network.state_dict()) == digest(state)
+
+
+# ---------------------------------------------------------------- features, fused by several rules
+
+
+@pytest.mark.parametrize("size", [(1, 1), (40, 52)])
+def test_decoded_features_are_the_raw_output(size):
+    """One-tile images only: the same operations in the same order, so bit by bit."""
+    method = create("res2netfuse")
+    ir, vis = pair(size)
+    features = method.encode(ir, vis)
+    for rule in ("l1_norm", "mean", "maximum"):
+        other = create("res2netfuse", rule=rule)
+        raw, weights = method.decode(features, rule)
+        assert np.array_equal(raw, other.raw(ir, vis))
+        if rule == "maximum":
+            assert weights is None
+        else:
+            assert np.array_equal(weights, other.weight_maps(ir, vis))
+    assert method.rule.name == "l1_norm"  # is left as it was
+    assert np.array_equal(method.decode(features)[0], method.raw(ir, vis))
+
+
+def test_blended_rules_in_tiles_are_untiled():
+    ir, vis = pair((90, 100))
+    rule = favour(sharpen(blend(blend("l1_norm", "mean", 0.4), "maximum", 0.3), 2), 0.6)
+    whole = create("res2netfuse", rule=rule)
+    tiled = create("res2netfuse", rule=rule, execution=Execution(tile=48))
+    # On the scale of 255: float32 rounding, as of every rule in tiles.
+    np.testing.assert_allclose(tiled.raw(ir, vis), whole.raw(ir, vis), rtol=0, atol=255e-6)
+    np.testing.assert_allclose(tiled.weight_maps(ir, vis), whole.weight_maps(ir, vis), atol=1e-6)
+
+
+def test_methods_without_features_say_so():
+    with pytest.raises(FusionError, match="mst is no auto-encoder: it has no features"):
+        create("mst").encode(*pair())
+    features = create("res2netfuse").encode(*pair())
+    with pytest.raises(
+        FusionError, match="refinefuse is no auto-encoder: it has nothing to decode"
+    ):
+        create("refinefuse").decode(features)
+
+
+def test_finished_by_another_post_processing():
+    ir, vis = pair(colour=True)
+    method, other = create("res2netfuse"), create("res2netfuse", post="stretch:0.4")
+    raw = method.raw(ir, vis)
+    assert np.array_equal(method.finish_pair(raw, vis), method.fuse(ir, vis))
+    assert np.array_equal(method.finish_pair(raw, vis, "stretch:0.4"), other.fuse(ir, vis))
+    assert "stretched per image to 0..255 by 0.4 of the way" in other.card.postprocessing
+
+
+# ---------------------------------------------------------------- what is here
+
+
+def test_what_is_here_is_what_can_be_created(monkeypatch, tmp_path):
+    monkeypatch.delenv("FUSIONLIB_WEIGHTS", raising=False)
+    monkeypatch.setattr("pooch.os_cache", lambda name: tmp_path / "cache")
+    here, missing = list_here()
+    names = {spec.name for spec, _ in here}
+    found, unavailable = create_available()
+    assert names == {method.name for method in found} and {*missing} == {*unavailable}
+    assert missing["densefuse"] == "densefuse_tf_1e2"
+    first = {}
+    for spec, key in here:
+        first.setdefault(spec.name, key)
+    assert first["res2netfuse"] == next(iter(registry()["res2netfuse"].configurations))
+    other = create_here("res2netfuse", variant="paper")
+    assert other.card.weights == "res2netfuse_1_paper_coco86"
+    assert create_here("cddfuse").card.weights == "cddfuse_retrained"
+    with pytest.raises(WeightsNotFound, match="densefuse_tf_1e2"):
+        create_here("densefuse")

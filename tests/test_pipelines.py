@@ -9,11 +9,13 @@ from hypothesis import given, strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
+from fusionlib.errors import UnknownName
 from fusionlib.images import luminance
 from fusionlib.pipelines import (
     GRAY_LEVELS,
     POSTS,
     Levels,
+    find_post,
     prepare_minmax,
     prepare_pillow,
     prepare_rounded,
@@ -193,3 +195,44 @@ def test_every_post_processing_is_finite(name, levels, raw):
     result = finished(name, raw, levels)
     assert result.shape == raw.shape and np.isfinite(result).all()
     assert POSTS[name].summary
+
+
+def test_a_stretch_by_hand():
+    # From 0.25 to 0.75: half way, black is at 0.125 and white at 0.875.
+    raw, levels = np.array([[0.25, 0.5, 0.75]]), Levels(0, 1)
+    half = find_post("stretch:0.5").apply(raw.copy(), levels)
+    np.testing.assert_allclose(half, [[255 / 6, 127.5, 255 * 5 / 6]], rtol=1e-12)
+
+
+@LEVELS
+@given(raw=RAW)
+def test_a_stretch_ends_at_clip_and_minmax(levels, raw):
+    for share, name in (("0", "clip"), ("1.0", "minmax")):
+        ends = find_post(f"stretch:{share}").apply(np.array(raw, float), levels)
+        assert np.array_equal(ends, finished(name, raw, levels))
+    # Between its ends a pixel lies between theirs, within float64 rounding; constant images stay.
+    low, high = finished("clip", raw, levels), finished("minmax", raw, levels)
+    between = find_post("stretch:0.3").apply(np.array(raw, float), levels)
+    slack = 1e-9 * (1 + np.abs(low) + np.abs(high))
+    assert (between >= np.minimum(low, high) - slack).all()
+    assert (between <= np.maximum(low, high) + slack).all()
+
+
+def test_every_post_processing_is_found_by_its_name():
+    assert all(find_post(name) is post for name, post in POSTS.items())
+    assert "0.35 of the way" in find_post("stretch:0.35").summary
+
+
+@pytest.mark.parametrize(
+    "name, message",
+    [
+        ("strech:0.5", "Did you mean"),
+        ("stretch:half", "share 'half'; it must be a number from 0"),
+        ("stretch:1.5", "share '1.5'"),
+        ("stretch:nan", "share 'nan'"),
+        ("stretch:", "share ''"),
+    ],
+)
+def test_post_processings_that_are_none(name, message):
+    with pytest.raises(UnknownName, match=message):
+        find_post(name)

@@ -335,3 +335,15 @@ def test_kept_notebooks_do_not_see_this_machine(repository, monkeypatch):
     reproduce(in_place=True)
     assert set(seen) == {None}
     assert os.environ["FUSIONLIB_DATA"] == "here"
+
+
+def test_clean_keeps_the_picture_of_a_widget():
+    """Without a kernel a widget shows nothing; its picture does."""
+    widget = {"application/vnd.jupyter.widget-view+json": {"model_id": "1"}}
+    cell = nbformat.v4.new_code_cell("explorer")
+    for data in ({**widget, "image/jpeg": "QUJD", "text/plain": "Explorer()"}, {**widget}):
+        cell.outputs.append(nbformat.v4.new_output("display_data", data))
+    text = nbformat.writes(nbformat.v4.new_notebook(cells=[cell]))
+    first, second = nbformat.reads(clean_notebook(text), as_version=4).cells[0].outputs
+    assert first["data"] == {"image/jpeg": "QUJD", "text/plain": "Explorer()"}
+    assert second["data"] == widget

@@ -26,6 +26,7 @@ from fusionlib.tables import (
     markdown,
     paper_values,
     show,
+    show_scores,
     summarise,
 )
 
@@ -679,3 +680,13 @@ def test_means_that_read_the_same_share_a_rank():
     text = show(compared, decimals=3).to_html()
     assert text.count("6.800 ①") == 2 and "6.700 ③" in text
     assert "6.8001 ②" in show(compared, decimals=4).to_html()
+
+
+def test_scores_side_by_side_mark_the_better_one():
+    scores = {"left": {"SSIM": 0.71234, "Nabf": 0.1}, "right": {"SSIM": 0.71236, "Nabf": 0.2}}
+    frame = show_scores(scores)
+    # To four digits the first is a tie, of which either is best; of Nabf less is better.
+    assert frame.data.to_numpy().tolist() == [["0.7123", "0.7124 ①"], ["0.1000 ①", "0.2000"]]
+    tied = show_scores({"left": {"EN": 6.00001}, "right": {"EN": 6.00002}})
+    assert tied.data.to_numpy().tolist() == [["6.0000 ①", "6.0000 ①"]]
+    assert tied.to_html().count("font-weight: bold") == 1

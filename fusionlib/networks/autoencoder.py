@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from abc import abstractmethod
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -80,13 +82,25 @@ class AutoEncoder(FusionNetwork):
     def decode(self, features: Tensor) -> Tensor:
         """Turn features (B, C, H, W) into an image (B, 1, H, W)."""
 
+    def with_rule(self, rule: str | Rule) -> Self:
+        """Return this network, layers and weights shared, with another rule.
+
+        Raises
+        ------
+        UnknownName
+            If there is no such rule.
+        """
+        other = copy.copy(self)
+        other.rule = get_rule(rule)
+        return other
+
     def activity(self, features: Tensor) -> Tensor:
-        """Activity map of each feature group: (B, C, H, W) -> (groups, B, 1, H, W)."""
+        """Activity maps of each feature group: (B, C, H, W) -> (groups, B, maps, H, W)."""
         assert self.rule.activity is not None
         return torch.stack([self.rule.activity(f) for f in features.chunk(self.groups, dim=1)])
 
     def weigh(self, activities: Tensor) -> Tensor:
-        """Activities of K images (K, groups, B, 1, H, W) -> weights of that shape."""
+        """Activities of K images (K, groups, B, maps, H, W) -> weights (K, groups, B, 1, H, W)."""
         assert self.rule.weigh is not None
         if self.groups == 1:  # whole maps of a large image are not copied
             return self.rule.weigh(activities[:, 0])[:, None]

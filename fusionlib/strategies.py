@@ -1,0 +1,267 @@
+"""Fusion strategies to compare: a method, a rule in between, a post-processing, on one pair.
+
+What moves the sliders of `fusionlib.explorer`, without any widget. A pair is encoded once; another
+rule only fuses and decodes, another post-processing only finishes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+
+import numpy as np
+
+from .errors import unknown
+from .evaluation import evaluate
+from .methods import Features, Method, create_here, find_method
+from .networks.autoencoder import AutoEncoder
+from .pipelines import find_post
+from .rules import Rule, blend, favour, get_rule, sharpen
+
+if TYPE_CHECKING:
+    from .datasets import Pair
+
+__all__ = ["Comparison", "Fused", "Strategy"]
+
+# Features of larger images are not kept: of a megapixel, a pair's take half a GiB.
+KEPT_PIXELS = 1_500_000
+KEPT = 16
+
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """A way to fuse.
+
+    Attributes
+    ----------
+    method : str
+        Registered name.
+    setting : str
+        Its variant or pipeline; empty for the default.
+    rule, other : str
+        Fusion rules; `rule` empty for the published one. Ignored, as are the next three, by
+        methods that fuse in their own way.
+    share : float
+        Of the other rule in the blend of both, in [0, 1].
+    power : float
+        To which weights are raised, 0 or more; rules without weights ignore it.
+    infrared : float
+        The infrared image's say, in [0, 1].
+    post : str
+        Post-processing; empty for the published one.
+
+    Raises
+    ------
+    UnknownName
+        If there is no such method, setting, rule or post-processing.
+    FusionError
+        If a number is out of its range.
+    """
+
+    method: str
+    setting: str = ""
+    rule: str = ""
+    other: str = "average"
+    share: float = 0.0
+    power: float = 1.0
+    infrared: float = 0.5
+    post: str = ""
+
+    def __post_init__(self) -> None:
+        self.made_rule()
+        if self.post:
+            find_post(self.post)
+
+    def made_rule(self) -> Rule | None:
+        """Return the rule that the numbers make; None if the method fuses in its own way."""
+        return self._rule_and_code()[0]
+
+    def code(self, weights: str = "") -> str:
+        """Return the Python that makes this method, whose ``fuse(ir, vis)`` gives the image.
+
+        Parameters
+        ----------
+        weights : str
+            Name of the weights, if they are not the default ones.
+        """
+        _, rule = self._rule_and_code()
+        named = {
+            find_method(self.method).axis: self.setting and f'"{self.setting}"',
+            "rule": rule,
+            "weights": weights and f'"{weights}"',
+            "post": self.post and f'"{self.post}"',
+        }
+        options = "".join(f", {name}={value}" for name, value in named.items() if value)
+        return f'fl.create("{self.method}"{options})'
+
+    def _rule_and_code(self) -> tuple[Rule | None, str]:
+        spec = find_method(self.method)
+        if self.setting not in ("", *spec.configurations):
+            raise unknown(f"{spec.axis} of {spec.name}", self.setting, spec.configurations)
+        rules = (spec.configurations[self.setting] if self.setting else spec.default).rules
+        if not rules:
+            return None, ""
+        rule = get_rule(self.rule or rules[0])
+        code = f'"{rule.name}"' if rule.name != rules[0] else ""
+        written = f'"{rule.name}"'
+        if self.share > 0:
+            rule = blend(rule, self.other, self.share)
+            code = written = f'blend({written}, "{self.other}", {self.share:g})'
+        if self.power != 1 and rule.weigh:
+            rule = sharpen(rule, self.power)
+            code = written = f"sharpen({written}, {self.power:g})"
+        if self.infrared != 0.5:
+            rule = favour(rule, self.infrared)
+            code = f"favour({written}, {self.infrared:g})"
+        return rule, code
+
+
+class Fused(NamedTuple):
+    """What a strategy makes of a pair.
+
+    Attributes
+    ----------
+    image : ndarray of float32, shape of the visible image, values in [0, 1]
+        As `Method.fuse` gives it.
+    weights : ndarray of float32, shape (H, W), or None
+        The infrared image's weight at each pixel, the mean over the scales of a method that has
+        several; None if the rule has no weights.
+    title : str
+        The method and its rule in print.
+    code : str
+        The Python that makes the method.
+    """
+
+    image: np.ndarray
+    weights: np.ndarray | None
+    title: str
+    code: str
+
+
+class Comparison:
+    """Fuses one pair by many strategies, and keeps what the next one can use.
+
+    Parameters
+    ----------
+    pair : Pair
+    weights_dir : path, optional
+        Where to look for weights first.
+    device : str
+        "cpu", "cuda", ...
+
+    Attributes
+    ----------
+    pair : Pair
+        May be changed; methods stay loaded.
+    """
+
+    def __init__(
+        self,
+        pair: Pair,
+        *,
+        weights_dir: str | os.PathLike[str] | None = None,
+        device: str = "cpu",
+    ) -> None:
+        self._options: dict[str, Any] = {"weights_dir": weights_dir, "device": device}
+        self._methods: dict[tuple[str, str], Method] = {}
+        self.pair = pair
+
+    @property
+    def pair(self) -> Pair:
+        """The pair that is fused."""
+        return self._pair
+
+    @pair.setter
+    def pair(self, pair: Pair) -> None:
+        self._pair = pair
+        self._features: _Newest[Features] = _Newest(2)  # one method on either side
+        self._outputs: _Newest[tuple[np.ndarray, np.ndarray | None]] = _Newest(KEPT)
+        self._fused: _Newest[Fused] = _Newest(KEPT)
+        self._scores: _Newest[dict[str, float]] = _Newest(KEPT)
+
+    def fuse(self, strategy: Strategy) -> Fused:
+        """Fuse the pair.
+
+        Raises
+        ------
+        WeightsNotFound, WeightsMismatch
+            If the method's weights are missing or damaged.
+        ImageError, PairMismatch, MemoryError
+            As `Method.fuse` does.
+        """
+        return self._fused.get(strategy, lambda: self._finish(strategy))
+
+    def score(self, strategy: Strategy, metrics: str) -> dict[str, float]:
+        """Score the fused pair.
+
+        Parameters
+        ----------
+        strategy : Strategy
+        metrics : str
+            A selection, as of `fusionlib.evaluate`.
+
+        Raises
+        ------
+        FusionError
+            As `fuse` and `fusionlib.evaluate` do.
+        """
+        ir, vis = self.pair.ir, self.pair.vis
+        return self._scores.get(
+            (strategy, metrics), lambda: evaluate(self.fuse(strategy).image, ir, vis, metrics)
+        )
+
+    def _finish(self, strategy: Strategy) -> Fused:
+        method = self._method(strategy)
+        # The same output whatever is done with it afterwards.
+        raw, weights = self._outputs.get(
+            replace(strategy, post=""), lambda: self._fuse(method, strategy)
+        )
+        image = method.finish_pair(raw, self.pair.vis, strategy.post or None)
+        spec = find_method(strategy.method)
+        usual = (
+            spec.configurations[strategy.setting] if strategy.setting else spec.default
+        ).weights
+        named = method.card.weights if usual and method.card.weights != usual[0].name else ""
+        rule = strategy.made_rule()
+        title = f"{method.card.method} {rule.name}" if rule else method.card.method
+        return Fused(image, weights, title, strategy.code(named))
+
+    def _method(self, strategy: Strategy) -> Method:
+        key = strategy.method, strategy.setting
+        if key not in self._methods:
+            axis = find_method(strategy.method).axis
+            setting: dict[str, Any] = {axis: strategy.setting} if strategy.setting else {}
+            self._methods[key] = create_here(strategy.method, **setting, **self._options)
+        return self._methods[key]
+
+    def _fuse(self, method: Method, strategy: Strategy) -> tuple[np.ndarray, np.ndarray | None]:
+        ir, vis = self.pair.ir, self.pair.vis
+        if not isinstance(method.network, AutoEncoder):
+            return method.raw(ir, vis), None
+        if ir.size > KEPT_PIXELS:
+            features = method.encode(ir, vis)
+        else:
+            key = strategy.method, strategy.setting
+            features = self._features.get(key, lambda: method.encode(ir, vis))
+        raw, weights = method.decode(features, strategy.made_rule())
+        return raw, None if weights is None else weights[0].mean(axis=0)
+
+
+class _Newest(Generic[Value]):
+    """Keeps the values that were asked for last, at most `size` of them."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._values: OrderedDict[Hashable, Value] = OrderedDict()
+
+    def get(self, key: Hashable, make: Callable[[], Value]) -> Value:
+        value = self._values.pop(key, None)
+        self._values[key] = make() if value is None else value
+        if len(self._values) > self._size:
+            self._values.popitem(last=False)
+        return self._values[key]
