@@ -2,7 +2,8 @@
 
 Its pages are those of this folder, the notebooks, and the repository's Markdown files. They are
 copied into one tree first, where they lie beside each other as in the repository, so that links
-between them hold. Fails if there is a warning, or if a page would load anything from the net.
+between them hold. Fails if there is a warning or a dead link between
+pages, or if a page would load anything from the net.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import re
 import shutil
 import sys
 from pathlib import Path
+from urllib.parse import unquote
 
 from docutils.utils.math.latex2mathml import tex2mathml
 from sphinx.cmd.build import main as sphinx
@@ -30,6 +32,7 @@ FILES = (
     "data/README.md",
     "docs/overview.jpg",
 )
+LINKS = re.compile(r"\s(?:src|href)=\"([^\"#?:]+)[\"#?]")
 LOADS = re.compile(r"<(?:script|link|img|iframe|source)\b[^>]*(?:src|href)=\"https?://[^>]*>")
 CSS_LOADS = re.compile(r"(?:@import|url\()\s*['\"]?https?://[^)]*")
 
@@ -48,14 +51,18 @@ def copy_pages(folder: Path) -> None:
 
 
 def copy_notebook(source: Path, target: Path) -> None:
-    """Copy a notebook; formulas in its HTML outputs, which Jupyter sets, become MathML."""
+    """Copy a notebook; what Jupyter does for its HTML outputs is done here.
+
+    Formulas become MathML, and links to other notebooks lead to their pages.
+    """
     notebook = json.loads(source.read_text(encoding="utf-8"))
     for cell in notebook["cells"]:
         for output in cell.get("outputs", []):
             data = output.get("data", {})
             if "text/html" in data:
                 html = "".join(data["text/html"])
-                data["text/html"] = re.sub(r"\$([^$]+)\$", lambda m: tex2mathml(m[1]), html)
+                html = re.sub(r"\$([^$]+)\$", lambda m: tex2mathml(m[1]), html)
+                data["text/html"] = re.sub(r"(href=\"[^\":]+)\.ipynb\b", r"\1.html", html)
     target.write_text(json.dumps(notebook), encoding="utf-8")
 
 
@@ -77,16 +84,29 @@ def loads_from_net(folder: Path) -> list[str]:
     ]
 
 
+def dead_links(folder: Path) -> list[str]:
+    """Name the links between pages, and to pictures, that lead nowhere, each with its page."""
+    return [
+        f"{page.relative_to(folder)}: {link}"
+        for page in sorted(folder.rglob("*.html"))
+        for link in sorted(set(LINKS.findall(page.read_text(encoding="utf-8"))))
+        if not (page.parent / unquote(link)).exists()
+    ]
+
+
 def build(out: Path, work: Path) -> int:
     """Write the pages into `out`, by way of the folder `work`; return the exit status."""
     for folder in (out, work):
         shutil.rmtree(folder, ignore_errors=True)
     copy_pages(work)
     status = sphinx(["-W", "--keep-going", "-q", "-j", "2", str(work), str(out)])
-    loaded = loads_from_net(out)
-    for one in loaded:
-        print(f"loaded from the net, {one}", file=sys.stderr)
-    return status or bool(loaded)
+    faults = [
+        *(f"loaded from the net, {one}" for one in loads_from_net(out)),
+        *(f"dead link, {one}" for one in dead_links(out)),
+    ]
+    for fault in faults:
+        print(fault, file=sys.stderr)
+    return status or bool(faults)
 
 
 if __name__ == "__main__":

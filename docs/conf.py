@@ -90,8 +90,19 @@ def _facts(spec: MethodSpec) -> list[str]:
 def _add_facts(
     app: Sphinx, what: str, name: str, module: Any, options: Any, lines: list[str]
 ) -> None:
-    if what == "module" and isinstance(spec := getattr(module, "METHOD", None), MethodSpec):
+    """Add to a module's text the facts of its `METHOD`, and what it has from other modules."""
+    if what != "module":
+        return
+    if isinstance(spec := getattr(module, "METHOD", None), MethodSpec):
         lines += _facts(spec)
+    things = [getattr(module, public) for public in getattr(module, "__all__", ())]
+    others = [f"`~{it.__module__}.{it.__name__}`" for it in things if _is_of_other(it, name)]
+    if others:
+        lines += ["", f"Also here: {', '.join(others)}.", ""]
+
+
+def _is_of_other(thing: Any, module: str) -> bool:
+    return (inspect.isclass(thing) or inspect.isfunction(thing)) and thing.__module__ != module
 
 
 def _mend_signature(
@@ -108,8 +119,7 @@ def _skip(
     app: Sphinx, what: str, name: str, thing: Any, skip: bool, options: Any
 ) -> Literal[True] | None:
     """Skip what says nothing new: names that a package has from its modules, tuples' fields."""
-    here = app.env.current_document.autodoc_module
-    elsewhere = (inspect.isclass(thing) or inspect.isfunction(thing)) and thing.__module__ != here
+    elsewhere = _is_of_other(thing, app.env.current_document.autodoc_module)
     alias = (thing.__doc__ or "").startswith("Alias for field number")
     return True if alias or (what == "module" and elsewhere) else None
 
@@ -126,17 +136,19 @@ def _find(
     app: Sphinx, environment: BuildEnvironment, node: pending_xref, text: nodes.TextElement
 ) -> nodes.reference | None:
     """Find what a docstring names without its module, and `fusionlib.NAME` where it is at home."""
-    name = node["reftarget"].removeprefix("fusionlib.")
-    # A small word alone is a parameter.
-    if node.get("reftype") != "obj" or not (name[0].isupper() or "." in name):
-        return None
+    name = node["reftarget"]
     python = environment.domains.python_domain
-    found = [known for known in python.objects if known.endswith(f".{name}")]
-    if len(found) != 1:
+    if name.removeprefix("fusionlib.") in fusionlib.__all__:
+        public = getattr(fusionlib, name.removeprefix("fusionlib."))
+        found = [f"{public.__module__}.{public.__name__}"]
+    elif name[0].isupper() or "." in name:  # a small word alone is a parameter
+        found = [known for known in python.objects if known.endswith(f".{name}")]
+    else:
         return None
-    return python.resolve_xref(
-        environment, node["refdoc"], app.builder, "obj", found[0], node, text
-    )
+    if node.get("reftype") != "obj" or len(found) != 1:
+        return None
+    page = node["refdoc"]
+    return python.resolve_xref(environment, page, app.builder, "obj", found[0], node, text)
 
 
 def _visit_math(translator: HTML5Translator, node: nodes.math) -> None:
