@@ -24,14 +24,7 @@ from sphinx.cmd.build import main as sphinx
 from fusionlib.__main__ import main as fusionlib
 
 ROOT = Path(__file__).parent.parent
-FILES = (
-    "README.md",
-    "CONTRIBUTING.md",
-    "CHANGELOG.md",
-    "CITATION.cff",
-    "data/README.md",
-    "docs/overview.jpg",
-)
+FILES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "data/README.md")
 LINKS = re.compile(r"\s(?:src|href)=\"([^\"#?:]+)[\"#?]")
 LOADS = re.compile(r"<(?:script|link|img|iframe|source)\b[^>]*(?:src|href)=\"https?://[^>]*>")
 CSS_LOADS = re.compile(r"(?:@import|url\()\s*['\"]?https?://[^)]*")
@@ -42,12 +35,22 @@ def copy_pages(folder: Path) -> None:
     shutil.copytree(ROOT / "docs", folder, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
     shutil.copy2(ROOT / "docs/conf.py", folder)
     for name in FILES:
-        (folder / name).parent.mkdir(exist_ok=True)
-        shutil.copy2(ROOT / name, folder / name)
+        copy_with_links(Path(name), folder)
     (folder / "notebooks").mkdir()
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
         copy_notebook(path, folder / "notebooks" / path.name)
     (folder / "train_help.txt").write_text(train_help(), encoding="utf-8")
+
+
+def copy_with_links(name: Path, folder: Path) -> None:
+    """Copy a file of the repository; if it is a page, also the files that it links to."""
+    if name.suffix == ".ipynb" or not (ROOT / name).is_file() or (folder / name).exists():
+        return
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy2(ROOT / name, folder / name)
+    if name.suffix == ".md":
+        for link in re.findall(r"\]\(([^)#:\s]+)", (ROOT / name).read_text(encoding="utf-8")):
+            copy_with_links(Path(os.path.normpath(name.parent / link)), folder)
 
 
 def copy_notebook(source: Path, target: Path) -> None:
@@ -106,6 +109,7 @@ def build(out: Path, work: Path) -> int:
     ]
     for fault in faults:
         print(fault, file=sys.stderr)
+    print(f"wrote {out / 'index.html'}")
     return status or bool(faults)
 
 

@@ -41,6 +41,7 @@ nb_mime_priority_overrides = [
 nb_merge_streams = True
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
+myst_ref_domains = ["std", "py"]  # a link that is found nowhere is one warning, not three
 
 # A name between single backticks links to its description, where it has one.
 default_role = "py:obj"
@@ -52,6 +53,7 @@ python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 100
 toc_object_entries_show_parents = "hide"
 suppress_warnings = [
+    "toc.not_included",  # files that README links to need no place in the menu
     "ref.citation",  # a module's references are a list to read; its functions name them in words
     "ref.python",  # a hint that only type checkers resolve is looked up by its last name
 ]
