@@ -1206,6 +1206,15 @@ def _add_listings(commands: argparse._SubParsersAction) -> None:
 
     _add_weights(commands)
 
+    claims = commands.add_parser(
+        "claims", help="list the papers' claims with verdicts, or show one"
+    )
+    claims.add_argument("id", nargs="?", metavar="ID", help="show all about this one")
+    claims.add_argument("--paper", help="only those of this one: res2netfuse or refinefuse")
+    claims.add_argument("--verdict", help="only those with this one, such as 'not reproduced'")
+    claims.add_argument("--write", type=Path, metavar="PATH", help="write the ledger as Markdown")
+    claims.set_defaults(run=_claims)
+
 
 def _add_weights(commands: argparse._SubParsersAction) -> None:
     weights = commands.add_parser(
@@ -1355,6 +1364,38 @@ def _convert_weights(options: argparse.Namespace) -> int:
         raise unknown("weights", options.name, sets)
     obtained = convert_weights(*sets[options.name], options.files, options.weights_dir)
     _print_obtained(options.name, obtained)
+    return 0
+
+
+def _claims(options: argparse.Namespace) -> int:
+    from . import claims
+
+    if options.id:
+        claim = claims.find_claim(options.id)
+        finding = claims.judge(claim)
+        print(f"{claim.id}: {finding.verdict}")
+        for name in ("where", "says", "confirms"):
+            print(f"{name}: {getattr(claim, name)}")
+        print(f"measured: {finding.measured}\nnotebook: notebooks/{claim.notebook}.ipynb")
+        if finding.evidence is not None:
+            print()
+            _print(finding.evidence)
+        return 0
+    for kind, known in (("paper", claims.PAPERS), ("verdict", claims.VERDICTS)):
+        if getattr(options, kind) not in (None, *known):
+            raise unknown(kind, getattr(options, kind), known)
+    found = claims.ledger()
+    if options.write:
+        claims.write_ledger(options.write, found)
+        print(f"wrote {options.write}")
+        return 0
+    if options.paper:
+        found = found[found["paper"] == claims.PAPERS[options.paper]]
+    if options.verdict:
+        found = found[found["verdict"] == options.verdict]
+    _print(claims.summary(found).reset_index(names="paper"))
+    print()
+    _print(found[["id", "verdict", "says"]], width=70)
     return 0
 
 

@@ -760,7 +760,7 @@ def test_bad_name(refused, arguments, words):
 
 COMMANDS = [
     *([], ["fuse"], ["evaluate"], ["benchmark"], ["train"], ["reproduce"], ["methods"]),
-    *(["metrics"], ["datasets"], ["datasets", "list"]),
+    *(["metrics"], ["claims"], ["datasets"], ["datasets", "list"]),
     *(["datasets", "fetch"], ["weights"], ["weights", "list"], ["weights", "verify"]),
     *(["weights", "fetch"], ["weights", "convert"], ["detect"], ["detect", "run"]),
     *(["detect", "export"], ["detect", "evaluate"], ["detect", "train"]),

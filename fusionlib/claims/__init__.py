@@ -1,0 +1,46 @@
+"""The claims of both papers, each with our measurement and a verdict.
+
+The claims are entries of ``data/paper_tables/claims.toml``: where one stands, what it says, what
+would confirm it, and the check that judges it on the recorded results or on the printed tables
+(`fusionlib.claims.finding` has the rules). Nothing here types a number of ours.
+
+    from fusionlib import claims
+
+    claims.summary()  # how many claims of each paper have which verdict
+    claims.evidence("mi-is-mutual-information")  # what a verdict rests on, part by part
+"""
+
+from .chart import draw_summary
+from .entries import (
+    CHECKS,
+    PAPERS,
+    Claim,
+    evidence,
+    find_claim,
+    judge,
+    ledger,
+    load_claims,
+    show_evidence,
+    show_ledger,
+    summary,
+    write_ledger,
+)
+from .finding import VERDICTS, Finding
+
+__all__ = [
+    "CHECKS",
+    "PAPERS",
+    "VERDICTS",
+    "Claim",
+    "Finding",
+    "draw_summary",
+    "evidence",
+    "find_claim",
+    "judge",
+    "ledger",
+    "load_claims",
+    "show_evidence",
+    "show_ledger",
+    "summary",
+    "write_ledger",
+]
