@@ -468,6 +468,7 @@ def costly(monkeypatch):
 
 def test_sizes(costly):
     assert costs.sizes(rows=["A"], columns=["params_m"]).verdict == YES
+    assert costs.sizes(rows=["A"], columns=["params_m"], fitted=True).verdict == HALF
     assert costs.sizes(rows=["A", "B"], columns=["params_m"]).verdict == HALF
     assert costs.sizes(rows=["B", "C"], columns=["params_m"]).verdict == NO
     assert outcomes(costs.sizes(rows=["A", "C"], columns=["params_m"], once=True)) == [
@@ -668,6 +669,7 @@ LEDGER = pd.DataFrame(
         "id": ["a", "b", "c"],
         "paper": ["Res2NetFuse", "RefineFuse", "RefineFuse"],
         "editions": "2025",
+        "kind": "print",
         "topic": ["x", "y", "y"],
         "where": "Table 1",
         "says": ["A < B.", "1 | 2.", "So * it."],

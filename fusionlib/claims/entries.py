@@ -225,14 +225,16 @@ def ledger() -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Columns id, paper, editions, topic, where, says, confirms, measured, verdict, notebook.
+        Columns id, paper, editions, kind, topic, where, says, confirms, measured, verdict,
+        notebook.
     """
     lines = []
     for claim in load_claims():
         finding = judge(claim)
         editions = " and ".join(map(str, claim.editions))
         facts = {"id": claim.id, "paper": PAPERS[claim.paper], "editions": editions}
-        facts |= {name: getattr(claim, name) for name in ("topic", "where", "says", "confirms")}
+        texts = ("kind", "topic", "where", "says", "confirms")
+        facts |= {name: getattr(claim, name) for name in texts}
         judged = {"measured": finding.measured, "verdict": finding.verdict}
         lines.append({**facts, **judged, "notebook": claim.notebook})
     return pd.DataFrame(lines)
@@ -270,7 +272,7 @@ def show_ledger(found: pd.DataFrame, caption: str = "") -> Styler:
     lines = [
         {
             "claim": f"{html.escape(one['says'])}<br><small>{html.escape(one['where'])}, "
-            f"{one['editions']} · <code>{one['id']}</code></small>",
+            f"{one['editions']} · {one['kind']} · <code>{one['id']}</code></small>",
             "measured": html.escape(one["measured"]),
             "verdict": f"{MARKS[one['verdict']][0]} {one['verdict']}",
             "notebook": f'<a href="{one["notebook"]}.ipynb">{one["notebook"][:2]}</a>',
@@ -380,7 +382,7 @@ def _line(one: Mapping[Any, str]) -> list[str]:
         f"{one['says']} (`{one['id']}`)",
         one["confirms"],
         one["measured"],
-        f"{one['where']} ({one['editions']})",
+        f"{one['where']} ({one['editions']}), {one['kind']}",
         link,
     ]
 

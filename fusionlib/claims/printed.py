@@ -128,7 +128,7 @@ def independent(
         printed = printed_table(table)
         for row, values in printed[[column, of]].dropna().iterrows():
             apart = abs(values[column] - factor * values[of])
-            facts = {"table": table, "row": row, column: values[column], of: values[of]}
+            facts = {"table": title(table), "row": row, column: values[column], of: values[of]}
             lines.append({**facts, "apart": apart, "outcome": outcome_of(apart > rounding)})
     evidence = pd.DataFrame(lines)
     equal = int((evidence["outcome"] == FAILS).sum())
