@@ -43,8 +43,14 @@ if TYPE_CHECKING:
     )
     from .execution import Execution as Execution
     from .images import luminance as luminance, read_image as read_image, write_image as write_image
-    from .methods import Method as Method, create as create, list_methods as list_methods
+    from .methods import (
+        Method as Method,
+        create as create,
+        create_available as create_available,
+        list_methods as list_methods,
+    )
     from .metrics import list_metrics as list_metrics
+    from .own import OwnMethod as OwnMethod
 
 __version__ = "0.1.0"
 
@@ -74,8 +80,10 @@ _HOME = {
     "write_image": "images",
     "Method": "methods",
     "create": "methods",
+    "create_available": "methods",
     "list_methods": "methods",
     "list_metrics": "metrics",
+    "OwnMethod": "own",
 }
 
 __all__ = sorted(_HOME)

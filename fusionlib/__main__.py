@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .card import WeightFile, WeightUser
     from .detection.average_precision import Matches
     from .detection.detector import Detector, Thresholds
+    from .evaluation import Fuser
     from .execution import Execution
     from .methods import Method
     from .recipes.samples import Sample
@@ -335,9 +336,10 @@ def _add_benchmark(commands: argparse._SubParsersAction) -> None:
     benchmark.add_argument(
         "methods",
         metavar="METHODS",
-        help="names separated by commas: densefuse,msdnet; or "
+        help="names separated by commas: densefuse,msdnet; "
         "all: every method whose weights are here, the others are listed; jsr and jsrsd learn a "
-        "dictionary from each pair, for half a minute and more",
+        "dictionary from each pair, for half a minute and more; NAME=FOLDER: images of your own "
+        "method, named as the pairs are",
     )
     benchmark.add_argument("dataset", metavar="DATASET", help="'fusionlib datasets' lists them")
     _add_scoring(benchmark)
@@ -359,6 +361,7 @@ def _benchmark(options: argparse.Namespace) -> int:
     from .card import Identity
     from .evaluation import benchmark
     from .methods import create, create_available
+    from .own import OwnMethod
     from .scale import connect
 
     if options.scheduler and options.jobs is not None:
@@ -371,12 +374,18 @@ def _benchmark(options: argparse.Namespace) -> int:
         "execution": _execution(options),
     }
     missing: dict[str, str] = {}
-    if options.methods.strip() == "all":
-        methods, missing = create_available(**where)
-    else:
-        methods = [create(name, **where) for name in _names(options.methods)]
-        if not methods:
-            raise FusionError("no method is given; 'fusionlib methods' lists them, or give all.")
+    methods: list[Fuser] = []
+    for name in _names(options.methods):
+        own, given, folder = name.partition("=")
+        if given:
+            methods.append(OwnMethod(own, folder))
+        elif name == "all":
+            available, missing = create_available(**where)
+            methods += available
+        else:
+            methods.append(create(name, **where))
+    if not methods:
+        raise FusionError("no method is given; 'fusionlib methods' lists them, or give all.")
     with ExitStack() as stack:
         client = stack.enter_context(connect(options.scheduler)) if options.scheduler else None
         rows = benchmark(

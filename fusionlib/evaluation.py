@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from .card import Card
     from .costs import Cost
     from .datasets import Pair
+    from .own import OwnCard
     from .published import PublishedCard
 
 __all__ = ["COLOURS", "Scored", "benchmark", "evaluate", "evaluate_files", "levels"]
@@ -369,14 +370,14 @@ def _sha256(files: Iterable[Path]) -> str:
 
 
 class Fuser(Protocol):
-    """What can be scored on pairs: a `Method`, or images that its authors published."""
+    """What can be scored on pairs: a `Method`, one's own, or images that authors published."""
 
     @property
     def identity(self) -> Identity:
         """What rows state about it."""
 
     @property
-    def card(self) -> Card | PublishedCard:
+    def card(self) -> Card | PublishedCard | OwnCard:
         """Its facts, those of its weights among them."""
 
     def fuse_pair(self, pair: Pair) -> np.ndarray:
@@ -404,7 +405,7 @@ def benchmark(
 
     Parameters
     ----------
-    methods : name, Method, PublishedImages or a sequence of them
+    methods : name, Method, OwnMethod, PublishedImages or a sequence of them
     dataset : str or sequence of Pair
         Name of a data set, or the pairs themselves.
     metrics, convention, colour

@@ -102,7 +102,8 @@ def provenance(
 WITHOUT_SCORES = (
     *("__init__", "__main__", "experiments", "figures", "reproduce", "results", "tables"),
     *("recipes", "training", "losses", "masks", "ablations", "checkpoints", "sources"),
-    *("tensor_bundle", "efficiency", "latency", "costs", "folders", "scale"),
+    *("tensor_bundle", "efficiency", "latency", "costs", "folders", "scale", "gradients"),
+    *("explorer", "strategies", "own"),
     *("claims", "detection", "networks/yolov5"),
 )
 

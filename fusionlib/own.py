@@ -1,0 +1,119 @@
+"""A user's own method, beside the registered ones: a function, or a folder of its images."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from .card import Identity
+from .errors import FusionError, ImageError, PairMismatch
+from .images import check_image, quantise, read_image
+
+if TYPE_CHECKING:
+    from .datasets import Pair
+
+__all__ = ["OwnCard", "OwnMethod"]
+
+
+class OwnCard(NamedTuple):
+    """What a row's provenance states about a user's method; named as in `fusionlib.card.Card`."""
+
+    weights: str
+    weights_sha256: str
+
+
+class OwnMethod:
+    """A method of one's own, for `fusionlib.benchmark`.
+
+    Parameters
+    ----------
+    name : str
+        What rows call it.
+    fuse : callable or path
+        A function ``(ir, vis) -> fused`` on arrays of float32 in [0, 1], infrared (H, W), visible
+        (H, W) or (H, W, 3); or the folder of images that the method made, named as the pairs are.
+        The function's image may be uint8, uint16 or float in [0, 1], gray or RGB; it is rounded
+        to the 8 bits that would be saved.
+    version : str
+        Of a function: rows of another version in a CSV file are not taken for its own. By default
+        a hash of its source, which does not see changes in what it calls. Of a folder it is
+        always a hash of the images.
+
+    Raises
+    ------
+    FusionError
+        If there is no such folder.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        fuse: Callable[[np.ndarray, np.ndarray], np.ndarray] | str | os.PathLike[str],
+        *,
+        version: str = "",
+    ) -> None:
+        from .datasets import images_by_stem
+
+        self.name = name
+        self._function = fuse if callable(fuse) else None
+        self._files: dict[str, Path] = {} if callable(fuse) else images_by_stem(Path(fuse))
+        self._folder = "" if callable(fuse) else str(fuse)
+        state = (version or _source(fuse)) if callable(fuse) else _content(self._files)
+        self.card = OwnCard("own", state)
+        self.identity = Identity(name, "own", "", "", f"own@{state[:8]}")
+
+    def fuse_pair(self, pair: Pair) -> np.ndarray:
+        """Return the fused image of a pair: float32 in [0, 1], multiples of 1/255.
+
+        Raises
+        ------
+        ImageError
+            If the image cannot be used.
+        PairMismatch
+            If it has another size than the pair.
+        FusionError
+            If the folder has no image of the pair's name.
+        """
+        if self._function is not None:
+            made = self._function(pair.ir.copy(), pair.vis.copy())
+            if not isinstance(made, np.ndarray):
+                raise ImageError(
+                    f"{self.name} returned {type(made).__name__} for the pair {pair.name!r}; it "
+                    "must return a numpy array (H, W) or (H, W, 3)."
+                )
+            image = check_image(made, f"image that {self.name} made of {pair.name!r}")
+        elif pair.name in self._files:
+            image = read_image(self._files[pair.name])
+        else:
+            raise FusionError(
+                f"the folder {self._folder} has no image of the pair {pair.name!r}. Its files must "
+                "be named as the pairs are, with any suffix; or give those pairs only."
+            )
+        if image.shape[:2] != pair.ir.shape:
+            height, width = image.shape[:2]
+            raise PairMismatch(
+                f"the image of {self.name} for the pair {pair.name!r} is {width}x{height}, the "
+                f"pair {pair.ir.shape[1]}x{pair.ir.shape[0]} (width x height)."
+            )
+        return quantise(image).astype(np.float32) / np.float32(255)
+
+
+def _source(function: Callable[..., object]) -> str:
+    try:
+        text = inspect.getsource(function)
+    except (OSError, TypeError):  # typed into an interpreter, or an object that can be called
+        text = repr(function)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _content(files: dict[str, Path]) -> str:
+    sha = hashlib.sha256()
+    for name, path in sorted(files.items()):
+        sha.update(name.encode() + hashlib.sha256(path.read_bytes()).digest())
+    return sha.hexdigest()
