@@ -24,6 +24,7 @@ function render({ model, el }) {
   const find = (selector) => el.querySelector(selector);
   const stage = find(".stage");
   const view = { zoom: 1, x: 0, y: 0 }; // x, y: the left and upper border, as parts of the image
+  const drawn = {}; // panel -> stamp of what it shows
   let newest = 0;
 
   function showView() {
@@ -57,13 +58,16 @@ function render({ model, el }) {
 
   // Pictures are decoded first and drawn together, so that nothing flickers.
   async function showPanels() {
-    const panels = model.get("panels");
+    const panels = model.get("panels").filter((panel) => panel.stamp !== drawn[panel.name]);
     const mine = ++newest;
     const bitmaps = await Promise.all(
       panels.map((panel) => panel.png && createImageBitmap(new Blob([panel.png]))),
     );
     if (mine !== newest) return;
-    panels.forEach((panel, i) => draw(panel, bitmaps[i]));
+    panels.forEach((panel, i) => {
+      draw(panel, bitmaps[i]);
+      drawn[panel.name] = panel.stamp;
+    });
     showView();
     el.dataset.frame = mine;
   }

@@ -28,7 +28,7 @@ from matplotlib.figure import Figure
 
 from . import figures, tables
 from .datasets import Pair, list_datasets, load_dataset
-from .errors import FusionError
+from .errors import FusionError, unknown
 from .images import collapse_gray, decode_image, require_gray
 from .methods import create_here, find_method, list_here
 from .metrics import SELECTIONS
@@ -109,6 +109,8 @@ class Explorer(ipywidgets.VBox):
         self._sides = [
             _Side(name, methods, start) for name, start in zip(SIDES, (left, right), strict=True)
         ]
+        if metrics not in SELECTIONS:
+            raise unknown("selection of metrics", metrics, SELECTIONS)
         self._metrics = _dropdown("metrics", list(SELECTIONS), metrics)
         self._picture = _Picture()
         request = self._request()
@@ -194,7 +196,7 @@ class Explorer(ipywidgets.VBox):
         images = [
             _Panel(name, name, fused.image) for name, fused in zip(SIDES, self._fused, strict=True)
         ]
-        self._picture.panels = [panel.message() for panel in (*images, *self._maps())]
+        self._picture.show([*images, *self._maps()])
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             scores = [self._comparison.score(one, request.metrics) for one in request.strategies]
@@ -265,6 +267,23 @@ class _Picture(anywidget.AnyWidget):
     busy = traitlets.Bool(False).tag(sync=True)
     message = traitlets.Unicode().tag(sync=True)
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._stamp = 0
+        self._drawn: dict[str, tuple[np.ndarray | None, dict[str, Any]]] = {}
+
+    def show(self, panels: Sequence[_Panel]) -> None:
+        """Draw these; one that is drawn already keeps its stamp, and is not drawn again."""
+        self._stamp += 1
+        drawn = {}
+        for panel in panels:
+            values, message = self._drawn.get(panel.name, (None, {}))
+            if values is not panel.values or message.get("title") != panel.title:
+                message = {**panel.message(), "stamp": self._stamp}
+            drawn[panel.name] = panel.values, message
+        self._drawn = drawn
+        self.panels = [message for _, message in drawn.values()]
+
 
 class _Panel(NamedTuple):
     """A picture of the explorer: an image, or a map of values from low to high."""
@@ -323,10 +342,10 @@ class _Source:
         found = list_datasets(data_dir)
         pairs = found[(found["kind"] != "images") & (found["found"] != "no")]
         names = [*pairs["name"], OWN_FILES]
-        if dataset not in names:
-            load_dataset(dataset, data_dir=data_dir)  # says why it is not here
         self._pairs = load_dataset(dataset, data_dir=data_dir)
         self._last: tuple[Any, Pair] | None = None
+        if pair is not None and pair not in self._pairs.names:
+            raise unknown(f"pair of {dataset}", pair, self._pairs.names)
         self._dataset = _dropdown("images", names, dataset)
         self._pair = _dropdown("pair", self._pairs.names, pair or self._pairs.names[0])
         self._files = [

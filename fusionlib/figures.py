@@ -429,9 +429,9 @@ def sweep(scores: pd.DataFrame, *, columns: int = 4, width: float = 11.0) -> Fig
         axis.set_axis_off()
     for axis, (name, values) in zip(axes.flat, scores.items(), strict=False):
         up = METRICS[str(name)].higher_is_better
-        best = values.idxmax() if up else values.idxmin()
+        best, at = (values.max(), values.idxmax()) if up else (values.min(), values.idxmin())
         axis.plot(values.index, values, color=BLUE)
-        axis.plot(best, values[best], marker="o", color=ORANGE)
+        axis.plot(at, best, marker="o", color=ORANGE)
         axis.set_title(f"{name} {'↑' if up else '↓'}", fontsize=9, pad=3)
         axis.tick_params(labelsize=8)
         axis.spines[["top", "right"]].set_visible(False)

@@ -407,7 +407,9 @@ def show_scores(scores: Mapping[str, Mapping[str, float]]) -> Styler:
     )
     best = ranks == 1
     marks = best.map({True: f" {RANKS[1][0]}", False: ""}.get)
-    styler = (shown.map("{:.4f}".format) + marks).style.set_uuid("scores")
+    cells = shown.map("{:.4f}".format) + marks
+    # Several such tables may be on one page, where their styles would mix: one table, one name.
+    styler = cells.style.set_uuid(hashlib.sha256(cells.to_csv().encode()).hexdigest()[:8])
     numbers = "text-align: right; font-variant-numeric: tabular-nums; padding: 0.2em 0.6em"
     styler.set_table_styles([{"selector": "th, td", "props": numbers}])
     return styler.apply(lambda _: best.map({True: RANKS[1][1], False: ""}.get), axis=None)

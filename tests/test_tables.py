@@ -690,3 +690,5 @@ def test_scores_side_by_side_mark_the_better_one():
     tied = show_scores({"left": {"EN": 6.00001}, "right": {"EN": 6.00002}})
     assert tied.data.to_numpy().tolist() == [["6.0000 ①", "6.0000 ①"]]
     assert tied.to_html().count("font-weight: bold") == 1
+    # Styles are by identifiers: two tables on a page must not share them.
+    assert tied.uuid != frame.uuid == show_scores(scores).uuid
