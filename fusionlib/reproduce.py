@@ -100,18 +100,7 @@ def reproduce(
         If papermill is not installed, there is no such notebook or folder, the results folder
         cannot be written, or `in_place` is asked for with other data than the whole sample.
     """
-    try:
-        import papermill
-    except ImportError as error:
-        raise FusionError(
-            "running notebooks needs papermill and a kernel: install the extra with "
-            "'pip install -e .[notebooks]'."
-        ) from error
-    if in_place and (profile != "sample" or limit is not None):
-        raise FusionError(
-            "the notebooks that are kept show the whole built-in sample: give --in-place with "
-            "the profile sample and without --limit."
-        )
+    _check(profile, limit, in_place)
     check_folder(data_dir, "data")
     check_folder(weights_dir, "weights")
     notebooks = find_notebooks(only)
@@ -140,24 +129,11 @@ def reproduce(
             print(f"{path.stem}: finished before")
         else:
             print(f"{path.stem}: running", flush=True)
-            _make_folder(output.parent)
-            partial = output.with_suffix(".partial.ipynb")
             started = time.perf_counter()
-            try:
-                with _without_variables() if in_place else contextlib.nullcontext():
-                    papermill.execute_notebook(
-                        path,
-                        partial,
-                        parameters,
-                        kernel_name="python3",
-                        cwd=ROOT / "notebooks",
-                        progress_bar=sys.stderr.isatty(),
-                    )
-            except Exception as error:  # of a cell, or of the kernel: killed, not installed
+            if reason := _run(path, output, parameters, hidden=in_place):
                 failed.append(path.stem)
-                print(f"{path.stem}: failed{_reason(error)}\n  see {partial}", file=sys.stderr)
+                print(f"{path.stem}: failed{reason}", file=sys.stderr)
                 continue
-            partial.replace(output)
             seconds = round(time.perf_counter() - started, 1)
             state[path.stem] = {"stamp": stamp, "seconds": seconds}
             write_text(state_file, json.dumps(state, indent=1) + "\n")
@@ -169,6 +145,47 @@ def reproduce(
         return 2
     print(f"results are in {results / profile}")
     return 0
+
+
+def _check(profile: str, limit: int | None, in_place: bool) -> None:
+    """Make sure that notebooks can be run, and kept where that is asked for."""
+    try:
+        import papermill  # noqa: F401
+    except ImportError as error:
+        raise FusionError(
+            "running notebooks needs papermill and a kernel: install the extra with "
+            "'pip install -e .[notebooks]'."
+        ) from error
+    if in_place and (profile != "sample" or limit is not None):
+        raise FusionError(
+            "the notebooks that are kept show the whole built-in sample: give --in-place with "
+            "the profile sample and without --limit."
+        )
+
+
+def _run(path: Path, output: Path, parameters: dict[str, Any], *, hidden: bool) -> str:
+    """Run a notebook; return why that failed, or nothing.
+
+    Data and weights of this machine are not seen where `hidden`.
+    """
+    import papermill
+
+    _make_folder(output.parent)
+    partial = output.with_suffix(".partial.ipynb")
+    try:
+        with _without_variables() if hidden else contextlib.nullcontext():
+            papermill.execute_notebook(
+                path,
+                partial,
+                parameters,
+                kernel_name="python3",
+                cwd=ROOT / "notebooks",
+                progress_bar=sys.stderr.isatty(),
+            )
+    except Exception as error:  # of a cell, or of the kernel: killed, not installed
+        return f"{_reason(error)}\n  see {partial}"
+    partial.replace(output)
+    return ""
 
 
 @contextlib.contextmanager

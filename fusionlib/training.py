@@ -362,34 +362,9 @@ def train_method(
         If an image cannot be read or used.
     """
     kind = find_recipe(method)
-    given = samples(data, kind.learns_from)
-    held_out: list[Sample] = []
-    if hold_out is not None:
-        if not 2 <= hold_out <= len(given):
-            raise FusionError(
-                f"of {len(given)} {kind.learns_from} every {hold_out}th cannot be held out; give "
-                f"2 to {len(given)}, or none."
-            )
-        held_out = given[::hold_out]
-        given = [sample for number, sample in enumerate(given) if number % hold_out]
-    for name, value in {"iterations": iterations, "batch_size": batch_size, "size": size}.items():
-        if value is not None:
-            _check_count(name, value)
-    if size is not None and size not in kind.sizes:
-        raise FusionError(f"{method} cannot learn from squares of {size}, {_text(kind.sizes)}.")
-    fastest = max(
-        rate_at(rate, progress)
-        for stage in kind.stages
-        for rate in stage.rates.values()
-        for progress in np.linspace(0, 1, 101)
-    )
-    if not 0 < rate_factor * fastest <= 1:
-        raise FusionError(
-            f"the factor of learning rates must be positive and at most {1 / fastest:g}, which "
-            f"makes them 1, not {rate_factor}."
-        )
-    if budget is not None and not 0 < budget < np.inf:
-        raise FusionError(f"the budget must be positive minutes, not {budget}.")
+    given, held_out = _apart(kind, samples(data, kind.learns_from), hold_out)
+    counts = {"iterations": iterations, "batch_size": batch_size, "size": size}
+    _check_settings(kind, counts, rate_factor, budget)
     check_seed(seed)
     tensors, identities = _read_options(kind, options or {})
     settings = {"method": method, "seed": seed, "rate_factor": rate_factor, **identities}
@@ -412,11 +387,7 @@ def train_method(
         plans = _shared_out(plans, [iterations * share for share in _shares(plans)])
     elif found is not None:
         plans = _as_begun(plans, found)
-        if budget is not None and _finished(found):
-            raise FusionError(
-                f"the training of the checkpoint {path} is finished, there is nothing left to "
-                "fit into a budget. Leave it out to get the weights again, or name another file."
-            )
+        _check_budget(budget, found, path)
         if progress and setup.rank == 0:
             kept = "" if budget is None else "; the budget does not change them"
             total = sum(plan.iterations for plan in plans)
@@ -424,16 +395,75 @@ def train_method(
     elif budget is not None:
         plans = _fit(plans, setup, budget, every)
     run = _follow(setup, plans, path, every=every, progress=progress)
-    about = {
-        "learnt_from": f"{len(given)} {kind.learns_from} of "
-        f"{', '.join(dict.fromkeys(sample.source for sample in given))} "
-        f"(published: {kind.published})" + (f"; {len(held_out)} more held out" if held_out else ""),
-        "stages": "; ".join(map(str, plans)),
-        **settings,
+    return Training(run.recipe.trained().cpu(), run.history(), training_facts(_about(run), device))
+
+
+def _apart(
+    kind: type[Recipe], given: list[Sample], hold_out: int | None
+) -> tuple[list[Sample], list[Sample]]:
+    """Return what is learnt from and what is held out."""
+    if hold_out is None:
+        return given, []
+    if not 2 <= hold_out <= len(given):
+        raise FusionError(
+            f"of {len(given)} {kind.learns_from} every {hold_out}th cannot be held out; give "
+            f"2 to {len(given)}, or none."
+        )
+    learnt = [sample for number, sample in enumerate(given) if number % hold_out]
+    return learnt, given[::hold_out]
+
+
+def _check_settings(
+    kind: type[Recipe], counts: Mapping[str, int | None], rate_factor: float, budget: float | None
+) -> None:
+    """Make sure that a recipe can be followed with these settings."""
+    for name, value in counts.items():
+        if value is not None:
+            _check_count(name, value)
+    size = counts["size"]
+    if size is not None and size not in kind.sizes:
+        raise FusionError(
+            f"{kind.method} cannot learn from squares of {size}, {_text(kind.sizes)}."
+        )
+    fastest = max(
+        rate_at(rate, progress)
+        for stage in kind.stages
+        for rate in stage.rates.values()
+        for progress in np.linspace(0, 1, 101)
+    )
+    if not 0 < rate_factor * fastest <= 1:
+        raise FusionError(
+            f"the factor of learning rates must be positive and at most {1 / fastest:g}, which "
+            f"makes them 1, not {rate_factor}."
+        )
+    if budget is not None and not 0 < budget < np.inf:
+        raise FusionError(f"the budget must be positive minutes, not {budget}.")
+
+
+def _check_budget(budget: float | None, found: dict[str, Any], path: Path | None) -> None:
+    if budget is not None and _finished(found):
+        raise FusionError(
+            f"the training of the checkpoint {path} is finished, there is nothing left to "
+            "fit into a budget. Leave it out to get the weights again, or name another file."
+        )
+
+
+def _about(run: _Run) -> dict[str, object]:
+    """Tell what was done, for the weight file."""
+    setup, recipe = run.setup, run.recipe
+    sources = ", ".join(dict.fromkeys(sample.source for sample in setup.given))
+    learnt_from = (
+        f"{len(setup.given)} {recipe.learns_from} of {sources} (published: {recipe.published})"
+    )
+    if setup.held_out:
+        learnt_from += f"; {len(setup.held_out)} more held out"
+    return {
+        "learnt_from": learnt_from,
+        "stages": "; ".join(map(str, run.plans)),
+        **setup.settings,
         "minutes": round(run.seconds / 60, 1),
-        "departures": " ".join(run.recipe.departures),
+        "departures": " ".join(recipe.departures),
     }
-    return Training(run.recipe.trained().cpu(), run.history(), training_facts(about, device))
 
 
 def _text(sizes: range) -> str:

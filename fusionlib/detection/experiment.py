@@ -309,17 +309,12 @@ def retrained_table(
         weights_dir=weights_dir,
         device=device,
     )
-    trainings = max(plan.blocks, 1) * len(plan.seeds)
-    more = (
-        f"takes {trainings} more trainings: name it, and those that it is to be compared with, in "
-        "`rows` of `retrained_table`"
-    )
     found = {label: renderer for label, renderer in every.items() if label in wanted}
-    missing |= dict.fromkeys((label for label in every if label not in found), more)
+    missing |= _not_trained(plan, [label for label in every if label not in found])
     methods = {label: method for label, method in methods.items() if label in found}
     cache = _cache(folder, plan)
     layouts = _layouts(found, pairs, cache / f"pairs-{len(pairs)}")
-    names = class_names(pairs)
+    bench = _Bench(cache / "runs", start, class_names(pairs), plan, device)
     matches: dict[str, list[Matches]] = {label: [] for label in layouts}
     truths: dict[str, Truth] = {}
     runs = []
@@ -327,33 +322,32 @@ def retrained_table(
     pictures = {label: layout.digest() for label, layout in layouts.items()}
     for number in (seed + offset for offset in plan.seeds):
         for label, layout in layouts.items():
-            truths = {}
-            detections: dict[str, Detections] = {}
-            for block, division in enumerate(_divisions(plan, layout, order), 1):
-                detector, history = _trained(
-                    cache / "runs", start, pictures[label], label, division, names, plan, number,
-                    device,
-                )  # fmt: skip
-                tested = of_classes(division["test"], plan.classes)
-                some = search(detector, tested, plan.classes, progress=False)
-                truths |= some[0]
-                detections |= some[1]
-                runs.append(history.assign(row=label, block=block, seed=number))
+            divisions = _divisions(plan, layout, order)
+            truths, detections, histories = bench.tried(label, pictures[label], divisions, number)
             matches[label].append(match(truths, detections, plan.classes))
+            runs += [history.assign(row=label, seed=number) for history in histories]
     how = {"schedule": repr(plan.schedule), "blocks": plan.blocks, "seeds": [*plan.seeds]}
-    facts = _facts(started, plan, start, methods, device=device, seed=seed, limit=limit, **how)
     losses = pd.concat(runs, ignore_index=True)
-    losses = losses[["row", "block", "seed", *losses.columns[:-3]]]
     return save_table(
         folder,
         matches,
         truths,
         papers=_papers(),
         missing=missing,
-        facts=facts,
+        facts=_facts(started, plan, start, methods, device=device, seed=seed, limit=limit, **how),
         seed=seed,
-        runs=losses,
+        runs=losses[["row", "block", "seed", *losses.columns.drop(["row", "block", "seed"])]],
     )
+
+
+def _not_trained(plan: Protocol, labels: Iterable[str]) -> dict[str, str]:
+    """Say of rows that could be trained, but were not asked for, what would fill them."""
+    trainings = max(plan.blocks, 1) * len(plan.seeds)
+    more = (
+        f"takes {trainings} more trainings: name it, and those that it is to be compared with, in "
+        "`rows` of `retrained_table`"
+    )
+    return dict.fromkeys(labels, more)
 
 
 def _cache(folder: Path, plan: Protocol) -> Path:
@@ -394,46 +388,81 @@ def _divisions(
     ]
 
 
-def _trained(
-    folder: Path,
-    start: Detector,
-    pictures: str,
-    label: str,
-    division: Mapping[str, Sequence[Example]],
-    names: Sequence[str],
-    protocol: Protocol,
-    seed: int,
-    device: str,
-) -> tuple[Detector, pd.DataFrame]:
-    """Fine-tune a detector, or take the one that was fine-tuned so before."""
-    decides = {
-        "pictures": pictures,
-        "train": [example.name for example in division["train"]],
-        "val": [example.name for example in division["val"]],
-        "start": digest(start.network.state_dict()),
-        "schedule": repr(protocol.schedule),
-        "seed": seed,
-        "code": _training_code(),
-    }
-    key = hashlib.sha256(json.dumps(decides).encode()).hexdigest()[:16]
-    path = folder / f"{_slug(label)}-{key}.safetensors"
-    losses = path.with_suffix(".csv")
-    if not (path.is_file() and losses.is_file()):
-        checkpoint = path.with_suffix(".checkpoint")
-        tuned = fine_tune(
-            start,
-            division["train"],
-            names,
-            protocol.schedule,
-            validation=division["val"],
-            seed=seed,
-            checkpoint=checkpoint,
-            device=device,
-        )
-        write_text(losses, tuned.history.to_csv(index=False, float_format="%.7g"))
-        save_detector(path, tuned.detector, {**tuned.facts, "row": label})
-        checkpoint.unlink()
-    return create_detector(path, device=device), pd.read_csv(losses)
+class _Bench(NamedTuple):
+    """What all detectors of a table have in common.
+
+    Attributes
+    ----------
+    folder : Path
+        Keeps those that are trained.
+    start : Detector
+        Where they start from.
+    names : sequence of str
+        The classes that they learn.
+    protocol : Protocol
+    device : str
+    """
+
+    folder: Path
+    start: Detector
+    names: Sequence[str]
+    protocol: Protocol
+    device: str
+
+    def tried(
+        self,
+        label: str,
+        pictures: str,
+        divisions: Sequence[Mapping[str, Sequence[Example]]],
+        seed: int,
+    ) -> tuple[dict[str, Truth], dict[str, Detections], list[pd.DataFrame]]:
+        """Train a detector for each division of a row's pictures, and test it on the rest."""
+        truths: dict[str, Truth] = {}
+        detections: dict[str, Detections] = {}
+        histories = []
+        classes = self.protocol.classes
+        for block, division in enumerate(divisions, 1):
+            detector, history = self.trained(label, pictures, division, seed)
+            tested = of_classes(division["test"], classes)
+            there, found = search(detector, tested, classes, progress=False)
+            truths |= there
+            detections |= found
+            histories.append(history.assign(block=block))
+        return truths, detections, histories
+
+    def trained(
+        self, label: str, pictures: str, division: Mapping[str, Sequence[Example]], seed: int
+    ) -> tuple[Detector, pd.DataFrame]:
+        """Fine-tune a detector, or take the one that was fine-tuned so before."""
+        schedule = self.protocol.schedule
+        decides = {
+            "pictures": pictures,
+            "train": [example.name for example in division["train"]],
+            "val": [example.name for example in division["val"]],
+            "start": digest(self.start.network.state_dict()),
+            "schedule": repr(schedule),
+            "seed": seed,
+            "code": _training_code(),
+        }
+        key = hashlib.sha256(json.dumps(decides).encode()).hexdigest()[:16]
+        path = self.folder / f"{_slug(label)}-{key}.safetensors"
+        losses = path.with_suffix(".csv")
+        if not (path.is_file() and losses.is_file()):
+            checkpoint = path.with_suffix(".checkpoint")
+            tuned = fine_tune(
+                self.start,
+                division["train"],
+                self.names,
+                schedule,
+                validation=division["val"],
+                seed=seed,
+                checkpoint=checkpoint,
+                device=self.device,
+            )
+            write_text(losses, tuned.history.to_csv(index=False, float_format="%.7g"))
+            save_detector(path, tuned.detector, {**tuned.facts, "row": label})
+            checkpoint.unlink()
+        return create_detector(path, device=self.device), pd.read_csv(losses)
 
 
 def _training_code() -> str:
