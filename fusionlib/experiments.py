@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pandas as pd
 from tqdm.auto import tqdm
 
-from . import figures, results, tables
+from . import results, tables
 from .card import Identity
 from .datasets import load_dataset, load_images, package_data
 from .errors import FusionError, UnknownName, unknown
@@ -30,6 +30,7 @@ from .metrics.structure import mse, psnr, ssim
 from .networks.refinefuse import ABLATIONS
 from .networks.res2netfuse import Res2NetFuse
 from .published import PublishedImages, fused_dataset
+from .tracing import layer_table
 
 if TYPE_CHECKING:
     from pandas.io.formats.style import Styler
@@ -430,7 +431,7 @@ def network_table(
     times = printed["layer"].str.endswith("x2").map({True: 2, False: 1})
     printed = printed.loc[printed.index.repeat(times)].reset_index(drop=True)
     network = Res2NetFuse("paper")
-    live = figures.layer_table(network)
+    live = layer_table(network)
     facts = ["size", "stride", "input channels", "output channels", "activation"]
     agrees = (printed[facts] == live[facts]).all(axis=1).rename("agrees")
     checked = pd.concat([printed[["part", "layer"]], live[facts], agrees], axis=1)

@@ -12,7 +12,7 @@ import torch
 from skimage.metrics import mean_squared_error, peak_signal_noise_ratio
 
 import fusionlib
-from fusionlib import evaluation, experiments, figures, results
+from fusionlib import evaluation, experiments, results
 from fusionlib.card import WeightFile
 from fusionlib.datasets import list_datasets, load_dataset, load_images
 from fusionlib.errors import DatasetNotFound, FusionError, UnknownName
@@ -200,9 +200,9 @@ def test_network_table(tmp_path):
 
 
 def test_network_table_says_where_a_network_differs(tmp_path, monkeypatch):
-    live = figures.layer_table(Res2NetFuse("paper"))
+    live = experiments.layer_table(Res2NetFuse("paper"))
     live.loc[3, "output channels"] += 1
-    monkeypatch.setattr(figures, "layer_table", lambda network: live)
+    monkeypatch.setattr(experiments, "layer_table", lambda network: live)
     checked = experiments.network_table(profile="sample", results_dir=tmp_path)
     assert list(checked.index[~checked["agrees"]]) == [3]
 
