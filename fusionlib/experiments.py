@@ -1,19 +1,17 @@
-"""The papers' tables as experiments: which rows, with which settings, on which data.
+"""The papers' tables as experiments: measured, compared with the print and saved.
 
-A notebook asks for a table; this module creates the methods that can be had, says which
-cannot and what would fill them, measures, compares with the print and saves.
+A notebook asks for a table; this module creates the methods of its rows (`fusionlib.rows`) that
+can be had, says which cannot and what would fill them, measures, compares and saves.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from tqdm.auto import tqdm
@@ -22,14 +20,14 @@ from . import results, tables
 from .card import Identity
 from .datasets import load_dataset, load_images, package_data
 from .errors import FusionError, UnknownName, unknown
-from .evaluation import COLUMNS, Fuser, benchmark, levels
-from .files import write_text
-from .methods import Method, create, registry
+from .evaluation import Fuser, benchmark, levels
+from .kept import read_kept, scores_file
+from .methods import Method, create
 from .metrics import METRICS, select
 from .metrics.structure import mse, psnr, ssim
-from .networks.refinefuse import ABLATIONS
 from .networks.res2netfuse import Res2NetFuse
 from .published import PublishedImages, fused_dataset
+from .rows import READINGS, SOURCES, TABLES, Row, Source, data_hash, dataset_of
 from .tracing import layer_table
 
 if TYPE_CHECKING:
@@ -37,14 +35,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "READINGS",
+    "SOURCES",
     "TABLES",
     "Measured",
     "Row",
+    "Source",
     "available",
     "convention_table",
-    "data_hash",
     "fusion_table",
-    "keep_scores",
     "network_table",
     "pipeline_effect",
     "printed_inside_interval",
@@ -54,314 +52,8 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True)
-class Row:
-    """A row of a table.
-
-    Attributes
-    ----------
-    label : str
-        How our row is called.
-    paper : str
-        The paper's row ("method strategy"), empty if it has none.
-    method : str
-        A registered method.
-    options : mapping
-        For `fusionlib.create`.
-    images : str
-        A data set of the authors' fused images, which then stand in for the method.
-    orientation : str
-        Where ours is no reproduction of the paper's row, which then stands beside it for
-        orientation only: what would be one.
-    slow : str
-        Why profile "sample" leaves it out.
-    """
-
-    label: str
-    paper: str
-    method: str
-    options: Mapping[str, Any] = field(default_factory=dict)
-    images: str = ""
-    orientation: str = ""
-    slow: str = ""
-
-
-def _res2netfuse(
-    label: str, paper: str, *, orientation: str = "", **options: str
-) -> tuple[Row, ...]:
-    """Rows of one Res2NetFuse model, for both published rules."""
-    return tuple(
-        Row(
-            f"{label} {rule}",
-            f"{paper} {rule}",
-            "res2netfuse",
-            options | {"rule": rule},
-            orientation=orientation,
-        )
-        for rule in ("l1_norm", "mean")
-    )
-
-
-#: What would reproduce the rows of Res2NetFuse_80000.
-_80000 = (
-    "80,000 COCO images: fusionlib train res2netfuse FOLDER -o OUT.safetensors follows the "
-    "published schedule"
-)
-
-_DENSEFUSE = Row("DenseFuse", "DenseFuse", "densefuse")
-_MSDNET = (
-    Row("MSDNet l1_norm", "MSDNet l1_norm", "msdnet", {"rule": "l1_norm"}),
-    Row("MSDNet mean", "MSDNet mean", "msdnet", {"rule": "mean"}),
-)
-
-
-def _images(paper: str, method: str, dataset: str) -> Row:
-    """Row of the images that a method's authors published."""
-    return Row(f"{paper}, authors' images", paper, method, images=f"published_{dataset}_{method}")
-
-
-def _retrained(title: str, method: str, paper: str = "") -> tuple[Row, ...]:
-    """Rows of a method with the authors' weights, and with our own where there are some."""
-    rows = [Row(title, paper or title, method)]
-    configurations = registry()[method].configurations.values()
-    names = {file.name for one in configurations for file in one.weights}
-    if (ours := f"{method}_retrained") in names:
-        label, instead = f"{title}, retrained", f"the authors' weights of {title}"
-        options = {"weights": ours}
-        rows.append(Row(label, paper or title, method, options, orientation=instead))
-    return tuple(rows)
-
-
-def _sparse(title: str, method: str) -> tuple[Row, ...]:
-    """Rows of a method with dictionaries from different places."""
-    slow = "learns a dictionary from each pair, for minutes; profile paper measures it"
-    one = "a dictionary learnt from each pair: the other rows"
-    fixed = {"pipeline": "fixed"}
-    return (
-        Row(title, title, method, {"pipeline": "published"}, slow=slow),
-        Row(f"{title}, all learnt here", title, method, slow=slow),
-        Row(f"{title}, one dictionary", title, method, fixed, orientation=one),
-        _images(title, method, "tno20"),
-    )
-
-
-_DCHWT = Row("DCHWT", "DCHWT", "dchwt")
-
-#: The comparison of RefineFuse on infrared and visible images.
-_REFINEFUSE = (
-    Row("MST", "MST", "mst"),
-    Row("MST, images exchanged", "MST", "mst", {"pipeline": "exchanged"}),
-    _DENSEFUSE,
-    Row("DenseFuse, PyTorch release", "DenseFuse", "densefuse", {"pipeline": "pytorch"}),
-    Row("U2Fusion", "U2Fusion", "u2fusion"),
-    Row("U2Fusion, as released", "U2Fusion", "u2fusion", {"pipeline": "released"}),
-    Row("RFN-Nest", "RFN-Nest", "rfn_nest"),
-    _images("RFN-Nest", "rfn_nest", "tno42"),
-    Row("SDNet", "SDNet", "sdnet"),
-    Row("SDNet, as released", "SDNet", "sdnet", {"pipeline": "released"}),
-    Row("SeAFusion", "SeAFusion", "seafusion"),
-    *_retrained("SwinFusion", "swinfusion"),
-    Row("LRRNet", "LRRNet", "lrrnet"),
-    *_retrained("CDDFuse", "cddfuse"),
-    *_retrained("EMMA", "emma"),
-    Row("RefineFuse", "RefineFuse", "refinefuse"),
-    Row("RefineFuse, stretched", "RefineFuse", "refinefuse", {"post": "minmax"}),
-)
-
-#: The same on medical images, of which no authors' results are to be had.
-_MEDICAL = tuple(row for row in _REFINEFUSE if not row.images)
-
-#: What would reproduce a row of RefineFuse's ablations.
-_ABLATIONS = "300 epochs for every row; here they have a short training, all alike"
-
-
-def _ablation(label: str, paper: str, weights: str) -> Row:
-    variant = ABLATIONS[weights].variant
-    options = {"variant": variant, "weights": weights}
-    return Row(label, paper, "refinefuse", options, orientation=_ABLATIONS)
-
-
-def _ours(paper: str) -> tuple[Row, ...]:
-    """Rows of the whole network, trained as those it is compared with, three times."""
-    return (
-        _ablation("Ours", paper, "refinefuse_short"),
-        _ablation("Ours, seed 1", paper, "refinefuse_short_seed_1"),
-        _ablation("Ours, seed 2", paper, "refinefuse_short_seed_2"),
-    )
-
-
-#: Table -> its rows, as far as the methods exist in this package.
-TABLES: dict[str, tuple[Row, ...]] = {
-    "table_02": (
-        _DENSEFUSE,
-        *_MSDNET,
-        *_res2netfuse(
-            "Res2NetFuse_40",
-            "Res2NetFuse_80000",
-            weights="res2netfuse_40_released",
-            orientation=_80000,
-        ),
-        *_res2netfuse("Res2NetFuse_1", "Res2NetFuse_1"),
-        *_res2netfuse(
-            "Res2NetFuse_1, trained again",
-            "Res2NetFuse_1",
-            weights="res2netfuse_1_released_coco86_again",
-        ),
-        *_res2netfuse(
-            "Res2NetFuse_1, another image",
-            "Res2NetFuse_1",
-            weights="res2netfuse_1_released_coco34",
-        ),
-        *_res2netfuse("Res2NetFuse_1, paper's text", "Res2NetFuse_1", variant="paper"),
-        Row(
-            "Res2NetFuse_1 eq. 7 as printed",
-            "Res2NetFuse_1 mean",
-            "res2netfuse",
-            {"rule": "mean_eq7"},
-        ),
-    ),
-    "table_03": (
-        _DENSEFUSE,
-        Row("MSDNet", "MSDNet", "msdnet"),
-        Row("Res2NetFuse_1", "Res2NetFuse_1", "res2netfuse"),
-        Row(
-            "Res2NetFuse_1, another image",
-            "Res2NetFuse_1",
-            "res2netfuse",
-            {"weights": "res2netfuse_1_released_coco34"},
-        ),
-        Row("Res2NetFuse_1, paper's text", "Res2NetFuse_1", "res2netfuse", {"variant": "paper"}),
-        Row(
-            "Res2NetFuse_40",
-            "Res2NetFuse_80000",
-            "res2netfuse",
-            {"weights": "res2netfuse_40_released"},
-            orientation=_80000,
-        ),
-    ),
-    "table_04_2021": (
-        _DCHWT,
-        *_sparse("JSR", "jsr"),
-        *_sparse("JSRSD", "jsrsd"),
-        _DENSEFUSE,
-        *_retrained("FusionGAN", "fusiongan", paper="fusionGAN"),
-        *_MSDNET,
-        *_res2netfuse("Res2NetFuse", "Res2NetFuse"),
-    ),
-    "table_04_2023": (
-        _DCHWT,
-        *_sparse("JSR", "jsr"),
-        *_sparse("JSRSD", "jsrsd"),
-        _DENSEFUSE,
-        *_retrained("FusionGAN", "fusiongan"),
-        Row("AEFusion", "AEFusion", "aefusion"),
-        Row("AT-GAN", "AT-GAN", "atgan"),
-        Row("CUFD", "CUFD", "cufd"),
-        Row("MUFusion", "MUFusion", "mufusion"),
-        Row("MUFusion, as released", "MUFusion", "mufusion", {"pipeline": "released"}),
-        *_MSDNET,
-        *_res2netfuse("Res2NetFuse", "Res2NetFuse"),
-    ),
-    "refinefuse_01": _REFINEFUSE,
-    "refinefuse_02": _REFINEFUSE,
-    "refinefuse_03": _REFINEFUSE,
-    "refinefuse_05": _MEDICAL,
-    "refinefuse_06": _MEDICAL,
-    "refinefuse_07": _MEDICAL,
-    "refinefuse_08": (
-        _ablation("Setting A", "Setting A", "refinefuse_setting_a"),
-        _ablation("Setting B", "Setting B", "refinefuse_setting_b"),
-        _ablation("Setting C", "Setting C", "refinefuse_setting_c"),
-        *_ours("RefineFuse"),
-    ),
-    "refinefuse_09": (
-        _ablation("I", "I", "refinefuse_scales_1_no_sfim"),
-        _ablation("II", "II", "refinefuse_scales_1"),
-        _ablation("III", "III", "refinefuse_scales_2_no_psim"),
-        _ablation("IV", "IV", "refinefuse_scales_2"),
-        _ablation("V", "V", "refinefuse_no_fim"),
-        *_ours("Ours"),
-    ),
-    "refinefuse_10": (
-        _ablation("A", "A", "refinefuse_scales_3"),
-        _ablation("B", "B", "refinefuse_scales_5"),
-        *_ours("Ours"),
-    ),
-}
-
-
-class Source(NamedTuple):
-    """What a table is measured on.
-
-    Attributes
-    ----------
-    sample, paper : str
-        The data set, by profile.
-    metrics : str
-        The selection of metrics that the table prints.
-    departs : str
-        How our data set differs from the paper's.
-    comparable : bool
-        Whether a difference from the print means something in spite of that.
-    """
-
-    sample: str
-    paper: str
-    metrics: str = ""
-    departs: str = ""
-    comparable: bool = True
-
-
-THIRD_OF_MSRS = "every third pair (121) of the paper's 361"
-
-#: The papers name these data sets; of the 20 COCO images of Table III they do not say which.
-SOURCES = {
-    "table_02": Source("sample", "tno20", "res2netfuse"),
-    "table_03": Source("sample_images", "coco_val2017"),
-    "table_04_2021": Source("sample", "tno20", "res2netfuse"),
-    "table_04_2023": Source("sample", "tno20", "res2netfuse"),
-    "refinefuse_01": Source("sample", "msrs", "refinefuse", THIRD_OF_MSRS),
-    "refinefuse_02": Source(
-        "sample", "m3fd", "refinefuse", "one pair of the paper's 300", comparable=False
-    ),
-    "refinefuse_03": Source("sample", "tno42", "refinefuse"),
-    "refinefuse_05": Source(
-        "sample_mri_ct",
-        "mri_ct",
-        "refinefuse",
-        "which 20 pairs the paper took is not known; these may be others",
-        comparable=False,
-    ),
-    "refinefuse_06": Source(
-        "sample_mri_pet",
-        "mri_pet",
-        "refinefuse",
-        "which 15 pairs the paper took is not known; these may be others",
-        comparable=False,
-    ),
-    "refinefuse_07": Source(
-        "sample_mri_spect",
-        "mri_spect",
-        "refinefuse",
-        "which 20 pairs the paper took is not known; these may be others",
-        comparable=False,
-    ),
-    **{
-        f"refinefuse_{number:02}": Source("sample", "msrs", "refinefuse", THIRD_OF_MSRS)
-        for number in (8, 9, 10)
-    },
-    "metric_conventions": Source("sample", "tno20"),
-}
-
 #: Metrics of which codes in circulation give different values.
 DISPUTED = tuple(name for name, one in METRICS.items() if len(one.definitions()) > 1)
-
-#: How a reconstruction is compared with its original, since the paper does not say.
-READINGS = {
-    "clipped": "the reconstruction is clipped to 0..255, then rounded or truncated as released",
-    "stretched": "the reconstruction is stretched to 0..255, the original is not",
-    "both stretched": "reconstruction and original are each stretched to 0..255",
-}
 
 
 @dataclass(frozen=True)
@@ -524,13 +216,13 @@ def fusion_table(
     started = time.perf_counter()
     if table not in TABLES:
         raise unknown("table", table, TABLES)
-    dataset = _dataset(table, profile)
+    dataset = dataset_of(table, profile)
     methods, missing = available(
         TABLES[table], dataset, data_dir=data_dir, weights_dir=weights_dir, device=device
     )
     folder = Path(results_dir) / profile / table
     pairs = load_dataset(dataset, data_dir=data_dir, limit=limit)
-    scores = _scores_file(dataset, folder.parent)
+    scores = scores_file(dataset, folder.parent)
     columns = _columns(table)
     rows = benchmark(list(methods.values()), pairs, metrics=list(columns), csv=scores, jobs=None)
     labels = {method.identity: label for label, method in methods.items()}
@@ -542,116 +234,12 @@ def fusion_table(
     rows = rows.reset_index(drop=True)
     run = {"profile": profile, "device": device, "seed": seed, "limit": limit}
     facts = _facts(started, methods, dataset, **run)
-    kept = _kept(scores)
+    kept = read_kept(scores)
     if entries := {label: kept[key] for key, label in labels.items() if key in kept}:
         facts["kept"] = entries
     headings = (rows["metric"] + ":" + rows["convention"]).map(columns)
     by_label = {row.label: row for row in TABLES[table]}
     return _compared(table, rows, headings, by_label, missing, facts, folder)
-
-
-def _scores_file(dataset: str, folder: Path) -> Path:
-    """Return where scores are cached, by the folder of a profile.
-
-    Tables share pairs and methods; scores of other code are not used, unless `keep_scores` says so.
-    """
-    return folder / "cache" / f"{dataset}-{results.score_hash()[:12]}.csv"
-
-
-def keep_scores(profile: str, results_dir: str | os.PathLike[str]) -> dict[str, int]:
-    """Take the scores of the tables in `results_dir` for this code's own.
-
-    After a change that moves no score of theirs, a method added for example, tables then measure
-    the new rows only. A method with this configuration and these weights of which this code has
-    measured anything on that data set is left as it is. The provenance of a table lists the rows
-    that have kept scores: how many, of which commits, with which PyTorch, on which device.
-
-    Whether the change moves none is for whoever asks for this to know, and for
-    ``tests/test_tables_reproduced.py`` to check: it fuses and scores a pair of each row anew.
-
-    Parameters
-    ----------
-    profile : {"sample", "paper"}
-    results_dir : path
-        As in `fusion_table`.
-
-    Returns
-    -------
-    dict of str to int
-        Table -> number of scores that were taken from it.
-
-    Raises
-    ------
-    UnknownName
-        If there is no such profile.
-    FusionError
-        If results are not whole or of other data, or a file cannot be written.
-    """
-    folder = Path(results_dir) / profile
-    given = {}
-    for table in TABLES:
-        dataset, source = _dataset(table, profile), folder / table
-        if table == "table_03" or not source.is_dir():
-            continue  # scores of reconstructions are not cached
-        rows, facts = _read_results(source, dataset)
-        scores = _scores_file(dataset, folder)
-        known = _read_text(scores) if scores.exists() else rows.iloc[:0]
-        measured = set(known[[*Identity._fields]].itertuples(index=False, name=None))
-        kept, taken = _kept(scores), []
-        for (row, *key), some in rows.groupby(["row", *Identity._fields], sort=False):
-            if (*key,) in measured:
-                continue
-            earlier = facts.get("kept", {}).get(row, {"commits": [], "scores": 0})
-            commits = list(earlier["commits"])
-            if len(some) > earlier["scores"]:
-                commits.append(facts["commit"])
-            kept[Identity(*map(str, key))] = {
-                "commits": commits,
-                "scores": len(some),
-                "torch": facts["versions"]["torch"],
-                "device": facts["device"]["name"],
-            }
-            taken.append(some[COLUMNS])
-        given[table] = sum(map(len, taken))
-        write_text(scores, pd.concat([known[COLUMNS], *taken]).to_csv(index=False))
-        listed = [[*key, entry] for key, entry in kept.items()]
-        write_text(_kept_file(scores), json.dumps(listed, indent=1) + "\n")
-    return given
-
-
-def _read_results(folder: Path, dataset: str) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Read the scores of a table, as text, and its provenance."""
-    remedy = "Delete the folder, or measure without keeping."
-    try:
-        rows = _read_text(folder / "per_pair.csv")
-        facts = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
-        data = facts["data"].get(dataset)
-        if missing := {"row", *COLUMNS} - set(rows.columns):
-            raise KeyError(*missing)
-    except (OSError, ValueError, KeyError) as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise FusionError(f"{folder} does not hold whole results ({reason}). {remedy}") from error
-    if data != data_hash(dataset):
-        raise FusionError(f"the results in {folder} are of other data than {dataset}. {remedy}")
-    return rows, facts
-
-
-def _read_text(csv: Path) -> pd.DataFrame:
-    """Read a table as text: a pair may be called "007", and a value is to stay as it is."""
-    return pd.read_csv(csv, dtype=str, keep_default_na=False)
-
-
-def _kept_file(scores: Path) -> Path:
-    return scores.with_suffix(".kept.json")
-
-
-def _kept(scores: Path) -> dict[Identity, dict[str, Any]]:
-    """Return the methods some of whose cached scores were kept, and what is known of those."""
-    file = _kept_file(scores)
-    if not file.exists():
-        return {}
-    listed = json.loads(file.read_text(encoding="utf-8"))
-    return {Identity(*key): entry for *key, entry in listed}
 
 
 def recorded(table: str) -> Measured:
@@ -717,7 +305,7 @@ def convention_table(
         The provenance.
     """
     started = time.perf_counter()
-    dataset = _dataset("metric_conventions", profile)
+    dataset = dataset_of("metric_conventions", profile)
     method = create(
         "densefuse" if profile == "paper" else "res2netfuse",
         weights_dir=weights_dir,
@@ -753,7 +341,7 @@ def reconstruction_table(
     """
     started = time.perf_counter()
     table = "table_03"
-    dataset = _dataset(table, profile)
+    dataset = dataset_of(table, profile)
     methods, missing = available(
         TABLES[table], dataset, data_dir=data_dir, weights_dir=weights_dir, device=device
     )
@@ -851,12 +439,6 @@ def printed_inside_interval(measured: Measured) -> pd.DataFrame:
     return counts.rename_axis(index=None, columns=None)
 
 
-def _dataset(table: str, profile: str) -> str:
-    if profile not in ("sample", "paper"):
-        raise unknown("profile", profile, ("sample", "paper"))
-    return SOURCES[table].paper if profile == "paper" else SOURCES[table].sample
-
-
 def _facts(
     started: float, methods: Mapping[str, Fuser], dataset: str, **facts: Any
 ) -> dict[str, Any]:
@@ -882,13 +464,3 @@ def _missing_rows(table: str, missing: Mapping[str, str]) -> dict[str, str]:
         elif all(row.orientation for row in rows):
             rest[paper] = f"{rows[0].orientation}; {rows[0].label} stands here for orientation"
     return dict(missing) | rest
-
-
-def data_hash(dataset: str) -> str:
-    """Hash what a data set is: the list of its files and their hashes, or the renderer's code."""
-    if dataset.startswith("sample"):
-        here = Path(__file__).parent
-        files = [here / "scenes.py", here / "_props.py", here / "_render.py"]
-    else:
-        files = [package_data(f"splits/{dataset}.csv")]
-    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()

@@ -87,7 +87,7 @@ def reproduce(
         Also write the executed notebooks, cleaned, back into ``notebooks/``.
     keep : bool
         Take the scores that are in the results already for this code's own
-        (`fusionlib.experiments.keep_scores`).
+        (`fusionlib.kept.keep_scores`).
 
     Returns
     -------
@@ -115,7 +115,7 @@ def reproduce(
         "limit": limit,
     }
     if keep:
-        from .experiments import keep_scores
+        from .kept import keep_scores
 
         for table, count in keep_scores(profile, results).items():
             print(f"{table}: {count} scores kept")

@@ -103,7 +103,7 @@ WITHOUT_SCORES = (
     *("__init__", "__main__", "experiments", "figures", "reproduce", "results", "tables"),
     *("recipes", "training", "losses", "masks", "ablations", "checkpoints", "sources"),
     *("tensor_bundle", "efficiency", "latency", "costs", "folders", "scale", "gradients"),
-    *("explorer", "strategies", "own", "tracing"),
+    *("explorer", "strategies", "own", "tracing", "rows", "kept"),
     *("claims", "detection", "networks/yolov5"),
 )
 

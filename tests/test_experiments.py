@@ -3,60 +3,36 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from skimage.metrics import mean_squared_error, peak_signal_noise_ratio
 
 import fusionlib
 from fusionlib import evaluation, experiments, results
-from fusionlib.card import WeightFile
-from fusionlib.datasets import list_datasets, load_dataset, load_images
+from fusionlib.datasets import load_dataset, load_images
 from fusionlib.errors import DatasetNotFound, FusionError, UnknownName
 from fusionlib.experiments import READINGS, TABLES, Row, available
-from fusionlib.methods import Method, registry
+from fusionlib.methods import Method
 from fusionlib.metrics import SELECTIONS
 from fusionlib.networks.res2netfuse import Res2NetFuse
 from fusionlib.tables import paper_values
 
-ROWS = [(table, row) for table, rows in TABLES.items() for row in rows]
-OURS = Row("ours", "Res2NetFuse_1 mean", "res2netfuse", {"rule": "mean"})
-OTHER = Row("other", "Res2NetFuse_1 mean", "res2netfuse", {"rule": "average"})
-THEIRS = Row("theirs", "DenseFuse", "densefuse")
+from .given import OURS, THEIRS, corners, leave_this_machine, make_table_small, measure
 
 
 @pytest.fixture(autouse=True)
-def no_authors_weights(monkeypatch, tmp_path_factory):
-    monkeypatch.delenv("FUSIONLIB_WEIGHTS", raising=False)
-    monkeypatch.delenv("FUSIONLIB_DATA", raising=False)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
+def away(monkeypatch, tmp_path_factory):
+    leave_this_machine(monkeypatch, tmp_path_factory)
+
+
+@pytest.fixture
+def small_table(monkeypatch):
+    make_table_small(monkeypatch)
 
 
 # ---------------------------------------------------------------- rows
-
-
-@pytest.mark.parametrize(("table", "row"), ROWS, ids=[f"{t}-{r.label}" for t, r in ROWS])
-def test_row_exists_here_and_in_the_print(table, row):
-    assert row.paper in set(paper_values(table)["row"])
-    if row.images:
-        assert row.images in set(list_datasets()["name"])
-        return
-    spec = registry()[row.method]
-    key = row.options.get(spec.axis, next(iter(spec.configurations)))
-    configuration = spec.configurations[key]
-    assert "rule" not in row.options or row.options["rule"] in configuration.rules
-    names = [file.name for file in configuration.weights]
-    assert "weights" not in row.options or row.options["weights"] in names
-
-
-@pytest.mark.parametrize("table", TABLES)
-def test_labels_are_unique(table):
-    labels = [row.label for row in TABLES[table]]
-    assert len(set(labels)) == len(labels)
 
 
 def test_our_own_weights_are_always_there():
@@ -106,18 +82,6 @@ def test_authors_images_are_only_for_their_data_set(monkeypatch):
     methods, missing = available([row], "tno20", data_dir="here")
     assert methods == {"theirs": (("jsr", "published_tno20_jsr"), {"data_dir": "here"})}
     assert not missing
-
-
-def test_rows_of_our_own_weights_only_where_there_are_some(monkeypatch):
-    entry = WeightFile("lrrnet_retrained", "0", 1, "by us", "MIT")
-    spec = registry()["lrrnet"]
-    ((key, one),) = spec.configurations.items()
-    ours = replace(spec, configurations={key: replace(one, weights=(*one.weights, entry))})
-    assert [row.label for row in experiments._retrained("LRRNet", "lrrnet")] == ["LRRNet"]
-    monkeypatch.setattr(experiments, "registry", lambda: {"lrrnet": ours})
-    theirs, retrained = experiments._retrained("LRRNet", "lrrnet")
-    assert (theirs.options, theirs.orientation) == ({}, "")
-    assert retrained.options == {"weights": "lrrnet_retrained"} and retrained.orientation
 
 
 def test_what_is_missing_keeps_its_remedy(monkeypatch):
@@ -210,44 +174,7 @@ def test_network_table_says_where_a_network_differs(tmp_path, monkeypatch):
 # ---------------------------------------------------------------- fusion
 
 
-@pytest.fixture
-def two_rows(monkeypatch):
-    monkeypatch.setitem(TABLES, "table_02", (OURS, OTHER, THEIRS))
-
-
-@pytest.fixture
-def small_scenes(monkeypatch):
-    """A corner of each scene, and one process, to be quick."""
-    monkeypatch.setattr(experiments, "load_dataset", corners)
-    monkeypatch.setattr("loky.cpu_count", lambda: 1)
-
-
-def corners(name, *, data_dir=None, limit=None):
-    pairs = load_dataset(name, data_dir=data_dir, limit=limit)
-    return Corners(pairs)
-
-
-class Corners:
-    def __init__(self, pairs):
-        self.pairs, self.name = pairs, pairs.name
-        self.names = pairs.names
-
-    def __len__(self):
-        return len(self.pairs)
-
-    def __getitem__(self, index):
-        if isinstance(index, slice):
-            return Corners(self.pairs[index])
-        pair = self.pairs[index]
-        return fusionlib.Pair(pair.name, pair.ir[:44, :44], pair.vis[:44, :44])
-
-
-def measure(results_dir, **options):
-    options = {"profile": "sample", "limit": 2} | options
-    return experiments.fusion_table("table_02", results_dir=results_dir, **options)
-
-
-def test_fusion_table(two_rows, small_scenes, tmp_path):
+def test_fusion_table(small_table, tmp_path):
     measured = measure(tmp_path, seed=3)
     folder = tmp_path / "sample" / "table_02"
     assert sorted(path.name for path in folder.iterdir()) == [
@@ -289,7 +216,7 @@ def test_fusion_table(two_rows, small_scenes, tmp_path):
     assert set(facts["weights"]) == {"ours", "other"} and len(facts["data"]["sample"]) == 64
 
 
-def test_missing_rows_are_listed(two_rows, small_scenes, tmp_path):
+def test_missing_rows_are_listed(small_table, tmp_path):
     measured = measure(tmp_path, limit=1)
     assert "FUSIONLIB_WEIGHTS" in measured.missing["theirs"]
     assert "not in this version" in measured.missing["MSDNet mean"]
@@ -299,13 +226,13 @@ def test_missing_rows_are_listed(two_rows, small_scenes, tmp_path):
     assert html == measured.show_missing().to_html()
 
 
-def test_measured_shows_its_table(two_rows, small_scenes, tmp_path):
+def test_measured_shows_its_table(small_table, tmp_path):
     styler = measure(tmp_path, limit=1).show(caption="Table II", decimals=3)
     html = styler.to_html()
     assert "Table II" in html and "0.742" in html and "①" in html
 
 
-def test_interrupted_table_continues(two_rows, small_scenes, monkeypatch, tmp_path):
+def test_interrupted_table_continues(small_table, monkeypatch, tmp_path):
     whole = measure(tmp_path / "whole")
     fused = []
     original = Method.fuse
@@ -329,12 +256,12 @@ def test_interrupted_table_continues(two_rows, small_scenes, monkeypatch, tmp_pa
     assert again.compared.equals(whole.compared)
 
 
-def test_rows_of_a_longer_run_do_not_count(two_rows, small_scenes, tmp_path):
+def test_rows_of_a_longer_run_do_not_count(small_table, tmp_path):
     measure(tmp_path, limit=2)
     assert set(measure(tmp_path, limit=1).compared["n"]) == {1}
 
 
-def test_scores_of_other_code_do_not_count(two_rows, small_scenes, monkeypatch, tmp_path):
+def test_scores_of_other_code_do_not_count(small_table, monkeypatch, tmp_path):
     measure(tmp_path, limit=1)
     fused = []
     original = Method.fuse
@@ -405,11 +332,6 @@ def test_reconstruction_limit_is_checked(tmp_path):
         experiments.reconstruction_table(profile="sample", results_dir=tmp_path, limit=0)
 
 
-def test_data_hash_depends_on_the_data():
-    assert experiments.data_hash("tno20") != experiments.data_hash("coco_val2017")
-    assert experiments.data_hash("sample") == experiments.data_hash("sample_images")
-
-
 def test_printed_inside_interval_counts_per_reading():
     rows = [
         ("A (clipped)", "MSE", 0.0, 2.0, 1.0),
@@ -423,85 +345,6 @@ def test_printed_inside_interval_counts_per_reading():
     counts = experiments.printed_inside_interval(measured)
     assert counts.loc["A"].to_dict() == {"clipped": 1, "stretched": 2}
     assert counts.loc["B, of two (x)", "clipped"] == 0
-
-
-@pytest.fixture
-def commit(monkeypatch):
-    """Call it to say which commit measures; each has other code."""
-
-    def set_commit(name):
-        monkeypatch.setattr(experiments.results, "score_hash", lambda: name)
-        monkeypatch.setattr(experiments.results, "_commit", lambda: name)
-
-    return set_commit
-
-
-def test_kept_scores_are_not_measured_again(two_rows, small_scenes, commit, monkeypatch, tmp_path):
-    """After a change of the code; the table says so, and measures only what is not there."""
-    commit("first")
-    assert "kept" not in measure(tmp_path, limit=1).facts
-    whole = measure(tmp_path / "whole")
-    fused = []
-    original = Method.fuse
-    monkeypatch.setattr(Method, "fuse", lambda self, *a: fused.append(1) or original(self, *a))
-    commit("second")
-    assert experiments.keep_scores("sample", tmp_path) == {"table_02": 18}
-    assert experiments.keep_scores("sample", tmp_path) == {"table_02": 0}
-    second = measure(tmp_path)
-    assert len(fused) == 2  # the second pair with both methods
-    assert second.per_pair.equals(whole.per_pair)
-    about = {"torch": torch.__version__, "device": "cpu"}
-    kept = {"commits": ["first"], "scores": 9} | about
-    assert second.facts["kept"] == {"ours": kept, "other": kept}
-    # Kept once more: one pair is of the first commit, one of the second.
-    commit("third")
-    experiments.keep_scores("sample", tmp_path)
-    third = measure(tmp_path)
-    kept = {"commits": ["first", "second"], "scores": 18} | about
-    assert third.facts["commit"] == "third"
-    assert third.facts["kept"] == {"ours": kept, "other": kept}
-    assert third.per_pair.equals(second.per_pair) and len(fused) == 2
-    commit("fourth")
-    experiments.keep_scores("sample", tmp_path)
-    assert measure(tmp_path).facts["kept"] == {"ours": kept, "other": kept}
-
-
-def test_what_this_code_measured_is_not_replaced(two_rows, small_scenes, commit, tmp_path):
-    commit("first")
-    measure(tmp_path, limit=1)
-    commit("second")
-    again = measure(tmp_path, limit=1)
-    file = tmp_path / "sample" / "table_02" / "per_pair.csv"
-    rows = pd.read_csv(file)
-    rows.assign(value=7.0).to_csv(file, index=False)
-    assert experiments.keep_scores("sample", tmp_path) == {"table_02": 0}
-    third = measure(tmp_path, limit=1)
-    assert third.per_pair.equals(again.per_pair) and "kept" not in third.facts
-
-
-@pytest.mark.parametrize("fault", ["no provenance", "other columns", "other data"])
-def test_results_that_cannot_be_kept(two_rows, small_scenes, fault, tmp_path):
-    measure(tmp_path, limit=1)
-    folder = tmp_path / "sample" / "table_02"
-    facts = folder / "provenance.json"
-    if fault == "no provenance":
-        facts.unlink()
-    elif fault == "other columns":
-        rows = pd.read_csv(folder / "per_pair.csv").drop(columns="colour")
-        rows.to_csv(folder / "per_pair.csv", index=False)
-    else:
-        facts.write_text(facts.read_text().replace('"sample": "', '"sample": "0'))
-    words = {"other columns": "whole results .*colour", "other data": "of other data than sample"}
-    with pytest.raises(FusionError, match=words.get(fault, "whole results .*provenance")) as error:
-        experiments.keep_scores("sample", tmp_path)
-    assert str(folder) in str(error.value) and "Delete the folder" in str(error.value)
-
-
-def test_nothing_to_keep(tmp_path):
-    assert experiments.keep_scores("paper", tmp_path) == {}
-    assert not list(tmp_path.iterdir())
-    with pytest.raises(UnknownName, match="profile 'papers'"):
-        experiments.keep_scores("papers", tmp_path)
 
 
 def test_recorded_run():

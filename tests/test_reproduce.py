@@ -313,7 +313,7 @@ def test_keep(repository, runs, monkeypatch, capsys):
         calls.append((given, runs()))
         return {"table_02": 3}
 
-    monkeypatch.setattr("fusionlib.experiments.keep_scores", keep)
+    monkeypatch.setattr("fusionlib.kept.keep_scores", keep)
     reproduce(only=["00"])
     assert not calls and runs() == ["00_first"]
     reproduce(only=["01"], keep=True)

@@ -21,9 +21,10 @@ import pandas as pd
 from .. import results
 from ..datasets import Dataset, Pair, dataset_parts, load_dataset
 from ..errors import unknown
-from ..experiments import Row, available, data_hash
+from ..experiments import available
 from ..files import write_text
 from ..methods import Method, registry
+from ..rows import Row, data_hash, with_retrained
 from ..weights import digest
 from .average_precision import (
     Matches,
@@ -101,18 +102,14 @@ SLOW = ("jsr", "jsrsd")
 def detection_rows() -> tuple[Row, ...]:
     """Return a row per method and set of weights, those of the paper's Table 4 first."""
     printed = list(paper_values()["row"].unique())
-    rows = []
+    rows: list[Row] = []
     for name, spec in registry().items():
         paper = spec.title if spec.title in printed else ""
-        slow = "learns a dictionary from each pair, for more than a minute" if name in SLOW else ""
-        rows.append(Row(spec.title, paper, name, slow=slow))
-        retrained = f"{name}_retrained"
-        if any(
-            retrained == file.name for one in spec.configurations.values() for file in one.weights
-        ):
-            instead = f"the authors' weights of {spec.title}"
-            options = {"weights": retrained}
-            rows.append(Row(f"{spec.title}, retrained", paper, name, options, orientation=instead))
+        if name in SLOW:
+            slow = "learns a dictionary from each pair, for more than a minute"
+            rows.append(Row(spec.title, paper, name, slow=slow))
+        else:
+            rows += with_retrained(spec.title, name, paper)
     places = {title: place for place, title in enumerate(printed)}
     return tuple(sorted(rows, key=lambda row: places.get(row.paper, len(places))))
 
