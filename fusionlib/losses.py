@@ -44,6 +44,8 @@ __all__ = [
 ]
 
 WINDOW, SIGMA = 11, 1.5
+#: Width of the scale of gray levels.
+GRAY_LEVELS = 255.0
 MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 
 
@@ -85,7 +87,7 @@ def _similarity_maps(
     return similarity, contrast
 
 
-def ssim(x: Tensor, y: Tensor, data_range: float = 255.0) -> Tensor:
+def ssim(x: Tensor, y: Tensor, data_range: float) -> Tensor:
     """Mean structural similarity [1] over the valid region, Gaussian window 11 / 1.5.
 
     Parameters
@@ -93,7 +95,7 @@ def ssim(x: Tensor, y: Tensor, data_range: float = 255.0) -> Tensor:
     x, y : Tensor, shape (B, 1, H, W)
         Images on a scale of width `data_range`; H and W at least 11.
     data_range : float
-        L of the stabilising constants (0.01 L)^2 and (0.03 L)^2.
+        L of the stabilising constants (0.01 L)^2 and (0.03 L)^2: 255 for gray levels, 1 for 0..1.
 
     Returns
     -------
@@ -113,7 +115,7 @@ def ssim(x: Tensor, y: Tensor, data_range: float = 255.0) -> Tensor:
     return _similarity_maps(x, y, data_range)[0].mean()
 
 
-def ssim_map(x: Tensor, y: Tensor, data_range: float = 1.0) -> Tensor:
+def ssim_map(x: Tensor, y: Tensor, data_range: float) -> Tensor:
     """Structural similarity at every pixel, the images continued by zeros.
 
     As kornia 0.2 (CDDFuse) and pytorch-ssim (SwinFusion) compute it.
@@ -123,7 +125,7 @@ def ssim_map(x: Tensor, y: Tensor, data_range: float = 1.0) -> Tensor:
     x, y : Tensor, shape (B, 1, H, W)
         Images on a scale of width `data_range`.
     data_range : float
-        L of the stabilising constants.
+        As of `ssim`.
 
     Returns
     -------
@@ -132,9 +134,7 @@ def ssim_map(x: Tensor, y: Tensor, data_range: float = 1.0) -> Tensor:
     return _similarity_maps(x, y, data_range, padding=WINDOW // 2)[0]
 
 
-def ms_ssim_released(
-    x: Tensor, y: Tensor, data_range: float = 255.0, *, small: bool = False
-) -> Tensor:
+def ms_ssim_released(x: Tensor, y: Tensor, *, small: bool = False) -> Tensor:
     """Multi-scale SSIM as the released Res2NetFuse, DenseFuse and NestFuse trainings compute it.
 
     Five levels, each half the size of the one before. It departs from [2] in two
@@ -145,10 +145,8 @@ def ms_ssim_released(
     Parameters
     ----------
     x, y : Tensor, shape (B, 1, H, W)
-        Images on a scale of width `data_range`; H and W at least 176, so that the
-        fifth level still holds the 11x11 window.
-    data_range : float
-        L of the stabilising constants.
+        Images of gray levels 0..255; H and W at least 176, so that the fifth level still holds
+        the 11x11 window.
     small : bool
         Whether smaller images, from 16x16 on, are taken too: the window is then cut to the
         size of a level that cannot hold it, as the released code does.
@@ -172,7 +170,7 @@ def ms_ssim_released(
     product = x.new_ones(())
     for level, weight in enumerate(MS_SSIM_WEIGHTS):
         window = min(WINDOW, *x.shape[-2:])
-        similarity, contrast = _similarity_maps(x, y, data_range, window)
+        similarity, contrast = _similarity_maps(x, y, GRAY_LEVELS, window)
         if level == levels - 1:
             return product * ((similarity.mean() + 1) / 2) ** (weight * (levels - 1))
         product = product * ((contrast.mean() + 1) / 2) ** weight
@@ -343,7 +341,7 @@ class ReconstructionLoss(nn.Module):
             pixel = pixel / target[0].numel()
             dissimilarity = 1 - ms_ssim_released(output, target)
         else:
-            dissimilarity = 1 - ssim(output, target)
+            dissimilarity = 1 - ssim(output, target, GRAY_LEVELS)
         return LossParts(pixel + dissimilarity, pixel, dissimilarity)
 
 

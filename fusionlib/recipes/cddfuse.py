@@ -112,7 +112,7 @@ class CDDFuseRecipe(Recipe):
 
 
 def _reconstruction(image: Tensor, output: Tensor) -> Tensor:
-    dissimilarity = ((1 - ssim_map(image, output)).clamp(0, 1) / 2).mean()
+    dissimilarity = ((1 - ssim_map(image, output, 1.0)).clamp(0, 1) / 2).mean()
     return 5 * dissimilarity + F.mse_loss(output, image)
 
 

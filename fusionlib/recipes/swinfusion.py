@@ -55,7 +55,9 @@ class SwinFusionRecipe(Recipe):
         brighter = torch.maximum(ir, vis)
         ir_sobel, vis_sobel = sobel(ir), sobel(vis)
         share = ir_sobel.mean() / (ir_sobel.mean() + vis_sobel.mean())
-        similarity = share * ssim_map(ir, fused).mean() + (1 - share) * ssim_map(vis, fused).mean()
+        similarity = (
+            share * ssim_map(ir, fused, 1.0).mean() + (1 - share) * ssim_map(vis, fused, 1.0).mean()
+        )
         losses = {
             "intensity": 20 * F.l1_loss(fused, brighter),
             "variation": 20 * _variation(fused - brighter),
