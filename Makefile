@@ -6,7 +6,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DOCS_STAMP := $(VENV)/.docs_installed
 
-.PHONY: reproduce test docs lab bench lint clean
+.PHONY: install reproduce test docs lab bench lint clean
+
+# The environment alone: .venv/bin/fusionlib.
+install: $(STAMP)
 
 # Runs every notebook on the built-in sample; writes results/sample. Stopped, it continues.
 reproduce: $(STAMP)

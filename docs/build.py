@@ -32,7 +32,9 @@ CSS_LOADS = re.compile(r"(?:@import|url\()\s*['\"]?https?://[^)]*")
 
 def copy_pages(folder: Path) -> None:
     """Copy everything that becomes a page, or is linked from one, into a new folder."""
-    shutil.copytree(ROOT / "docs", folder, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
+    # The guide and the pictures come along with README, which links to them.
+    others = shutil.ignore_patterns("*.py", "__pycache__", "guide", "*.jpg")
+    shutil.copytree(ROOT / "docs", folder, ignore=others)
     shutil.copy2(ROOT / "docs/conf.py", folder)
     for name in FILES:
         copy_with_links(Path(name), folder)

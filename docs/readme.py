@@ -1,4 +1,4 @@
-"""Fills the tables of README.md from results/: ``python docs/readme.py``.
+"""Fills the tables of README.md and docs/guide from results/: ``python docs/readme.py``.
 
 What stands between ``<!-- begin NAME -->`` and ``<!-- end NAME -->`` is replaced.
 """
@@ -6,17 +6,19 @@ What stands between ``<!-- begin NAME -->`` and ``<!-- end NAME -->`` is replace
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
 
+from fusionlib.claims import summary
 from fusionlib.detection.report import ALL, DetectionTable, recorded
 from fusionlib.latency import recorded_speed
-from fusionlib.tables import grid, markdown
+from fusionlib.tables import SYMBOLS, grid, markdown
 
 ROOT = Path(__file__).parent.parent
+FILES = ("README.md", "docs/guide/results.md", "docs/guide/speed.md")
 # Table -> row -> heading. The soft hyphen lets all columns fit into the width of a page on GitHub.
 TABLES = {
     "table_02": {
@@ -57,14 +59,125 @@ TABLES = {
 }
 
 
-def table(name: str) -> str:
-    headings = TABLES[name]
-    summary = pd.read_csv(ROOT / "results/paper" / name / "summary.csv")
+# What of Table II stands on the first screen.
+FRONT = {
+    "DenseFuse": "DenseFuse",
+    "MSDNet l1_norm": "MSDNet, l1-norm",
+    "Res2NetFuse_1 l1_norm": "Res2NetFuse, l1-norm, retrained",
+    "Res2NetFuse_1 mean": "Res2NetFuse, mean, retrained",
+}
+FRONT_METRICS = ("SSIM_a", "Qabf", "SCD", "MS_SSIM")
+
+
+def table(name: str, headings: Mapping[str, str], metrics: Collection[str] = ()) -> str:
+    summary = _summary(name)
     missing = set(headings) - set(summary["row"])
     if missing:
         raise SystemExit(f"results/paper/{name} lacks {', '.join(sorted(missing))}")
     summary = summary[summary["row"].isin(list(headings))]
+    if metrics:
+        summary = summary[summary["metric"].isin(metrics)]
     return markdown(summary.replace({"row": headings}), compact=True)
+
+
+def _summary(name: str) -> pd.DataFrame:
+    return pd.read_csv(ROOT / "results/paper" / name / "summary.csv")
+
+
+class Entry(NamedTuple):
+    """A line of the index: what is reproduced, by which notebook, how long that takes."""
+
+    what: str
+    notebook: str
+    sample: str
+    paper: str
+    tables: tuple[str, ...] = ()
+
+
+INDEX = (
+    Entry("a first pair, fused and scored", "00_start_here", "1 min", "1 min"),
+    Entry("Res2NetFuse Table I, loss figure", "01_train_on_one_image", "1 min", "10 min"),
+    Entry("Table III: reconstruction", "02_reconstruction", "1 min", "2 min", ("table_03",)),
+    Entry("Table II: fusion strategies", "03_fusion_strategies", "2 min", "10 min", ("table_02",)),
+    Entry(
+        "Table IV: comparison, both editions",
+        "04_fusion_comparison",
+        "1 min",
+        "1½ h",
+        ("table_04_2021", "table_04_2023"),
+    ),
+    Entry("the RGB figures", "05_color", "½ min", "1 min"),
+    Entry("RefineFuse Figures 2 and 11, training", "06_refinefuse", "1 min", "1 min"),
+    Entry(
+        "Tables 1 to 3: MSRS, M3FD, TNO; Figures 3 to 5",
+        "07_infrared_visible",
+        "2 min",
+        "hours",
+        ("refinefuse_01", "refinefuse_02", "refinefuse_03"),
+    ),
+    Entry(
+        "Tables 5 to 7: MRI with CT, PET, SPECT; Figures 7 to 9",
+        "08_medical",
+        "½ min",
+        "1 h",
+        ("refinefuse_05", "refinefuse_06", "refinefuse_07"),
+    ),
+    Entry(
+        "Tables 8 to 10: ablations; Figure 10",
+        "09_ablations",
+        "½ min",
+        "4 h",
+        ("refinefuse_08", "refinefuse_09", "refinefuse_10"),
+    ),
+    Entry("Table 11: size, time, ranks; speed", "10_efficiency", "¼ min", "½ h"),
+    Entry("Table 4: detection; Figure 6", "11_detection", "½ min", "2½ h"),
+    Entry("the explorer", "12_explorer", "1 min", "1 min"),
+    Entry("every claim of both papers", "13_claims", "½ min", "½ min"),
+    Entry("metric codes in circulation", "14_metric_conventions", "1 min", "3 min"),
+)
+
+
+def index() -> str:
+    """Write what is where, and how near its cells are to the print."""
+    header = ["reproduces", "notebook", "command", "sample", "real data", "cells"]
+    rows = []
+    for entry in INDEX:
+        number = entry.notebook[:2]
+        rows.append(
+            [
+                entry.what,
+                f"[{number}](notebooks/{entry.notebook}.ipynb)",
+                f"`fusionlib reproduce --only {number}`",
+                entry.sample,
+                entry.paper,
+                _cells(entry.tables),
+            ]
+        )
+    return grid(header, rows)
+
+
+def _cells(names: Sequence[str]) -> str:
+    if not names:
+        return ""
+    verdicts = pd.concat([_summary(name)["verdict"] for name in names])
+    counts = [(SYMBOLS[verdict], int((verdicts == verdict).sum())) for verdict in COMPARED]
+    if not any(count for _, count in counts):
+        return "other data or training"
+    return ", ".join(f"{sign} {count}" for sign, count in counts)
+
+
+# Verdicts of cells that were made as the paper's were.
+COMPARED = ("exact", "within 2 %", "differs")
+
+
+def claims() -> str:
+    """Count the verdicts on each paper's claims."""
+    counts = summary()
+    rows = [
+        [str(name), *map(str, row)]
+        for name, row in zip(counts.index, counts.to_numpy(), strict=True)
+    ]
+    return grid(["", *map(str, counts.columns)], rows)
 
 
 class Column(NamedTuple):
@@ -161,15 +274,21 @@ def _printed(table: DetectionTable, metric: str) -> dict[str, str]:
 
 
 def main() -> None:
-    path = ROOT / "README.md"
-    text = path.read_text(encoding="utf-8")
-    filled = {name: table(name) for name in TABLES}
+    filled = {name: table(name, headings) for name, headings in TABLES.items()}
     filled |= {f"speed_{part}": speed_table(part) for part in SPEED}
     filled["refinefuse_04"] = detection_table()
-    for name, grid_text in filled.items():
-        marked = re.compile(rf"(<!-- begin {name} -->\n).*?(<!-- end {name} -->)", re.DOTALL)
-        text = marked.sub(lambda m, new=grid_text: m[1] + new + m[2], text)
-    path.write_text(text, encoding="utf-8")
+    filled |= {
+        "front": table("table_02", FRONT, FRONT_METRICS),
+        "index": index(),
+        "claims": claims(),
+    }
+    for file in FILES:
+        path = ROOT / file
+        text = path.read_text(encoding="utf-8")
+        for name, new in filled.items():
+            marked = re.compile(rf"(<!-- begin {name} -->\n).*?(<!-- end {name} -->)", re.DOTALL)
+            text = marked.sub(lambda m, new=new: m[1] + new + m[2], text)
+        path.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""README: every number in it comes from a run's results, or from a stated place."""
+"""README and guide: every number in them comes from a run's results, or from a stated place."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from fusionlib import tables
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "results/paper"
+PAGES = ("README.md", "docs/guide/results.md", "docs/guide/speed.md", "docs/guide/use.md")
 
 #: What is checked: decimals, powers of ten, thousands with a comma, percentages and factors. Whole
 #: numbers else count things: pairs, tables, pixels, years, cores.
@@ -161,8 +162,9 @@ def _equal(number: str, value: float) -> bool:
     return float(number) > 0 and abs(abs(value) - float(number)) <= unit * (0.5 + 1e-9)
 
 
-def test_every_number_comes_from_somewhere():
-    missing = unsupported((ROOT / "README.md").read_text(encoding="utf-8"))
+@pytest.mark.parametrize("page", PAGES)
+def test_every_number_comes_from_somewhere(page):
+    missing = unsupported((ROOT / page).read_text(encoding="utf-8"))
     assert missing == [], (
         "found in no line of results/paper that the paragraph names (say of what method and "
         "metric the number is, in the tables' words), nor in SOURCES of this file"
@@ -195,14 +197,24 @@ def test_the_tables_are_those_of_results(tmp_path):
     spec = importlib.util.spec_from_file_location("docs_readme", ROOT / "docs/readme.py")
     readme = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(readme)
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    emptied = re.sub(
-        r"(<!-- begin (\w+) -->\n).*?(?=<!-- end \2 -->)", r"\1", text, flags=re.DOTALL
-    )
-    assert emptied != text
-    (tmp_path / "README.md").write_text(emptied, encoding="utf-8")
+    (tmp_path / "docs/guide").mkdir(parents=True)
     (tmp_path / "results").symlink_to(ROOT / "results")
+    texts = {page: (ROOT / page).read_text(encoding="utf-8") for page in readme.FILES}
+    for page, text in texts.items():
+        emptied = re.sub(
+            r"(<!-- begin (\w+) -->\n).*?(?=<!-- end \2 -->)", r"\1", text, flags=re.DOTALL
+        )
+        assert emptied != text
+        (tmp_path / page).write_text(emptied, encoding="utf-8")
     readme.ROOT = tmp_path
     readme.main()
-    written = (tmp_path / "README.md").read_text(encoding="utf-8")
-    assert written == text, "python docs/readme.py"
+    for page, text in texts.items():
+        assert (tmp_path / page).read_text(encoding="utf-8") == text, "python docs/readme.py"
+
+
+def test_every_notebook_is_in_the_indices():
+    index = (ROOT / "README.md").read_text(encoding="utf-8")
+    first = (ROOT / "notebooks/00_start_here.ipynb").read_text(encoding="utf-8")
+    for path in (ROOT / "notebooks").glob("*.ipynb"):
+        assert f"(notebooks/{path.name})" in index, f"add {path.name} to INDEX of docs/readme.py"
+        assert path.stem == "00_start_here" or f"({path.name})" in first, f"name {path.name} in 00"
