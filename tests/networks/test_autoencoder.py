@@ -8,6 +8,7 @@ import torch
 from fusionlib.errors import UnknownName
 from fusionlib.networks.autoencoder import AutoEncoder, conv, tensorflow_tensors
 from fusionlib.rules import RULES
+from tests.networks.given import images
 
 
 class Passing(AutoEncoder):
@@ -26,13 +27,8 @@ class Passing(AutoEncoder):
         return features.sum(dim=1, keepdim=True)
 
 
-def images(count, size=(4, 5)):
-    generator = torch.Generator().manual_seed(0)
-    return [torch.rand(2, 1, *size, generator=generator) for _ in range(count)]
-
-
 def test_one_image_is_decoded_without_a_rule():
-    (image,) = images(1)
+    (image,) = images((4, 5), 1, batch=2)
     assert torch.allclose(Passing("addition")(image), 21 * image)
 
 

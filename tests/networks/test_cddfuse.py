@@ -11,6 +11,7 @@ from scipy.special import expit
 
 from fusionlib.networks.cddfuse import METHOD, CDDFuse
 from tests.networks.authors import assert_adapted, error, fuse, loaded
+from tests.networks.given import assert_order_matters, images
 from tests.networks.references import PLAIN, RESTORMER, block_by_numpy, correlate
 from tests.recipe import recipe_state
 
@@ -21,11 +22,6 @@ from tests.recipe import recipe_state
 def recipe():
     """The network under the weights of the reference output."""
     return loaded(RELEASED, recipe_state("cddfuse"))
-
-
-def images(size):
-    generator = torch.Generator().manual_seed(0)
-    return [torch.rand(1, 1, *size, generator=generator) for _ in range(2)]
 
 
 def test_parameters(recipe):
@@ -104,9 +100,7 @@ def test_coupling_saturates(recipe):
 
 def test_images_are_not_exchangeable(recipe):
     """The visible image joins the output."""
-    ir, vis = images((9, 12))
-    with torch.inference_mode():
-        assert (recipe(ir, vis) - recipe(vis, ir)).abs().max() > 0.01
+    assert_order_matters(recipe, *images((9, 12)))
 
 
 def test_smallest_side(recipe, assert_smallest_side):

@@ -10,6 +10,7 @@ from fusionlib.errors import UnknownName
 from fusionlib.methods import create
 from fusionlib.networks.densefuse import METHOD, DenseFuse
 from tests.networks.authors import assert_adapted, error, in_tensorflow
+from tests.networks.given import gray_images
 
 RELEASES = ["tensorflow", "pytorch"]
 
@@ -17,11 +18,6 @@ RELEASES = ["tensorflow", "pytorch"]
 def network(release, rule="average", seed=0):
     torch.manual_seed(seed)
     return DenseFuse(release, rule)
-
-
-def images(count, size=(9, 11)):
-    generator = torch.Generator().manual_seed(0)
-    return [torch.rand(1, 1, *size, generator=generator) * 255 for _ in range(count)]
 
 
 @pytest.mark.parametrize("release", RELEASES)
@@ -34,7 +30,7 @@ def test_parameters(release):
 @pytest.mark.parametrize("release", RELEASES)
 def test_forward_by_numpy(release, convolve):
     """float32 against float64: eight layers of 2**-24 each, so 1e-5 of the range."""
-    net, pictures = network(release), images(2)
+    net, pictures = network(release), gray_images()
 
     def relu(layer, x):
         return np.maximum(convolve(x, layer, "reflect"), 0)
@@ -62,7 +58,7 @@ def test_only_the_pytorch_release_ends_in_relu(release):
     with torch.no_grad():
         net.last.weight.zero_()
         net.last.bias.fill_(-3)
-        (value,) = net(*images(2)).unique().tolist()
+        (value,) = net(*gray_images()).unique().tolist()
     assert value == (-3 if release == "tensorflow" else 0)
 
 
@@ -70,7 +66,7 @@ def test_only_the_pytorch_release_ends_in_relu(release):
 @pytest.mark.parametrize("count", [1, 2])
 def test_radius_is_exact(release, count, linearise, reach):
     net = linearise(network(release, "l1_norm"))
-    assert reach(net, [x.double() for x in images(count, (23, 25))]) == net.radius == 8
+    assert reach(net, [x.double() for x in gray_images((23, 25), count)]) == net.radius == 8
 
 
 def test_smallest_side(assert_smallest_side):

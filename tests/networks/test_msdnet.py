@@ -9,6 +9,7 @@ import torch
 from fusionlib.methods import create
 from fusionlib.networks.msdnet import METHOD, MSDNet
 from tests.networks.authors import assert_adapted, error, in_tensorflow
+from tests.networks.given import gray_images
 
 (RELEASED,) = METHOD.configurations.values()
 
@@ -16,11 +17,6 @@ from tests.networks.authors import assert_adapted, error, in_tensorflow
 def network(rule="l1_norm", seed=0):
     torch.manual_seed(seed)
     return MSDNet(rule)
-
-
-def images(count, size=(9, 11)):
-    generator = torch.Generator().manual_seed(0)
-    return [torch.rand(1, 1, *size, generator=generator) * 255 for _ in range(count)]
 
 
 def test_parameters():
@@ -33,7 +29,7 @@ def test_forward_by_numpy(convolve):
 
     The l1_norm rule weighs each of the three scales by itself.
     """
-    net, pictures = network(), images(2)
+    net, pictures = network(), gray_images()
 
     def relu(layer, x):
         return np.maximum(convolve(x, layer, "reflect"), 0)
@@ -61,7 +57,7 @@ def test_forward_by_numpy(convolve):
 @pytest.mark.parametrize("count", [1, 2])
 def test_radius_is_exact(count, linearise, reach):
     net = linearise(network())
-    assert reach(net, [x.double() for x in images(count, (27, 29))]) == net.radius == 10
+    assert reach(net, [x.double() for x in gray_images((27, 29), count)]) == net.radius == 10
 
 
 def test_smallest_side(assert_smallest_side):

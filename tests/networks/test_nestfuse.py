@@ -13,6 +13,7 @@ from torch import nn
 from fusionlib.errors import UnknownName
 from fusionlib.networks.nestfuse import METHOD, NestFuse
 from tests.networks.authors import assert_adapted
+from tests.networks.given import gray_images
 
 
 def network(pooling="average"):
@@ -26,11 +27,6 @@ def network(pooling="average"):
             nn.init.uniform_(parameter, 0, 0.1)
     net.autoencoder.last.weight.data.abs_()
     return net
-
-
-def images(size):
-    generator = torch.Generator().manual_seed(0)
-    return [torch.rand(1, 1, *size, generator=generator) * 255 for _ in range(2)]
 
 
 def test_parameters():
@@ -54,7 +50,7 @@ def test_autoencoder_by_numpy(convolve):
     Sides of 23 and 18 are odd at the first and second or at the second scale.
     """
     net = network().autoencoder
-    (image, _) = images((23, 18))
+    (image, _) = gray_images((23, 18))
 
     def relu_conv(layer, x):
         return np.maximum(convolve(x, layer, "reflect"), 0)
@@ -127,7 +123,7 @@ def test_large_features():
 
 
 def test_whole_is_encode_fuse_decode():
-    net, (ir, vis) = network(), images((16, 512))
+    net, (ir, vis) = network(), gray_images((16, 512))
     with torch.inference_mode():
         features = net.fuse_features(net.autoencoder.encode(ir), net.autoencoder.encode(vis))
         assert torch.equal(net(ir, vis), net.autoencoder.decode(features))
@@ -136,7 +132,7 @@ def test_whole_is_encode_fuse_decode():
 
 def test_parts(monkeypatch):
     """Above 512 pixels: cut 2 before and 3 after the middle, averaged where parts overlap."""
-    net, (ir, vis) = network(), images((27, 513))
+    net, (ir, vis) = network(), gray_images((27, 513))
     # Each part has a value of its own, and shows whether both images were cut alike.
     monkeypatch.setattr(net, "fuse_whole", lambda a, b: a.amax() + (a + b) * 2)
     expected, count = torch.zeros(27, 513), torch.zeros(27, 513)
@@ -150,7 +146,7 @@ def test_parts(monkeypatch):
 
 def test_parts_of_a_narrow_image():
     """A side whose halves would be too small is not cut: the two parts differ in width only."""
-    net, (ir, vis) = network(), images((26, 514))
+    net, (ir, vis) = network(), gray_images((26, 514))
     with torch.inference_mode():
         output = net(ir, vis)
         left = net.fuse_whole(ir[..., :260], vis[..., :260])

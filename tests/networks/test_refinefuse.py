@@ -23,6 +23,7 @@ from fusionlib.networks.refinefuse import (
     Decoder,
     RefineFuse,
 )
+from tests.networks.given import images
 from tests.networks.references import correlate, double
 
 PRINTED = {"parameters": 2.21e6, 256: 12.73e9, 512: 48.11e9}
@@ -36,11 +37,6 @@ def built(module, *arguments, seed=0, **options):
 def features(channels, size=(7, 9), seed=0, batch=1):
     generator = torch.Generator().manual_seed(seed)
     return [torch.randn(batch, channels, *size, generator=generator) for _ in range(2)]
-
-
-def images(size=(9, 11), batch=1):
-    generator = torch.Generator().manual_seed(0)
-    return [torch.rand(batch, 1, *size, generator=generator) for _ in range(2)]
 
 
 def sigmoid(x):

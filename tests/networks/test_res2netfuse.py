@@ -12,6 +12,7 @@ from torch import nn
 from fusionlib.datasets import package_data
 from fusionlib.errors import UnknownName
 from fusionlib.networks.res2netfuse import METHOD, Res2NetFuse
+from tests.networks.given import gray_images
 
 VARIANTS = ["released", "paper"]
 
@@ -19,11 +20,6 @@ VARIANTS = ["released", "paper"]
 def network(variant, rule="l1_norm", seed=0):
     torch.manual_seed(seed)
     return Res2NetFuse(variant, rule)
-
-
-def images(count, size=(9, 11), seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    return [torch.rand(1, 1, *size, generator=generator) * 255 for _ in range(count)]
 
 
 @pytest.mark.parametrize("variant, count", [("paper", 101_217), ("released", 89_617)])
@@ -77,7 +73,7 @@ def by_numpy(net, pictures, convolve):
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_forward_by_numpy(variant, count, convolve):
     """float32 against float64: about 15 layers of 2**-24 each, so 1e-5 of the range."""
-    net, pictures = network(variant), images(count)
+    net, pictures = network(variant), gray_images(count=count)
     with torch.inference_mode():
         output = net(*pictures)[0, 0].numpy()
     expected = by_numpy(net, pictures, convolve)
@@ -88,20 +84,20 @@ def test_forward_by_numpy(variant, count, convolve):
 @pytest.mark.parametrize("count", [1, 2])
 def test_radius_is_exact(variant, count, linearise, reach):
     net = linearise(network(variant))
-    assert reach(net, [x.double() for x in images(count, (31, 33))]) == net.radius == 12
+    assert reach(net, [x.double() for x in gray_images((31, 33), count)]) == net.radius == 12
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("size", [(1, 1), (1, 6), (7, 5), (16, 3)])
 def test_any_size(variant, size):
     with torch.inference_mode():
-        output = network(variant)(*images(2, size))
+        output = network(variant)(*gray_images(size))
     assert output.shape == (1, 1, *size) and torch.isfinite(output).all()
     assert Res2NetFuse.min_side == 1
 
 
 def test_a_batch_is_its_images():
-    net, batch = network("released", "mean"), [torch.cat(images(2, seed=s)) for s in (1, 2)]
+    net, batch = network("released", "mean"), [torch.cat(gray_images(seed=s)) for s in (1, 2)]
     with torch.inference_mode():
         alone = torch.cat([net(*(x[i : i + 1] for x in batch)) for i in range(2)])
         assert torch.allclose(net(*batch), alone, rtol=1e-5, atol=1e-6)

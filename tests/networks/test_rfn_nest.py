@@ -11,6 +11,7 @@ import torch
 
 from fusionlib.networks.rfn_nest import METHOD, ResidualFusion
 from tests.networks.authors import assert_adapted, error, fuse, loaded
+from tests.networks.given import gray_images
 from tests.recipe import recipe_state
 
 (RELEASED,) = METHOD.configurations.values()
@@ -20,11 +21,6 @@ from tests.recipe import recipe_state
 def recipe():
     """The network under the weights of the reference output."""
     return loaded(RELEASED, recipe_state("rfn_nest"))
-
-
-def images(size):
-    generator = torch.Generator().manual_seed(0)
-    return [torch.rand(1, 1, *size, generator=generator) * 255 for _ in range(2)]
 
 
 def test_parameters(recipe):
@@ -55,7 +51,7 @@ def test_fusion_block_by_numpy(convolve):
 
 def test_forward_is_encode_fuse_decode(recipe):
     """Each scale goes through its own block, infrared first, at sizes that are odd."""
-    ir, vis = images((17, 23))
+    ir, vis = gray_images((17, 23))
     with torch.inference_mode():
         pairs = zip(recipe.autoencoder.encode(ir), recipe.autoencoder.encode(vis), strict=True)
         fused = [block(*pair) for block, pair in zip(recipe.fusion, pairs, strict=True)]
@@ -68,7 +64,7 @@ def test_forward_is_encode_fuse_decode(recipe):
 
 def test_large_images_go_in_parts(recipe):
     """Far from the cut a part's output is the image's: here, the left and right ends."""
-    ir, vis = images((16, 514))
+    ir, vis = gray_images((16, 514))
     with torch.inference_mode():
         output = recipe(ir, vis)
         left = recipe.fuse_whole(ir[..., :260], vis[..., :260])

@@ -10,6 +10,7 @@ from fusionlib.errors import UnknownName
 from fusionlib.images import luminance
 from fusionlib.networks.sdnet import METHOD, SDNet
 from tests.networks.authors import assert_adapted, error, fuse, levels_off
+from tests.networks.given import assert_other_first_is_swapped, signed_images
 
 CONFIGURATIONS = METHOD.configurations
 RELEASED = CONFIGURATIONS["released"]
@@ -19,11 +20,6 @@ FIRST = ["ir", "vis"]
 def network(first="ir", seed=0):
     torch.manual_seed(seed)
     return SDNet(first)
-
-
-def images(size=(9, 11), batch=1):
-    generator = torch.Generator().manual_seed(0)
-    return [torch.rand(batch, 1, *size, generator=generator) * 2 - 1 for _ in range(2)]
 
 
 def test_parameters():
@@ -38,7 +34,7 @@ def test_parameters():
 @pytest.mark.parametrize("first", FIRST)
 def test_forward_by_numpy(first, convolve):
     """float32 against float64: five layers of 2**-24 each, so 1e-5 of the range."""
-    net, (ir, vis) = network(first), images()
+    net, (ir, vis) = network(first), signed_images()
 
     def leaky(layer, x):
         y = convolve(x, layer, "constant")
@@ -62,7 +58,7 @@ def test_forward_by_numpy(first, convolve):
 @pytest.mark.parametrize("first", FIRST)
 def test_decomposition_by_numpy(first, convolve):
     """float32 against float64: four layers of 2**-24 each, so 1e-5 of the range."""
-    net, (fused, _) = network(first), images()
+    net, (fused, _) = network(first), signed_images()
 
     def leaky(layer, x):
         y = convolve(x, layer, "constant")
@@ -80,11 +76,7 @@ def test_decomposition_by_numpy(first, convolve):
 
 
 def test_the_other_image_first_is_the_images_swapped():
-    ir, vis = images()
-    with torch.inference_mode():
-        one_way, other_way = network("ir")(ir, vis), network("vis")(ir, vis)
-        assert torch.equal(one_way, network("vis")(vis, ir))
-    assert (one_way - other_way).abs().max() > 0.1 * (one_way.max() - one_way.min())
+    assert_other_first_is_swapped(network, *signed_images())
     built = {name: c.build().first for name, c in CONFIGURATIONS.items()}
     assert built == {"tang": "ir", "released": "ir", "medical": "vis"}
 
@@ -97,13 +89,13 @@ def test_unknown_first():
 @pytest.mark.parametrize("first", FIRST)
 def test_radius_is_exact(first, linearise, reach):
     net = linearise(network(first))
-    assert reach(net, [x.double() + 1 for x in images((15, 17))]) == net.radius == 5
+    assert reach(net, [x.double() + 1 for x in signed_images((15, 17))]) == net.radius == 5
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 6), (7, 5)])
 def test_any_size(size):
     with torch.inference_mode():
-        output = network()(*images(size, batch=2))
+        output = network()(*signed_images(size, batch=2))
     assert output.shape == (2, 1, *size) and torch.isfinite(output).all()
     assert SDNet.min_side == 1
 
@@ -163,4 +155,4 @@ def test_authors_output(golden, trained):
 @pytest.mark.realdata
 def test_authors_medical_weights_fit(trained):
     with torch.inference_mode():
-        assert torch.isfinite(trained(CONFIGURATIONS["medical"])(*images())).all()
+        assert torch.isfinite(trained(CONFIGURATIONS["medical"])(*signed_images())).all()

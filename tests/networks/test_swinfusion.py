@@ -9,6 +9,7 @@ from scipy.special import softmax
 
 from fusionlib.networks.swinfusion import METHOD, SwinFusion, _by_windows
 from tests.networks.authors import assert_adapted, error, fuse, loaded
+from tests.networks.given import assert_order_matters, images
 from tests.networks.references import gelu
 from tests.recipe import recipe_state
 
@@ -19,11 +20,6 @@ from tests.recipe import recipe_state
 def recipe():
     """The network under the weights of the reference output."""
     return loaded(RELEASED, recipe_state("swinfusion"))
-
-
-def images(size, count=1):
-    generator = torch.Generator().manual_seed(0)
-    return [torch.rand(count, 1, *size, generator=generator) for _ in range(2)]
 
 
 def test_parameters(recipe):
@@ -175,7 +171,7 @@ def test_windows_come_back(shift):
 
 def test_batch_is_each_by_itself(recipe):
     """Rounding in float32 depends on how many windows are multiplied at once."""
-    ir, vis = images((20, 9), count=2)
+    ir, vis = images((20, 9), batch=2)
     with torch.inference_mode():
         both = recipe(ir, vis)
         each = torch.cat([recipe(ir[i : i + 1], vis[i : i + 1]) for i in range(2)])
@@ -183,9 +179,7 @@ def test_batch_is_each_by_itself(recipe):
 
 
 def test_images_are_not_exchangeable(recipe):
-    ir, vis = images((8, 8))
-    with torch.inference_mode():
-        assert (recipe(ir, vis) - recipe(vis, ir)).abs().max() > 0.01
+    assert_order_matters(recipe, *images((8, 8)))
 
 
 def test_smallest_side(recipe, assert_smallest_side):

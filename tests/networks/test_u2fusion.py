@@ -9,6 +9,7 @@ import torch
 from fusionlib.errors import UnknownName
 from fusionlib.networks.u2fusion import METHOD, U2Fusion
 from tests.networks.authors import assert_adapted, error, fuse, in_tensorflow, levels_off
+from tests.networks.given import assert_other_first_is_swapped, images
 
 CONFIGURATIONS = METHOD.configurations
 RELEASED = CONFIGURATIONS["released"]
@@ -18,11 +19,6 @@ FIRST = ["ir", "vis"]
 def network(first="ir", seed=0):
     torch.manual_seed(seed)
     return U2Fusion(first)
-
-
-def images(size=(9, 11)):
-    generator = torch.Generator().manual_seed(0)
-    return [torch.rand(1, 1, *size, generator=generator) for _ in range(2)]
 
 
 def test_parameters():
@@ -53,11 +49,7 @@ def test_forward_by_numpy(first, convolve):
 
 
 def test_the_other_image_first_is_the_images_swapped():
-    ir, vis = images()
-    with torch.inference_mode():
-        one_way, other_way = network("ir")(ir, vis), network("vis")(ir, vis)
-        assert torch.equal(one_way, network("vis")(vis, ir))
-    assert (one_way - other_way).abs().max() > 0.1 * (one_way.max() - one_way.min())
+    assert_other_first_is_swapped(network, *images())
     built = {name: c.build().first for name, c in CONFIGURATIONS.items()}
     assert built == {"tang": "ir", "released": "vis"}
 
