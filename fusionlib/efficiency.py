@@ -1,7 +1,8 @@
 """What a network costs: parameters and multiply-accumulates; RefineFuse's Table 11.
 
-How a cost is counted is part of it: each figure here says by which convention. Seconds and memory
-are in `fusionlib.latency`.
+How a cost is counted is part of it: each figure here says by which convention. What is counted is
+here; `fusionlib.latency` has what a clock says of every method, `fusionlib.costs` what one call
+takes, `fusionlib.ablations.cost_table` what RefineFuse's variants take.
 """
 
 from __future__ import annotations

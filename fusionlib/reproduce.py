@@ -16,12 +16,11 @@ from typing import Any
 from .datasets import data_roots
 from .errors import FusionError, unknown
 from .files import check_folder, write_text
-from .results import code_hash
+from .results import ROOT, code_hash
 from .weights import places
 
 __all__ = ["clean_notebook", "find_notebooks", "reproduce"]
 
-ROOT = Path(__file__).parent.parent
 ADDRESS = re.compile(r"(?<=\w) at 0x[0-9a-f]+(?=>)")
 
 
