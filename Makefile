@@ -16,9 +16,12 @@ reproduce: $(STAMP)
 	$(BIN)/fusionlib reproduce --profile sample
 
 # Linter, types, tests, and every committed notebook run again and compared (nbval).
-# One file of tests per core is faster than one test on all of them.
+# One file of tests per core is faster than one test on all of them; the explorer's page, whose
+# answers are timed, has all of them. It is skipped where there is no Chromium.
+BROWSER := tests/test_explorer_browser.py
 test: $(STAMP) lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --ignore $(BROWSER)
+	$(BIN)/python -m pytest $(BROWSER)
 	$(BIN)/python -m tests.notebooks
 
 lint: $(STAMP)

@@ -200,11 +200,7 @@ def page(lab) -> Iterator[Page]:
 
 
 def test_moved_by_keyboard_it_answers(page):
-    """Pictures, maps and numbers are others; at least one of eight answers came within 0.3 s.
-
-    The least of several, since other work on the machine only delays.
-    """
-    page.driver.execute_script(WATCH, page.find(".fusionlib-explorer"))
+    """Pictures, maps and numbers are others."""
     before = {name: page.pixels(name) for name in ("left", "right", "difference", "weights right")}
     slider = page.control("infrared", 1, ".noUi-handle")
     page.focus(slider)
@@ -216,9 +212,6 @@ def test_moved_by_keyboard_it_answers(page):
     assert changed == {"right", "difference", "weights right"}
     # More infrared: yellow has more red and less blue than blue has.
     assert after["weights right"][..., 0].mean() > before["weights right"][..., 0].mean()
-    answers = page.driver.execute_script("return window.answers")
-    print("milliseconds", {name: [round(t) for t in times] for name, times in answers.items()})
-    assert min(answers["frame"]) < 300 and min(answers["table"]) < 300
     assert page.driver.switch_to.active_element == slider  # no key went to the notebook
     page.shoot("explorer")
 
@@ -268,6 +261,20 @@ def test_swipe_and_zoom(page):
     mouse.move_by_offset(box["width"] // 4, 0).release().perform()
     assert float(line.get_attribute("style").split(":")[1].strip(" %;")) == pytest.approx(75, abs=1)
     assert page.frame() == frame  # all of it in the browser
+
+
+def test_answers_come_within_0_3_seconds(page):
+    """Pictures and numbers of 320x240: the least of up to 24, since other work only delays."""
+    page.driver.execute_script(WATCH, page.find(".fusionlib-explorer"))
+    for control in ("infrared", "its share", "sharpness"):
+        page.focus(page.control(control, 0, ".noUi-handle"))
+        for _ in range(8):
+            page.changed(lambda: page.press(Keys.ARROW_RIGHT))
+        answers = page.driver.execute_script("return window.answers")
+        print("milliseconds", {name: [round(t) for t in times] for name, times in answers.items()})
+        if max(map(min, answers.values())) < 300:
+            break
+    assert max(map(min, answers.values())) < 300
 
 
 def test_what_takes_long_says_that_it_works(page):
