@@ -3,8 +3,8 @@
 Usage: python -m benchmarks.training [--iterations 2000] [--image FILE] [--save FOLDER]
 
 The plain loop is the published recipe as one writes it down: the module, the loss with
-two-dimensional windows, Adam, one image of 256x256. Ours are `fusionlib.training.train` in single
-precision, and in mixed: with gradients of convolutions in bfloat16. Every loop runs in a process
+two-dimensional windows, Adam, one image of 256x256. Ours are
+`fusionlib.training.train_res2netfuse` in single precision, and in mixed: with gradients of convolutions in bfloat16. Every loop runs in a process
 of its own, with the same initial weights. After a few dozen iterations rounding alone leads loops
 to other weights; how far is shown by the plain loop in channels-last memory. So curves are compared
 by medians over 100 iterations: the largest and the mean distance of their logarithms after the
@@ -30,7 +30,7 @@ from fusionlib.images import luminance, quantise, read_image
 from fusionlib.losses import MS_SSIM_WEIGHTS, SIGMA, WINDOW
 from fusionlib.networks.res2netfuse import Res2NetFuse
 from fusionlib.scenes import render
-from fusionlib.training import ONE_IMAGE, TrainingConfig, train
+from fusionlib.training import ONE_IMAGE, TrainingConfig, train_res2netfuse
 
 #: Curves are compared by medians over so many iterations.
 SPAN = 100
@@ -98,7 +98,7 @@ def our_loop(levels: np.ndarray, iterations: int, precision: str) -> tuple[float
     """Train with the engine."""
     config = TrainingConfig(iterations=iterations, precision=precision)  # type: ignore[arg-type]
     started = time.perf_counter()
-    history = train([levels], config, progress=False).history
+    history = train_res2netfuse([levels], config, progress=False).history
     return time.perf_counter() - started, history["total"].tolist()
 
 

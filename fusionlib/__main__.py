@@ -562,7 +562,7 @@ def _train_res2netfuse(options: argparse.Namespace) -> Training:
     from dataclasses import replace
 
     from .recipes.samples import samples
-    from .training import MANY_IMAGES, ONE_IMAGE, train
+    from .training import MANY_IMAGES, ONE_IMAGE, train_res2netfuse
 
     for name in _given(options, *RECIPES_OWN):
         raise FusionError(
@@ -573,7 +573,7 @@ def _train_res2netfuse(options: argparse.Namespace) -> Training:
     settings = _given(options, "variant", "iterations", "learning_rate", "batch_size", "seed")
     settings |= _res2netfuse_options(options)
     config = replace(ONE_IMAGE if one else MANY_IMAGES, **settings)
-    return train(
+    return train_res2netfuse(
         images,
         config,
         checkpoint=options.checkpoint,
@@ -654,11 +654,11 @@ def _levels_of(pairs: Sequence[Sample]) -> Iterator[np.ndarray]:
 
 def _train_by_recipe(options: argparse.Namespace) -> Training:
     from .recipes import find_recipe
-    from .training import train_method
+    from .training import train_by_recipe
 
     for name in _given(options, "variant", "learning_rate"):
         raise FusionError(f"--{name.replace('_', '-')} is for res2netfuse; leave it out.")
-    return train_method(
+    return train_by_recipe(
         options.method,
         _training_data(options, find_recipe(options.method).learns_from),
         budget=options.budget,

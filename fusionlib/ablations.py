@@ -27,7 +27,7 @@ from .errors import unknown
 from .execution import check_device, run_network
 from .files import write_text
 from .networks.refinefuse import ABLATIONS, OURS, SHORT, TRAINED, VARIANTS, RefineFuse
-from .training import train_method
+from .training import train_by_recipe
 from .weights import find_weights, read_facts, save_weights
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class Schedule(NamedTuple):
     ----------
     dataset : str
     size, batch_size, iterations, every, hold_out : int
-        As of `fusionlib.training.train_method`.
+        As of `fusionlib.training.train_by_recipe`.
     start : bool
         Whether a row goes on from the package's weights.
     rows : tuple of str
@@ -117,7 +117,7 @@ def train_ablations(
     results_dir : path
         `ablation_folder` receives weights, losses and checkpoints.
     data_dir, device, progress
-        As of `fusionlib.training.train_method`.
+        As of `fusionlib.training.train_by_recipe`.
 
     Returns
     -------
@@ -129,7 +129,7 @@ def train_ablations(
     UnknownName
         If there is no such profile.
     FusionError
-        If the data set is not there, or what `fusionlib.training.train_method` raises.
+        If the data set is not there, or what `fusionlib.training.train_by_recipe` raises.
     """
     folder = ablation_folder(profile, results_dir)
     schedule = SCHEDULES[profile]
@@ -146,7 +146,7 @@ def train_ablations(
         departs, _ = VARIANTS[ablation.variant]
         options = {**TRAINED, "setting": ablation.setting, **departs}
         if not (losses.exists() and _is_of(weights, {**options, "seed": ablation.seed})):
-            result = train_method(
+            result = train_by_recipe(
                 "refinefuse",
                 data if isinstance(data, list) else [data],
                 iterations=schedule.iterations,

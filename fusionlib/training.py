@@ -54,8 +54,8 @@ __all__ = [
     "TrainingConfig",
     "check_seed",
     "stable_after",
-    "train",
-    "train_method",
+    "train_res2netfuse",
+    "train_by_recipe",
     "training_psnr",
 ]
 
@@ -177,7 +177,7 @@ class _Reconstruction(Recipe):
             return self.network(image)
 
 
-def train(
+def train_res2netfuse(
     images: Sequence[Picture | Dataset],
     config: TrainingConfig = ONE_IMAGE,
     *,
@@ -254,7 +254,7 @@ def training_psnr(network: nn.Module, image: Picture, size: int = 256) -> float:
     network : nn.Module
         An auto-encoder of gray levels 0..255.
     image : array or path
-        As for `train`; resized to size x size with nearest neighbour.
+        As for `train_res2netfuse`; resized to size x size with nearest neighbour.
     size : int
 
     Returns
@@ -291,7 +291,7 @@ def stable_after(history: pd.DataFrame, fraction: float = 0.01) -> int:
 # ---------------------------------------------------------------- any recipe
 
 
-def train_method(
+def train_by_recipe(
     method: str,
     data: Sequence[Any],
     *,

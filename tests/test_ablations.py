@@ -41,7 +41,7 @@ def test_rows_are_trained_once_and_found(small, tmp_path, monkeypatch):
     assert not (read_weights(folder / "refinefuse_scales_1.safetensors").keys()
                 & {"decoders.0.mix.weight"})  # fmt: skip
     # What is there is not trained again.
-    monkeypatch.setattr(ablations, "train_method", None)
+    monkeypatch.setattr(ablations, "train_by_recipe", None)
     again = train_ablations(profile="sample", results_dir=tmp_path, progress=False)
     assert again.equals(history)
 

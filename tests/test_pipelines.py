@@ -182,7 +182,8 @@ def test_imageio_stretches_what_leaves_the_range(raw, expected):
 
 
 def test_clahe_is_that_of_opencv_on_the_truncated_image():
-    raw = np.random.default_rng(0).uniform(-1.2, 1.2, (40, 48))
+    # Tiles large enough that a limit of 2 is reached, and not one of 3.
+    raw = np.random.default_rng(0).normal(0, 0.2, (400, 480))
     saved = np.clip((raw + 1) * 127.5, 0, 255).astype(np.uint8)
     expected = cv2.createCLAHE(clipLimit=2.0, tileGridSize=(8, 8)).apply(saved)
     assert np.array_equal(finished("clahe", raw, Levels(-1, 1)), expected)

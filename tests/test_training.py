@@ -29,8 +29,8 @@ from fusionlib.training import (
     ONE_IMAGE,
     TrainingConfig,
     stable_after,
-    train,
-    train_method,
+    train_by_recipe,
+    train_res2netfuse,
     training_psnr,
 )
 from fusionlib.weights import digest, read_weights, training_losses
@@ -49,7 +49,7 @@ def pictures(count=1, shape=(20, 24), seed=0):
 
 
 def run(images=None, config=ONE, **options):
-    return train(images or pictures(), config, progress=False, **options)
+    return train_res2netfuse(images or pictures(), config, progress=False, **options)
 
 
 def same(a, b):
@@ -198,7 +198,7 @@ def test_files_and_arrays_are_the_same(tmp_path, whole):
 
 def test_no_image():
     with pytest.raises(FusionError, match="at least one image or pair"):
-        train([], ONE)
+        train_res2netfuse([], ONE)
 
 
 @pytest.mark.parametrize("count", [1, 3])
@@ -261,8 +261,8 @@ def test_killed_and_resumed(tmp_path):
     script = (
         "import numpy as np, torch\n"
         "torch.set_num_threads(1)\n"
-        "from fusionlib.training import TrainingConfig, train\n"
-        f"train([np.load('image.npy')], TrainingConfig(**{asdict(config)}),\n"
+        "from fusionlib.training import TrainingConfig, train_res2netfuse\n"
+        f"train_res2netfuse([np.load('image.npy')], TrainingConfig(**{asdict(config)}),\n"
         "      checkpoint='checkpoint', every=1, progress=False)\n"
     )
     process = subprocess.Popen([sys.executable, "-c", script], cwd=tmp_path)
@@ -508,7 +508,7 @@ PAIRS = [tuple(pictures(2, (20, 24), seed=i)) for i in range(3)]
 def cddfuse(data=PAIRS, **options):
     """CDDFuse has two stages, of 1/3 and 2/3 of its samples, and rates that fall."""
     settings = {"iterations": 6, "batch_size": 1, "size": 16, "progress": False}
-    return train_method("cddfuse", data, **(settings | options))
+    return train_by_recipe("cddfuse", data, **(settings | options))
 
 
 def counts(result):
@@ -676,7 +676,7 @@ def test_other_length_where_rates_fall(tmp_path):
     def nestfuse(iterations, path=None):
         settings = {"batch_size": 1, "size": 16, "progress": False, "seed": 2}
         data = [pair[0] for pair in PAIRS]
-        return train_method("nestfuse", data, iterations=iterations, checkpoint=path, **settings)
+        return train_by_recipe("nestfuse", data, iterations=iterations, checkpoint=path, **settings)
 
     longer = tmp_path / "longer"
     nestfuse(2, longer)

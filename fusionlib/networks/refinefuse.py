@@ -182,7 +182,7 @@ class Decoder(nn.Module):
         self.refine = zero_conv(channels_in, channels_out, 3)
 
     def forward(self, x: Tensor, size: Sequence[int]) -> Tensor:
-        """Turn (B, channels_in, h, w) into (B, channels_out, H, W) of `size`, 2h x 2w or one less."""
+        """Turn (B, channels_in, h, w) into (B, channels_out, *size), twice as large or one less."""
         x = F.relu(self.refine(self.mix(x)))
         # Twice the size, then cut: so the place of a pixel does not depend on the image's size.
         height, width = size
@@ -332,7 +332,7 @@ ABLATIONS: Mapping[str, Ablation] = {
 
 
 class ShortTraining(NamedTuple):
-    """How all rows of the ablations are trained: as of `fusionlib.training.train_method`."""
+    """How all rows of the ablations are trained: as of `fusionlib.training.train_by_recipe`."""
 
     dataset: str = "msrs_train128"
     size: int = 64

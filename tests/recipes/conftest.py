@@ -12,7 +12,7 @@ from fusionlib.networks import aefusion
 from fusionlib.networks.nestfuse import NestFuse
 from fusionlib.recipes import find_recipe
 from fusionlib.recipes.recipe import Moment
-from fusionlib.training import train_method
+from fusionlib.training import train_by_recipe
 
 
 def smooth(size=60, seed=0):
@@ -55,7 +55,7 @@ class Small(NamedTuple):
     def train(self, data=None, **settings):
         defaults = {"iterations": 4, "batch_size": 2, "size": self.size, "options": self.options}
         data = self.data() if data is None else data
-        return train_method(self.method, data, progress=False, **(defaults | settings))
+        return train_by_recipe(self.method, data, progress=False, **(defaults | settings))
 
     def build(self, seed=0):
         torch.manual_seed(seed)
