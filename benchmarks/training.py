@@ -4,11 +4,11 @@ Usage: python -m benchmarks.training [--iterations 2000] [--image FILE] [--save 
 
 The plain loop is the published recipe as one writes it down: the module, the loss with
 two-dimensional windows, Adam, one image of 256x256. Ours are
-`fusionlib.training.train_res2netfuse` in single precision, and in mixed: with gradients of convolutions in bfloat16. Every loop runs in a process
-of its own, with the same initial weights. After a few dozen iterations rounding alone leads loops
-to other weights; how far is shown by the plain loop in channels-last memory. So curves are compared
-by medians over 100 iterations: the largest and the mean distance of their logarithms after the
-first 100.
+`fusionlib.training.train_res2netfuse` in single precision, and in mixed: with gradients of
+convolutions in bfloat16. Every loop runs in a process of its own, with the same initial weights.
+After a few dozen iterations rounding alone leads loops to other weights; how far is shown by the
+plain loop in channels-last memory. So curves are compared by medians over 100 iterations: the
+largest and the mean distance of their logarithms after the first 100.
 """
 
 from __future__ import annotations
