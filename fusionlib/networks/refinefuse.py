@@ -182,7 +182,7 @@ class Decoder(nn.Module):
         self.refine = zero_conv(channels_in, channels_out, 3)
 
     def forward(self, x: Tensor, size: Sequence[int]) -> Tensor:
-        """Turn (B, channels_in, h, w) into (B, channels_out, *size), twice as large or one less."""
+        """Turn (B, channels_in, h, w) into (B, channels_out, H, W), `size`: 2h x 2w or one less."""
         x = F.relu(self.refine(self.mix(x)))
         # Twice the size, then cut: so the place of a pixel does not depend on the image's size.
         height, width = size
