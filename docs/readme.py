@@ -97,40 +97,52 @@ class Entry(NamedTuple):
 INDEX = (
     Entry("a first pair, fused and scored", "00_start_here", "1 min", "1 min"),
     Entry("Res2NetFuse Table I, loss figure", "01_train_on_one_image", "1 min", "10 min"),
-    Entry("Table III: reconstruction", "02_reconstruction", "1 min", "2 min", ("table_03",)),
-    Entry("Table II: fusion strategies", "03_fusion_strategies", "2 min", "10 min", ("table_02",)),
     Entry(
-        "Table IV: comparison, both editions",
+        "Res2NetFuse Table III: reconstruction",
+        "02_reconstruction",
+        "1 min",
+        "2 min",
+        ("table_03",),
+    ),
+    Entry(
+        "Res2NetFuse Table II: fusion strategies",
+        "03_fusion_strategies",
+        "2 min",
+        "10 min",
+        ("table_02",),
+    ),
+    Entry(
+        "Res2NetFuse Table IV: comparison, both editions",
         "04_fusion_comparison",
         "1 min",
         "1½ h",
         ("table_04_2021", "table_04_2023"),
     ),
-    Entry("the RGB figures", "05_color", "½ min", "1 min"),
+    Entry("Res2NetFuse: the RGB figures", "05_color", "½ min", "1 min"),
     Entry("RefineFuse Figures 2 and 11, training", "06_refinefuse", "1 min", "1 min"),
     Entry(
-        "Tables 1 to 3: MSRS, M3FD, TNO; Figures 3 to 5",
+        "RefineFuse Tables 1 to 3: MSRS, M3FD, TNO; Figures 3 to 5",
         "07_infrared_visible",
         "2 min",
         "hours",
         ("refinefuse_01", "refinefuse_02", "refinefuse_03"),
     ),
     Entry(
-        "Tables 5 to 7: MRI with CT, PET, SPECT; Figures 7 to 9",
+        "RefineFuse Tables 5 to 7: MRI with CT, PET, SPECT; Figures 7 to 9",
         "08_medical",
         "½ min",
         "1 h",
         ("refinefuse_05", "refinefuse_06", "refinefuse_07"),
     ),
     Entry(
-        "Tables 8 to 10: ablations; Figure 10",
+        "RefineFuse Tables 8 to 10: ablations; Figure 10",
         "09_ablations",
         "½ min",
         "4 h",
         ("refinefuse_08", "refinefuse_09", "refinefuse_10"),
     ),
-    Entry("Table 11: size, time, ranks; speed", "10_efficiency", "¼ min", "½ h"),
-    Entry("Table 4: detection; Figure 6", "11_detection", "½ min", "2½ h"),
+    Entry("RefineFuse Table 11: size, time, ranks; speed", "10_efficiency", "¼ min", "½ h"),
+    Entry("RefineFuse Table 4: detection; Figure 6", "11_detection", "½ min", "2½ h"),
     Entry("the explorer", "12_explorer", "1 min", "1 min"),
     Entry("every claim of both papers", "13_claims", "½ min", "½ min"),
     Entry("metric codes in circulation", "14_metric_conventions", "1 min", "3 min"),
@@ -139,7 +151,7 @@ INDEX = (
 
 def index() -> str:
     """Write what is where, and how near its cells are to the print."""
-    header = ["reproduces", "notebook", "command", "sample", "real data", "cells"]
+    header = ["reproduces", "notebook", "`fusionlib reproduce`", "sample", "real data", "cells"]
     rows = []
     for entry in INDEX:
         number = entry.notebook[:2]
@@ -147,7 +159,7 @@ def index() -> str:
             [
                 entry.what,
                 f"[{number}](notebooks/{entry.notebook}.ipynb)",
-                f"`fusionlib reproduce --only {number}`",
+                f"`--only {number}`",
                 entry.sample,
                 entry.paper,
                 _cells(entry.tables),
