@@ -568,13 +568,25 @@ class Dataset(Sequence[Item], Generic[Item]):
         return len(self.names)
 
     @overload
-    def __getitem__(self, index: int) -> Item: ...
+    def __getitem__(self, index: int | str) -> Item: ...
 
     @overload
     def __getitem__(self, index: slice) -> Dataset[Item]: ...
 
-    def __getitem__(self, index: int | slice) -> Item | Dataset[Item]:
-        """Read one item, or make a Dataset of a slice of them; IndexError beyond the end."""
+    def __getitem__(self, index: int | str | slice) -> Item | Dataset[Item]:
+        """Read one item, by place or name, or make a Dataset of a slice of them.
+
+        Raises
+        ------
+        IndexError
+            Beyond the end.
+        UnknownName
+            If no item has this name.
+        """
+        if isinstance(index, str):
+            if index not in self.names:
+                raise unknown(f"item of data set {self.name!r},", index, self.names)
+            index = self.names.index(index)
         if isinstance(index, slice):
             chosen = range(len(self))[index]
             names = [self.names[i] for i in chosen]

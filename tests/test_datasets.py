@@ -207,6 +207,9 @@ def test_sequence(toy):
             pairs[index]
     assert load_dataset("toy", data_dir=toy, limit=2).names == ("0", "1")
     assert len(load_dataset("toy", data_dir=toy, limit=99)) == 4
+    assert pairs["2"].name == "2" and part["3"].name == "3"
+    with pytest.raises(UnknownName, match=r"item of data set 'toy', '2'\. Known: 1, 3\."):
+        part["2"]
     for limit in (0, -1):
         with pytest.raises(FusionError, match=f"limit is {limit}"):
             load_dataset("toy", data_dir=toy, limit=limit)
