@@ -4,7 +4,16 @@ from ..tracing import Operation, Step, layer_table, steps, trace
 from .charts import conventions, costs, gains, loss_curves, precision, scaling, sweep, taps
 from .colours import BLUE, GREEN, GREY, ORANGE, PURPLE
 from .diagrams import architecture, module_diagram
-from .pictures import difference, encode, feature_map, first_share, image_grid, picture_wall, show
+from .pictures import (
+    chroma_change,
+    difference,
+    encode,
+    feature_map,
+    first_share,
+    image_grid,
+    picture_wall,
+    show,
+)
 
 __all__ = [
     "BLUE",
@@ -15,6 +24,7 @@ __all__ = [
     "Operation",
     "Step",
     "architecture",
+    "chroma_change",
     "conventions",
     "costs",
     "difference",

@@ -82,7 +82,9 @@ def loss_curves(
                 fontsize=8,
             )
     if len(axes[0].lines) > 1:
-        axes[0].legend(fontsize=8)
+        # Below the panels, where it hides no curve.
+        handles, labels = axes[0].get_legend_handles_labels()
+        figure.legend(handles, labels, fontsize=8, ncols=4, frameon=False, loc="outside lower left")
     return figure
 
 

@@ -31,12 +31,17 @@ def architecture(network: nn.Module, *, title: str = "") -> Figure:
     operations = trace(network)
     depth, lane = _layout(operations)
     figure, axis = plt.subplots(figsize=(11.5, 1.6 + 0.75 * (max(lane) - min(lane) + 1)))
+    reused = {operation.name for operation in operations if operation.uses > 1}
+    boxes = [
+        _draw(axis, operation, depth[i], lane[i], operation.name in reused)
+        for i, operation in enumerate(operations)
+    ]
     for i, operation in enumerate(operations):
         for source in operation.inputs:
-            _connect(axis, (depth[source], lane[source]), (depth[i], lane[i]))
-    reused = {operation.name for operation in operations if operation.uses > 1}
-    for i, operation in enumerate(operations):
-        _draw(axis, operation, depth[i], lane[i], operation.name in reused)
+            # A tensor that skips several columns on its own lane arches over what is between.
+            arch = 0.28 if lane[source] == lane[i] and depth[i] - depth[source] > 1 else 0.0
+            start, stop = (depth[source], lane[source]), (depth[i], lane[i])
+            _connect(axis, start, stop, (boxes[source], boxes[i]), arch)
     axis.set_xlim(-0.7, max(depth) + 0.7)
     axis.set_ylim(min(lane) - 0.8, max(lane) + 0.8)
     axis.axis("off")
@@ -75,28 +80,35 @@ def _layout(operations: Sequence[Operation]) -> tuple[list[int], list[float]]:
     return depth, lane
 
 
-def _connect(axis: plt.Axes, start: tuple[float, float], stop: tuple[float, float]) -> None:
-    # A tensor that skips several columns on its own lane arches over what stands between.
-    arch = 0.28 if start[1] == stop[1] and stop[0] - start[0] > 1 else 0.0
+def _connect(
+    axis: plt.Axes,
+    start: tuple[float, float],
+    stop: tuple[float, float],
+    boxes: tuple[FancyBboxPatch, FancyBboxPatch],
+    arch: float,
+) -> None:
+    """Draw an arrow between two boxes' middles, of which what lies inside of them is cut off."""
     axis.annotate(
         "",
         stop,
         start,
+        zorder=0.5,  # behind the boxes that it passes
         arrowprops={
             "arrowstyle": "-|>",
             "color": GREY,
             "lw": 0.9,
-            "shrinkA": 12,
-            "shrinkB": 12,
+            "shrinkA": 0,
+            "shrinkB": 1,
+            "patchA": boxes[0],
+            "patchB": boxes[1],
             "connectionstyle": f"arc3,rad={-arch}",
         },
     )
 
 
-def _draw(axis: plt.Axes, operation: Operation, x: float, y: float, reused: bool) -> None:
+def _draw(axis: plt.Axes, operation: Operation, x: float, y: float, reused: bool) -> FancyBboxPatch:
     if operation.kind == "conv":
-        _draw_convolution(axis, operation, x, y, reused)
-        return
+        return _draw_convolution(axis, operation, x, y, reused)
     is_sum = operation.kind == "add"
     text = {"input": "image", "add": "+", "concat": "concat", "split": "split"}[operation.kind]
     symbol = axis.text(
@@ -116,11 +128,14 @@ def _draw(axis: plt.Axes, operation: Operation, x: float, y: float, reused: bool
             "lw": 0.7,
         }
     )
+    box = symbol.get_bbox_patch()
+    assert box is not None
+    return box
 
 
 def _draw_convolution(
     axis: plt.Axes, operation: Operation, x: float, y: float, reused: bool
-) -> None:
+) -> FancyBboxPatch:
     colour = "#fbe3d1" if operation.kernel == 1 else "#cfe5f5"
     box = _add_box(axis, x, y, 0.76, 0.52, colour)
     size, channels = operation.kernel, f"{operation.channels_in}→{operation.channels_out}"
@@ -130,6 +145,7 @@ def _draw_convolution(
         text.set_bbox({"fc": colour, "ec": "none", "pad": 0.6})
     if operation.activation:
         axis.text(x, y - 0.37, operation.activation, ha="center", va="top", fontsize=6.5)
+    return box
 
 
 # ---------------------------------------------------------------- modules
@@ -150,10 +166,12 @@ def module_diagram(network: nn.Module, *, side: int = 256, title: str = "") -> F
     places = _places(found)
     depth, bottom = max(x for x, _ in places), min(y for _, y in places)
     figure, axis = plt.subplots(figsize=(11.5, 0.9 - bottom))
-    for step, place in zip(found, places, strict=True):
+    boxes = [_box(axis, step, *place) for step, place in zip(found, places, strict=True)]
+    for i, step in enumerate(found):
         for source in step.inputs:
-            _link(axis, places[source], place)
-        _box(axis, step, *place)
+            start, stop = places[source], places[i]
+            arch = 0.12 if start[1] == stop[1] and stop[0] - start[0] > 1 else 0.0
+            _connect(axis, start, stop, (boxes[source], boxes[i]), arch)
     axis.set_xlim(-0.6, depth + 0.6)
     axis.set_ylim(bottom - 0.5, 0.6)
     axis.axis("off")
@@ -178,14 +196,6 @@ def _places(found: Sequence[Step]) -> list[tuple[float, float]]:
     return places
 
 
-def _link(axis: plt.Axes, start: tuple[float, float], stop: tuple[float, float]) -> None:
-    style = {"arrowstyle": "-|>", "color": GREY, "lw": 0.8, "shrinkA": 20, "shrinkB": 20}
-    far = start[1] == stop[1] and stop[0] - start[0] > 1
-    axis.annotate(
-        "", stop, start, arrowprops={**style, "connectionstyle": f"arc3,rad={-0.12 * far}"}
-    )
-
-
 #: What is not an ordinary convolution -> its colour.
 MODULE_COLOURS = {
     **{"image": "#eeeeee", "Conv2d": "#cfe5f5", "Decoder": "#e3e3f5", "Concatenation": "#ffffff"},
@@ -193,13 +203,13 @@ MODULE_COLOURS = {
 }
 
 
-def _box(axis: plt.Axes, step: Step, x: float, y: float) -> None:
+def _box(axis: plt.Axes, step: Step, x: float, y: float) -> FancyBboxPatch:
     _, channels, height, width = step.after.shape
     name = {"image": step.name, "Conv2d": "conv"}.get(step.kind, step.kind)
     colour = MODULE_COLOURS.get(step.kind, "white")
-    _add_box(axis, x, y, 0.84, 0.44, colour)
     text = f"{name}\n{channels}×{height}×{width}"
     axis.text(x, y, text, ha="center", va="center", fontsize=6.5)
+    return _add_box(axis, x, y, 0.84, 0.44, colour)
 
 
 def _add_box(

@@ -14,9 +14,10 @@ from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from ..datasets import Box
-from ..images import luminance
+from ..images import luminance, rgb_to_ycbcr
 
 __all__ = [
+    "chroma_change",
     "difference",
     "encode",
     "feature_map",
@@ -163,6 +164,24 @@ def _draw_boxes(axis: plt.Axes, boxes: Sequence[Box]) -> None:
 def difference(image: np.ndarray, reference: np.ndarray) -> np.ndarray:
     """Return the signed difference of luminance (H, W) in gray levels of 255."""
     return (luminance(image) - luminance(reference)) * 255
+
+
+def chroma_change(image: np.ndarray, reference: np.ndarray) -> dict[str, float]:
+    """Return how far the chroma of two RGB images (H, W, 3) in 0..1 is apart.
+
+    Returns
+    -------
+    dict
+        "mean" and "largest", the difference of Cb and Cr in gray levels of 255; "at the edge, %",
+        the share of the first image's pixels at a side of the RGB cube, where colours are clipped.
+    """
+    apart = np.abs(rgb_to_ycbcr(image)[..., 1:] - rgb_to_ycbcr(reference)[..., 1:]) * 255
+    edge = ((image == 0) | (image == 1)).any(axis=-1)
+    return {
+        "mean": float(apart.mean()),
+        "largest": float(apart.max()),
+        "at the edge, %": 100 * float(edge.mean()),
+    }
 
 
 def first_share(weights: np.ndarray) -> np.ndarray:

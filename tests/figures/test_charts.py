@@ -20,9 +20,9 @@ def test_loss_curves():
         assert list(first.get_ydata()) == list(history[part])
         assert list(second.get_ydata()) == list(history[part] * 2)
         assert axis.get_yscale() == "log"
-    assert figure.axes[0].get_legend() is not None
+    assert [text.get_text() for text in figure.legends[0].texts] == ["a", "b"]
     alone = figures.loss_curves({"a": history})
-    assert len(alone.axes[0].lines) == 1 and alone.axes[0].get_legend() is None
+    assert len(alone.axes[0].lines) == 1 and not alone.legends
 
 
 def test_no_run_is_left_out_of_loss_curves_and_epochs_are_called_so():
@@ -39,7 +39,7 @@ def test_loss_curves_with_held_out_pairs():
     curve, judged = axis.lines
     assert curve.get_ydata().tolist() == [6, 5.5, 4.5, 3.5, 2.5, 1.5]
     assert judged.get_xdata().tolist() == [3, 6] and judged.get_ydata().tolist() == [4.5, 1.5]
-    assert [text.get_text() for text in axis.get_legend().texts] == ["run", "run, held out"]
+    assert [text.get_text() for text in figure.legends[0].texts] == ["run", "run, held out"]
 
 
 def test_costs_of_methods():

@@ -81,3 +81,15 @@ def test_show_embeds_and_closes(monkeypatch, pictures, start):
     (image,) = shown
     assert image.data.startswith(start)
     assert plt.get_fignums() == []
+
+
+def test_change_of_chroma():
+    gray, red = np.full((2, 2, 3), 0.5), np.full((2, 2, 3), 0.5)
+    red[0, 0] = 1, 0.5, 0.5
+    change = figures.chroma_change(red, gray)
+    # Cr is (R - Y) / 1.402, Cb is (B - Y) / 1.772 with Y = 0.299 R + ...
+    cr, cb = 0.5 * (1 - 0.299) / 1.402 * 255, 0.5 * 0.299 / 1.772 * 255
+    assert change["largest"] == pytest.approx(cr, rel=1e-4)
+    assert change["mean"] == pytest.approx((cr + cb) / 8, rel=1e-4)
+    assert change["at the edge, %"] == 25
+    assert figures.chroma_change(gray, gray) == {"mean": 0, "largest": 0, "at the edge, %": 0}
