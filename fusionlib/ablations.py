@@ -245,6 +245,16 @@ def cost_table(
     return frame
 
 
+def show_costs(cost: pd.DataFrame) -> Styler:
+    """Style `cost_table`, with both times also as shares of the whole network's."""
+    whole = cost.set_index("variant").loc["paper"]
+    times = ("ms", "paper ms")
+    ratios = cost.assign(**{f"{name} / four scales": cost[name] / whole[name] for name in times})
+    styler = ratios.set_index("variant").rename_axis(None).style.format(precision=2, na_rep="")
+    styler.format("{:,}", subset=["parameters", "MACs"]).format("{:.0f}", subset=["ms"])
+    return styler.set_uuid("costs")
+
+
 # ---------------------------------------------------------------- which wins
 
 

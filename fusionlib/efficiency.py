@@ -30,11 +30,14 @@ __all__ = [
     "Counting",
     "build_untrained",
     "check_times",
+    "compare_size",
     "count_macs",
     "count_parameters",
     "rank_table",
     "save_table_11",
+    "show_every_size",
     "show_sizes",
+    "show_speed",
     "size_table",
     "table_11",
 ]
@@ -298,6 +301,14 @@ TABLE_11: Mapping[str, Counting] = {
 }
 
 
+#: Column of the print's sizes -> heading.
+SIZES: Mapping[str, str] = {
+    "params_m": "parameters, 10⁶",
+    "flops_g_256": "operations at 256x256, 10⁹",
+    "flops_g_512": "operations at 512x512, 10⁹",
+}
+
+
 def table_11() -> pd.DataFrame:
     """Return the size columns of RefineFuse's Table 11 beside ours.
 
@@ -310,24 +321,54 @@ def table_11() -> pd.DataFrame:
     """
     import pandas as pd
 
-    printed = _printed_table_11().to_dict()
     rows = []
     for row, one in TABLE_11.items():
-        network, counted = _default(one.method)(), one.build()
+        network = _default(one.method)()
         macs = count_macs(network, 256, 256)
         values = {"parameters": count_parameters(network), "MACs 256": macs, "FLOPs 256": 2 * macs}
-        found = {"params_m": count_parameters(counted, one.parameters) / 1e6}
-        for side in (256, 512):
-            operations = one.times * count_macs(counted, side, side, convention=one.convention)
-            found[f"flops_g_{side}"] = operations / 1e9
         facts: dict[str, Any] = {"row": row, "method": one.method, **values}
-        for name, value in found.items():
-            paper = printed[name][row]
-            # The print has two decimals: what rounds to it is no difference.
-            far = 0.0 if abs(value - paper) <= 0.005 else 100 * (value / paper - 1)
+        for name, (value, paper, far) in _counted(row).items():
             facts |= {f"counted {name}": value, f"paper {name}": paper, f"difference {name} %": far}
         rows.append({**facts, "how": one.how})
     return pd.DataFrame(rows)
+
+
+def compare_size(row: str) -> pd.DataFrame:
+    """Return the size of one row of Table 11: the print, ours counted so, and the difference.
+
+    Parameters
+    ----------
+    row : str
+        A key of `TABLE_11`.
+
+    Raises
+    ------
+    UnknownName
+        If there is no such row.
+    """
+    import pandas as pd
+
+    if row not in TABLE_11:
+        raise unknown("row of Table 11", row, TABLE_11)
+    ours, printed, far = zip(*_counted(row).values(), strict=True)
+    columns = {"paper": printed, "ours": ours, "difference, %": far}
+    return pd.DataFrame(columns, index=pd.Index(SIZES.values()))
+
+
+def _counted(row: str) -> dict[str, tuple[float, float, float]]:
+    """Of each size of a row of Table 11: ours as the print counted, the print, difference in %."""
+    one, printed = TABLE_11[row], _printed_table_11().to_dict()
+    counted = one.build()
+    found = {"params_m": count_parameters(counted, one.parameters) / 1e6}
+    for side in (256, 512):
+        operations = one.times * count_macs(counted, side, side, convention=one.convention)
+        found[f"flops_g_{side}"] = operations / 1e9
+    # The print has two decimals: what rounds to it is no difference.
+    return {
+        name: (value, paper, 0.0 if abs(value - paper) <= 0.005 else 100 * (value / paper - 1))
+        for name, value in found.items()
+        for paper in (printed[name][row],)
+    }
 
 
 def _printed_table_11() -> pd.DataFrame:
@@ -490,12 +531,7 @@ def save_table_11(
 def show_sizes(sizes: pd.DataFrame) -> Styler:
     """Style the size columns of Table 11: the print, ours counted so, the difference, and how."""
     cells = {}
-    names = {
-        "params_m": "parameters, 10⁶",
-        "flops_g_256": "operations at 256x256, 10⁹",
-        "flops_g_512": "operations at 512x512, 10⁹",
-    }
-    for name, heading in names.items():
+    for name, heading in SIZES.items():
         digits = 3 if name == "params_m" else 2
         cells[heading] = [
             f"{paper:.2f}\n{counted:.{digits}f} {'✓' if far == 0 else f'{far:+.1f} %'}"
@@ -513,3 +549,42 @@ def show_sizes(sizes: pd.DataFrame) -> Styler:
     return show_lines(
         cells, [*sizes["row"]], "The print, below it ours counted so; ✓: rounds to the print"
     )
+
+
+def show_every_size(sizes: pd.DataFrame) -> Styler:
+    """Style `size_table`."""
+    numbers = sizes.select_dtypes("number").columns
+    return sizes.style.format("{:,}", subset=numbers).hide(axis="index").set_uuid("sizes")
+
+
+#: Columns of the recorded speeds, by how their names end -> format. The first that fits counts.
+_SPEEDS = {
+    "difference": "{:.0e}",
+    "first 10 %": "{:.0e}",
+    "last loss": "{:.1e}",
+    "seconds": "{:.0f}",
+    "largest %": "{:.0f}",
+    "mean %": "{:.0f}",
+    "plain s": "{:.3g}",
+    "ours s": "{:.3g}",
+}
+
+
+def show_speed(part: str, speed: pd.DataFrame) -> Styler:
+    """Style a part of the recorded speeds.
+
+    Parameters
+    ----------
+    part : str
+        Its name in `fusionlib.latency.recorded_speed`; tells the tables of a page apart.
+    speed : DataFrame
+        Its first column names what was measured; the commit and remarks are left out.
+    """
+    shown = speed.drop(columns=["commit", "remark"], errors="ignore")
+    shown = shown.set_index(shown.columns[0]).rename_axis(None)
+    styler = shown.style.format(na_rep="")
+    for name in shown.select_dtypes("number"):
+        fits = (one for end, one in _SPEEDS.items() if str(name).endswith(end))
+        styler.format(next(fits, "{:.2f}"), subset=[name], na_rep="")
+    right = {"selector": "th, td", "props": "text-align: right; padding: 0.2em 0.5em"}
+    return styler.set_table_styles([right]).set_uuid(part)  # type: ignore[list-item]

@@ -6,21 +6,24 @@ can be had, says which cannot and what would fill them, measures, compares and s
 
 from __future__ import annotations
 
+import html
 import os
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
 from . import results, tables
 from .card import Identity
-from .datasets import load_dataset, load_images, package_data
+from .datasets import Dataset, Pair, load_dataset, load_images, package_data
 from .errors import FusionError, UnknownName, unknown
-from .evaluation import Fuser, benchmark, levels
+from .evaluation import Fuser, benchmark, evaluate, levels
 from .kept import read_kept, scores_file
 from .methods import Method, create
 from .metrics import METRICS, select
@@ -41,11 +44,13 @@ __all__ = [
     "Row",
     "Source",
     "available",
+    "compare_with_plain",
     "convention_table",
     "fusion_table",
     "network_table",
     "pipeline_effect",
     "printed_inside_interval",
+    "rank_agreement",
     "recorded",
     "reconstruction_table",
     "show_texts",
@@ -84,6 +89,11 @@ class Measured:
         asked = self.compared["metric"].isin(metrics or self.compared["metric"])
         return tables.show(self.compared[asked], caption=caption, **options)
 
+    def caption(self, title: str, *, images: str = "pair") -> str:
+        """Return a caption: the title, over how many pairs the means are, and the profile."""
+        count = self.per_pair["pair"].nunique()
+        return f"{title}, {count} {images}{'s' * (count != 1)}, profile {self.facts['profile']}"
+
     def show_missing(self) -> Styler:
         """List the rows of the paper that could not be measured and what would fill them."""
         return show_texts(self.missing)
@@ -91,9 +101,15 @@ class Measured:
 
 def show_texts(texts: Mapping[str, str]) -> Styler:
     """Show names and what they mean as a table of two columns that wraps long texts."""
-    frame = pd.DataFrame({"": list(texts), "meaning": list(texts.values())})
+    shown = [re.sub("`([^`]+)`", r"<code>\1</code>", html.escape(text)) for text in texts.values()]
+    frame = pd.DataFrame({"": list(texts), "meaning": shown})
     styler = frame.style.hide(axis="index").hide(axis="columns").set_uuid("texts")
-    return styler.set_table_styles([{"selector": "td", "props": "text-align: left"}])
+    return styler.set_table_styles(
+        [
+            {"selector": "td", "props": "text-align: left; vertical-align: top"},
+            {"selector": "td.col0", "props": "white-space: nowrap"},
+        ]
+    )
 
 
 def network_table(
@@ -321,6 +337,49 @@ def convention_table(
     folder = Path(results_dir) / profile / "metric_conventions"
     results.save(folder, per_pair=per_pair, summary=summary, facts=facts)
     return summary, facts
+
+
+def compare_with_plain(
+    fused: np.ndarray, ir: np.ndarray, vis: np.ndarray, metrics: Sequence[str]
+) -> pd.DataFrame:
+    """Score a fused image beside what needs no method: both images' average, maximum, the visible.
+
+    Parameters
+    ----------
+    fused, ir, vis : ndarray
+        (H, W) in uint8, as of `fusionlib.evaluation.levels`.
+    metrics : sequence of str
+        As in `fusionlib.evaluate`.
+
+    Returns
+    -------
+    DataFrame
+        A row per picture, a column per metric.
+    """
+    pictures = {
+        "average": ((ir.astype(int) + vis + 1) // 2).astype(np.uint8),
+        "maximum": np.maximum(ir, vis),
+        "visible alone": vis,
+        "fused": fused,
+    }
+    return pd.DataFrame({name: evaluate(one, ir, vis, metrics) for name, one in pictures.items()}).T
+
+
+def rank_agreement(pairs: Dataset[Pair], method: Fuser, metrics: Sequence[str]) -> pd.DataFrame:
+    """Count the pairs in which metrics rank the pictures of `compare_with_plain` as the first does.
+
+    Returns
+    -------
+    DataFrame
+        A row per metric after the first, one column.
+    """
+    first, *others = metrics
+    agree = pd.Series(0, index=pd.Index(others))
+    for pair in pairs:
+        fused, ir, vis = (levels(one) for one in (method.fuse_pair(pair), pair.ir, pair.vis))
+        ranks = compare_with_plain(fused, ir, vis, metrics).rank(ascending=False)
+        agree += ranks[others].eq(ranks[first], axis=0).all()
+    return agree.to_frame(f"same ranking, of {len(pairs)} pairs")
 
 
 def reconstruction_table(

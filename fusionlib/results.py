@@ -104,7 +104,7 @@ WITHOUT_SCORES = (
     *("recipes", "training", "losses", "masks", "ablations", "checkpoints", "sources"),
     *("tensor_bundle", "efficiency", "latency", "costs", "folders", "scale", "gradients"),
     *("explorer", "strategies", "own", "tracing", "rows", "kept"),
-    *("claims", "detection", "networks/yolov5"),
+    *("claims", "commands", "detection", "networks/yolov5"),
 )
 
 
@@ -245,9 +245,8 @@ def _save_facts(folder: Path, facts: Mapping[str, Any]) -> None:
 def short_provenance(facts: Mapping[str, Any]) -> str:
     """Return the line that ends a notebook: what the numbers above depend on, in brief."""
     versions = facts["versions"]
-    weights = ", ".join(
-        dict.fromkeys(f"{w['name']} {w['sha256'][:8]}" for w in facts["weights"].values())
-    )
+    named = (w for w in facts["weights"].values() if w["sha256"])  # a classical method has none
+    weights = ", ".join(dict.fromkeys(f"{w['name']} {w['sha256'][:8]}" for w in named))
     return (
         f"Python {versions['python'].rsplit('.', 1)[0]}, torch {versions['torch'].split('+')[0]}, "
         f"numpy {versions['numpy']}, seed {facts['seed']}, profile {facts.get('profile', '-')}; "

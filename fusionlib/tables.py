@@ -29,6 +29,7 @@ __all__ = [
     "latex",
     "markdown",
     "paper_values",
+    "shared_values",
     "show",
     "show_lines",
     "show_scores",
@@ -101,6 +102,25 @@ def _printed(table: str) -> pd.DataFrame:
     metrics = frame[[name for name in frame if name in METRICS]]
     tidy = metrics.assign(row=row).melt("row", var_name="metric", value_name="paper")
     return tidy.dropna(ignore_index=True)
+
+
+def shared_values(first: str, second: str) -> pd.DataFrame:
+    """Return what two printed tables both print: row, metric, both values and whether equal.
+
+    Rows are matched without regard to case: one edition writes fusionGAN, the other FusionGAN.
+
+    Raises
+    ------
+    UnknownName
+        If there is no such table.
+    """
+    one, other = (
+        paper_values(name)[["row", "metric", "paper"]].assign(key=lambda f: f["row"].str.lower())
+        for name in (first, second)
+    )
+    both = one.drop(columns="row").merge(other, on=["key", "metric"], suffixes=("_1", "_2"))
+    both = both.rename(columns={"paper_1": first, "paper_2": second})
+    return both[["row", "metric", first, second]].assign(equal=both[first] == both[second])
 
 
 def bootstrap_interval(

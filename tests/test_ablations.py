@@ -212,3 +212,12 @@ def test_cost_on_no_device(tmp_path):
     with pytest.raises(fl.FusionError, match="device 'nonsense'"):
         ablations.cost_table(profile="sample", results_dir=tmp_path, device="nonsense")
     assert not list(tmp_path.iterdir())
+
+
+def test_shown_costs():
+    cost = pd.DataFrame({"variant": ["paper", "scales_3"], "parameters": [2000, 1000]})
+    cost = cost.assign(MACs=[5, 4], ms=[600.0, 300.0], **{"paper ms": [6.0, np.nan]})
+    text = ablations.show_costs(cost).to_html()
+    for part in ("2,000", "600", "1.00", "0.50", "ms / four scales"):
+        assert part in text
+    assert "nan" not in text

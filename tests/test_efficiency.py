@@ -10,11 +10,14 @@ from torch import nn
 from fusionlib.datasets import package_data
 from fusionlib.efficiency import (
     TABLE_11,
+    compare_size,
     count_macs,
     count_parameters,
     rank_table,
     save_table_11,
+    show_every_size,
     show_sizes,
+    show_speed,
     size_table,
     table_11,
 )
@@ -172,6 +175,33 @@ def test_shown_sizes(sizes):
     for part in ("5.82\n5.82 ✓", "86.44\n86.34 -0.1 %", "1.78\n1.787 +0.4 %", "1,188,272", "5.77"):
         assert part in text
     assert text.count("✓") > 15
+
+
+def test_size_of_one_row_is_that_of_the_table(sizes):
+    found = compare_size("RefineFuse")
+    whole = sizes.set_index("row").loc["RefineFuse"]
+    names = ["params_m", "flops_g_256", "flops_g_512"]
+    assert [*found["paper"]] == [2.21, 12.73, 48.11]
+    assert [*found["ours"]] == [whole[f"counted {name}"] for name in names]
+    assert [*found["difference, %"]] == [whole[f"difference {name} %"] for name in names]
+    with pytest.raises(UnknownName, match=r"row of Table 11 'Refine'.*mean 'RefineFuse'"):
+        compare_size("Refine")
+
+
+def test_shown_speed():
+    speed = pd.DataFrame({"method": ["a", "b"], "plain s": [1.042, 73], "ratio": [1.234, 5]})
+    speed = speed.assign(equal=[True, False], commit=["c", "d"], **{"ours difference": [0, 2e-5]})
+    text = show_speed("speeds", speed).to_html()
+    for part in ("1.04", "73", "0e+00", "2e-05", "1.23", "5.00", "True", "T_speeds"):
+        assert part in text
+    assert "commit" not in text and ">a<" in text
+
+
+def test_shown_sizes_of_every_method():
+    sizes = pd.DataFrame(
+        {"method": ["a"], "parameters": [12345], "MACs 256": [1], "FLOPs 256": [2]}
+    )
+    assert "12,345" in show_every_size(sizes).to_html()
 
 
 def test_saved_table_11(sizes, tmp_path):

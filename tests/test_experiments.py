@@ -13,6 +13,7 @@ import fusionlib
 from fusionlib import evaluation, experiments, results
 from fusionlib.datasets import load_dataset, load_images
 from fusionlib.errors import DatasetNotFound, FusionError, UnknownName
+from fusionlib.evaluation import levels
 from fusionlib.experiments import READINGS, TABLES, Row, available
 from fusionlib.methods import Method
 from fusionlib.metrics import SELECTIONS
@@ -360,3 +361,35 @@ def test_recorded_run_that_is_not_there(monkeypatch, tmp_path):
         experiments.recorded("refinefuse_03")
     with pytest.raises(UnknownName, match="table 'table_99'"):
         experiments.recorded("table_99")
+
+
+# ---------------------------------------------------------------- captions, texts, plain fusions
+
+
+@pytest.mark.parametrize(("count", "says"), [(1, "1 image, "), (3, "3 images, ")])
+def test_caption(count, says):
+    per_pair = pd.DataFrame({"pair": [*range(count)] * 2})
+    measured = experiments.Measured("t", per_pair, per_pair, {}, {"profile": "paper"})
+    assert measured.caption("Table III", images="image") == f"Table III, {says}profile paper"
+
+
+def test_texts_show_commands_as_such():
+    text = experiments.show_texts({"A": "run `fusionlib x <FILE>`", "B": "plain"}).to_html()
+    assert "run <code>fusionlib x &lt;FILE&gt;</code>" in text and "plain" in text
+
+
+def test_rank_agreement():
+    pairs = load_dataset("sample", limit=2)
+    method = fusionlib.OwnMethod("darker", lambda ir, vis: 0.5 * ir)
+    wanted = ["SSIM:standard", "SSIM:vifb", "SSIM:cddfuse"]
+    found = experiments.rank_agreement(pairs, method, wanted)
+    assert list(found.columns) == ["same ranking, of 2 pairs"] and list(found.index) == wanted[1:]
+    assert found.loc["SSIM:vifb"].item() == 2  # twice the textbook's value
+    ir, vis = (levels(image) for image in (pairs[0].ir, pairs[0].vis))
+    scores = experiments.compare_with_plain(ir, ir, vis, ["EN", "SSIM"])
+    assert list(scores.index) == ["average", "maximum", "visible alone", "fused"]
+    assert scores.loc["fused", "EN"] == fusionlib.evaluate(ir, ir, vis, ["EN"])["EN"]
+    assert scores.loc["visible alone", "EN"] == fusionlib.evaluate(vis, ir, vis, ["EN"])["EN"]
+    darkest = experiments.compare_with_plain(ir, ir, np.full_like(ir, 255), ["EN"])["EN"]
+    assert darkest["maximum"] == darkest["visible alone"] == 0  # all white
+    assert darkest["average"] == pytest.approx(darkest["fused"], abs=1)  # rounded up, 7 bits of 8

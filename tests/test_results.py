@@ -213,6 +213,11 @@ def test_short_line(facts, method):
     assert line.count(method.card.weights_sha256[:8]) == 1
     assert f"torch {torch.__version__.split('+')[0]}," in line
     assert results.short_provenance(results.provenance()).endswith("profile -; weights: none")
+    # A classical method has none: others' are named all the same.
+    classical = {"MST": fusionlib.create("mst")}
+    assert results.short_provenance(results.provenance(methods=classical)).endswith("weights: none")
+    both = results.provenance(methods=classical | {"ours": method})
+    assert f"; weights: {method.card.weights} " in results.short_provenance(both)
 
 
 @pytest.mark.parametrize(

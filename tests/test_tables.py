@@ -25,6 +25,7 @@ from fusionlib.tables import (
     latex,
     markdown,
     paper_values,
+    shared_values,
     show,
     show_scores,
     summarise,
@@ -692,3 +693,14 @@ def test_scores_side_by_side_mark_the_better_one():
     assert tied.to_html().count("font-weight: bold") == 1
     # Styles are by identifiers: two tables on a page must not share them.
     assert tied.uuid != frame.uuid == show_scores(scores).uuid
+
+
+def test_both_editions_print_the_same():
+    both = shared_values("table_04_2021", "table_04_2023")
+    assert len(both) == 54 and both["equal"].all() and "FusionGAN" in set(both["row"])
+    two = shared_values("table_04_2021", "table_02")
+    assert {"DenseFuse", "MSDNet mean"} <= set(two["row"]) <= set(paper_values("table_02")["row"])
+    other = shared_values("refinefuse_01", "refinefuse_03")
+    assert not other["equal"].any()
+    one = other[(other["row"] == "MST") & (other["metric"] == "VIF")].iloc[0]
+    assert (one["refinefuse_01"], one["refinefuse_03"]) == (0.9277, 0.6068)

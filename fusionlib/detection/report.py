@@ -12,6 +12,7 @@ import pandas as pd
 
 from .. import results
 from ..datasets import Box, package_data
+from ..errors import FusionError
 from ..files import write_text
 from ..tables import show_lines
 from .average_precision import DRAWS, Matches, Truth, interval, mean_over_classes
@@ -22,12 +23,14 @@ if TYPE_CHECKING:
 __all__ = [
     "ALL",
     "INFRARED",
+    "LOSSES",
     "METRICS",
     "OURS",
     "VISIBLE",
     "DetectionTable",
     "boxes_of",
     "claims",
+    "mean_losses",
     "paper_values",
     "recorded",
     "save_table",
@@ -45,6 +48,9 @@ OURS = "RefineFuse"
 ALL = "all"
 
 METRICS = ("AP50", "AP")
+
+#: The parts of a detector's loss.
+LOSSES = ("box", "objectness", "classes")
 
 
 def paper_values() -> pd.DataFrame:
@@ -401,6 +407,20 @@ def show_uncertainty(table: DetectionTable, pictures: int) -> Styler:
     )
     medians = shown.groupby("metric", sort=False).median().rename_axis(None)
     return medians.style.format("{:.1f}").set_uuid("uncertainty")
+
+
+def mean_losses(table: DetectionTable) -> dict[str, pd.DataFrame]:
+    """Return the losses over epochs by row, the mean over a row's trainings, for `loss_curves`.
+
+    Raises
+    ------
+    FusionError
+        If the table's detector was not trained.
+    """
+    if table.runs is None:
+        raise FusionError("this table's detector was not trained: it has no losses")
+    losses = table.runs.groupby(["row", "epoch"], as_index=False, sort=False)[[*LOSSES]].mean()
+    return {str(row): some for row, some in losses.groupby("row", sort=False)}
 
 
 def boxes_of(table: DetectionTable, row: str, pair: str) -> list[Box]:

@@ -15,6 +15,7 @@ from fusionlib.detection.report import (
     DetectionTable,
     boxes_of,
     claims,
+    mean_losses,
     paper_values,
     recorded,
     show_claims,
@@ -140,6 +141,16 @@ def test_uncertainty_of_a_lead():
 
 def test_boxes_of_a_table_without_boxes():
     assert boxes_of(made_up(MST=(-1, 1)), "MST", "a") == []
+
+
+def test_losses_are_means_over_trainings():
+    runs = pd.DataFrame({"row": ["b", "b", "b", "a"], "epoch": [1, 1, 2, 1], "block": [1, 2, 1, 1]})
+    runs = runs.assign(box=[1.0, 3, 5, 7], objectness=0.0, classes=[2.0, 2, 2, 2])
+    found = mean_losses(replace(made_up(), runs=runs))
+    assert list(found) == ["b", "a"]
+    assert found["b"][["epoch", "box", "classes"]].to_numpy().tolist() == [[1, 2, 2], [2, 5, 2]]
+    with pytest.raises(FusionError, match="was not trained"):
+        mean_losses(made_up())
 
 
 # ---------------------------------------------------------------- recorded
