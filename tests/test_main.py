@@ -575,7 +575,8 @@ def test_help_on_training_says_what_recipes_take(capsys):
     shown = " ".join(" ".join(lines).split())
     assert "aefusion, nestfuse; from pairs: cddfuse, emma, fusiongan, rfn_nest, swinf" in shown
     # An option a line.
-    takes = [line.split(maxsplit=2) for line in lines[lines.index("values of --option:") + 1 :]]
+    start = lines.index("values of --option:") + 1
+    takes = [line.split(maxsplit=2) for line in lines[start : lines.index("examples:") - 1]]
     assert ["emma", "width"] in [words[:2] for words in takes]
     (needed,) = (about for *_, about in takes if about.startswith("needed: "))
     assert needed.startswith("needed: weights of nestfuse")
@@ -739,6 +740,8 @@ def test_listings(done, tmp_path):
     assert str(tmp_path / "tno20") in done("datasets", "list", "--data-dir", str(tmp_path))
     assert all(name in done("metrics") for name in ("SSIM_a", "Q_NCIE", "cddfuse"))
     assert "saturates at 255" in done("metrics", "MI")
+    assert max(map(len, done("methods").splitlines())) <= 120
+    assert "weights: densefuse_tf_1e2\n  weights found: 0 of 1" in done("methods", "densefuse")
     assert OURS.stem in done("weights")
     assert done("weights") == done("weights", "list")
 
@@ -773,6 +776,15 @@ def test_help(capsys, command):
         main([*command, "--help"])
     assert caught.value.code == 0
     assert capsys.readouterr().out.startswith(" ".join(["usage: fusionlib", *command]))
+
+
+def test_reproduce_gets_what_was_given(monkeypatch):
+    given = {}
+    monkeypatch.setattr("fusionlib.reproduce.reproduce", lambda **options: given.update(options))
+    main(["reproduce", "--only", "03", "--seed", "5", "--limit", "2", "--keep"])
+    assert (given["only"], given["seed"], given["limit"], given["keep"]) == (["03"], 5, 2, True)
+    main(["reproduce"])
+    assert (given["only"], given["seed"], given["limit"], given["keep"]) == (None, 0, None, False)
 
 
 @pytest.mark.parametrize(

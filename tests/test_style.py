@@ -23,7 +23,6 @@ _DRAWING = "a drawing, a call per part; the order of its random numbers decides 
 LONG = {
     "fusionlib/_props.py car": _DRAWING,
     "fusionlib/_props.py person": _DRAWING,
-    "fusionlib/__main__.py _add_train": "declares the options of a command, a call per option",
 }
 
 #: Equal statements in a row that take so many lines are a block written twice.
