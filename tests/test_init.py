@@ -18,6 +18,16 @@ PUBLIC = {  # DESIGN.md, "Public API"
 }
 
 
+def test_the_command_line_is_light():
+    """Help, and what is wrong in a command, come at once."""
+    script = (
+        "import sys, fusionlib.__main__ as line; line._parser();"
+        f"print([m for m in {HEAVY} if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr
+
+
 def test_import_is_fast_and_light():
     script = (
         "import sys, time; start = time.perf_counter(); import fusionlib; dir(fusionlib);"
