@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import functools
 import importlib
 import inspect
@@ -752,6 +754,24 @@ class Method:
         padded, crop = self._padded(self._sources(ir, vis, *others))
         weights = rule_weights(self.network, self._tensors(padded), self.execution)
         return weights[:, :, 0, 0].cpu().numpy()[..., *crop]
+
+    def with_rule(self, rule: str | Rule) -> Method:
+        """Return this method with another rule; network and weights are shared.
+
+        Raises
+        ------
+        UnknownName
+            If there is no such rule.
+        FusionError
+            If the network is no auto-encoder.
+        """
+        network = self._autoencoder("it takes no rule").with_rule(rule)
+        other = copy.copy(self)
+        other.network = other._fuser = network
+        other.rule = network.rule
+        text = f"{network.rule.name}: {network.rule.summary}"
+        other.card = dataclasses.replace(self.card, rule=text)
+        return other
 
     def encode(self, ir: np.ndarray, vis: np.ndarray, *others: np.ndarray) -> Features:
         """Return what the encoder makes of the images, so that several rules can fuse it.

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Comparison", "Fused", "Strategy"]
 
-# Features of larger images are not kept: of a megapixel, a pair's take half a GiB.
+# Larger images are run in tiles, each time anew: of a megapixel a pair has half a GiB of features.
 KEPT_PIXELS = 1_500_000
 KEPT = 16
 
@@ -243,12 +243,16 @@ class Comparison:
         ir, vis = self.pair.ir, self.pair.vis
         if not isinstance(method.network, AutoEncoder):
             return method.raw(ir, vis), None
+        rule = strategy.made_rule()
+        assert rule is not None  # an auto-encoder has rules
         if ir.size > KEPT_PIXELS:
-            features = method.encode(ir, vis)
+            ruled = method.with_rule(rule)
+            raw = ruled.raw(ir, vis)
+            weights = ruled.weight_maps(ir, vis) if rule.weigh else None
         else:
             key = strategy.method, strategy.setting
             features = self._features.get(key, lambda: method.encode(ir, vis))
-        raw, weights = method.decode(features, strategy.made_rule())
+            raw, weights = method.decode(features, rule)
         return raw, None if weights is None else weights[0].mean(axis=0)
 
 

@@ -847,6 +847,19 @@ def test_decoded_features_are_the_raw_output(size):
     assert np.array_equal(method.decode(features)[0], method.raw(ir, vis))
 
 
+def test_another_rule_shares_the_network():
+    ir, vis = pair()
+    method = create("res2netfuse")
+    other, expected = method.with_rule("mean"), create("res2netfuse", rule="mean")
+    assert np.array_equal(other.fuse(ir, vis), expected.fuse(ir, vis))
+    assert other.identity == expected.identity and other.card == expected.card
+    assert method.identity == create("res2netfuse").identity
+    ours, theirs = (next(m.network.parameters()) for m in (method, other))
+    assert ours.data_ptr() == theirs.data_ptr()
+    with pytest.raises(FusionError, match="mst is no auto-encoder: it takes no rule"):
+        create("mst").with_rule("mean")
+
+
 def test_blended_rules_in_tiles_are_untiled():
     ir, vis = pair((90, 100))
     rule = favour(sharpen(blend(blend("l1_norm", "mean", 0.4), "maximum", 0.3), 2), 0.6)

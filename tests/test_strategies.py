@@ -96,12 +96,18 @@ def test_a_pair_is_encoded_once(pair, monkeypatch):
     assert not np.array_equal(turned.image, first.image)
 
 
-def test_features_of_large_images_are_not_kept(pair, monkeypatch):
+def test_large_images_are_run_in_tiles(pair, monkeypatch):
     monkeypatch.setattr(strategies, "KEPT_PIXELS", pair.ir.size - 1)
+    monkeypatch.setattr(fl.Method, "encode", None)
     comparison = Comparison(pair)
-    expected = fl.create("res2netfuse").fuse(pair.ir, pair.vis)
-    assert np.array_equal(comparison.fuse(Strategy("res2netfuse")).image, expected)
-    assert not comparison._features._values
+    for strategy in (Strategy("res2netfuse", share=0.5), Strategy("res2netfuse", rule="maximum")):
+        fused, method = comparison.fuse(strategy), made(strategy.code())
+        assert np.array_equal(fused.image, method.fuse(pair.ir, pair.vis))
+        if strategy.rule == "maximum":
+            assert fused.weights is None
+        else:
+            maps = method.weight_maps(pair.ir, pair.vis)
+            assert np.array_equal(fused.weights, maps[0].mean(axis=0))
 
 
 def test_only_the_newest_are_kept():
