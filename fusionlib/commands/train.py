@@ -28,8 +28,8 @@ def add(commands: argparse._SubParsersAction) -> None:
         "changed. A stopped run continues when the command is given again. For several processes: "
         "torchrun --nproc-per-node N -m fusionlib train ...",
         "train res2netfuse photo.jpg -o mine.safetensors",
-        "train cddfuse msrs_train128 --budget 60 -o mine.safetensors",
-        "train refinefuse sample --budget 1 --crop 64 -o mine.safetensors",
+        "train nestfuse sample_images --budget 2 --crop 64 -o net.safetensors",
+        "train refinefuse ir vis masks --budget 60 -o mine.safetensors",
         add_help=False,
     )
     train.add_argument(
