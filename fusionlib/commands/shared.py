@@ -150,7 +150,18 @@ def check_apart(sources: Sequence[Path], outputs: Sequence[Path]) -> None:
 
 
 def print_frame(frame: pd.DataFrame, width: int | None = 60) -> None:
-    print(frame.to_string(index=False, justify="left", max_colwidth=width))
+    """Print a table: numbers end below each other, text begins so."""
+    frame = frame.copy()
+    for name in frame.select_dtypes(exclude="number"):
+        texts = [_shortened(str(value), width) for value in frame[name]]
+        longest = max(len(text) for text in (str(name), *texts))
+        frame[name] = [text.ljust(longest) for text in texts]
+    lines = frame.to_string(index=False, justify="left", max_colwidth=None).splitlines()
+    print("\n".join(line.rstrip() for line in lines))
+
+
+def _shortened(text: str, width: int | None) -> str:
+    return text if width is None or len(text) <= width else f"{text[: width - 3]}..."
 
 
 def fail(message: str) -> int:

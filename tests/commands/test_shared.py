@@ -1,0 +1,31 @@
+"""What commands share: tables as they are printed."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from fusionlib.commands.shared import print_frame
+
+
+def test_text_begins_and_numbers_end_below_each_other(capsys):
+    frame = pd.DataFrame({"name": ["a", "long one"], "n": [5, 12345], "found": ["yes", "no"]})
+    print_frame(frame)
+    assert capsys.readouterr().out.splitlines() == [
+        "name      n    found",
+        "a            5 yes",
+        "long one 12345 no",
+    ]
+    assert list(frame["name"]) == ["a", "long one"]
+
+
+def test_long_text_is_cut(capsys):
+    frame = pd.DataFrame({"path": ["0123456789"], "is": ["0123456"]})
+    print_frame(frame, width=7)
+    assert capsys.readouterr().out == "path    is\n0123... 0123456\n"
+    print_frame(frame, width=None)
+    assert "0123456789" in capsys.readouterr().out
+
+
+def test_a_table_without_rows(capsys):
+    print_frame(pd.DataFrame({"id": [], "n": []}).astype({"id": "str"}))
+    assert "id" in capsys.readouterr().out
