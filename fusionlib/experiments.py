@@ -108,6 +108,7 @@ def show_texts(texts: Mapping[str, str]) -> Styler:
         [
             {"selector": "td", "props": "text-align: left; vertical-align: top"},
             {"selector": "td.col0", "props": "white-space: nowrap"},
+            {"selector": "td.col1", "props": "overflow-wrap: anywhere"},
         ]
     )
 

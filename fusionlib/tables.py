@@ -380,9 +380,9 @@ def show(
     headings = repr((caption, list(cells.index), list(cells.columns)))
     styler.set_uuid(hashlib.sha256(headings.encode()).hexdigest()[:8]).set_table_styles(
         [
-            {"selector": "th, td", "props": "text-align: right; padding: 0.2em 0.6em"},
+            {"selector": "th, td", "props": "text-align: right; padding: 0.2em 0.4em"},
             {"selector": "th.col_heading.level0", "props": "text-align: center"},
-            {"selector": "th.row_heading", "props": "text-align: left; white-space: nowrap"},
+            {"selector": "th.row_heading", "props": "text-align: left; min-width: 9em"},
             {"selector": "td", "props": "white-space: nowrap; font-variant-numeric: tabular-nums"},
             {"selector": "caption", "props": "text-align: left; font-weight: bold"},
         ]

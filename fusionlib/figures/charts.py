@@ -84,7 +84,9 @@ def loss_curves(
     if len(axes[0].lines) > 1:
         # Below the panels, where it hides no curve.
         handles, labels = axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, fontsize=8, ncols=4, frameon=False, loc="outside lower left")
+        columns = len(labels) if len(labels) < 7 else 4  # of two lines, one for held-out pairs
+        where = {"fontsize": 8, "frameon": False, "ncols": columns}
+        figure.legend(handles, labels, loc="outside lower left", **where)
     return figure
 
 
