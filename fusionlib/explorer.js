@@ -37,7 +37,7 @@ function render({ model, el }) {
       canvas.style.imageRendering = view.zoom > 2 ? "pixelated" : "auto";
     }
     find(".zoom").value = view.zoom;
-    stage.classList.toggle("zoomed", view.zoom > 1);
+    el.classList.toggle("zoomed", view.zoom > 1);
   }
 
   // What lies at (x, y), parts of the window, stays there.
@@ -66,6 +66,7 @@ function render({ model, el }) {
     if (mine !== newest) return;
     panels.forEach((panel, i) => {
       draw(panel, bitmaps[i]);
+      bitmaps[i]?.close();
       drawn[panel.name] = panel.stamp;
     });
     showView();
@@ -83,8 +84,9 @@ function render({ model, el }) {
       if (canvas.width !== bitmap.width || canvas.height !== bitmap.height) {
         canvas.width = bitmap.width;
         canvas.height = bitmap.height;
-        canvas.closest(".stage, .window").style.aspectRatio = `${bitmap.width} / ${bitmap.height}`;
       }
+      const area = canvas.closest(".stage, .window").style;
+      area.setProperty("--ratio", bitmap.width / bitmap.height);
       canvas.getContext("2d").drawImage(bitmap, 0, 0);
     } else {
       canvas.getContext("2d").clearRect(0, 0, canvas.width, canvas.height);
@@ -114,11 +116,17 @@ function render({ model, el }) {
   function pan(area) {
     let last = null;
     area.addEventListener("pointerdown", (event) => {
+      if (event.button) return;
       last = event;
       area.setPointerCapture(event.pointerId);
+      follow(event);
     });
     area.addEventListener("pointermove", (event) => {
-      if (!last) return;
+      if (event.buttons && last) follow(event);
+      else last = null;
+    });
+
+    function follow(event) {
       const box = area.getBoundingClientRect();
       if (area === stage && view.zoom === 1) {
         swipeTo((100 * (event.clientX - box.left)) / box.width);
@@ -128,7 +136,8 @@ function render({ model, el }) {
         showView();
       }
       last = event;
-    });
+    }
+
     for (const end of ["pointerup", "pointercancel"]) {
       area.addEventListener(end, () => (last = null));
     }
@@ -168,6 +177,7 @@ function render({ model, el }) {
   // Keys typed here are no commands to JupyterLab.
   el.dataset.lmSuppressShortcuts = "true";
   el.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey) return; // the browser's own
     if (event.target !== stage || !KEYS[event.key]) return;
     event.preventDefault();
     KEYS[event.key]();
@@ -176,11 +186,22 @@ function render({ model, el }) {
   find(".zoom").addEventListener("input", (event) => zoomTo(Number(event.target.value)));
   pan(stage);
 
+  // What is done in less than 0.3 s is neither seen nor read out.
+  let waiting;
   function showState() {
     const busy = model.get("busy");
-    el.classList.toggle("busy", busy);
-    el.classList.toggle("failed", model.get("message") !== "");
-    find(".status").textContent = model.get("message") || (busy ? "working …" : "");
+    const message = model.get("message");
+    clearTimeout(waiting);
+    el.classList.toggle("failed", message !== "");
+    if (busy && !message) {
+      waiting = setTimeout(() => {
+        el.classList.add("busy");
+        find(".status").textContent = "working …";
+      }, 300);
+    } else {
+      el.classList.remove("busy");
+      find(".status").textContent = message;
+    }
   }
 
   const shown = { panels: showPanels, table: showTable, busy: showState, message: showState };
@@ -190,6 +211,7 @@ function render({ model, el }) {
   showTable();
   showPanels();
   return () => {
+    clearTimeout(waiting);
     for (const [name, show] of Object.entries(shown)) model.off(`change:${name}`, show);
   };
 }

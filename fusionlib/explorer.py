@@ -14,7 +14,6 @@ import base64
 import os
 import threading
 import traceback
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -33,7 +32,7 @@ from .images import collapse_gray, decode_image, require_gray
 from .methods import create_here, find_method, list_here
 from .metrics import SELECTIONS
 from .pipelines import POSTS, STRETCH
-from .strategies import Comparison, Strategy
+from .strategies import Comparison, Fused, Scores, Strategy
 from .tables import RANKS
 
 try:
@@ -53,8 +52,9 @@ __all__ = ["Explorer"]
 
 OWN_FILES = "your own two files"
 BY_SLIDER = "by the slider"
-# Each learns a dictionary from every pair.
-SLOW = ("jsr", "jsrsd")
+# A dictionary learnt from every pair, or windows of attention: 10 seconds and more on two cores.
+SLOW = ("cddfuse", "jsr", "jsrsd", "swinfusion")
+SHARPEST = 8
 # Colour maps that the colour-blind can read, from low to high.
 WEIGHTS, DIFFERENCE = "cividis", "PuOr_r"
 # Gray levels at the ends of the difference's scale.
@@ -116,6 +116,7 @@ class Explorer(ipywidgets.VBox):
         request = self._request()
         pair_now = self._source.read(request.pair)
         self._comparison = Comparison(pair_now, weights_dir=weights_dir, device=device)
+        self._shown: _Shown  # since `_show` returns without an error
         self._show(request)
         self._worker = _Latest(self._update, self._report)
         self._source.when_changed(self._ask)
@@ -141,16 +142,16 @@ class Explorer(ipywidgets.VBox):
     @property
     def images(self) -> tuple[np.ndarray, ...]:
         """The fused images shown, left and right: float32 in [0, 1]."""
-        return tuple(fused.image for fused in self._fused)
+        return tuple(fused.image for fused in self._shown.fused)
 
     @property
     def scores(self) -> dict[str, dict[str, float]]:
-        """The metrics shown: "left" and "right" -> metric -> value."""
-        return self._scores
+        """The metrics shown: "left" and "right" -> metric -> value; NaN: too small a pair."""
+        return {name: one.values for name, one in zip(SIDES, self._shown.scores, strict=True)}
 
     def show_scores(self) -> Styler:
         """Style the metrics shown, the better of each marked."""
-        return tables.show_scores(self._scores)
+        return tables.show_scores(self.scores)
 
     def wait(self, seconds: float = 60.0) -> bool:
         """Wait until what was asked for is shown; False if it takes longer."""
@@ -158,11 +159,11 @@ class Explorer(ipywidgets.VBox):
 
     def figure(self) -> Figure:
         """Draw what is shown, without any widget."""
-        pair = self._comparison.pair
-        pictures = {"infrared": pair.ir, "visible": pair.vis}
-        for name, fused in zip(SIDES, self._fused, strict=True):
+        shown = self._shown
+        pictures = {"infrared": shown.pair.ir, "visible": shown.pair.vis}
+        for name, fused in zip(SIDES, shown.fused, strict=True):
             pictures[f"{name}: {fused.title}"] = fused.image
-        for panel in self._maps()[2:]:
+        for panel in _maps(shown)[2:]:
             if panel.values is not None:
                 pictures[f"{panel.title}, {panel.low:g} to {panel.high:g}"] = panel.coloured()
         return figures.picture_wall(pictures, columns=4)
@@ -179,6 +180,12 @@ class Explorer(ipywidgets.VBox):
     def _ask(self) -> None:
         self._worker.ask(self._request())
 
+    def close(self) -> None:
+        """Forget the widgets, those inside too: ipywidgets keeps them otherwise."""
+        for widget in _all_inside(self):
+            widget.close()
+        super().close()
+
     def _update(self, request: _Request) -> None:
         """Compute and show what was asked for."""
         with self._picture.hold_sync():
@@ -190,45 +197,18 @@ class Explorer(ipywidgets.VBox):
 
     def _show(self, request: _Request) -> None:
         """Show the pictures first, then the metrics, which may take longer."""
-        self._fused = [self._comparison.fuse(strategy) for strategy in request.strategies]
-        for side, fused in zip(self._sides, self._fused, strict=True):
-            side.show_code(fused.code)
-        images = [
-            _Panel(name, name, fused.image) for name, fused in zip(SIDES, self._fused, strict=True)
-        ]
-        self._picture.show([*images, *self._maps()])
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            scores = [self._comparison.score(one, request.metrics) for one in request.strategies]
-        self._scores = dict(zip(SIDES, scores, strict=True))
+        fused = [self._comparison.fuse(strategy) for strategy in request.strategies]
+        for side, one in zip(self._sides, fused, strict=True):
+            side.show_code(one.code)
+        shown = _Shown(self._comparison.pair, fused, [])
+        self._picture.show(_images(shown) + _maps(shown))
+        scores = [self._comparison.score(one, request.metrics) for one in request.strategies]
+        self._shown = shown._replace(scores=scores)
+        notes = [note for one in scores for note in one.notes]
         with self._picture.hold_sync():
-            self._picture.table = self.show_scores().to_html() + self._notes()
-            self._picture.message = " ".join(dict.fromkeys(str(one.message) for one in caught))
+            self._picture.table = self.show_scores().to_html() + _notes(shown.pair)
+            self._picture.message = " ".join(dict.fromkeys(notes))
             self._picture.busy = False
-
-    def _maps(self) -> list[_Panel]:
-        pair = self._comparison.pair
-        apart = figures.difference(*self.images)
-        # The scale changes in steps, not with every image.
-        end = next(scale for scale in SCALES if scale >= min(np.abs(apart).max(), SCALES[-1]))
-        maps = [
-            _Panel("infrared", "infrared", pair.ir),
-            _Panel("visible", "visible", pair.vis),
-            _Panel("difference", "left − right, gray levels", apart, DIFFERENCE, -end, end),
-        ]
-        for name, fused in zip(SIDES, self._fused, strict=True):
-            title = f"weight of infrared, {name}" + (": none" if fused.weights is None else "")
-            maps.append(_Panel(f"weights {name}", title, fused.weights, WEIGHTS, 0, 1))
-        return maps
-
-    def _notes(self) -> str:
-        pair = self._comparison.pair
-        height, width = pair.ir.shape
-        reduced = ", shown reduced" * (_reduction(pair.ir) > 1)
-        return (
-            f"<p>{RANKS[1][0]} the better of the two. {escape(pair.name)}, {width}x{height}"
-            f"{reduced}; {escape(pair.source or 'source not stated')}.</p>"
-        )
 
     def _report(self, error: Exception) -> None:
         text = str(error)
@@ -236,7 +216,55 @@ class Explorer(ipywidgets.VBox):
             place = traceback.extract_tb(error.__traceback__)[-1]
             text = f"{type(error).__name__}: {error} ({place.filename}, line {place.lineno})"
         with self._picture.hold_sync():
-            self._picture.busy, self._picture.message = False, text
+            self._picture.busy = False
+            self._picture.message = f"{text} Shown is what was shown before."
+            # What did come before the error may be drawn already.
+            self._picture.show(_images(self._shown) + _maps(self._shown))
+        for side, fused in zip(self._sides, self._shown.fused, strict=True):
+            side.show_code(fused.code)
+
+
+class _Shown(NamedTuple):
+    """What is seen at one time."""
+
+    pair: Pair
+    fused: list[Fused]
+    scores: list[Scores]
+
+
+def _images(shown: _Shown) -> list[_Panel]:
+    return [_Panel(name, name, one.image) for name, one in zip(SIDES, shown.fused, strict=True)]
+
+
+def _maps(shown: _Shown) -> list[_Panel]:
+    left, right = shown.fused
+    apart = figures.difference(left.image, right.image)
+    # The scale changes in steps, not with every image.
+    end = next(scale for scale in SCALES if scale >= min(np.abs(apart).max(), SCALES[-1]))
+    maps = [
+        _Panel("infrared", "infrared", shown.pair.ir),
+        _Panel("visible", "visible", shown.pair.vis),
+        _Panel("difference", "left − right, gray levels", apart, DIFFERENCE, -end, end),
+    ]
+    for name, fused in zip(SIDES, shown.fused, strict=True):
+        title = f"weight of infrared, {name}" + (": none" if fused.weights is None else "")
+        maps.append(_Panel(f"weights {name}", title, fused.weights, WEIGHTS, 0, 1))
+    return maps
+
+
+def _notes(pair: Pair) -> str:
+    height, width = pair.ir.shape
+    reduced = ", shown reduced" * (_reduction(pair.ir) > 1)
+    return (
+        f"<p>{RANKS[1][0]} the better of the two. {escape(pair.name)}, {width}x{height}"
+        f"{reduced}; {escape(pair.source or 'source not stated')}.</p>"
+    )
+
+
+def _all_inside(box: Any) -> list[Any]:
+    """List the widgets in a box, at any depth."""
+    children = getattr(box, "children", ())
+    return [*children, *(inner for child in children for inner in _all_inside(child))]
 
 
 def _missing_text(missing: Mapping[str, str]) -> str:
@@ -245,7 +273,9 @@ def _missing_text(missing: Mapping[str, str]) -> str:
     names = ", ".join(f"{find_method(name).title} ({weights})" for name, weights in missing.items())
     return (
         f"<p>Weights that are not here: {escape(names)}. "
-        "<code>fusionlib weights fetch NAME</code> gets those that authors publish.</p>"
+        "<code>fusionlib weights fetch NAME</code> gets those that authors publish. "
+        "<code>blend</code>, <code>sharpen</code> and <code>favour</code> are in "
+        "<code>fusionlib.rules</code>.</p>"
     )
 
 
@@ -368,8 +398,8 @@ class _Source:
             self._pair.layout.display = "none" if own else "flex"
             if not own:
                 self._pairs = load_dataset(change["new"], data_dir=self._data_dir)
-                self._pair.options = self._pairs.names  # chooses the first, and acts
-                act()
+                self._pair.options = self._pairs.names
+            act()
 
         def choose_file(_: Mapping[str, Any]) -> None:
             names = [upload.value[0]["name"] if upload.value else "…" for upload in self._files]
@@ -420,8 +450,7 @@ class _Side:
     """The widgets that make one side's strategy."""
 
     def __init__(self, name: str, methods: Mapping[str, Sequence[str]], start: Strategy) -> None:
-        if start.method not in methods:
-            create_here(start.method)  # says what is missing
+        _check_here(start, methods)
         self._methods = methods
         self._act: Callable[[], None] = lambda: None
         self._arranging = True
@@ -431,7 +460,7 @@ class _Side:
         self._rule = _dropdown("rule")
         self._other = _dropdown("blend with")
         self._share = _slider("its share", start.share, 1)
-        self._power = _slider("sharpness", start.power, 8, step=0.25)
+        self._power = _slider("sharpness", start.power, SHARPEST, step=0.25)
         self._infrared = _slider("infrared", start.infrared, 1)
         self._post = _dropdown("finish")
         self._stretch = _slider("stretch", 0.5, 1)
@@ -473,9 +502,9 @@ class _Side:
             "" if self._setting.value == usual else self._setting.value,
             rule=self._rule.value or "",
             other=self._other.value or "average",
-            share=self._share.value,
-            power=self._power.value,
-            infrared=self._infrared.value,
+            share=round(self._share.value, 6),  # 0.3, not 0.30000000000000004
+            power=round(self._power.value, 6),
+            infrared=round(self._infrared.value, 6),
             post=post,
         )
 
@@ -539,10 +568,30 @@ class _Side:
         self._setting.disabled = len(self._setting.options) < 2
 
 
+def _check_here(start: Strategy, methods: Mapping[str, Sequence[str]]) -> None:
+    """Make sure that the sliders can begin with a strategy.
+
+    Raises
+    ------
+    WeightsNotFound
+        If its weights are not here.
+    FusionError
+        If a number is beyond its slider.
+    """
+    spec = find_method(start.method)
+    usual = next(iter(spec.configurations))
+    if (start.setting or usual) not in methods.get(start.method, ()):
+        setting: dict[str, Any] = {spec.axis: start.setting or usual}
+        create_here(start.method, **setting)  # says what is missing
+    if start.power > SHARPEST:
+        raise FusionError(
+            f"the power of the weights is {start.power:g}; the slider ends at {SHARPEST}."
+        )
+
+
 def _title(method: str) -> str:
-    spec = find_method(method)
-    slow = " (minutes)" * (method in SLOW)
-    return f"{spec.title}{slow}"
+    slow = " (slow)" * (method in SLOW)
+    return f"{find_method(method).title}{slow}"
 
 
 def _dropdown(name: str, options: Sequence[Any] = (), value: Any = None) -> Any:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 import os
+import uuid
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from types import CodeType, FunctionType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -42,13 +43,14 @@ class OwnMethod:
         to the 8 bits that would be saved.
     version : str
         Of a function: rows of another version in a CSV file are not taken for its own. By default
-        a hash of its source, which does not see changes in what it calls. Of a folder it is
-        always a hash of the images.
+        a hash of its code, of what it encloses and of its defaults, which does not see changes in
+        what it calls; where that cannot be hashed, a new one every time, so that nothing is taken
+        from the file. Of a folder it is always a hash of the images.
 
     Raises
     ------
     FusionError
-        If there is no such folder.
+        If there is no such folder, or a registered method has that name.
     """
 
     def __init__(
@@ -59,7 +61,10 @@ class OwnMethod:
         version: str = "",
     ) -> None:
         from .datasets import images_by_stem
+        from .methods import registry
 
+        if name in registry():
+            raise FusionError(f"{name!r} is the name of a registered method; choose another one.")
         self.name = name
         self._function = fuse if callable(fuse) else None
         self._files: dict[str, Path] = {} if callable(fuse) else images_by_stem(Path(fuse))
@@ -105,11 +110,34 @@ class OwnMethod:
 
 
 def _source(function: Callable[..., object]) -> str:
+    """Hash what a function does; of what cannot be hashed no two are the same."""
     try:
-        text = inspect.getsource(function)
-    except (OSError, TypeError):  # typed into an interpreter, or an object that can be called
-        text = repr(function)
-    return hashlib.sha256(text.encode()).hexdigest()
+        facts = repr(_facts(function))
+    except TypeError:
+        facts = uuid.uuid4().hex
+    return hashlib.sha256(facts.encode()).hexdigest()
+
+
+def _facts(value: Any) -> Any:
+    """Return what tells a value from others, as texts.
+
+    Raises
+    ------
+    TypeError
+        If it is of a kind whose text may not tell all.
+    """
+    if isinstance(value, FunctionType):
+        cells = [cell.cell_contents for cell in value.__closure__ or ()]
+        return _facts([value.__code__, cells, value.__defaults__, value.__kwdefaults__])
+    if isinstance(value, CodeType):
+        return value.co_code.hex(), value.co_names, _facts(value.co_consts)
+    if isinstance(value, np.ndarray):
+        return str(value.dtype), value.shape, hashlib.sha256(value.tobytes()).hexdigest()
+    if isinstance(value, list | tuple):
+        return [_facts(one) for one in value]
+    if value is None or value is ... or isinstance(value, bool | int | float | str | bytes):
+        return value
+    raise TypeError(type(value))
 
 
 def _content(files: dict[str, Path]) -> str:

@@ -39,7 +39,7 @@ from torch import Tensor
 
 from .errors import FusionError, PairMismatch, unknown
 
-__all__ = ["RULES", "Rule", "blend", "favour", "get_rule", "sharpen"]
+__all__ = ["RULES", "Rule", "blend", "exact_text", "favour", "get_rule", "sharpen"]
 
 # Keeps the min-max normalisation of `mean` finite on a constant map, as released.
 MINMAX_EPS = 1e-5
@@ -251,7 +251,7 @@ def blend(rule: str | Rule, other: str | Rule, share: float) -> Rule:
     weighing = [(one, part * (1 - _combined(one))) for one, part in parts if one.weigh]
     combining = [(one, part * _combined(one)) for one, part in parts if one.combine]
     return Rule(
-        f"{first.name} {1 - share:.0%} + {second.name} {share:.0%}",
+        f"blend({first.name}, {second.name}, {exact_text(share)})",
         f"{1 - share:g} of what {first.name} fuses and {share:g} of what {second.name} fuses.",
         activity=partial(_activities, [one for one, _ in weighing]) if weighing else None,
         weigh=partial(_blended_weights, weighing) if weighing else None,
@@ -289,7 +289,7 @@ def sharpen(rule: str | Rule, power: float) -> Rule:
         return rule
     return replace(
         rule,
-        name=f"{rule.name}, weights ^{power:g}",
+        name=f"sharpen({rule.name}, {exact_text(power)})",
         summary=f"{rule.summary.rstrip('.')}; weights to the power of {power:g}.",
         weigh=partial(_sharpened, rule.weigh, power),
     )
@@ -321,11 +321,17 @@ def favour(rule: str | Rule, first: float) -> Rule:
         return rule
     return replace(
         rule,
-        name=f"{rule.name}, infrared {first:.0%}",
+        name=f"favour({rule.name}, {exact_text(first)})",
         summary=f"{rule.summary.rstrip('.')}; the first image's say is {first:g}.",
         weigh=rule.weigh and partial(_favoured_weights, rule.weigh, first),
         combine=rule.combine and partial(_favoured, rule.combine, first),
     )
+
+
+def exact_text(number: float) -> str:
+    """Return the shortest text that gives the number again: rules of equal names are equal."""
+    text = f"{number:g}"
+    return text if float(text) == number else repr(float(number))
 
 
 def _check_share(what: str, share: float) -> None:

@@ -10,25 +10,28 @@ import os
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
-from .errors import unknown
+from .errors import ImageTooSmall, unknown
 from .evaluation import evaluate
 from .methods import Features, Method, create_here, find_method
+from .metrics import select
+from .metrics.plane import notes
 from .networks.autoencoder import AutoEncoder
 from .pipelines import find_post
-from .rules import Rule, blend, favour, get_rule, sharpen
+from .rules import Rule, blend, exact_text, favour, get_rule, sharpen
 
 if TYPE_CHECKING:
     from .datasets import Pair
 
-__all__ = ["Comparison", "Fused", "Strategy"]
+__all__ = ["Comparison", "Fused", "Scores", "Strategy"]
 
 # Larger images are run in tiles, each time anew: of a megapixel a pair has half a GiB of features.
 KEPT_PIXELS = 1_500_000
-KEPT = 16
+KEPT = 16  # of what was fused last
 
 Value = TypeVar("Value")
 
@@ -111,13 +114,13 @@ class Strategy:
         written = f'"{rule.name}"'
         if self.share > 0:
             rule = blend(rule, self.other, self.share)
-            code = written = f'blend({written}, "{self.other}", {self.share:g})'
+            code = written = f'blend({written}, "{self.other}", {exact_text(self.share)})'
         if self.power != 1 and rule.weigh:
             rule = sharpen(rule, self.power)
-            code = written = f"sharpen({written}, {self.power:g})"
+            code = written = f"sharpen({written}, {exact_text(self.power)})"
         if self.infrared != 0.5:
             rule = favour(rule, self.infrared)
-            code = f"favour({written}, {self.infrared:g})"
+            code = f"favour({written}, {exact_text(self.infrared)})"
         return rule, code
 
 
@@ -141,6 +144,21 @@ class Fused(NamedTuple):
     weights: np.ndarray | None
     title: str
     code: str
+
+
+class Scores(NamedTuple):
+    """The metrics of a fused pair.
+
+    Attributes
+    ----------
+    values : dict of str to float
+        Metric -> value; NaN where the pair is too small for it.
+    notes : list of str
+        What is to be said of values: too small a pair, or 0/0 set by rule.
+    """
+
+    values: dict[str, float]
+    notes: list[str]
 
 
 class Comparison:
@@ -180,9 +198,10 @@ class Comparison:
     def pair(self, pair: Pair) -> None:
         self._pair = pair
         self._features: _Newest[Features] = _Newest(2)  # one method on either side
-        self._outputs: _Newest[tuple[np.ndarray, np.ndarray | None]] = _Newest(KEPT)
-        self._fused: _Newest[Fused] = _Newest(KEPT)
-        self._scores: _Newest[dict[str, float]] = _Newest(KEPT)
+        kept = KEPT if pair.ir.size <= KEPT_PIXELS else 2  # one on either side
+        self._outputs: _Newest[tuple[np.ndarray, np.ndarray | None]] = _Newest(kept)
+        self._fused: _Newest[Fused] = _Newest(kept)
+        self._scores: _Newest[Scores] = _Newest(KEPT)
 
     def fuse(self, strategy: Strategy) -> Fused:
         """Fuse the pair.
@@ -196,8 +215,8 @@ class Comparison:
         """
         return self._fused.get(strategy, lambda: self._finish(strategy))
 
-    def score(self, strategy: Strategy, metrics: str) -> dict[str, float]:
-        """Score the fused pair.
+    def score(self, strategy: Strategy, metrics: str) -> Scores:
+        """Score the fused pair by every metric that it is large enough for.
 
         Parameters
         ----------
@@ -208,12 +227,29 @@ class Comparison:
         Raises
         ------
         FusionError
-            As `fuse` and `fusionlib.evaluate` do.
+            As `fuse` does.
         """
-        ir, vis = self.pair.ir, self.pair.vis
         return self._scores.get(
-            (strategy, metrics), lambda: evaluate(self.fuse(strategy).image, ir, vis, metrics)
+            (strategy, metrics), lambda: self._score(self.fuse(strategy).image, metrics)
         )
+
+    def _score(self, image: np.ndarray, metrics: str) -> Scores:
+        chosen = select(metrics)
+        ask = partial(evaluate, image, self.pair.ir, self.pair.vis)
+        with notes() as found:
+            try:
+                return Scores(ask(metrics), found)
+            except ImageTooSmall:
+                values: dict[str, float] = {}
+                for one in chosen:
+                    try:
+                        values |= {
+                            one.label: ask([one.metric.name], one.convention)[one.metric.name]
+                        }
+                    except ImageTooSmall as error:
+                        values[one.label] = float("nan")
+                        found.append(str(error))
+        return Scores(values, found)
 
     def _finish(self, strategy: Strategy) -> Fused:
         method = self._method(strategy)

@@ -416,7 +416,7 @@ def show_scores(scores: Mapping[str, Mapping[str, float]]) -> Styler:
     Parameters
     ----------
     scores : mapping of str to mapping of str to float
-        Heading -> metric -> value, as of `fusionlib.evaluate`.
+        Heading -> metric -> value, as of `fusionlib.evaluate`; NaN is shown as "–".
     """
     values = pd.DataFrame(scores)
     shown = values.round(4)
@@ -427,7 +427,7 @@ def show_scores(scores: Mapping[str, Mapping[str, float]]) -> Styler:
     )
     best = ranks == 1
     marks = best.map({True: f" {RANKS[1][0]}", False: ""}.get)
-    cells = shown.map("{:.4f}".format) + marks
+    cells = shown.map(lambda value: "–" if pd.isna(value) else f"{value:.4f}") + marks
     # Several such tables may be on one page, where their styles would mix: one table, one name.
     styler = cells.style.set_uuid(hashlib.sha256(cells.to_csv().encode()).hexdigest()[:8])
     numbers = "text-align: right; font-variant-numeric: tabular-nums; padding: 0.2em 0.6em"

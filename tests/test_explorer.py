@@ -19,6 +19,8 @@ from fusionlib.rules import blend
 from fusionlib.strategies import Strategy
 
 pytest.importorskip("anywidget")
+import ipywidgets
+
 from fusionlib import explorer as module
 from fusionlib.explorer import OWN_FILES, Explorer, _Latest, _Panel
 
@@ -145,10 +147,10 @@ def test_another_pair_and_data_set(explorer):
     source = explorer._source
     source._pair.value = "smoke"
     assert explorer.wait()
-    assert explorer._comparison.pair.name == "smoke" and "smoke" in explorer._picture.table
+    assert explorer._shown.pair.name == "smoke" and "smoke" in explorer._picture.table
     source._dataset.value = "sample_mri_pet"
     assert explorer.wait()
-    assert explorer._comparison.pair.name == fl.load_dataset("sample_mri_pet").names[0]
+    assert explorer._shown.pair.name == fl.load_dataset("sample_mri_pet").names[0]
     assert source._pair.options == tuple(fl.load_dataset("sample_mri_pet").names)
     assert not explorer._picture.message
 
@@ -164,7 +166,10 @@ def test_own_files(explorer):
     assert np.array_equal(explorer.images[0], fl.create("mst").fuse(ir, vis))
     assert "my ir.png + my vis.png" in explorer._picture.table
     explorer._source._dataset.value = "sample"
-    assert explorer.wait() and explorer._comparison.pair.name == "day_street"
+    assert explorer.wait() and explorer._shown.pair.name == "day_street"
+    explorer._source._dataset.value = OWN_FILES  # which are still chosen
+    assert explorer.wait() and explorer._shown.pair.name == "my ir"
+    assert "my ir.png + my vis.png" in explorer._picture.table
 
 
 @pytest.mark.parametrize(
@@ -191,6 +196,44 @@ def test_a_defect_says_where_it_is(explorer, monkeypatch):
     move(explorer, "share", 0.3)
     assert "ZeroDivisionError" in explorer._picture.message
     assert "test_explorer.py, line" in explorer._picture.message
+
+
+@pytest.mark.parametrize("part", ["fuse", "score"])
+def test_after_an_error_all_that_is_shown_belongs_together(explorer, monkeypatch, part):
+    """Another pair is chosen and something fails: pictures, maps, code and numbers stay."""
+    before = {p["name"]: picture(p).tolist() for p in explorer._picture.panels if p["png"]}
+    table, code = explorer._picture.table, explorer._sides[1]._code.value
+
+    def fail(*_):
+        raise FusionError("out of order.")
+
+    monkeypatch.setattr(explorer._comparison, part, fail)
+    explorer._source._pair.value = "smoke"
+    assert explorer.wait()
+    assert explorer._picture.message.startswith("out of order. Shown is what was shown before.")
+    after = {p["name"]: picture(p).tolist() for p in explorer._picture.panels if p["png"]}
+    assert after == before and explorer._picture.table == table
+    assert explorer._sides[1]._code.value == code
+    assert explorer._shown.pair.name == "day_street"
+    assert np.array_equal(explorer._shown.pair.ir, fl.load_dataset("sample")[0].ir)
+
+
+def test_a_pair_that_is_too_small_for_a_metric_has_the_others(explorer):
+    explorer._source._dataset.value = OWN_FILES
+    noise = png(np.random.default_rng(0).random((30, 30)))
+    upload(explorer, **{"a.png": noise, "b.png": noise})
+    assert explorer.images[0].shape == (30, 30) and "a.png + b.png" in explorer._picture.table
+    assert np.isnan(explorer.scores["left"]["VIF"]) and explorer.scores["left"]["EN"] > 0
+    assert "VIF needs" in explorer._picture.message and "–" in explorer._picture.table
+
+
+def test_a_closed_explorer_leaves_no_widget():
+    registry = ipywidgets.widgets.widget._instances
+    before = {*registry}
+    Explorer(left=Strategy("mst"), right=Strategy("mst")).close()
+    # What a widget looks like, its layout and style, belongs to it.
+    kinds = {type(widget).__name__ for key, widget in registry.items() if key not in before}
+    assert {name for name in kinds if not name.endswith(("Layout", "Style"))} == set()
 
 
 def test_warnings_of_metrics_are_shown(explorer):
@@ -224,7 +267,7 @@ def test_large_pictures_are_shown_reduced(monkeypatch):
 
 def test_the_scale_of_differences_changes_in_steps(explorer):
     def ends():
-        panel = {p.name: p for p in explorer._maps()}["difference"]
+        panel = {p.name: p for p in module._maps(explorer._shown)}["difference"]
         return panel.high, np.abs(panel.values).max()
 
     high, largest = ends()
@@ -259,6 +302,8 @@ def test_missing_weights_are_named(explorer):
         ({"pair": "nobody"}, UnknownName, "pair of sample"),
         ({"metrics": "all of them"}, UnknownName, "selection of metrics"),
         ({"left": Strategy("densefuse")}, WeightsNotFound, "densefuse_tf_1e2"),
+        ({"left": Strategy("jsr", "published")}, WeightsNotFound, "jsr"),
+        ({"right": Strategy("res2netfuse", power=12)}, FusionError, "slider ends at 8"),
     ],
 )
 def test_beginnings_that_cannot_be(options, kind, message):

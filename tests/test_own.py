@@ -95,7 +95,30 @@ def test_rows_of_another_state_are_measured_again(pairs, tmp_path):
     assert calls == ["first"] * 2 + ["changed"] * 2
     plain, other = fl.OwnMethod("a", brighter), fl.OwnMethod("a", lambda ir, vis: ir)
     assert plain.identity != other.identity == fl.OwnMethod("a", other._function).identity
-    assert fl.OwnMethod("a", functools.partial(brighter)).identity.weights.startswith("own@")
+
+
+def test_functions_are_told_apart_by_all_that_they_hold():
+    def weighted(share, table=None):
+        return fl.OwnMethod("mine", lambda ir, vis: share * ir + (0 if table is None else table))
+
+    assert weighted(0.1).identity == weighted(0.1).identity != weighted(0.9).identity
+    ones, twos = np.ones((2, 2)), np.full((2, 2), 2.0)
+    assert weighted(0.1, ones).identity == weighted(0.1, ones.copy()).identity
+    assert weighted(0.1, ones).identity != weighted(0.1, twos).identity
+    pair = [
+        fl.OwnMethod("mine", f).identity for f in (lambda ir, vis: ir, lambda ir, vis: vis[..., 0])
+    ]
+    assert pair[0] != pair[1]
+    defaults = [fl.OwnMethod("mine", lambda ir, vis, w=w: w * ir).identity for w in (1, 2)]
+    assert defaults[0] != defaults[1]
+    # What cannot be looked into is never taken for what it was.
+    part = functools.partial(brighter)
+    assert fl.OwnMethod("mine", part).identity != fl.OwnMethod("mine", part).identity
+
+
+def test_a_registered_name_is_taken():
+    with pytest.raises(FusionError, match="'mst' is the name of a registered method"):
+        fl.OwnMethod("mst", brighter)
 
 
 def test_another_image_in_the_folder_is_another_state(pairs, tmp_path):

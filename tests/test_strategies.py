@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 
@@ -123,7 +125,26 @@ def test_scores_are_those_of_evaluate(pair):
     image = fl.create("mst", post="minmax").fuse(pair.ir, pair.vis)
     for metrics in ("common", "refinefuse"):
         expected = fl.evaluate(image, pair.ir, pair.vis, metrics)
-        assert comparison.score(strategy, metrics) == expected
+        assert comparison.score(strategy, metrics) == (expected, [])
+
+
+def test_metrics_that_a_pair_is_too_small_for_are_left_out():
+    rng = np.random.default_rng(0)
+    small = fl.Pair("small", rng.random((30, 30), np.float32), rng.random((30, 30), np.float32))
+    values, notes = Comparison(small).score(Strategy("mst"), "common")
+    image = fl.create("mst").fuse(small.ir, small.vis)
+    assert np.isnan(values["VIF"]) and any("VIF needs" in note for note in notes)
+    assert values["EN"] == fl.evaluate(image, small.ir, small.vis, ["EN"])["EN"]
+    assert {name for name, value in values.items() if np.isnan(value)} == {"VIF"}
+
+
+def test_what_is_set_by_rule_is_noted():
+    flat = fl.Pair("flat", np.full((48, 48), 0.5, np.float32), np.full((48, 48), 0.5, np.float32))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # noted, not warned of
+        values, notes = Comparison(flat).score(Strategy("mst"), "common")
+    assert any("its value is set to" in note for note in notes)
+    assert np.isfinite([*values.values()]).all()
 
 
 @pytest.mark.parametrize(

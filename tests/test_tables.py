@@ -691,6 +691,8 @@ def test_scores_side_by_side_mark_the_better_one():
     tied = show_scores({"left": {"EN": 6.00001}, "right": {"EN": 6.00002}})
     assert tied.data.to_numpy().tolist() == [["6.0000 ①", "6.0000 ①"]]
     assert tied.to_html().count("font-weight: bold") == 1
+    small = show_scores({"left": {"VIF": np.nan, "EN": 5.0}, "right": {"VIF": np.nan, "EN": 6.0}})
+    assert small.data.to_numpy().tolist() == [["–", "–"], ["5.0000", "6.0000 ①"]]
     # Styles are by identifiers: two tables on a page must not share them.
     assert tied.uuid != frame.uuid == show_scores(scores).uuid
 
