@@ -150,8 +150,15 @@ INDEX = (
 
 
 def index() -> str:
-    """Write what is where, and how near its cells are to the print."""
-    header = ["reproduces", "notebook", "`fusionlib reproduce`", "sample", "real data", "cells"]
+    """Write what is where, and how near our values are to the print."""
+    header = [
+        "reproduces",
+        "notebook",
+        "`fusionlib reproduce`",
+        "sample",
+        "real data",
+        "comparisons",
+    ]
     rows = []
     for entry in INDEX:
         number = entry.notebook[:2]
@@ -162,13 +169,13 @@ def index() -> str:
                 f"`--only {number}`",
                 entry.sample,
                 entry.paper,
-                _cells(entry.tables),
+                _comparisons(entry.tables),
             ]
         )
     return grid(header, rows)
 
 
-def _cells(names: Sequence[str]) -> str:
+def _comparisons(names: Sequence[str]) -> str:
     if not names:
         return ""
     verdicts = pd.concat([_summary(name)["verdict"] for name in names])
@@ -178,7 +185,7 @@ def _cells(names: Sequence[str]) -> str:
     return ", ".join(f"{sign} {count}" for sign, count in counts)
 
 
-# Verdicts of cells that were made as the paper's were.
+# Verdicts on values whose data and training allow a comparison.
 COMPARED = ("exact", "within 2 %", "differs")
 
 
