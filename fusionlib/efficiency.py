@@ -565,8 +565,7 @@ _SPEEDS = {
     "seconds": "{:.0f}",
     "largest %": "{:.0f}",
     "mean %": "{:.0f}",
-    "plain s": "{:.3g}",
-    "ours s": "{:.3g}",
+    " s": "{:#.3g}",
 }
 
 
@@ -581,7 +580,8 @@ def show_speed(part: str, speed: pd.DataFrame) -> Styler:
         Its first column names what was measured; the commit and remarks are left out.
     """
     shown = speed.drop(columns=["commit", "remark"], errors="ignore")
-    shown = shown.set_index(shown.columns[0]).rename_axis(None)
+    first = shown.columns[0]
+    shown = shown.set_index(first).rename_axis(None).rename_axis(first, axis=1)
     styler = shown.style.format(na_rep="")
     for name in shown.select_dtypes("number"):
         fits = (one for end, one in _SPEEDS.items() if str(name).endswith(end))
