@@ -10,8 +10,8 @@ import pytest
 
 from fusionlib import claims, experiments, tables
 from fusionlib.__main__ import main
-from fusionlib.claims import costs, measured, printed, table
-from fusionlib.claims.finding import FEWEST, decide, listed, span
+from fusionlib.claims import costs, finding, measured, printed, table
+from fusionlib.claims.finding import FEWEST, Limit, decide, listed, span
 from fusionlib.detection.report import DetectionTable
 from fusionlib.errors import FusionError, UnknownName
 from fusionlib.experiments import Measured, Row, Source
@@ -32,13 +32,18 @@ T = "refinefuse_99"
         ("hff", {}, NO),
         ("fff", {}, NO),
         ("ho", {}, HALF),
-        ("o", {}, HALF),
+        ("o", {}, NO),  # nothing against it, and nothing shows it
+        ("oo", {"most": True}, NO),
         ("of", {}, NO),
         ("oof", {}, NO),  # a half each, of three
         ("oohf", {}, HALF),
         ("hhu", {}, HALF),
         ("hhu", {"most": True}, HALF),
         ("fu", {}, NO),
+        ("hu", {}, HALF),  # half of them known
+        ("huu", {}, NEVER),
+        ("fuu", {}, NEVER),
+        ("huu", {"most": True}, NEVER),
         ("uu", {}, NEVER),
         ("", {}, NEVER),
         ("hhh", {"limited": True}, HALF),
@@ -52,6 +57,58 @@ T = "refinefuse_99"
 def test_decide(outcomes, options, verdict):
     words = {"h": "holds", "f": "fails", "o": "open", "u": "unknown"}
     assert decide([words[one] for one in outcomes], **options) == verdict
+
+
+def conclusion(text, **options):
+    words = {"h": "holds", "f": "fails", "o": "open", "u": "unknown", " ": ""}
+    frame = pd.DataFrame({"outcome": [words[one] for one in text]})
+    return finding.conclude("So", frame, **options)
+
+
+DATA, TRAINED = Limit(finding.OTHER_DATA, "others"), Limit(finding.OUR_TRAINING, "ours")
+CHOICE = Limit(finding.CHOSEN, "the better")
+
+
+@pytest.mark.parametrize(
+    ("parts", "options", "stated", "basis"),
+    [
+        ("hh", {}, f"{YES} (as in the paper)", "as in the paper"),
+        ("hh", {"in_print": True}, f"{YES} (in print)", "in print"),
+        ("h f", {"in_print": True}, f"{HALF} (in print)", "in print"),  # "" is no part
+        ("hh", {"limits": [DATA, None]}, f"{HALF} (on other data)", "under limits"),
+        ("hh", {"limits": [CHOICE]}, f"{HALF} (by a choice after the print)", "under limits"),
+        ("ff", {}, f"{NO} (as in the paper)", "as in the paper"),
+        ("ff", {"limits": [DATA, TRAINED, DATA]}, f"{NO} (on other data, by our training)",
+         "under limits"),
+        # A choice can only speak for a claim.
+        ("ff", {"limits": [CHOICE]}, f"{NO} (as in the paper)", "as in the paper"),
+        ("ff", {"limits": [CHOICE, DATA]}, f"{NO} (on other data)", "under limits"),
+        # The print decides alone: were all other parts to hold, it would be one of three.
+        ("fff", {"limits": [DATA], "contradicted": [True, True, False]}, f"{NO} (in print)",
+         "in print"),
+        ("fff", {"limits": [DATA], "contradicted": [True, False, False]},
+         f"{NO} (in print in part, on other data)", "under limits"),
+        ("fff", {"contradicted": [True, False, False]},
+         f"{NO} (in print in part, as in the paper)", "as in the paper"),
+        # Two of four would be partly; of a claim about most, too.
+        ("ffff", {"most": True, "limits": [DATA], "contradicted": [True, True, False, False]},
+         f"{NO} (in print in part, on other data)", "under limits"),
+        ("hhf", {"contradicted": [False, False, True]}, f"{HALF} (as in the paper)",
+         "as in the paper"),
+        ("huu", {"limits": [DATA]}, NEVER, "not decided"),
+    ],
+)  # fmt: skip
+def test_a_verdict_says_what_it_rests_on(parts, options, stated, basis):
+    found = conclusion(parts, **options)
+    assert (found.stated, found.basis) == (stated, basis)
+    assert found.stated.startswith(found.verdict)
+
+
+def test_a_conclusion_says_what_limits_it():
+    assert conclusion("ff", limits=[DATA, DATA, TRAINED]).measured == "So; others; ours."
+    assert conclusion("huu").measured == "So; of 3 parts 1 is known."
+    some = conclusion("fff", limits=[DATA], contradicted=[True, False, False])
+    assert some.measured == "So; 1 of 3 parts fail in print already; others."
 
 
 def test_wording():
@@ -169,6 +226,57 @@ def test_values_takes_the_nearest_row_that_is_a_reproduction(toy):
     assert found.verdict == NEVER and "by a reduced schedule: trained" in found.measured
 
 
+def two_tables(toy, first, second):
+    """Two tables with one row of the paper and values of ours beside it."""
+    rows = [Row(label, "A", "mst") for label in first]
+    for name, ours in ((T, first), ("refinefuse_98", second)):
+        columns = {row: {"VIF": steady(a), "AG": steady(b)} for row, (a, b) in ours.items()}
+        toy({"A": {"VIF": 1.0, "AG": 1.0}}, columns, rows=rows, name=name)
+    return measured.values(rows={T: ["A"], "refinefuse_98": ["A"]})
+
+
+def test_one_configuration_serves_all_tables_or_the_choice_is_a_limit(toy):
+    far = (2, 2)
+    found = two_tables(toy, {"one": (1, 1), "two": far}, {"one": far, "two": (1, 1)})
+    assert found.stated == f"{HALF} (by a choice after the print)"
+    assert "no one configuration gives all tables, but one in Table 99 and two in" in found.measured
+    # Each gives both: the nearer of the first table is no choice.
+    found = two_tables(toy, {"one": (1, 1), "two": (1.01, 1)}, {"one": far, "two": (1, 1)})
+    assert found.stated == f"{YES} (as in the paper)"
+    assert found.measured.startswith("two, Table 99") and "two, Table 98" in found.measured
+    # No row gives any cell of the second: nothing was gained by choosing there.
+    found = two_tables(toy, {"one": (1, 1), "two": far}, {"one": (3, 3), "two": far})
+    assert found.stated == f"{HALF} (as in the paper)" and "one, Table 98" in found.measured
+
+
+def test_a_reading_of_an_unreleased_network_is_a_limit(toy):
+    rows = [Row("A", "A", "refinefuse"), Row("B", "B", "mst")]
+    ours = {"A": {"VIF": steady(1.2), "MSE": steady(1)}, "B": {"VIF": steady(1), "MSE": steady(2)}}
+    toy(TWO, ours, rows=rows)
+    found = [
+        measured.values(rows={T: ["A"]}),
+        measured.rank(table=T, rows=["A"], ranks={"VIF": 1}),
+        measured.better(table=T, pairs=[["A", "B"]]),
+    ]
+    assert {one.stated for one in found} == {f"{HALF} (by our training)"}
+    assert all("neither code nor weights were released" in one.measured for one in found)
+    assert measured.better(table=T, pairs=[["B", "A"]]).basis == "in print"
+    # As a rival it is no limit on the paper's pairs, and one on others.
+    ask = {"table": T, "rows": ["B"], "ranks": {"VIF": 2}}
+    assert measured.rank(**ask).verdict == YES
+    toy(TWO, ours, rows=rows, departs="others", comparable=False)
+    assert measured.rank(**ask).stated == f"{HALF} (on other data, by our training)"
+
+
+def test_images_that_may_be_others_are_a_limit(monkeypatch, toy):
+    ours = {"A": {"VIF": steady(1.2), "MSE": steady(1)}, "B": {"VIF": steady(1), "MSE": steady(2)}}
+    toy(TWO, ours)
+    monkeypatch.setattr(table, "UNNAMED", (T,))
+    found = measured.better(table=T, pairs=[["A", "B"]])
+    assert found.stated == f"{HALF} (on images that may be others)"
+    assert "which 20 images of COCO the paper took is not known" in found.measured
+
+
 def test_many_rows_are_summed_up(toy):
     paper = {name: {"VIF": 1.0} for name in "ABCDE"}
     toy(paper, {name: {"VIF": steady(1.01)} for name in "ABCD"})
@@ -189,7 +297,7 @@ def test_rank(toy):
     assert measured.rank(table=T, rows=["C"], ranks={"VIF": 2}, at_most=True).verdict == NO
 
 
-@pytest.mark.parametrize(("here", "verdict"), [(1.5, YES), (2.5, HALF), (0.5, NO)])
+@pytest.mark.parametrize(("here", "verdict"), [(1.5, YES), (2.5, NO), (0.5, NO)])
 def test_rank_is_of_our_means(toy, here, verdict):
     """Below A and above C; above both, better than claimed; below both."""
     paper = {"A": {"VIF": 2.0}, "B": {"VIF": 1.5}, "C": {"VIF": 1.0}}
@@ -467,8 +575,11 @@ def costly(monkeypatch):
 
 
 def test_sizes(costly):
-    assert costs.sizes(rows=["A"], columns=["params_m"]).verdict == YES
-    assert costs.sizes(rows=["A"], columns=["params_m"], fitted=True).verdict == HALF
+    tried = costs.sizes(rows=["A"], columns=["params_m"])
+    assert tried.stated == f"{HALF} (by a choice after the print)"
+    assert costs.sizes(rows=["A"], columns=["params_m"], once=True).verdict == YES
+    fitted = costs.sizes(rows=["A"], columns=["params_m"], fitted=True)
+    assert fitted.stated == f"{HALF} (by our reading of the network)"
     assert costs.sizes(rows=["A", "B"], columns=["params_m"]).verdict == HALF
     assert costs.sizes(rows=["B", "C"], columns=["params_m"]).verdict == NO
     assert outcomes(costs.sizes(rows=["A", "C"], columns=["params_m"], once=True)) == [
@@ -491,7 +602,24 @@ def test_cheaper(costly):
     assert costs.cheaper(row="A", than="B", columns=["parameters"]).verdict == YES
     assert costs.cheaper(row="A", than="B", columns=["ms 640x480"]).verdict == NO
     found = costs.cheaper(row="C", than="B", columns=["ms 640x480"])
-    assert found.verdict == HALF and "RTX 4090" in found.measured
+    assert found.stated == f"{HALF} (on other hardware)" and "RTX 4090" in found.measured
+    printed = costs.cheaper(row="B", than="A", columns=["paper params_m"])
+    assert printed.stated == f"{NO} (in print)"
+    both = costs.cheaper(row="B", than="A", columns=["paper params_m", "ms 640x480"])
+    assert both.stated == f"{HALF} (on other hardware)"
+
+
+def test_costs_of_our_reading_are_limited(costly):
+    costs._costs()["row"] = ["RefineFuse", "B", "C"]
+    reading = "by our reading of the network"
+    found = costs.cheaper(row="RefineFuse", than="B", columns=["parameters"])
+    assert found.stated == f"{HALF} ({reading})"
+    found = costs.cheaper(row="RefineFuse", than="B", columns=["paper params_m"])
+    assert found.stated == f"{YES} (in print)"
+    ask = {"left": "size, printed", "right": "size, ours", "rows": ["RefineFuse"]}
+    assert costs.ranks_follow(**ask).stated == f"{HALF} ({reading})"
+    ask["right"] = "size, printed"
+    assert costs.ranks_follow(**ask).stated == f"{YES} (in print)"
 
 
 def test_ranks_follow_and_growth(costly):
@@ -512,7 +640,7 @@ def test_costs_of_variants(monkeypatch):
     monkeypatch.setattr(costs.results, "read_recorded", lambda *_, **__: ([frame], {}))
     found = costs.slower(order={"one": "a", "two": "b", "three": "c"})
     assert outcomes(found) == ["holds", "fails"] and "Two take 2.00 times as long" in found.measured
-    assert costs.downsampling(whole="b", single="a").verdict == YES
+    assert costs.downsampling(whole="b", single="a").verdict == HALF  # of our network
     assert costs.downsampling(whole="c", single="a").verdict == NO
 
 
@@ -563,6 +691,9 @@ def test_detects(monkeypatch):
     assert outcomes(fusions) == ["open", "fails"] and fusions.verdict == NO
     assert "of 2 differences from 2 rows 0 lie above 0 with their interval" in fusions.measured
     assert "−1 AP from SwinFusion, retrained (−2 to +9)" in fusions.measured
+    assert fusions.stated == f"{NO} (on other data, by our training, among fewer rows)"
+    assert "beside 2 of the 10 methods of Table 4" in fusions.measured
+    assert sources.stated == f"{HALF} (on other data, by our training)"
 
 
 # ---------------------------------------------------------------- entries
@@ -613,6 +744,7 @@ def test_an_entry_is_read(loaded):
         ('"refinefuse"', '"refinefus"', "unknown paper 'refinefus'. Did you mean 'refinefuse'"),
         ('"print"', '"prints"', "unknown kind 'prints'"),
         ('"shape"', '"shapes"', "unknown check 'shapes'. Did you mean 'shape'"),
+        ('kind = "print"', 'kind = "print"\ntwin = "two"', "claim 'one' .* unknown twin 'two'"),
         ("columns = 7", "column = 7", "check 'shape': .*'column'; see 'with'"),
         ('table = "refinefuse_01"', "", "check 'shape': .*'table'"),
         ("[[claim]]", "[[claim", "cannot read the claims"),
@@ -641,6 +773,15 @@ def test_the_entries():
     # A topic is one block of the file: the ledger and the chart group by it.
     topics = [claim.topic for claim in found]
     assert len({*topics}) == sum(a != b for a, b in zip(topics, ["", *topics], strict=False))
+
+
+def test_twins_are_a_measurement_and_the_print():
+    found = {claim.id: claim for claim in claims.load_claims()}
+    twins = [(claim, found[claim.twin]) for claim in found.values() if claim.twin]
+    assert {(one.kind, other.kind) for one, other in twins} == {("measurement", "print")}
+    assert all(one.paper == other.paper and one.topic == other.topic for one, other in twins)
+    named = {other.id for _, other in twins}
+    assert {one for one in found if one.endswith("-in-print")} <= named
 
 
 @pytest.mark.skipif(not (ROOT / "notebooks").is_dir(), reason="needs notebooks/")
@@ -674,8 +815,11 @@ LEDGER = pd.DataFrame(
         "where": "Table 1",
         "says": ["A < B.", "1 | 2.", "So * it."],
         "confirms": "That.",
+        "twin": ["", "a", ""],
         "measured": "M & N.",
         "verdict": [YES, NO, NEVER],
+        "basis": ["in print", "under limits", "not decided"],
+        "stated": [f"{YES} (in print)", f"{NO} (on other data)", NEVER],
         "notebook": "07_infrared_visible",
     }
 )
@@ -688,10 +832,26 @@ def test_summary():
     assert claims.summary(LEDGER, by="topic").loc["x", YES] == 1
 
 
+def test_bases():
+    counts = claims.bases(LEDGER)
+    assert list(counts.columns) == [*claims.BASES, "claims"]
+    assert counts.loc[YES].tolist() == [1, 0, 0, 0, 1]
+    assert counts.loc[NO].tolist() == [0, 0, 1, 0, 1]
+    assert counts.loc[HALF].tolist() == [0] * 5
+
+
+def test_told_twice():
+    assert claims.told_twice(LEDGER).startswith("1 sentences are") and (
+        "they make 2 of the 3 claims" in claims.told_twice(LEDGER)
+    )
+
+
 def test_write_ledger(tmp_path):
     claims.write_ledger(tmp_path / "claims.md", LEDGER)
     text = (tmp_path / "claims.md").read_text(encoding="utf-8")
     assert "| both papers | 1 | 0 | 1 | 1 | 3 |" in text
+    assert "| ✗ not reproduced | 0 | 0 | 1 | 0 | 1 |" in text
+    assert "| ✗ not reproduced (on other data) | 1" in text and "2 of the 3 claims" in text
     assert text.index("## Res2NetFuse") < text.index("### x") < text.index("## RefineFuse")
     assert r"1 \| 2. (`b`)" in text and r"So \* it." in text
     assert "[07](../notebooks/07_infrared_visible.ipynb)" in text
@@ -700,7 +860,7 @@ def test_write_ledger(tmp_path):
 
 def test_show_ledger_and_chart():
     text = claims.show_ledger(LEDGER, "Claims").to_html()
-    assert "A &lt; B." in text and "M &amp; N." in text and "✓ reproduced" in text
+    assert "A &lt; B." in text and "M &amp; N." in text and "✓ reproduced (in print)" in text
     assert 'href="07_infrared_visible.ipynb">07' in text
     assert text == claims.show_ledger(LEDGER, "Claims").to_html()
     figure = claims.draw_summary(claims.summary(LEDGER))
@@ -717,12 +877,42 @@ def test_every_claim_has_a_verdict_and_a_measurement():
     assert len(found) == len(claims.load_claims()) and set(found["verdict"]) == set(claims.VERDICTS)
     assert found["measured"].str.len().min() > 10 and found["measured"].str.endswith(".").all()
     assert not found["measured"].str.contains("nan|  ").any()
+    assert set(found["basis"]) == set(claims.BASES)
+    assert (found.loc[found["kind"] == "print", "basis"] == "in print").all()
+    untested = found["verdict"] == NEVER
+    assert (found.loc[untested, "basis"] == "not decided").all()
+    assert not (found.loc[~untested, "basis"] == "not decided").any()
+    # Under limits nothing is reproduced.
+    assert not ((found["verdict"] == YES) & (found["basis"] == "under limits")).any()
 
 
 @in_clone
 def test_committed_ledger_is_what_the_results_give(tmp_path):
     claims.write_ledger(tmp_path / "claims.md")
     assert (tmp_path / "claims.md").read_bytes() == (ROOT / "results" / "claims.md").read_bytes()
+
+
+@in_clone
+@pytest.mark.parametrize(
+    ("name", "stated"),
+    [
+        ("detection-refinefuse-best-retrained",
+         f"{NO} (on other data, by our training, among fewer rows)"),
+        ("speed-ranks-elsewhere", f"{NO} (on other hardware, by our reading of the network)"),
+        ("texture-loss-keeps-texture", f"{NO} (by our training)"),
+        ("sfim-helps", f"{NO} (in print)"),
+        ("mri-pet-mst-high",
+         f"{NO} (on images that may be others, by our training, among fewer rows)"),
+        ("tables-1-3-lrrnet", f"{NO} (as in the paper)"),
+        ("tables-1-3-mst", f"{HALF} (by a choice after the print)"),
+        ("tables-1-3-sdnet", f"{YES} (as in the paper)"),
+        ("better-than-u2fusion", f"{HALF} (by our training)"),
+        ("row-v-entropy", f"{NO} (in print)"),
+        ("same-methods-in-tables-1-3", NEVER),
+    ],
+)  # fmt: skip
+def test_what_verdicts_rest_on(name, stated):
+    assert claims.judge(claims.find_claim(name)).stated == stated
 
 
 @in_clone
@@ -766,7 +956,9 @@ def test_ssim_of_refinefuse_is_below_five_others():
 def test_command_shows_one_claim(capsys):
     assert main(["claims", "eight-indices"]) == 0
     out = capsys.readouterr().out
-    assert out.startswith("eight-indices: not reproduced\nwhere: Section IV-A, Table IV\n")
+    assert out.startswith(
+        "eight-indices: not reproduced (in print)\nwhere: Section IV-A, Table IV\n"
+    )
     assert "measured: The table has 6 columns for 8." in out and "fails" in out
 
 
@@ -778,6 +970,7 @@ def short(monkeypatch):
 def test_command_lists_claims(short, capsys, tmp_path):
     assert main(["claims"]) == 0
     out = capsys.readouterr().out
+    assert "under limits" in out and "not decided" in out
     assert out.count("reproduced") >= 2 and all(text in out for text in LEDGER["says"])
     assert main(["claims", "--paper", "refinefuse", "--verdict", NO]) == 0
     out = capsys.readouterr().out

@@ -7,6 +7,7 @@ would confirm it, and the check that judges it on the recorded results or on the
     from fusionlib import claims
 
     claims.summary()  # how many claims of each paper have which verdict
+    claims.bases()  # and what the verdicts rest on: print, measurement, measurement under limits
     claims.evidence("mi-is-mutual-information")  # what a verdict rests on, part by part
 """
 
@@ -15,6 +16,7 @@ from .entries import (
     CHECKS,
     PAPERS,
     Claim,
+    bases,
     evidence,
     find_claim,
     judge,
@@ -23,16 +25,19 @@ from .entries import (
     show_evidence,
     show_ledger,
     summary,
+    told_twice,
     write_ledger,
 )
-from .finding import VERDICTS, Finding
+from .finding import BASES, VERDICTS, Finding
 
 __all__ = [
+    "BASES",
     "CHECKS",
     "PAPERS",
     "VERDICTS",
     "Claim",
     "Finding",
+    "bases",
     "draw_summary",
     "evidence",
     "find_claim",
@@ -42,5 +47,6 @@ __all__ = [
     "show_evidence",
     "show_ledger",
     "summary",
+    "told_twice",
     "write_ledger",
 ]

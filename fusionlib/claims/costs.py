@@ -13,12 +13,14 @@ from .. import results, tables
 from ..training import stable_after
 from ..weights import training_losses
 from .finding import (
+    CHOSEN,
     FAILS,
     HOLDS,
     OTHER_HARDWARE,
+    OUR_READING,
     Finding,
+    Limit,
     conclude,
-    decide,
     listed,
     outcome_of,
 )
@@ -104,13 +106,15 @@ def schedule(*, images: int, epochs: int, iterations: int, batch: int) -> Findin
         f"1/{many / one:g} of the work for the same network; {iterations} iterations of the plain "
         f"loop take {seconds / 60:.0f} minutes on a CPU"
     )
-    return conclude(text, evidence)
+    return conclude(text, evidence, in_print=True)
 
 
 # ---------------------------------------------------------------- Tables 10 and 11
 
 
-FITTED = "our network was chosen to come near these figures"
+HARDWARE = Limit(OTHER_HARDWARE, "our times are of a CPU, the paper's of an RTX 4090")
+FITTED = Limit(OUR_READING, "our network was chosen to come near the sizes in print")
+TRIED = Limit(CHOSEN, "how each row is counted was found by trying which way fits")
 #: Columns of the recorded Table 11, as a sentence calls them.
 COLUMNS = {
     "paper params_m": "parameters in print (M)",
@@ -167,7 +171,7 @@ def sizes(
         text += f": {listed(some)}"
     elif fails:
         text += f"; not {listed(fails)}"
-    return conclude(text, evidence, limits=[FITTED * fitted])
+    return conclude(text, evidence, limits=[FITTED if fitted else None if once else TRIED])
 
 
 def rates(*, rows: Sequence[str], columns: Sequence[str]) -> Finding:
@@ -212,7 +216,7 @@ def extreme(
         lines.append({**facts, "outcome": outcome_of(bool(inside.all()))})
     end = "Largest" if largest else "Smallest"
     text = "; ".join(f"{COLUMNS[one['column']]}: {one['there']}" for one in lines)
-    return conclude(f"{end} {text}", pd.DataFrame(lines), limits=[_hardware(columns)])
+    return _costing(f"{end} {text}", lines, rows)
 
 
 def cheaper(*, row: str, than: str, columns: Sequence[str]) -> Finding:
@@ -234,7 +238,24 @@ def cheaper(*, row: str, than: str, columns: Sequence[str]) -> Finding:
     text = f"{row} and {than}: " + ", ".join(
         f"{COLUMNS[one['column']]} {_amount(one[row])} and {_amount(one[than])}" for one in lines
     )
-    return conclude(text, pd.DataFrame(lines), limits=[_hardware(columns)])
+    return _costing(text, lines, [row, than])
+
+
+def _costing(text: str, lines: Sequence[Mapping[str, Any]], rows: Sequence[str]) -> Finding:
+    """Decide on columns of Table 11, of the print or measured here, about some of its rows."""
+    columns = [one["column"] for one in lines]
+    printed = [name.startswith("paper ") for name in columns]
+    contradicted = [
+        one["outcome"] == FAILS and paper for one, paper in zip(lines, printed, strict=True)
+    ]
+    limits = [_hardware(columns), FITTED if "RefineFuse" in rows else None]
+    return conclude(
+        text,
+        pd.DataFrame(lines),
+        limits=[] if all(printed) else limits,
+        contradicted=contradicted,
+        in_print=all(printed),
+    )
 
 
 def _amount(value: float) -> str:
@@ -244,8 +265,8 @@ def _amount(value: float) -> str:
     return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
 
 
-def _hardware(columns: Collection[str]) -> str:
-    return OTHER_HARDWARE if any(name.startswith(("ms", "speed, ours")) for name in columns) else ""
+def _hardware(columns: Collection[str]) -> Limit | None:
+    return HARDWARE if any(name.startswith(("ms", "speed, ours")) for name in columns) else None
 
 
 def ranks_follow(*, left: str, right: str, rows: Sequence[str] = ()) -> Finding:
@@ -269,7 +290,9 @@ def ranks_follow(*, left: str, right: str, rows: Sequence[str] = ()) -> Finding:
     if len(apart):
         some = [f"{o['row']} {o[left]} and {o[right]}" for o in apart.to_dict("records")]
         text += f"; not {listed(some)}"
-    return conclude(text, evidence, limits=[_hardware([left, right])])
+    printed = not any(name.endswith("ours") for name in (left, right))
+    ours = FITTED if "RefineFuse" in found.index and not printed else None
+    return conclude(text, evidence, limits=[_hardware([left, right]), ours], in_print=printed)
 
 
 def growth(*, row: str) -> Finding:
@@ -296,9 +319,7 @@ def growth(*, row: str) -> Finding:
         f"{times['counted'][row]:.3f} times here; the other networks {others.min():.2f} to "
         f"{others.max():.2f}"
     )
-    limit = FITTED if row == "RefineFuse" else ""
-    verdict = decide([outcome_of(near)], limited=bool(limit))
-    return Finding(verdict, "; ".join(filter(None, [text, limit])) + ".", evidence)
+    return conclude(text, evidence, limits=[FITTED if row == "RefineFuse" else None])
 
 
 def slower(*, order: Mapping[str, str]) -> Finding:
@@ -324,7 +345,13 @@ def slower(*, order: Mapping[str, str]) -> Finding:
         f"{one['times in print']:.2f}"
         for one in lines
     )
-    return conclude(text[0].upper() + text[1:], pd.DataFrame(lines), limits=[OTHER_HARDWARE])
+    contradicted = [one["times in print"] <= 1 for one in lines]
+    return conclude(
+        text[0].upper() + text[1:],
+        pd.DataFrame(lines),
+        limits=[HARDWARE, FITTED],
+        contradicted=contradicted,
+    )
 
 
 def downsampling(*, whole: str, single: str) -> Finding:
@@ -347,4 +374,4 @@ def downsampling(*, whole: str, single: str) -> Finding:
         f"The whole network has {times['parameters']:.1f} times the parameters of one scale and "
         f"takes {times['MACs']:.2f} times the operations"
     )
-    return Finding(decide([evidence["outcome"].iloc[1]]), text + ".", evidence)
+    return conclude(text, evidence, limits=[FITTED])

@@ -18,7 +18,7 @@ from ..datasets import package_data
 from ..errors import FusionError, unknown
 from ..files import write_text
 from . import costs, measured, printed
-from .finding import FAILS, HOLDS, OPEN, UNKNOWN, UNTESTABLE, VERDICTS, Finding
+from .finding import BASES, FAILS, HOLDS, OPEN, UNKNOWN, UNTESTABLE, VERDICTS, Finding
 
 if TYPE_CHECKING:
     from pandas.io.formats.style import Styler
@@ -27,6 +27,7 @@ __all__ = [
     "CHECKS",
     "PAPERS",
     "Claim",
+    "bases",
     "evidence",
     "find_claim",
     "judge",
@@ -35,6 +36,7 @@ __all__ = [
     "show_evidence",
     "show_ledger",
     "summary",
+    "told_twice",
     "write_ledger",
 ]
 
@@ -113,6 +115,8 @@ class Claim:
         A key of `CHECKS`.
     arguments : mapping
         Of the check.
+    twin : str
+        Id of the claim that judges the same sentence by the print alone; "": there is none.
     """
 
     id: str
@@ -126,6 +130,7 @@ class Claim:
     kind: str
     check: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    twin: str = ""
 
 
 def load_claims(path: str | os.PathLike[str] | None = None) -> list[Claim]:
@@ -140,7 +145,7 @@ def load_claims(path: str | os.PathLike[str] | None = None) -> list[Claim]:
     ------
     FusionError
         If the file cannot be read, or an entry lacks a field, has one too many, an unknown paper,
-        kind or check, arguments that the check does not take, or an id that another one has.
+        kind, check or twin, arguments that the check does not take, or an id that another one has.
     """
     path = Path(path) if path is not None else package_data("paper_tables/claims.toml")
     try:
@@ -153,6 +158,9 @@ def load_claims(path: str | os.PathLike[str] | None = None) -> list[Claim]:
         if claim.id in found:
             raise FusionError(f"claim {claim.id!r} is twice in {path}; give one another id.")
         found[claim.id] = claim
+    for claim in found.values():
+        if claim.twin and claim.twin not in found:
+            raise FusionError(f"claim {claim.id!r} in {path}: {unknown('twin', claim.twin, found)}")
     return [*found.values()]
 
 
@@ -165,7 +173,7 @@ def _claim(entry: Mapping[str, Any], name: str) -> Claim:
     editions, arguments = entry.get("editions"), entry.get("with", {})
     if not (editions and all(isinstance(year, int) for year in editions)):
         raise FusionError(f"{name} lacks 'editions'; add a list of years.")
-    if extra := entry.keys() - {*fields, "editions", "with"}:
+    if extra := entry.keys() - {*fields, "editions", "with", "twin"}:
         raise FusionError(f"{name} has {', '.join(sorted(extra))}, which no claim has; remove it.")
     for kind, known in (("paper", PAPERS), ("kind", KINDS), ("check", CHECKS)):
         if entry[kind] not in known:
@@ -175,7 +183,8 @@ def _claim(entry: Mapping[str, Any], name: str) -> Claim:
     except TypeError as error:
         raise FusionError(f"{name}: check {entry['check']!r}: {error}; see 'with'.") from error
     texts = {one: entry[one] for one in fields}
-    return Claim(editions=tuple(editions), arguments=arguments, **texts)
+    twin = str(entry.get("twin", ""))
+    return Claim(editions=tuple(editions), arguments=arguments, twin=twin, **texts)
 
 
 def find_claim(claim_id: str) -> Claim:
@@ -225,17 +234,18 @@ def ledger() -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Columns id, paper, editions, kind, topic, where, says, confirms, measured, verdict,
-        notebook.
+        Columns id, paper, editions, kind, topic, where, says, confirms, twin, measured, verdict,
+        basis, stated (the verdict with its basis), notebook.
     """
     lines = []
     for claim in load_claims():
         finding = judge(claim)
         editions = " and ".join(map(str, claim.editions))
         facts = {"id": claim.id, "paper": PAPERS[claim.paper], "editions": editions}
-        texts = ("kind", "topic", "where", "says", "confirms")
+        texts = ("kind", "topic", "where", "says", "confirms", "twin")
         facts |= {name: getattr(claim, name) for name in texts}
-        judged = {"measured": finding.measured, "verdict": finding.verdict}
+        names = ("measured", "verdict", "basis", "stated")
+        judged = {name: getattr(finding, name) for name in names}
         lines.append({**facts, **judged, "notebook": claim.notebook})
     return pd.DataFrame(lines)
 
@@ -256,6 +266,37 @@ def summary(found: pd.DataFrame | None = None, by: str = "paper") -> pd.DataFram
     return counts.assign(claims=counts.sum(axis=1))
 
 
+def bases(found: pd.DataFrame | None = None) -> pd.DataFrame:
+    """Count what verdicts rest on: a row per verdict, a column per basis, and all.
+
+    Parameters
+    ----------
+    found : DataFrame, optional
+        From `ledger`, which is made anew by default.
+    """
+    found = ledger() if found is None else found
+    counts = pd.crosstab(found["verdict"], found["basis"])
+    counts = counts.reindex(index=[*VERDICTS], columns=[*BASES]).fillna(0).astype(int)
+    counts = counts.rename_axis(index=None, columns=None)
+    return counts.assign(claims=counts.sum(axis=1))
+
+
+def told_twice(found: pd.DataFrame | None = None) -> str:
+    """Say how many sentences of the papers stand in the ledger more than once.
+
+    Parameters
+    ----------
+    found : DataFrame, optional
+        From `ledger`, which is made anew by default.
+    """
+    found = ledger() if found is None else found
+    twins = [one for one in found["twin"] if one]
+    return (
+        f"{len({*twins})} sentences are judged by the print alone and by measurement, too: they "
+        f"make {len(twins) + len({*twins})} of the {len(found)} claims, and each is counted."
+    )
+
+
 # ---------------------------------------------------------------- to read
 
 
@@ -274,7 +315,7 @@ def show_ledger(found: pd.DataFrame, caption: str = "") -> Styler:
             "claim": f"{html.escape(one['says'])}<br><small>{html.escape(one['where'])}, "
             f"{one['editions']} · {one['kind']} · <code>{one['id']}</code></small>",
             "measured": html.escape(one["measured"]),
-            "verdict": f"{MARKS[one['verdict']][0]} {one['verdict']}",
+            "verdict": f"{MARKS[one['verdict']][0]} {one['stated']}",
             "notebook": f'<a href="{one["notebook"]}.ipynb">{one["notebook"][:2]}</a>',
         }
         for one in found.to_dict("records")
@@ -320,7 +361,7 @@ def show_evidence(claim_id: str, only: str = "") -> Styler:
     parts = parts[parts["outcome"] == only] if only else parts
     marks = [f"{PART_MARKS.get(one, '')} {one}".strip() for one in parts["outcome"]]
     parts = parts.assign(outcome=marks)
-    caption = f"{claim.says} {MARKS[finding.verdict][0]} {finding.verdict}"
+    caption = f"{claim.says} {MARKS[finding.verdict][0]} {finding.stated}"
     styler = parts.style.hide(axis="index").set_caption(html.escape(caption)).set_uuid(claim.id)
     styler.format(lambda value: f"{value:.6g}" if isinstance(value, float) else str(value))
     return styler.set_table_styles(
@@ -363,6 +404,20 @@ def write_ledger(path: str | os.PathLike[str], found: pd.DataFrame | None = None
         "`fusionlib/claims/finding.py`. Shown and explained in "
         "[notebook 13](../notebooks/13_claims.ipynb).\n",
         _grid(header, rows),
+        "What the verdicts rest on, of both papers: in print, on the papers' own tables and "
+        "sentences alone; as in the paper, on its data and methods, measured here; under limits, "
+        "on other data or images that may be others, our training or reading, other hardware or "
+        "fewer rows, or by a choice made after seeing the print; each line names them in "
+        'parentheses. There "not reproduced" says that a claim does not hold for these, and not '
+        "that the paper's numbers are wrong.\n",
+        _grid(
+            ["", *BASES, "claims"],
+            [
+                [f"{MARKS[one][0]} {one}", *map(str, line)]
+                for one, *line in bases(found).itertuples()
+            ],
+        ),
+        told_twice(found) + "\n",
         "Differences: ✓ the 95 % interval lies on the claimed side; ~ the mean does, and the "
         "interval holds 0 or a random start makes as much; ✗ neither, or the print contradicts.\n",
     ]
@@ -378,7 +433,7 @@ def write_ledger(path: str | os.PathLike[str], found: pd.DataFrame | None = None
 def _line(one: Mapping[Any, str]) -> list[str]:
     link = f"[{one['notebook'][:2]}](../notebooks/{one['notebook']}.ipynb)"
     return [
-        f"{MARKS[one['verdict']][0]} {one['verdict']}",
+        f"{MARKS[one['verdict']][0]} {one['stated']}",
         f"{one['says']} (`{one['id']}`)",
         one["confirms"],
         one["measured"],

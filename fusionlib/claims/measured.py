@@ -15,24 +15,31 @@ from ..ablations import directions
 from ..detection import report
 from ..experiments import SOURCES
 from .finding import (
+    CHOSEN,
     FAILS,
+    FEWER_ROWS,
     FEWEST,
     HOLDS,
     OPEN,
+    OTHER_DATA,
+    OUR_TRAINING,
+    PRINTED_ROWS,
     SIMILAR,
     UNKNOWN,
     Finding,
+    Limit,
     conclude,
-    decide,
     listed,
     outcome_of,
     signed,
     span,
 )
 from .table import (
+    READING,
     default_row,
     departs,
     for_orientation,
+    given,
     higher_is_better,
     is_reduced,
     labels_beside,
@@ -43,6 +50,7 @@ from .table import (
     pairs_of,
     printed_table,
     rank_of,
+    read_here,
     title,
     where_measured,
 )
@@ -62,13 +70,17 @@ def values(*, rows: Mapping[str, Sequence[str]], ours: Sequence[str] = ()) -> Fi
     rows : mapping of str to sequence of str
         Table -> rows of the paper.
     ours : sequence of str
-        Our rows beside them, in this order; default: those that give most cells.
+        Our rows beside them, in this order; default: those that give most cells. Of a row in
+        several tables that is one for all of them, if no choice per table gives more.
     """
+    limits: list[Limit | None] = []
     wanted = [(table, paper) for table, some in rows.items() for paper in some]
-    chosen = iter(ours)
+    beside = {place: (label, False) for place, label in zip(wanted, ours, strict=False)}
+    if not ours:
+        beside, limits = _beside(wanted)
     found, texts, places, reduced = [], [], [], []
     for table, paper in wanted:
-        near = (next(chosen), False) if ours else nearest(table, paper)
+        near = beside[table, paper]
         if near is None:
             cells = printed_table(table).loc[paper].dropna()
             lines = pd.DataFrame({"metric": cells.index, "paper": cells, "outcome": UNKNOWN})
@@ -85,6 +97,7 @@ def values(*, rows: Mapping[str, Sequence[str]], ours: Sequence[str] = ()) -> Fi
         texts.append(f"{label}, {title(table)}: {_counts(cells)}")
         places.append(where_measured(table))
         reduced += [label] * orientation
+        limits.append(read_here(table, [label]))
     evidence = pd.concat(found, ignore_index=True)
     first = ["table", "row", "metric"]
     evidence = evidence[[*first, *evidence.columns.difference([*first, "outcome"]), "outcome"]]
@@ -92,8 +105,37 @@ def values(*, rows: Mapping[str, Sequence[str]], ours: Sequence[str] = ()) -> Fi
         cells = evidence.dropna(subset="mean")
         texts = [f"{len(places)} of {len(wanted)} rows measured: {_counts(cells)}"]
     text = "; ".join([*texts, *[f"on {one}" for one in dict.fromkeys(places)]])
-    limits = [departs(table) for table in rows] + [for_orientation(reduced)]
+    limits = [*map(departs, rows), for_orientation(reduced), *limits]
     return conclude(text, evidence, limits=limits)
+
+
+def _beside(
+    wanted: Sequence[tuple[str, str]],
+) -> tuple[dict[tuple[str, str], Any], list[Limit | None]]:
+    """Choose our row beside each of the paper, and say where no one serves all of its tables."""
+    beside: dict[tuple[str, str], Any] = {place: nearest(*place) for place in wanted}
+    limits: list[Limit | None] = []
+    for paper in dict.fromkeys(paper for _, paper in wanted):
+        places = [place for place in wanted if place[1] == paper]
+        labels = [beside[place][0] for place in places if beside[place]]
+        if len(labels) < len(places) or len({*labels}) == 1:
+            continue
+        cells = {table: given(table) for table, _ in places}
+        total = {
+            label: sum(cells[table][label] for table, _ in places)
+            for label, reduced in labels_beside(*places[0]).items()
+            if not reduced and all(label in labels_beside(*place) for place in places)
+        }
+        most = sum(cells[table][label] for (table, _), label in zip(places, labels, strict=True))
+        if most == max(total.values(), default=-1):
+            label = max(total, key=lambda label: total[label])
+            beside |= dict.fromkeys(places, (label, False))
+            continue
+        each = [
+            f"{label} in {title(table)}" for (table, _), label in zip(places, labels, strict=True)
+        ]
+        limits.append(Limit(CHOSEN, f"no one configuration gives all tables, but {listed(each)}"))
+    return beside, limits
 
 
 def _counts(cells: pd.DataFrame) -> str:
@@ -130,6 +172,7 @@ def rank(
     to_print = SOURCES[table].comparable and not reduced
     enough = pairs_of(table) >= FEWEST
     found: list[dict[str, Any]] = []
+    contradicted: list[bool] = []
     for metric, claimed in ranks.items():
         column = pd.Series({paper: means.loc[label, metric] for paper, label in own.items()})
         for paper, near in chosen.items():
@@ -139,6 +182,7 @@ def rank(
                 column[paper] = printed.loc[paper, metric]
         in_print, here = (rank_of(one, rows) for one in (printed[metric], column.rename(metric)))
         outcome = _standing(claimed, in_print, here if enough else None, at_most)
+        contradicted.append(_print_says_otherwise(claimed, in_print, at_most))
         facts = {"metric": metric, "claimed": claimed, "print": in_print, "here": here}
         found.append({**facts, "of": len(column) - len(rows) + 1, "outcome": outcome})
     text = f"On {where_measured(table)}: " + ", ".join(
@@ -146,18 +190,22 @@ def rank(
         for one in found
     )
     borrowed = [paper for paper, near in chosen.items() if near is None or near[1]]
-    limits = [departs(table), for_orientation(reduced)]
+    own_rows = [*own.values()]
+    limits = [departs(table), for_orientation(reduced), read_here(table, own_rows)]
     if to_print and not SOURCES[table].departs:
         text += f"; by their printed values: {listed(borrowed)}" * bool(borrowed)
     elif not reduced:
         limits += _borrowed(table, borrowed)
-    limits += [] if enough else [f"fewer than {FEWEST} pairs show nothing"]
-    return conclude(text, pd.DataFrame(found), limits=limits)
+        rivals = [near[0] for near in chosen.values() if near is not None]
+        if not SOURCES[table].comparable:
+            limits.append(read_here(table, rivals))
+    limits += [] if enough else [Limit(OTHER_DATA, f"fewer than {FEWEST} pairs show nothing")]
+    return conclude(text, pd.DataFrame(found), limits=limits, contradicted=contradicted)
 
 
 def _standing(claimed: int, in_print: int, here: int | None, at_most: bool) -> str:
     """Return the outcome of a rank; None was not measured, and better than claimed is open."""
-    if in_print > claimed if at_most else in_print != claimed:
+    if _print_says_otherwise(claimed, in_print, at_most):
         return FAILS
     if here is None:
         return UNKNOWN
@@ -166,16 +214,21 @@ def _standing(claimed: int, in_print: int, here: int | None, at_most: bool) -> s
     return OPEN if here < claimed else FAILS
 
 
-def _borrowed(table: str, papers: Sequence[str]) -> list[str]:
+def _print_says_otherwise(claimed: int, in_print: int, at_most: bool) -> bool:
+    return in_print > claimed if at_most else in_print != claimed
+
+
+def _borrowed(table: str, papers: Sequence[str]) -> list[Limit]:
     """Say what limits a rank on other pairs than the paper's: rows that were not measured."""
     if not papers:
         return []
     if SOURCES[table].comparable:
-        return [f"by their printed values, of all pairs: {listed(papers)}"]
+        text = f"by their printed values, of all pairs: {listed(papers)}"
+        return [Limit(PRINTED_ROWS, text)]
     missing = [paper for paper in papers if not labels_beside(table, paper)]
     trained = [paper for paper in papers if paper not in missing]
-    texts = [f"by our trainings: {listed(trained)}"] * bool(trained)
-    return texts + [f"without {listed(missing)}"] * bool(missing)
+    limits = [Limit(OUR_TRAINING, f"by our trainings: {listed(trained)}")] * bool(trained)
+    return limits + [Limit(FEWER_ROWS, f"without {listed(missing)}")] * bool(missing)
 
 
 def inside(*, table: str, row: str) -> Finding:
@@ -198,8 +251,9 @@ def inside(*, table: str, row: str) -> Finding:
     evidence["outcome"] = evidence["outcome"].map(outcome_of)
     each = [f"{count} for {name}" for name, count in counts.items()]
     text = f"Of {len(evidence)} printed values our intervals hold {listed(each)}"
-    limit = "which 20 images of COCO the paper took is not known"
-    return conclude(f"{text}; on {where_measured(table)}", evidence, limits=[limit])
+    chosen = Limit(CHOSEN, "which reading counts was chosen by the print")
+    limits = [departs(table), chosen if len(counts) > 1 else None]
+    return conclude(f"{text}; on {where_measured(table)}", evidence, limits=limits)
 
 
 # ---------------------------------------------------------------- one row against another
@@ -243,22 +297,34 @@ def better(
     found["outcome"] = [
         _direction(one, chance.get(one["metric"], 0.0)) for one in found.to_dict("records")
     ]
+    contradicted = [_against(one) for one in found.to_dict("records")]
     if pairs_of(table) < FEWEST:
         found["outcome"] = UNKNOWN
     text = f"On {where_measured(table)}: " + "; ".join(
         f"{row} less {against}: " + ", ".join(_change(one) for one in some.to_dict("records"))
         for (row, against), some in found.groupby(["row", "against"], sort=False)
     )
-    reduced = [row for pair in pairs for row in pair if is_reduced(table, row)]
-    limits = [departs(table), for_orientation(reduced)]
     columns = ["row", "against", "metric", "paper", "mean", "ci_low", "ci_high", "outcome"]
-    return conclude(text, found[columns], most=most, limits=limits)
+    limits = _limits(table, pairs)
+    return conclude(text, found[columns], most=most, limits=limits, contradicted=contradicted)
+
+
+def _limits(table: str, pairs: Sequence[Sequence[str]]) -> list[Limit | None]:
+    """Say what limits a verdict on rows of ours."""
+    rows = [row for pair in pairs for row in pair]
+    reduced = [row for row in rows if is_reduced(table, row)]
+    return [departs(table), for_orientation(reduced), read_here(table, rows)]
+
+
+def _against(one: Mapping[Any, Any]) -> bool:
+    """Whether the print itself says otherwise."""
+    return one["paper"] <= 0 if higher_is_better(one["metric"]) else one["paper"] >= 0
 
 
 def _direction(one: Mapping[Any, Any], chance: float) -> str:
     """Return the outcome of a difference, of which one no larger than chance is open."""
     sign = 1 if higher_is_better(one["metric"]) else -1
-    if sign * one["paper"] <= 0:  # the print itself says otherwise
+    if _against(one):
         return FAILS
     if np.isnan(one["ci_low"]):
         return UNKNOWN
@@ -303,8 +369,9 @@ def similar(*, table: str, pairs: Sequence[Sequence[str]], metrics: Sequence[str
             f"{both} are apart by {here} (in print {in_print}) in {listed(some['metric'])}"
         )
     texts += [f"similar is up to {100 * SIMILAR:g} %", f"on {where_measured(table)}"]
-    reduced = [row for pair in pairs for row in pair if is_reduced(table, row)]
-    return conclude("; ".join(texts), evidence, limits=[departs(table), for_orientation(reduced)])
+    contradicted = [*(evidence["apart in print"] > SIMILAR)]
+    text, limits = "; ".join(texts), _limits(table, pairs)
+    return conclude(text, evidence, limits=limits, contradicted=contradicted)
 
 
 def differ(*, table: str, row: str, other: str) -> Finding:
@@ -428,7 +495,7 @@ def convention(*, table: str, row: str, metric: str, used: str, named: str) -> F
         f"The printed {paper:.5f} of {row} is {means[used]:.5f} by the cited formula ({used}) and "
         f"{means[named]:.5f} by the one of that name ({named})"
     )
-    return Finding(decide([outcome_of(near)]), text + ".", evidence)
+    return conclude(text, evidence)
 
 
 def follows(*, table: str) -> Finding:
@@ -458,7 +525,7 @@ def follows(*, table: str) -> Finding:
         f"others are {over.min():.1f} to {over.max():.1f} dB higher, as a mean of PSNR per image "
         f"is: ours are {gap.min():.1f} to {gap.max():.1f} dB above the PSNR of the mean MSE"
     )
-    return conclude(text, evidence)
+    return conclude(text, evidence, in_print=True)
 
 
 # ---------------------------------------------------------------- detection
@@ -484,8 +551,10 @@ def detects(
     every = [*dict.fromkeys(found["row"])]
     sources = [report.INFRARED, report.VISIBLE]
     papers = {re.sub(", retrained$", "", row): row for row in every}
-    fusions = [papers[row] for row in printed_table("refinefuse_04").index if row in papers]
-    groups = {"sources": sources, "fusions": [one for one in fusions if one not in sources]}
+    printed = [row for row in printed_table("refinefuse_04").index if row not in sources]
+    printed = [row for row in printed if row != "RefineFuse"]
+    fusions = [papers[row] for row in printed if row in papers]
+    groups = {"sources": sources, "fusions": fusions}
     rivals = [row for name in against for row in groups.get(name, [name])]
     found = found[found["class"].isin(classes) & found["metric"].isin(metrics)]
     found = found[found["row"].isin(rivals)].reset_index(drop=True)
@@ -505,7 +574,12 @@ def detects(
     least = found.nsmallest(1, "difference").to_dict("records")[0]
     text += f"; the least is {signed(least['difference'])} {least['metric']} from {least['row']}"
     text += f" ({signed(least['ci_low'])} to {signed(least['ci_high'])})"
-    return conclude(text, evidence, limits=["MSRS and YOLOv5n instead of M3FD and YOLOv5s"])
+    limits = [Limit(OTHER_DATA, "MSRS and YOLOv5n instead of M3FD and YOLOv5s")]
+    limits.append(Limit(OUR_TRAINING, READING))
+    if "fusions" in against and len(fusions) < len(printed):
+        few = f"beside {len(fusions)} of the {len(printed)} methods of Table 4"
+        limits.append(Limit(FEWER_ROWS, few))
+    return conclude(text, evidence, limits=limits)
 
 
 @cache

@@ -11,6 +11,7 @@ import pandas as pd
 from .finding import (
     FAILS,
     HOLDS,
+    IN_PRINT,
     NOT_REPRODUCED,
     REPRODUCED,
     Finding,
@@ -64,7 +65,7 @@ def printed_ranks(
     evidence["outcome"] = evidence["outcome"].map(outcome_of)
     asked = found if counts else {name: found[name] for name in ranks or {}}
     text = "The printed table has " + ", ".join(f"{k} {ordinal(v)}" for k, v in asked.items())
-    return conclude(text, evidence)
+    return conclude(text, evidence, in_print=True)
 
 
 def printed_better(
@@ -105,7 +106,7 @@ def printed_better(
         one = [f"{f['column']} {signed(f['difference'])}" for f in fails.to_dict("records")]
         aside = "" if len(rivals) == 1 else f" (of {len(one)}, the first)"
         text += f"; not in {listed(one[:6])}{aside * (len(one) > 6)}"
-    return conclude(text, evidence, most=most)
+    return conclude(text, evidence, most=most, in_print=True)
 
 
 def independent(
@@ -136,7 +137,7 @@ def independent(
         f"In {equal} of {len(lines)} printed rows {column} is {factor:g} {of}; the largest "
         f"distance is {evidence['apart'].max():.1g}"
     )
-    return conclude(text, evidence)
+    return conclude(text, evidence, in_print=True)
 
 
 def printed_equal(*, cells: Mapping[str, Mapping[str, str]]) -> Finding:
@@ -166,7 +167,7 @@ def printed_equal(*, cells: Mapping[str, Mapping[str, str]]) -> Finding:
     if len(apart):
         some = [f"{o['column']} {o['one']:g} and {o['other']:g}" for o in apart.to_dict("records")]
         text += f"; not {listed(some)}"
-    return conclude(text, evidence)
+    return conclude(text, evidence, in_print=True)
 
 
 def _digits(table: str) -> int:
@@ -194,7 +195,9 @@ def means(*, table: str, columns: Mapping[str, Sequence[str]]) -> Finding:
             lines.append({**facts, "outcome": outcome_of(near)})
     evidence = pd.DataFrame(lines)
     holds = int((evidence["outcome"] == HOLDS).sum())
-    return conclude(f"{holds} of {len(lines)} printed means are those of their columns", evidence)
+    return conclude(
+        f"{holds} of {len(lines)} printed means are those of their columns", evidence, in_print=True
+    )
 
 
 def in_range(*, table: str, row: str, column: str, among: str) -> Finding:
@@ -213,7 +216,8 @@ def in_range(*, table: str, row: str, column: str, among: str) -> Finding:
     if near is not None:
         facts["here"] = means_of(table).loc[near[0], column]
         text += f"; our {near[0]} has {facts['here']:.2f}"
-    return conclude(text, pd.DataFrame([{**facts, "outcome": outcome_of(bool(inside))}]))
+    evidence = pd.DataFrame([{**facts, "outcome": outcome_of(bool(inside))}])
+    return conclude(text, evidence, in_print=True)
 
 
 def shape(*, table: str, columns: int = 0, rows: int = 0) -> Finding:
@@ -233,7 +237,7 @@ def shape(*, table: str, columns: int = 0, rows: int = 0) -> Finding:
         if claimed
     ]
     text = ", ".join(f"{one['print']} {one['of']} for {one['claimed']}" for one in lines)
-    return conclude(f"The table has {text}", pd.DataFrame(lines))
+    return conclude(f"The table has {text}", pd.DataFrame(lines), in_print=True)
 
 
 def complete(*, table: str, row: str, printed: Sequence[float]) -> Finding:
@@ -257,7 +261,7 @@ def complete(*, table: str, row: str, printed: Sequence[float]) -> Finding:
         text += f"; by the other table what is lacking is {listed(lacking)}"
     # One value too few is a row that is not whole, however many are there.
     verdict = NOT_REPRODUCED if lacking else REPRODUCED
-    return Finding(verdict, text + ".", pd.DataFrame(lines))
+    return Finding(verdict, text + ".", pd.DataFrame(lines), IN_PRINT)
 
 
 def agree(*, statements: Mapping[str, Sequence[Any]]) -> Finding:
@@ -275,4 +279,4 @@ def agree(*, statements: Mapping[str, Sequence[Any]]) -> Finding:
         for same in [all(other[i] == one for other in others)]
     ]
     text = "; ".join(f"{place}: {listed([*map(str, said)])}" for place, said in statements.items())
-    return conclude(text, pd.DataFrame(lines))
+    return conclude(text, pd.DataFrame(lines), in_print=True)

@@ -13,13 +13,15 @@ from ..datasets import package_data
 from ..errors import FusionError, unknown
 from ..experiments import READINGS, SOURCES, TABLES, Measured, recorded
 from ..metrics import METRICS
-from .finding import listed
+from .finding import OTHER_DATA, OUR_TRAINING, UNNAMED_DATA, Limit, listed
 
 __all__ = [
     "default_row",
     "departs",
     "for_orientation",
+    "given",
     "higher_is_better",
+    "is_reading",
     "is_reduced",
     "labels_beside",
     "means_of",
@@ -29,6 +31,7 @@ __all__ = [
     "pairs_of",
     "printed_table",
     "rank_of",
+    "read_here",
     "title",
     "where_measured",
 ]
@@ -42,6 +45,12 @@ OTHER_TABLES = {
 ORDINALS = (
     *("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth"),
     *("tenth", "eleventh", "twelfth", "thirteenth"),
+)
+#: Tables whose images are as many as the paper's and not known to be the same.
+UNNAMED = ("table_03", "refinefuse_05", "refinefuse_06", "refinefuse_07")
+READING = (
+    "RefineFuse is our reading of its text, trained here on reduced pictures: neither code nor "
+    "weights were released"
 )
 #: How Res2NetFuse counts its tables.
 ROMAN = {1: "I", 2: "II", 3: "III", 4: "IV"}
@@ -113,13 +122,18 @@ def labels_beside(table: str, paper: str) -> dict[str, bool]:
     }
 
 
+def given(table: str) -> Any:
+    """Return how many cells of the paper each row of ours gives."""
+    some = measured_table(table).compared.dropna(subset="paper")
+    return some["verdict"].isin(["exact", "within 2 %"]).groupby(some["row"]).sum()
+
+
 def nearest(table: str, paper: str) -> tuple[str, bool] | None:
     """Return our row that gives most cells of the paper's, and whether for orientation only."""
     labels = labels_beside(table, paper)
     if not labels:
         return None
-    some = measured_table(table).compared.dropna(subset="paper")
-    good = some["verdict"].isin(["exact", "within 2 %"]).groupby(some["row"]).sum()
+    some, good = measured_table(table).compared.dropna(subset="paper"), given(table)
     far = (some["mean"] / some["paper"] - 1).abs().groupby(some["row"]).mean()
     best = max(labels, key=lambda label: (not labels[label], good[label], -far[label]))
     return best, labels[best]
@@ -140,10 +154,14 @@ def pairs_of(table: str) -> int:
     return int(measured_table(table).compared["n"].max())
 
 
-def departs(table: str) -> str:
-    """Say in which way the data are others than the paper's, if they are."""
+def departs(table: str) -> Limit | None:
+    """Say in which way the data are others than the paper's, or may be, if they are."""
     source = SOURCES[table]
-    return "" if source.comparable else f"other data than the paper's: {source.departs}"
+    if table in UNNAMED:
+        coco = "which 20 images of COCO the paper took is not known"
+        return Limit(UNNAMED_DATA, source.departs or coco)
+    text = f"other data than the paper's: {source.departs}"
+    return None if source.comparable else Limit(OTHER_DATA, text)
 
 
 def where_measured(table: str) -> str:
@@ -161,6 +179,18 @@ def is_reduced(table: str, row: str) -> bool:
     return any(one.orientation for one in TABLES[table] if one.label == label)
 
 
-def for_orientation(rows: Sequence[str]) -> str:
+def for_orientation(rows: Sequence[str]) -> Limit | None:
     """Say which rows limit a verdict; nothing of none."""
-    return f"trained here by a reduced schedule: {listed([*dict.fromkeys(rows)])}" if rows else ""
+    text = f"trained here by a reduced schedule: {listed([*dict.fromkeys(rows)])}"
+    return Limit(OUR_TRAINING, text) if rows else None
+
+
+def is_reading(table: str, row: str) -> bool:
+    """Whether a row of ours is our reading of a network that was not released."""
+    return any(one.method == "refinefuse" for one in TABLES[table] if one.label == row)
+
+
+def read_here(table: str, rows: Sequence[str]) -> Limit | None:
+    """Say that a verdict rests on such a row; nothing of one that was trained for orientation."""
+    some = [row for row in rows if is_reading(table, row) and not is_reduced(table, row)]
+    return Limit(OUR_TRAINING, READING) if some else None

@@ -140,7 +140,7 @@ def _claims(options: argparse.Namespace) -> int:
     if options.id:
         claim = claims.find_claim(options.id)
         finding = claims.judge(claim)
-        print(f"{claim.id}: {finding.verdict}")
+        print(f"{claim.id}: {finding.stated}")
         for name in ("where", "says", "confirms"):
             print(f"{name}: {getattr(claim, name)}")
         print(f"measured: {finding.measured}\nnotebook: notebooks/{claim.notebook}.ipynb")
@@ -162,5 +162,7 @@ def _claims(options: argparse.Namespace) -> int:
         found = found[found["verdict"] == options.verdict]
     print_frame(claims.summary(found).reset_index(names="paper"))
     print()
-    print_frame(found[["id", "verdict", "says"]], width=70)
+    print_frame(claims.bases(found).reset_index(names="verdict"))
+    print()
+    print_frame(found[["id", "verdict", "basis", "says"]], width=70)
     return 0
