@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from fusionlib.claims import summary
+from fusionlib.claims import bases
 from fusionlib.detection.report import ALL, DetectionTable, recorded
 from fusionlib.latency import recorded_speed
 from fusionlib.tables import SYMBOLS, grid, markdown
@@ -190,8 +190,8 @@ COMPARED = ("exact", "within 2 %", "differs")
 
 
 def claims() -> str:
-    """Count the verdicts on each paper's claims."""
-    counts = summary()
+    """Count the verdicts on the papers' claims, by what they rest on."""
+    counts = bases()
     rows = [
         [str(name), *map(str, row)]
         for name, row in zip(counts.index, counts.to_numpy(), strict=True)
