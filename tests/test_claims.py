@@ -297,13 +297,16 @@ def test_rank(toy):
     assert measured.rank(table=T, rows=["C"], ranks={"VIF": 2}, at_most=True).verdict == NO
 
 
-@pytest.mark.parametrize(("here", "verdict"), [(1.5, YES), (2.5, NO), (0.5, NO)])
-def test_rank_is_of_our_means(toy, here, verdict):
+@pytest.mark.parametrize(
+    ("here", "part", "verdict"), [(1.5, "holds", YES), (2.5, "open", NO), (0.5, "fails", NO)]
+)
+def test_rank_is_of_our_means(toy, here, part, verdict):
     """Below A and above C; above both, better than claimed; below both."""
     paper = {"A": {"VIF": 2.0}, "B": {"VIF": 1.5}, "C": {"VIF": 1.0}}
     values = {"A": steady(2), "B": steady(here), "C": steady(1)}
     toy(paper, {row: {"VIF": some} for row, some in values.items()})
-    assert measured.rank(table=T, rows=["B"], ranks={"VIF": 2}).verdict == verdict
+    found = measured.rank(table=T, rows=["B"], ranks={"VIF": 2})
+    assert (outcomes(found), found.verdict) == ([part], verdict)
 
 
 def test_rank_beside_rows_that_cannot_be_had(toy):
