@@ -13,6 +13,7 @@ from __future__ import annotations
 import base64
 import os
 import threading
+import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
@@ -55,6 +56,8 @@ BY_SLIDER = "by the slider"
 # A dictionary learnt from every pair, or windows of attention: 10 seconds and more on two cores.
 SLOW = ("cddfuse", "jsr", "jsrsd", "swinfusion")
 SHARPEST = 8
+# Seconds of scoring for which pictures do not wait.
+LONG = 0.15
 # Colour maps that the colour-blind can read, from low to high.
 WEIGHTS, DIFFERENCE = "cividis", "PuOr_r"
 # Gray levels at the ends of the difference's scale.
@@ -113,6 +116,7 @@ class Explorer(ipywidgets.VBox):
             raise unknown("selection of metrics", metrics, SELECTIONS)
         self._metrics = _dropdown("metrics", list(SELECTIONS), metrics)
         self._picture = _Picture()
+        self._scoring = 0.0  # seconds that the metrics took last
         request = self._request()
         pair_now = self._source.read(request.pair)
         self._comparison = Comparison(pair_now, weights_dir=weights_dir, device=device)
@@ -196,16 +200,24 @@ class Explorer(ipywidgets.VBox):
         self._show(request)
 
     def _show(self, request: _Request) -> None:
-        """Show the pictures first, then the metrics, which may take longer."""
+        """Show pictures and metrics together; the pictures first, if metrics took long before.
+
+        Drawing takes the browser what the metrics then lack.
+        """
         fused = [self._comparison.fuse(strategy) for strategy in request.strategies]
         for side, one in zip(self._sides, fused, strict=True):
             side.show_code(one.code)
         shown = _Shown(self._comparison.pair, fused, [])
-        self._picture.show(_images(shown) + _maps(shown))
+        panels = _images(shown) + _maps(shown)
+        if self._scoring > LONG:
+            self._picture.show(panels)
+        started = time.perf_counter()
         scores = [self._comparison.score(one, request.metrics) for one in request.strategies]
+        self._scoring = time.perf_counter() - started
         self._shown = shown._replace(scores=scores)
         notes = [note for one in scores for note in one.notes]
         with self._picture.hold_sync():
+            self._picture.show(panels)
             self._picture.table = self.show_scores().to_html() + _notes(shown.pair)
             self._picture.message = " ".join(dict.fromkeys(notes))
             self._picture.busy = False

@@ -106,6 +106,19 @@ def test_sliders_change_the_picture_and_its_numbers(explorer):
     assert not explorer._picture.busy and not explorer._picture.message
 
 
+@pytest.mark.parametrize("long, first", [(-1.0, True), (float("inf"), False)])
+def test_pictures_do_not_wait_for_metrics_that_take_long(explorer, monkeypatch, long, first):
+    monkeypatch.setattr(module, "LONG", long)
+    score, before, seen = explorer._comparison.score, explorer._picture.panels, []
+    monkeypatch.setattr(
+        explorer._comparison,
+        "score",
+        lambda *asked: seen.append(explorer._picture.panels is not before) or score(*asked),
+    )
+    move(explorer, "share", 0.4)
+    assert seen == [first, first] and explorer._picture.panels is not before
+
+
 def test_stretch_and_finish(explorer):
     move(explorer, "stretch", 0.25)
     assert explorer.strategies[1].post == "stretch:0.25"
