@@ -429,9 +429,7 @@ def encode(network: AutoEncoder, images: Sequence[Tensor], how: Execution = SAFE
     MemoryError
         If there is not enough memory.
     """
-    height, width = images[0].shape[-2:]
-    task = f"the features of {type(network).__name__} for {width}x{height} pixels"
-    with memory_errors(task, "smaller images"), _set_up(network, how):
+    with _in_one_piece(network, images, how):
         return [network.encode(image) for image in images]
 
 
@@ -452,13 +450,21 @@ def decode(
     MemoryError
         If there is not enough memory.
     """
-    height, width = features[0].shape[-2:]
-    task = f"{type(network).__name__} on {width}x{height} pixels"
-    with memory_errors(task, "smaller images"), _set_up(network, how):
+    with _in_one_piece(network, features, how):
         weights = None
         if network.rule.activity is not None:
             weights = network.weigh(torch.stack([network.activity(one) for one in features]))
         return network.decode(network.fuse([*features], weights)), weights
+
+
+@contextmanager
+def _in_one_piece(
+    network: AutoEncoder, tensors: Sequence[Tensor], how: Execution
+) -> Iterator[None]:
+    height, width = tensors[0].shape[-2:]
+    task = f"{type(network).__name__} on {width}x{height} pixels, in one piece"
+    with memory_errors(task, "smaller images"), _set_up(network, how):
+        yield
 
 
 def _run_pyramid(network: PyramidNetwork, images: Sequence[Tensor], tile: int) -> Tensor:
