@@ -28,6 +28,7 @@ __all__ = [
     "Configuration",
     "Identity",
     "MethodSpec",
+    "Origin",
     "Sheet",
     "WeightFile",
     "WeightUser",
@@ -191,6 +192,13 @@ class Identity(NamedTuple):
     rule: str
     post: str
     weights: str
+
+
+class Origin(NamedTuple):
+    """What provenance states of a row that no registered method made; named as in `Card`."""
+
+    weights: str
+    weights_sha256: str
 
 
 class Sheet:

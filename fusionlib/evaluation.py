@@ -35,11 +35,9 @@ from .metrics.plane import Plane, notes, undefined
 if TYPE_CHECKING:
     import pandas as pd
 
-    from .card import Card
+    from .card import Card, Origin
     from .costs import Cost
     from .datasets import Pair
-    from .own import OwnCard
-    from .published import PublishedCard
 
 __all__ = ["COLOURS", "Scored", "benchmark", "evaluate", "evaluate_files", "levels"]
 
@@ -377,7 +375,7 @@ class Fuser(Protocol):
         """What rows state about it."""
 
     @property
-    def card(self) -> Card | PublishedCard | OwnCard:
+    def card(self) -> Card | Origin:
         """Its facts, those of its weights among them."""
 
     def fuse_pair(self, pair: Pair) -> np.ndarray:

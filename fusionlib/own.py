@@ -8,25 +8,18 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 from types import CodeType, FunctionType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .card import Identity
+from .card import Identity, Origin
 from .errors import FusionError, ImageError, PairMismatch
 from .images import check_image, quantise, read_image
 
 if TYPE_CHECKING:
     from .datasets import Pair
 
-__all__ = ["OwnCard", "OwnMethod"]
-
-
-class OwnCard(NamedTuple):
-    """What a row's provenance states about a user's method; named as in `fusionlib.card.Card`."""
-
-    weights: str
-    weights_sha256: str
+__all__ = ["OwnMethod"]
 
 
 class OwnMethod:
@@ -70,7 +63,7 @@ class OwnMethod:
         self._files: dict[str, Path] = {} if callable(fuse) else images_by_stem(Path(fuse))
         self._folder = "" if callable(fuse) else str(fuse)
         state = (version or _source(fuse)) if callable(fuse) else _content(self._files)
-        self.card = OwnCard("own", state)
+        self.card = Origin("own", state)
         self.identity = Identity(name, "own", "", "", f"own@{state[:8]}")
 
     def fuse_pair(self, pair: Pair) -> np.ndarray:

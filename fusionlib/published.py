@@ -4,25 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import os
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .card import Identity
+from .card import Identity, Origin
 from .datasets import load_images, package_data
 from .errors import FusionError
 
 if TYPE_CHECKING:
     from .datasets import Pair
 
-__all__ = ["PublishedCard", "PublishedImages", "fused_dataset"]
-
-
-class PublishedCard(NamedTuple):
-    """What a row's provenance states about published images; named as in `fusionlib.card.Card`."""
-
-    weights: str
-    weights_sha256: str
+__all__ = ["PublishedImages", "fused_dataset"]
 
 
 def fused_dataset(method: str, images: str) -> str:
@@ -61,7 +54,7 @@ class PublishedImages:
         self._images = load_images(images, data_dir=data_dir)
         self._places = {name: i for i, name in enumerate(self._images.names)}
         hashes = hashlib.sha256(package_data(f"splits/{images}.csv").read_bytes()).hexdigest()
-        self.card = PublishedCard("authors' images", hashes)
+        self.card = Origin("authors' images", hashes)
         self.identity = Identity(method, "authors' images", "", "", f"authors' images@{hashes[:8]}")
 
     def fuse_pair(self, pair: Pair) -> np.ndarray:

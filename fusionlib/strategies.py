@@ -25,6 +25,7 @@ from .pipelines import find_post
 from .rules import Rule, blend, exact_text, favour, get_rule, sharpen
 
 if TYPE_CHECKING:
+    from .card import Configuration
     from .datasets import Pair
 
 __all__ = ["Comparison", "Fused", "Scores", "Strategy"]
@@ -80,6 +81,13 @@ class Strategy:
         if self.post:
             find_post(self.post)
 
+    def configuration(self) -> Configuration:
+        """Return how the method is used."""
+        spec = find_method(self.method)
+        if self.setting not in ("", *spec.configurations):
+            raise unknown(f"{spec.axis} of {spec.name}", self.setting, spec.configurations)
+        return spec.configurations[self.setting] if self.setting else spec.default
+
     def made_rule(self) -> Rule | None:
         """Return the rule that the numbers make; None if the method fuses in its own way."""
         return self._rule_and_code()[0]
@@ -103,10 +111,7 @@ class Strategy:
         return f'fl.create("{self.method}"{options})'
 
     def _rule_and_code(self) -> tuple[Rule | None, str]:
-        spec = find_method(self.method)
-        if self.setting not in ("", *spec.configurations):
-            raise unknown(f"{spec.axis} of {spec.name}", self.setting, spec.configurations)
-        rules = (spec.configurations[self.setting] if self.setting else spec.default).rules
+        rules = self.configuration().rules
         if not rules:
             return None, ""
         rule = get_rule(self.rule or rules[0])
@@ -258,11 +263,8 @@ class Comparison:
             replace(strategy, post=""), lambda: self._fuse(method, strategy)
         )
         image = method.finish_pair(raw, self.pair.vis, strategy.post or None)
-        spec = find_method(strategy.method)
-        usual = (
-            spec.configurations[strategy.setting] if strategy.setting else spec.default
-        ).weights
-        named = method.card.weights if usual and method.card.weights != usual[0].name else ""
+        usual = [file.name for file in strategy.configuration().weights[:1]]
+        named = method.card.weights if usual and method.card.weights not in usual else ""
         rule = strategy.made_rule()
         title = f"{method.card.method} {rule.name}" if rule else method.card.method
         return Fused(image, weights, title, strategy.code(named))
