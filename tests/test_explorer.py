@@ -214,6 +214,7 @@ def test_a_defect_says_where_it_is(explorer, monkeypatch):
 @pytest.mark.parametrize("part", ["fuse", "score"])
 def test_after_an_error_all_that_is_shown_belongs_together(explorer, monkeypatch, part):
     """Another pair is chosen and something fails: pictures, maps, code and numbers stay."""
+    monkeypatch.setattr(module, "LONG", -1)  # pictures are there before the metrics fail
     before = {p["name"]: picture(p).tolist() for p in explorer._picture.panels if p["png"]}
     table, code = explorer._picture.table, explorer._sides[1]._code.value
 
