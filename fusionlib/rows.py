@@ -200,6 +200,8 @@ TABLES: dict[str, tuple[Row, ...]] = {
             "res2netfuse",
             {"rule": "mean_eq7"},
         ),
+        # Section III-C calls it too rough, and prints no row of it.
+        Row("Res2NetFuse_1 average", "", "res2netfuse", {"rule": "average"}),
     ),
     "table_03": (
         _DENSEFUSE,

@@ -353,6 +353,14 @@ def test_better(toy):
     assert outcomes(measured.better(table=T, pairs=[["A", "B"]], metrics=["MSE"])) == ["holds"]
 
 
+def test_better_than_a_row_that_is_not_printed(toy):
+    ours = {"A": {"VIF": steady(1.5), "MSE": steady(1)}, "C": {"VIF": steady(1), "MSE": steady(1)}}
+    toy(TWO, ours, rows=[Row("A", "A", "mst"), Row("C", "", "mst")])
+    found = measured.better(table=T, pairs=[["A", "C"]])
+    assert outcomes(found) == ["holds", "fails"]
+    assert "VIF +0.5 ✓, MSE +0 ✗" in found.measured
+
+
 def test_better_in_this_order():
     one = {"metric": "VIF", "paper": 1.0, "mean": 0.5, "ci_low": 0.4, "ci_high": 0.6}
     for change, chance, outcome in (

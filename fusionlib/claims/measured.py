@@ -336,7 +336,8 @@ def _direction(one: Mapping[Any, Any], chance: float) -> str:
 
 def _change(one: Mapping[Any, Any]) -> str:
     sign = {HOLDS: "✓", FAILS: "✗", OPEN: "~", UNKNOWN: "?"}[one["outcome"]]
-    return f"{one['metric']} {signed(one['mean'])} (print {signed(one['paper'])}) {sign}"
+    printed = "" if pd.isna(one["paper"]) else f" (print {signed(one['paper'])})"
+    return f"{one['metric']} {signed(one['mean'])}{printed} {sign}"
 
 
 def similar(*, table: str, pairs: Sequence[Sequence[str]], metrics: Sequence[str] = ()) -> Finding:
