@@ -1,11 +1,16 @@
 """Fills the tables of README.md and docs/guide from results/: ``python docs/readme.py``.
 
-What stands between ``<!-- begin NAME -->`` and ``<!-- end NAME -->`` is replaced.
+What stands between ``<!-- begin NAME -->`` and ``<!-- end NAME -->`` is replaced. After
+``make reproduce`` in a fresh clone, ``--times CLONE/results/sample/reproduce.json`` records how long
+each notebook took there, in results/times.csv.
 """
 
 from __future__ import annotations
 
+import argparse
+import json
 import re
+import sys
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +23,7 @@ from fusionlib.latency import recorded_speed
 from fusionlib.tables import SYMBOLS, grid, markdown
 
 ROOT = Path(__file__).parent.parent
+TIMES = "results/times.csv"
 FILES = ("README.md", "docs/guide/results.md", "docs/guide/speed.md")
 # Table -> row -> heading. The soft hyphen lets all columns fit into the width of a page on GitHub.
 TABLES = {
@@ -85,78 +91,72 @@ def _summary(name: str) -> pd.DataFrame:
 
 
 class Entry(NamedTuple):
-    """A line of the index: what is reproduced, by which notebook, how long that takes."""
+    """A line of the index: what is reproduced, by which notebook, about how long on real data."""
 
     what: str
     notebook: str
-    sample: str
     paper: str
     tables: tuple[str, ...] = ()
 
 
 INDEX = (
-    Entry("a first pair, fused and scored", "00_start_here", "1 min", "1 min"),
-    Entry("Res2NetFuse Table I, loss figure", "01_train_on_one_image", "1 min", "10 min"),
+    Entry("a first pair, fused and scored", "00_start_here", "1 min"),
+    Entry("Res2NetFuse Table I, loss figure", "01_train_on_one_image", "10 min"),
     Entry(
         "Res2NetFuse Table III: reconstruction",
         "02_reconstruction",
-        "1 min",
         "2 min",
         ("table_03",),
     ),
     Entry(
         "Res2NetFuse Table II: fusion strategies",
         "03_fusion_strategies",
-        "2 min",
         "10 min",
         ("table_02",),
     ),
     Entry(
         "Res2NetFuse Table IV: comparison, both editions",
         "04_fusion_comparison",
-        "1 min",
         "1½ h",
         ("table_04_2021", "table_04_2023"),
     ),
-    Entry("Res2NetFuse: the RGB figures", "05_color", "½ min", "1 min"),
-    Entry("RefineFuse Figures 2 and 11, training", "06_refinefuse", "1 min", "1 min"),
+    Entry("Res2NetFuse: the RGB figures", "05_color", "1 min"),
+    Entry("RefineFuse Figures 2 and 11, training", "06_refinefuse", "1 min"),
     Entry(
         "RefineFuse Tables 1 to 3: MSRS, M3FD, TNO; Figures 3 to 5",
         "07_infrared_visible",
-        "2 min",
         "hours",
         ("refinefuse_01", "refinefuse_02", "refinefuse_03"),
     ),
     Entry(
         "RefineFuse Tables 5 to 7: MRI with CT, PET, SPECT; Figures 7 to 9",
         "08_medical",
-        "½ min",
         "1 h",
         ("refinefuse_05", "refinefuse_06", "refinefuse_07"),
     ),
     Entry(
         "RefineFuse Tables 8 to 10: ablations; Figure 10",
         "09_ablations",
-        "½ min",
         "4 h",
         ("refinefuse_08", "refinefuse_09", "refinefuse_10"),
     ),
-    Entry("RefineFuse Table 11: size, time, ranks; speed", "10_efficiency", "¼ min", "½ h"),
-    Entry("RefineFuse Table 4: detection; Figure 6", "11_detection", "½ min", "2½ h"),
-    Entry("the explorer", "12_explorer", "1 min", "1 min"),
-    Entry("every claim of both papers", "13_claims", "½ min", "½ min"),
-    Entry("metric codes in circulation", "14_metric_conventions", "1 min", "3 min"),
+    Entry("RefineFuse Table 11: size, time, ranks; speed", "10_efficiency", "½ h"),
+    Entry("RefineFuse Table 4: detection; Figure 6", "11_detection", "2½ h"),
+    Entry("the explorer", "12_explorer", "1 min"),
+    Entry("every claim of both papers", "13_claims", "½ min"),
+    Entry("metric codes in circulation", "14_metric_conventions", "3 min"),
 )
 
 
 def index() -> str:
     """Write what is where, and how near our values are to the print."""
+    times = pd.read_csv(ROOT / TIMES, index_col="notebook")["seconds"]
     header = [
         "reproduces",
         "notebook",
         "`fusionlib reproduce`",
         "sample",
-        "real data",
+        "real data, about",
         "comparisons",
     ]
     rows = []
@@ -167,12 +167,19 @@ def index() -> str:
                 entry.what,
                 f"[{number}](notebooks/{entry.notebook}.ipynb)",
                 f"`--only {number}`",
-                entry.sample,
+                _minutes(times[entry.notebook]),
                 entry.paper,
                 _comparisons(entry.tables),
             ]
         )
     return grid(header, rows)
+
+
+def _minutes(seconds: float) -> str:
+    minutes = seconds / 60
+    if minutes < 0.75:
+        return "½ min" if minutes > 0.375 else "¼ min"
+    return f"{minutes:.0f} min"
 
 
 def _comparisons(names: Sequence[str]) -> str:
@@ -292,7 +299,26 @@ def _printed(table: DetectionTable, metric: str) -> dict[str, str]:
     return {one["row"]: f"{one['paper']:.1f}" for one in _overall(table, metric)}
 
 
-def main() -> None:
+def record_times(state: Path) -> None:
+    """Record what ``fusionlib reproduce`` noted of each notebook's time."""
+    noted = json.loads(state.read_text(encoding="utf-8"))
+    missing = [entry.notebook for entry in INDEX if entry.notebook not in noted]
+    if missing:
+        raise SystemExit(f"{state} lacks {', '.join(missing)}: run make reproduce")
+    rows = {"notebook": sorted(noted), "seconds": [noted[name]["seconds"] for name in sorted(noted)]}
+    pd.DataFrame(rows).to_csv(ROOT / TIMES, index=False)
+
+
+def main(arguments: Sequence[str] = ()) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--times", type=Path, metavar="FILE", help="a reproduce.json")
+    if (state := parser.parse_args(arguments).times) is not None:
+        record_times(state)
+    fill()
+
+
+def fill() -> None:
+    """Replace the tables of `FILES`."""
     filled = {name: table(name, headings) for name, headings in TABLES.items()}
     filled |= {f"speed_{part}": speed_table(part) for part in SPEED}
     filled["refinefuse_04"] = detection_table()
@@ -311,4 +337,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

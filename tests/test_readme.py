@@ -207,7 +207,7 @@ def test_the_tables_are_those_of_results(tmp_path):
         assert emptied != text
         (tmp_path / page).write_text(emptied, encoding="utf-8")
     readme.ROOT = tmp_path
-    readme.main()
+    readme.fill()
     for page, text in texts.items():
         assert (tmp_path / page).read_text(encoding="utf-8") == text, "python docs/readme.py"
 
