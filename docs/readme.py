@@ -1,8 +1,8 @@
 """Fills the tables of README.md and docs/guide from results/: ``python docs/readme.py``.
 
 What stands between ``<!-- begin NAME -->`` and ``<!-- end NAME -->`` is replaced. After
-``make reproduce`` in a fresh clone, ``--times CLONE/results/sample/reproduce.json`` records how long
-each notebook took there, in results/times.csv.
+``make reproduce`` in a fresh clone, ``--times CLONE/results/sample/reproduce.json`` records in
+results/times.csv how long each notebook took there.
 """
 
 from __future__ import annotations
@@ -305,7 +305,7 @@ def record_times(state: Path) -> None:
     missing = [entry.notebook for entry in INDEX if entry.notebook not in noted]
     if missing:
         raise SystemExit(f"{state} lacks {', '.join(missing)}: run make reproduce")
-    rows = {"notebook": sorted(noted), "seconds": [noted[name]["seconds"] for name in sorted(noted)]}
+    rows = [{"notebook": name, "seconds": noted[name]["seconds"]} for name in sorted(noted)]
     pd.DataFrame(rows).to_csv(ROOT / TIMES, index=False)
 
 

@@ -335,7 +335,10 @@ def _run_tiles(network: nn.Module, images: Sequence[Tensor], tiles: Sequence[_Ti
 
 
 # Parameters of glibc's mallopt.
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
+# A thread other than the main one has its blocks in heaps of 64 MiB. One that is free goes back to
+# the system, whatever the thresholds, unless more than its size is to be kept at hand.
+THREADS_HEAP = 65 << 20
 # From what size on blocks are fetched from the system one by one, as a process settles by itself.
 USUAL_MMAP_THRESHOLD = 32 << 20
 
@@ -364,6 +367,7 @@ def keep_pages(limit: int = 1 << 30) -> Iterator[None]:
     _keeping = True
     libc.mallopt(M_MMAP_THRESHOLD, 2**31 - 1)
     libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+    libc.mallopt(M_TOP_PAD, THREADS_HEAP)
     try:
         yield
     finally:

@@ -186,6 +186,7 @@ class Explorer(ipywidgets.VBox):
 
     def close(self) -> None:
         """Forget the widgets, those inside too: ipywidgets keeps them otherwise."""
+        self._worker.end()
         for widget in _all_inside(self):
             widget.close()
         super().close()
@@ -617,7 +618,10 @@ def _slider(name: str, value: float, most: float, step: float = 0.05) -> Any:
 
 
 class _Latest:
-    """Runs a task for the newest request on a thread; requests that it overtakes are dropped."""
+    """Runs a task for the newest request on a thread; requests that it overtakes are dropped.
+
+    The thread stays: another would have PyTorch's workers started and memory fetched anew.
+    """
 
     def __init__(
         self, task: Callable[[_Request], None], report: Callable[[Exception], None]
@@ -625,29 +629,42 @@ class _Latest:
         self._task, self._report = task, report
         self._changed = threading.Condition()
         self._wanted: _Request | None = None
-        self._running = False
+        self._running = self._ended = False
+        self._thread: threading.Thread | None = None
 
     def ask(self, request: _Request) -> None:
-        """Have the task run for this request, after the one that runs now."""
+        """Have the task run for this request, after the one that runs now; at the end, no more."""
         with self._changed:
-            self._wanted = request
-            if not self._running:
-                self._running = True
-                threading.Thread(target=self._run, daemon=True).start()
+            if self._ended:
+                return
+            self._wanted, self._running = request, True
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, daemon=True)
+                self._thread.start()
+            self._changed.notify_all()
 
     def wait(self, seconds: float) -> bool:
         """Wait until nothing runs; False if it takes longer."""
         with self._changed:
             return self._changed.wait_for(lambda: not self._running, seconds)
 
+    def end(self) -> None:
+        """Let the thread end, after what runs now."""
+        with self._changed:
+            self._wanted, self._ended = None, True
+            self._changed.notify_all()
+
+    def _next(self) -> _Request | None:
+        """Wait for the newest request; None at the end."""
+        with self._changed:
+            self._running = self._wanted is not None
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: self._ended or self._wanted is not None)
+            request, self._wanted = self._wanted, None
+            return request
+
     def _run(self) -> None:
-        while True:
-            with self._changed:
-                request, self._wanted = self._wanted, None
-                if request is None:
-                    self._running = False
-                    self._changed.notify_all()
-                    return
+        while (request := self._next()) is not None:
             try:
                 self._task(request)
             except Exception as error:

@@ -807,11 +807,11 @@ def test_unknown_claim():
 
 
 def test_what_cannot_be_tested_says_why():
-    finding = claims.judge(claims.find_claim("average-too-rough"))
-    assert finding.verdict == NEVER and "it would take a row of Table II" in finding.measured
-    assert claims.evidence("average-too-rough") == finding.measured
-    with pytest.raises(FusionError, match="'average-too-rough' has no parts"):
-        claims.show_evidence("average-too-rough")
+    finding = claims.judge(claims.find_claim("many-scales-blur"))
+    assert finding.verdict == NEVER and "it would take the scales, and a row" in finding.measured
+    assert claims.evidence("many-scales-blur") == finding.measured
+    with pytest.raises(FusionError, match="'many-scales-blur' has no parts"):
+        claims.show_evidence("many-scales-blur")
 
 
 # ---------------------------------------------------------------- the ledger

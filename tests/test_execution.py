@@ -114,6 +114,37 @@ def test_pages_are_kept_between_layers_and_given_back(kept):
         assert max(grown[1:]) < 32 and min(fetched[1:]) > 32
 
 
+IN_A_THREAD = """
+import resource, torch
+from concurrent.futures import ThreadPoolExecutor
+from torch import nn
+from fusionlib.execution import Execution, run_network
+
+class Layers(nn.Module):
+    def forward(self, image):
+        for _ in range(4):
+            image = torch.zeros(16 << 18).add_(1)[:1] + image
+        return image
+
+thread = ThreadPoolExecutor(1)
+for _ in range(6):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    thread.submit(run_network, Layers(), [torch.zeros(1, 1, 1, 1)], Execution()).result()
+    fetched = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+    print(fetched * resource.getpagesize() >> 20)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts pages as Linux does")
+def test_pages_are_kept_in_threads():
+    """Blocks of 16 MiB: after a few runs a thread has its heaps, and fetches no page of them."""
+    run = subprocess.run(
+        [sys.executable, "-c", IN_A_THREAD], capture_output=True, text=True, check=True
+    )
+    first, *_, last_but_one, last = map(int, run.stdout.split())
+    assert first > 16 and last_but_one + last < 8
+
+
 def test_another_c_library_is_not_asked(monkeypatch):
     def asked(*_):
         raise AssertionError("there is no mallopt")

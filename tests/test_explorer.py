@@ -353,6 +353,37 @@ def test_overtaken_requests_are_dropped():
     assert latest.wait(10) and done[-1] == 5
 
 
+def test_one_thread_for_all_requests_until_the_end():
+    threads = []
+    latest = _Latest(lambda _: threads.append(threading.current_thread()), print)
+    for request in range(3):
+        latest.ask(request)
+        assert latest.wait(10)
+    assert len({*threads}) == 1 and threads[0].is_alive()
+    latest.end()
+    threads[0].join(10)
+    assert not threads[0].is_alive()
+    latest.ask(3)
+    assert latest.wait(10) and len(threads) == 3
+
+
+def test_the_end_waits_for_what_runs():
+    started, go, done = threading.Event(), threading.Event(), []
+
+    def task(request):
+        started.set()
+        assert go.wait(10)
+        done.append(request)
+
+    latest = _Latest(task, done.append)
+    latest.ask(0)
+    assert started.wait(10)
+    latest.ask(1)
+    latest.end()
+    go.set()
+    assert latest.wait(10) and done == [0]
+
+
 def test_an_error_stops_no_later_request():
     seen = []
     latest = _Latest(lambda request: seen.append(1 / request), seen.append)
