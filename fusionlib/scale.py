@@ -113,7 +113,9 @@ def spread(
     code = code_hash()
     try:
         while True:
-            for arguments in itertools.islice(calls, AHEAD * check.threads() - len(waiting)):
+            # Fewer than wait already, where workers have gone.
+            more = max(0, AHEAD * check.threads() - len(waiting))
+            for arguments in itertools.islice(calls, more):
                 with _told(client):
                     call = _submit(client, _call, code, function, *arguments)
                 waiting.append(call)

@@ -106,6 +106,13 @@ def test_workers_of_several_threads():
     assert frame["value"].to_numpy() == pytest.approx(local["value"].to_numpy(), rel=1e-3)
 
 
+def test_workers_that_go(client, monkeypatch):
+    """More calls wait then than are to: none is made until results have come."""
+    seen = iter([4, 1, 1])
+    monkeypatch.setattr(scale._Workers, "threads", lambda _: next(seen, 1))
+    assert list(spread(client, double, [(n,) for n in range(20)])) == [*range(0, 40, 2)]
+
+
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no such signal here")
 def test_a_worker_that_is_killed(tmp_path):
     """Its calls are made again, and every result comes once."""
