@@ -186,7 +186,8 @@ class Explorer(ipywidgets.VBox):
 
     def close(self) -> None:
         """Forget the widgets, those inside too: ipywidgets keeps them otherwise."""
-        self._worker.end()
+        if "_worker" in vars(self):  # one that could not begin is closed, too
+            self._worker.end()
         for widget in _all_inside(self):
             widget.close()
         super().close()

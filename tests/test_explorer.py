@@ -325,6 +325,10 @@ def test_beginnings_that_cannot_be(options, kind, message):
         Explorer(**options)
 
 
+def test_one_that_could_not_begin_is_closed():
+    Explorer.__new__(Explorer).close()  # as Python does
+
+
 def test_without_the_extra_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "anywidget", None)
     monkeypatch.delitem(sys.modules, "fusionlib.explorer")
