@@ -359,6 +359,7 @@ def test_better_than_a_row_that_is_not_printed(toy):
     found = measured.better(table=T, pairs=[["A", "C"]])
     assert outcomes(found) == ["holds", "fails"]
     assert "VIF +0.5 ✓, MSE +0 ✗" in found.measured
+    assert "paper" not in found.evidence
 
 
 def test_better_in_this_order():

@@ -304,7 +304,8 @@ def better(
         f"{row} less {against}: " + ", ".join(_change(one) for one in some.to_dict("records"))
         for (row, against), some in found.groupby(["row", "against"], sort=False)
     )
-    columns = ["row", "against", "metric", "paper", "mean", "ci_low", "ci_high", "outcome"]
+    printed = ["paper"] * bool(found["paper"].notna().any())
+    columns = ["row", "against", "metric", *printed, "mean", "ci_low", "ci_high", "outcome"]
     limits = _limits(table, pairs)
     return conclude(text, found[columns], most=most, limits=limits, contradicted=contradicted)
 
