@@ -16,6 +16,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -628,21 +629,20 @@ class _Latest:
         self, task: Callable[[_Request], None], report: Callable[[Exception], None]
     ) -> None:
         self._task, self._report = task, report
+        self._thread = ThreadPoolExecutor(1)
         self._changed = threading.Condition()
         self._wanted: _Request | None = None
         self._running = self._ended = False
-        self._thread: threading.Thread | None = None
 
     def ask(self, request: _Request) -> None:
         """Have the task run for this request, after the one that runs now; at the end, no more."""
         with self._changed:
             if self._ended:
                 return
-            self._wanted, self._running = request, True
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, daemon=True)
-                self._thread.start()
-            self._changed.notify_all()
+            self._wanted = request
+            if not self._running:
+                self._running = True
+                self._thread.submit(self._run)
 
     def wait(self, seconds: float) -> bool:
         """Wait until nothing runs; False if it takes longer."""
@@ -653,19 +653,16 @@ class _Latest:
         """Let the thread end, after what runs now."""
         with self._changed:
             self._wanted, self._ended = None, True
-            self._changed.notify_all()
-
-    def _next(self) -> _Request | None:
-        """Wait for the newest request; None at the end."""
-        with self._changed:
-            self._running = self._wanted is not None
-            self._changed.notify_all()
-            self._changed.wait_for(lambda: self._ended or self._wanted is not None)
-            request, self._wanted = self._wanted, None
-            return request
+        self._thread.shutdown(wait=False)
 
     def _run(self) -> None:
-        while (request := self._next()) is not None:
+        while True:
+            with self._changed:
+                request, self._wanted = self._wanted, None
+                if request is None:
+                    self._running = False
+                    self._changed.notify_all()
+                    return
             try:
                 self._task(request)
             except Exception as error:

@@ -71,15 +71,17 @@ def test_not_enough_memory(error):
         run_network(Full(), images((20, 30)))
 
 
+# Blocks of so many MiB one after the other, and what each run fetched and added, in MiB.
 PAGES = """
 import os, resource, torch
+from concurrent.futures import ThreadPoolExecutor
 from torch import nn
 from fusionlib.execution import Execution, run_network
 
 class Layers(nn.Module):
     def forward(self, image):
-        for _ in range(30):
-            image = torch.zeros(64 << 18).add_(1)[:1] + image
+        for _ in range({layers}):
+            image = torch.zeros({block} << 18).add_(1)[:1] + image
         return image
 
 def megabytes(pages):
@@ -88,11 +90,22 @@ def megabytes(pages):
 def used():
     return megabytes(int(open("/proc/self/statm").read().split()[1]))
 
-for _ in range(3):
-    before, has = resource.getrusage(resource.RUSAGE_SELF).ru_minflt, used()
+def run():
     run_network(Layers(), [torch.zeros(1, 1, 1, 1)], Execution(kept={kept}))
+
+thread = ThreadPoolExecutor(1)
+for _ in range({runs}):
+    before, has = resource.getrusage(resource.RUSAGE_SELF).ru_minflt, used()
+    thread.submit(run).result() if {threaded} else run()
     print(megabytes(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before), used() - has)
 """
+
+
+def pages(**settings):
+    """Return what each run fetched, and by how much the process has grown then."""
+    code = PAGES.format(**settings)
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return zip(*([*map(int, line.split())] for line in run.stdout.splitlines()), strict=True)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="counts pages as Linux does")
@@ -102,11 +115,7 @@ def test_pages_are_kept_between_layers_and_given_back(kept):
 
     What is kept is fetched once; else every run fetches its own, and gives them back.
     """
-    code = PAGES.format(kept=kept)
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    fetched, grown = zip(
-        *([*map(int, line.split())] for line in run.stdout.splitlines()), strict=True
-    )
+    fetched, grown = pages(layers=30, block=64, runs=3, kept=kept, threaded=False)
     assert 32 < fetched[0] < 640
     if kept:
         assert grown[0] > 32 and abs(sum(fetched) - sum(grown)) < 32
@@ -114,35 +123,11 @@ def test_pages_are_kept_between_layers_and_given_back(kept):
         assert max(grown[1:]) < 32 and min(fetched[1:]) > 32
 
 
-IN_A_THREAD = """
-import resource, torch
-from concurrent.futures import ThreadPoolExecutor
-from torch import nn
-from fusionlib.execution import Execution, run_network
-
-class Layers(nn.Module):
-    def forward(self, image):
-        for _ in range(4):
-            image = torch.zeros(16 << 18).add_(1)[:1] + image
-        return image
-
-thread = ThreadPoolExecutor(1)
-for _ in range(6):
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    thread.submit(run_network, Layers(), [torch.zeros(1, 1, 1, 1)], Execution()).result()
-    fetched = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-    print(fetched * resource.getpagesize() >> 20)
-"""
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="counts pages as Linux does")
 def test_pages_are_kept_in_threads():
     """Blocks of 16 MiB: after a few runs a thread has its heaps, and fetches no page of them."""
-    run = subprocess.run(
-        [sys.executable, "-c", IN_A_THREAD], capture_output=True, text=True, check=True
-    )
-    first, *_, last_but_one, last = map(int, run.stdout.split())
-    assert first > 16 and last_but_one + last < 8
+    fetched, _ = pages(layers=4, block=16, runs=6, kept=1 << 30, threaded=True)
+    assert fetched[0] > 16 and sum(fetched[-2:]) < 8
 
 
 def test_another_c_library_is_not_asked(monkeypatch):
