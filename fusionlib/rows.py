@@ -286,6 +286,8 @@ class Source(NamedTuple):
         How our data set differs from the paper's.
     comparable : bool
         Whether a difference from the print means something in spite of that.
+    named : bool
+        Whether the paper says which images it took; else ours may be others.
     """
 
     sample: str
@@ -293,6 +295,7 @@ class Source(NamedTuple):
     metrics: str = ""
     departs: str = ""
     comparable: bool = True
+    named: bool = True
 
 
 THIRD_OF_MSRS = "every third pair (121) of the paper's 361"
@@ -300,7 +303,7 @@ THIRD_OF_MSRS = "every third pair (121) of the paper's 361"
 #: The papers name these data sets; of the 20 COCO images of Table III they do not say which.
 SOURCES = {
     "table_02": Source("sample", "tno20", "res2netfuse"),
-    "table_03": Source("sample_images", "coco_val2017"),
+    "table_03": Source("sample_images", "coco_val2017", named=False),
     "table_04_2021": Source("sample", "tno20", "res2netfuse"),
     "table_04_2023": Source("sample", "tno20", "res2netfuse"),
     "refinefuse_01": Source("sample", "msrs", "refinefuse", THIRD_OF_MSRS),
@@ -314,6 +317,7 @@ SOURCES = {
         "refinefuse",
         "which 20 pairs the paper took is not known; these may be others",
         comparable=False,
+        named=False,
     ),
     "refinefuse_06": Source(
         "sample_mri_pet",
@@ -321,6 +325,7 @@ SOURCES = {
         "refinefuse",
         "which 15 pairs the paper took is not known; these may be others",
         comparable=False,
+        named=False,
     ),
     "refinefuse_07": Source(
         "sample_mri_spect",
@@ -328,6 +333,7 @@ SOURCES = {
         "refinefuse",
         "which 20 pairs the paper took is not known; these may be others",
         comparable=False,
+        named=False,
     ),
     **{
         f"refinefuse_{number:02}": Source("sample", "msrs", "refinefuse", THIRD_OF_MSRS)

@@ -131,15 +131,15 @@ def test_wording():
 def toy(monkeypatch, tmp_path):
     """Make a table: what is printed, rows of ours with a value per pair, and its data."""
 
-    def make(paper, ours, *, rows=None, departs="", comparable=True, name=T):
+    def make(paper, ours, *, rows=None, name=T, **source):
         frame = pd.DataFrame(paper).T.rename_axis("method").reset_index()
         frame.to_csv(tmp_path / f"{name}.csv", index=False)
         monkeypatch.setitem(tables.PAPER_TABLES, name, f"{name}.csv")
         monkeypatch.setattr(tables, "package_data", lambda path: tmp_path / Path(path).name)
         rows = rows or [Row(label, label, "mst") for label in ours]
         monkeypatch.setitem(experiments.TABLES, name, tuple(rows))
-        source = Source("sample", "tno42", "refinefuse", departs, comparable)
-        monkeypatch.setitem(experiments.SOURCES, name, source)
+        made_on = Source("sample", "tno42", "refinefuse", **source)
+        monkeypatch.setitem(experiments.SOURCES, name, made_on)
         scores = pd.DataFrame(
             {"row": label, "pair": str(i), "metric": metric, "convention": "li", "value": value}
             for label, columns in ours.items()
@@ -150,7 +150,7 @@ def toy(monkeypatch, tmp_path):
             tables.summarise(scores),
             name,
             papers={row.label: row.paper for row in rows},
-            comparable=comparable,
+            comparable=made_on.comparable,
             orientation=[row.label for row in rows if row.orientation],
         )
         made = Measured(name, scores, compared, {}, {})
@@ -268,10 +268,9 @@ def test_a_reading_of_an_unreleased_network_is_a_limit(toy):
     assert measured.rank(**ask).stated == f"{HALF} (on other data, by our training)"
 
 
-def test_images_that_may_be_others_are_a_limit(monkeypatch, toy):
+def test_images_that_may_be_others_are_a_limit(toy):
     ours = {"A": {"VIF": steady(1.2), "MSE": steady(1)}, "B": {"VIF": steady(1), "MSE": steady(2)}}
-    toy(TWO, ours)
-    monkeypatch.setattr(table, "UNNAMED", (T,))
+    toy(TWO, ours, named=False)
     found = measured.better(table=T, pairs=[["A", "B"]])
     assert found.stated == f"{HALF} (on images that may be others)"
     assert "which 20 images of COCO the paper took is not known" in found.measured

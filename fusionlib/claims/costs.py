@@ -248,7 +248,7 @@ def _costing(text: str, lines: Sequence[Mapping[str, Any]], rows: Sequence[str])
     contradicted = [
         one["outcome"] == FAILS and paper for one, paper in zip(lines, printed, strict=True)
     ]
-    limits = [_hardware(columns), FITTED if "RefineFuse" in rows else None]
+    limits = [_hardware(columns), _fitted(rows)]
     return conclude(
         text,
         pd.DataFrame(lines),
@@ -267,6 +267,11 @@ def _amount(value: float) -> str:
 
 def _hardware(columns: Collection[str]) -> Limit | None:
     return HARDWARE if any(name.startswith(("ms", "speed, ours")) for name in columns) else None
+
+
+def _fitted(rows: Collection[str]) -> Limit | None:
+    """Say that one of the rows is our reading of a network, if one is."""
+    return FITTED if "RefineFuse" in rows else None
 
 
 def ranks_follow(*, left: str, right: str, rows: Sequence[str] = ()) -> Finding:
@@ -291,8 +296,8 @@ def ranks_follow(*, left: str, right: str, rows: Sequence[str] = ()) -> Finding:
         some = [f"{o['row']} {o[left]} and {o[right]}" for o in apart.to_dict("records")]
         text += f"; not {listed(some)}"
     printed = not any(name.endswith("ours") for name in (left, right))
-    ours = FITTED if "RefineFuse" in found.index and not printed else None
-    return conclude(text, evidence, limits=[_hardware([left, right]), ours], in_print=printed)
+    limits = [_hardware([left, right]), None if printed else _fitted(found.index)]
+    return conclude(text, evidence, limits=limits, in_print=printed)
 
 
 def growth(*, row: str) -> Finding:
@@ -319,7 +324,7 @@ def growth(*, row: str) -> Finding:
         f"{times['counted'][row]:.3f} times here; the other networks {others.min():.2f} to "
         f"{others.max():.2f}"
     )
-    return conclude(text, evidence, limits=[FITTED if row == "RefineFuse" else None])
+    return conclude(text, evidence, limits=[_fitted([row])])
 
 
 def slower(*, order: Mapping[str, str]) -> Finding:

@@ -46,8 +46,6 @@ ORDINALS = (
     *("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth"),
     *("tenth", "eleventh", "twelfth", "thirteenth"),
 )
-#: Tables whose images are as many as the paper's and not known to be the same.
-UNNAMED = ("table_03", "refinefuse_05", "refinefuse_06", "refinefuse_07")
 READING = (
     "RefineFuse is our reading of its text, trained here on reduced pictures: neither code nor "
     "weights were released"
@@ -157,7 +155,7 @@ def pairs_of(table: str) -> int:
 def departs(table: str) -> Limit | None:
     """Say in which way the data are others than the paper's, or may be, if they are."""
     source = SOURCES[table]
-    if table in UNNAMED:
+    if not source.named:
         coco = "which 20 images of COCO the paper took is not known"
         return Limit(UNNAMED_DATA, source.departs or coco)
     text = f"other data than the paper's: {source.departs}"
