@@ -41,6 +41,7 @@ __all__ = [
     "Execution",
     "check_device",
     "check_execution",
+    "has_bfloat16",
     "keep_pages",
     "rule_weights",
     "run_network",
@@ -133,7 +134,7 @@ def check_execution(how: Execution, device: str) -> None:
     FusionError
         If the hardware has no bfloat16.
     """
-    if how.precision == "bfloat16" and not _has_bfloat16(device):
+    if how.precision == "bfloat16" and not has_bfloat16(device):
         raise FusionError(
             f"the device {device!r} has no bfloat16 arithmetic here (on a CPU that is AVX512-BF16 "
             "or AMX); it would be slower and less exact. Use precision float32."
@@ -151,13 +152,21 @@ def check_execution(how: Execution, device: str) -> None:
         )
 
 
-def _has_bfloat16(device: str) -> bool:
+def has_bfloat16(device: str) -> bool:
+    """Whether a device computes in bfloat16 itself, and libraries are not told to do without.
+
+    They are by the variables ATEN_CPU_CAPABILITY and ONEDNN_MAX_CPU_ISA.
+    """
     if device.startswith("cuda"):
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device != "cpu":
         return False
     have = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return bool(have.get("avx512_bf16") or have.get("amx_bf16"))
+    return (
+        bool(have.get("avx512_bf16") or have.get("amx_bf16"))
+        and torch.backends.cpu.get_cpu_capability() not in ("DEFAULT", "AVX2")
+        and torch.ops.mkldnn._is_mkldnn_bf16_supported()  # no public function tells
+    )
 
 
 def check_device(name: str) -> None:

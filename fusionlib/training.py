@@ -13,6 +13,7 @@ import io
 import os
 import sys
 import time
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, nullcontext
@@ -29,14 +30,7 @@ from tqdm.auto import tqdm
 
 from .datasets import Dataset
 from .errors import FusionError, unknown
-from .execution import (
-    Execution,
-    check_device,
-    check_execution,
-    keep_pages,
-    memory_errors,
-    run_network,
-)
+from .execution import check_device, has_bfloat16, keep_pages, memory_errors, run_network
 from .files import atomic_file
 from .gradients import FastGradients
 from .losses import ReconstructionLoss
@@ -102,7 +96,8 @@ class TrainingConfig:
     seed : int
         Decides the initial weights and the order of images.
     precision : {"single", "mixed"}
-        mixed: gradients of convolutions in bfloat16, where the hardware has it. Made for CPUs.
+        mixed: gradients of convolutions in bfloat16; in single precision, with a warning, where
+        the hardware has none. Made for CPUs.
     """
 
     variant: Literal["released", "paper"] = "released"
@@ -217,8 +212,8 @@ def train_res2netfuse(
     ------
     FusionError
         If there is no image, the batch cannot be shared evenly among the processes, the
-        checkpoint belongs to another run, the device cannot be used, or not with that precision, or
-        the loss is no longer finite.
+        checkpoint belongs to another run, the device cannot be used, or the loss is no longer
+        finite.
     ImageError
         If an image cannot be read or used.
     """
@@ -241,7 +236,7 @@ def train_res2netfuse(
     _check_plans(setup, [plan], every)
     run = _follow(setup, [plan], _path(checkpoint), every=every, progress=progress)
     names = ", ".join(sample.name for sample in given)
-    facts = training_facts({**asdict(config), "images": names}, device)
+    facts = training_facts({**asdict(config), "images": names, **run.setup.arithmetic}, device)
     history = run.history().drop(columns="stage")
     return Training(run.recipe.trained().cpu(), history, facts)
 
@@ -461,6 +456,7 @@ def _about(run: _Run) -> dict[str, object]:
         "learnt_from": learnt_from,
         "stages": "; ".join(map(str, run.plans)),
         **setup.settings,
+        **run.setup.arithmetic,
         "minutes": round(run.seconds / 60, 1),
         "departures": " ".join(recipe.departures),
     }
@@ -642,6 +638,8 @@ class _Setup:
         self.rate_factor = rate_factor
         self.device = _own_device(device)
         check_device(self.device)
+        #: For a recipe that asks for mixed precision: which one it has.
+        self.arithmetic: dict[str, object] = {}
         self.rank, self.world = _join_processes(self.device)
 
     def recipe(self) -> Recipe:
@@ -649,7 +647,14 @@ class _Setup:
         torch.manual_seed(self.seed)
         recipe = self.build().to(self.device)
         if recipe.mixed:
-            check_execution(Execution(precision="bfloat16"), self.device)
+            recipe.mixed = has_bfloat16(self.device)
+            self.arithmetic["arithmetic"] = f"{'mixed' if recipe.mixed else 'single'} precision"
+            if not recipe.mixed and self.rank == 0:
+                warnings.warn(
+                    f"the device {self.device!r} has no bfloat16 arithmetic: training in single "
+                    "precision.",
+                    stacklevel=2,
+                )
         return recipe.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from fusionlib import execution
 from fusionlib.errors import FusionError, UnknownName
-from fusionlib.execution import TILE, Execution, check_execution, run_network
+from fusionlib.execution import TILE, Execution, check_execution, has_bfloat16, run_network
 from fusionlib.methods import create
 from fusionlib.networks.densefuse import DenseFuse
 from fusionlib.networks.msdnet import MSDNet
@@ -300,9 +300,29 @@ def test_bfloat16_where_there_is_none(monkeypatch):
         check_execution(Execution(precision="bfloat16"), "cpu")
     with pytest.raises(FusionError, match="'meta' has no bfloat16"):
         check_execution(Execution(precision="bfloat16"), "meta")
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True})
+    monkeypatch.setattr(execution, "has_bfloat16", lambda _: True)
     check_execution(Execution(precision="bfloat16"), "cpu")
     check_execution(Execution(), "cpu")
+
+
+def test_bfloat16_of_a_processor(monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True})
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: True)
+    assert has_bfloat16("cpu") and not has_bfloat16("meta")
+    for have in ({}, {"avx512_f": True, "avx512_bf16": False}):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda have=have: have)
+        assert not has_bfloat16("cpu")
+
+
+@pytest.mark.parametrize(
+    "limit", [{"ATEN_CPU_CAPABILITY": "avx2"}, {"ONEDNN_MAX_CPU_ISA": "AVX2"}]
+)
+def test_bfloat16_of_a_processor_held_back(limit):
+    """A processor that has it shows what one without it does; one without it stays as it is."""
+    code = "from fusionlib.execution import has_bfloat16; print(has_bfloat16('cpu'))"
+    run = [sys.executable, "-c", code]
+    assert subprocess.check_output(run, env={**os.environ, **limit}, text=True) == "False\n"
 
 
 def test_more_threads_than_cores(monkeypatch, recwarn):
@@ -326,14 +346,14 @@ def test_threads_while_it_runs():
 @pytest.mark.parametrize("name", ["res2netfuse", "densefuse", "refinefuse"])
 @pytest.mark.parametrize("tile", [None, 40])
 def test_channels_last_is_rounding(name, tile):
-    """3e-6 of the range, as `run_network` says, on the trained weights; and it is undone."""
-    net = network(name, "average").float() if name == "densefuse" else create(name).network
-    pictures = [image.float() / (255 if name == "refinefuse" else 1) for image in images((70, 61))]
+    """In float64 no more than rounding is left, below 1e-12 of the range; and it is undone."""
+    net = network(name, "average") if name == "densefuse" else create(name).network.double()
+    pictures = [image / (255 if name == "refinefuse" else 1) for image in images((70, 61))]
     usual = run_network(net, pictures, Execution(tile=tile))
     other = run_network(net, pictures, Execution(tile=tile, channels_last=True))
     layer = max(net.parameters(), key=lambda p: p[0, :, 0, 0].numel() if p.ndim == 4 else 0)
     assert layer.is_contiguous(memory_format=torch.channels_last)
-    assert (other - usual).abs().max() <= 3e-6 * (usual.max() - usual.min())
+    assert (other - usual).abs().max() <= 1e-12 * (usual.max() - usual.min())
     run_network(net, pictures, Execution(tile=tile))
     assert layer.is_contiguous()
 

@@ -87,7 +87,7 @@ def test_latency_of_what_is_not_there(tmp_path, monkeypatch, asked, message):
 
 
 def test_a_precision_that_is_not_there(monkeypatch):
-    monkeypatch.setattr("fusionlib.execution._has_bfloat16", lambda _: False)
+    monkeypatch.setattr("fusionlib.execution.has_bfloat16", lambda _: False)
     with pytest.raises(FusionError, match="no bfloat16 arithmetic"):
         measure_latency("seafusion", "80x64", execution=Execution(precision="bfloat16"))
 

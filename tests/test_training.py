@@ -140,7 +140,7 @@ def test_published_schedules():
 
 def test_mixed_precision_goes_the_same_way(tmp_path, monkeypatch):
     """What the network computes is as in single precision, so the first loss is the same."""
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    monkeypatch.setattr("fusionlib.training.has_bfloat16", lambda _: True)  # emulated, slowly
     mixed = replace(ONE, precision="mixed", iterations=3)
     single, other = run(config=replace(ONE, iterations=3)), run(config=mixed)
     assert not same(single, other)
@@ -161,10 +161,24 @@ def test_steps_take_the_fast_gradients(monkeypatch):
     assert len(seen) == 14  # the convolutions of a forward pass: one serves six times
 
 
-def test_mixed_precision_where_there_is_none(monkeypatch):
-    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
-    with pytest.raises(FusionError, match="no bfloat16 arithmetic here"):
-        run(config=replace(ONE, precision="mixed"))
+def test_mixed_precision_where_there_is_none(tmp_path, monkeypatch):
+    """Training takes single precision, says so, and goes on with a checkpoint from elsewhere."""
+    mixed = replace(ONE, precision="mixed", iterations=2)
+    path = tmp_path / "c"
+    monkeypatch.setattr("fusionlib.training.has_bfloat16", lambda _: True)
+    assert run(config=mixed, checkpoint=path).facts["arithmetic"] == "mixed precision"
+    monkeypatch.setattr("fusionlib.training.has_bfloat16", lambda _: False)
+    with pytest.warns(UserWarning, match=r"'cpu' has no bfloat16 .*: training in single precision"):
+        without = run(config=mixed)
+    single = run(config=replace(mixed, precision="single"))
+    assert same(without, single)
+    assert (without.facts["precision"], without.facts["arithmetic"]) == (
+        "mixed",
+        "single precision",
+    )
+    assert "arithmetic" not in single.facts
+    with pytest.warns(UserWarning, match="training in single precision"):
+        run(config=replace(mixed, iterations=3), checkpoint=path)
     with pytest.raises(UnknownName, match="unknown precision of training 'half'"):
         replace(ONE, precision="half")
 

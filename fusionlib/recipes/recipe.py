@@ -124,7 +124,7 @@ class Recipe(nn.Module):
     network : nn.Module
         The network that is wanted.
     mixed : bool
-        Whether it computes in bfloat16 somewhere, which the device must have.
+        Whether it computes in bfloat16 somewhere; set to False where the device has none.
     """
 
     method: ClassVar[str]

@@ -93,7 +93,8 @@ class RefineFuseRecipe(Recipe):
     rise : float
         Share of the iterations in which the texture's weight rises, from an eighth of its value.
     precision : {"single", "mixed"}
-        "mixed": convolutions and products in bfloat16, weights and losses in float32.
+        "mixed": convolutions and products in bfloat16, weights and losses in float32; "single"
+        where the device has no bfloat16.
     start : mapping of str to Tensor, optional
         Weights to begin with, to go on learning from other pairs or by another loss.
 
