@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DOCS_STAMP := $(VENV)/.docs_installed
 
-.PHONY: install reproduce test docs lab bench lint clean
+.PHONY: install reproduce test kernels docs lab bench lint clean
 
 # The environment alone: .venv/bin/fusionlib.
 install: $(STAMP)
@@ -16,13 +16,16 @@ reproduce: $(STAMP)
 	$(BIN)/fusionlib reproduce --profile sample
 
 # Linter, types, tests, and every committed notebook run again and compared (nbval).
-# One file of tests per core is faster than one test on all of them; the explorer's page, whose
-# answers are timed, has all of them. It is skipped where there is no Chromium.
-BROWSER := tests/test_explorer_browser.py
+# One file of tests per core is faster than one test on all of them.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile
 test: $(STAMP) lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --ignore $(BROWSER)
-	$(BIN)/python -m pytest $(BROWSER)
+	$(PYTEST)
 	$(BIN)/python -m tests.notebooks
+
+# The tests of what runs on a processor's own kernels; .ci/run has them run on lesser ones, too.
+kernels: $(STAMP)
+	$(PYTEST) tests/networks tests/recipes tests/detection/test_training.py \
+	  $(addprefix tests/test_,ablations.py execution.py gradients.py losses.py methods.py scale.py training.py)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

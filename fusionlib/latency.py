@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .costs import measure
-from .efficiency import build_untrained, check_times, size_table
+from .efficiency import build_untrained, check_times, count_parameters
 from .errors import FusionError
 from .execution import Execution, check_device, check_execution, run_network
 from .files import write_text
@@ -465,6 +465,7 @@ def trade_off(
         If the times are of several devices, or not of that size.
     """
     import pandas as pd
+    from torch import nn
 
     from .experiments import recorded
 
@@ -479,12 +480,15 @@ def trade_off(
     quality = labels.map(compared["mean"])
     chosen = times[times["size"] == size].set_index("method")
     known = [name for name in chosen.index if name in quality.index]
-    parameters = size_table().set_index("method")["parameters"]
+    networks = {name: build_untrained(find_method(name).default) for name in known}
     return pd.DataFrame(
         {
             "label": labels[known],
             "ms": chosen.loc[known, "median ms"],
-            "parameters": parameters.reindex(known).fillna(0).astype(int),
+            "parameters": [
+                count_parameters(network) if isinstance(network, nn.Module) else 0
+                for network in networks.values()
+            ],
             "quality": quality[known],
         }
     ).reset_index(drop=True)

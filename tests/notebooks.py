@@ -64,6 +64,11 @@ def pytest_configure() -> None:
 
 
 def main(names: list[str]) -> int:
+    paths = sorted(NOTEBOOKS.glob("*.ipynb"))
+    for name in names:
+        if not any(path.stem.startswith(name) for path in paths):
+            print(f"no notebook {name!r}; there are {', '.join(p.stem for p in paths)}")
+            return 2
     with tempfile.TemporaryDirectory() as folder:
         # What this machine has must not change what a sample run shows.
         for name in ("FUSIONLIB_DATA", "FUSIONLIB_WEIGHTS"):
@@ -74,11 +79,11 @@ def main(names: list[str]) -> int:
         copies = shutil.copytree(
             NOTEBOOKS, Path(folder) / "notebooks", ignore=shutil.ignore_patterns(".*")
         )
-        chosen = sorted(
-            str(path)
-            for path in copies.glob("*.ipynb")
+        chosen = [
+            str(copies / path.name)
+            for path in paths
             if not names or any(path.stem.startswith(name) for name in names)
-        )
+        ]
         return pytest.main(
             ["--nbval", "--nbval-current-env", "--nbval-cell-timeout=900", "-q", "--timeout=900",
              "-p", "no:cacheprovider", "-p", "tests.notebooks",

@@ -382,7 +382,8 @@ def test_a_scheduler_and_processes_here(refused):
     assert message.startswith("--jobs is of this machine, and with --scheduler")
 
 
-def test_a_scheduler_that_is_not_there(refused):
+def test_a_scheduler_that_is_not_there(refused, monkeypatch):
+    monkeypatch.setattr("fusionlib.scale.connect.__defaults__", (0.5,))  # seconds
     message = refused("benchmark", "res2netfuse", "sample", "--scheduler", "tcp://127.0.0.1:9")
     assert message.startswith("no Dask scheduler answers at tcp://127.0.0.1:9.")
 
@@ -935,7 +936,7 @@ def test_real_ctrl_c():
         assert process.poll() is None
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
-    _, error = process.communicate(timeout=60)
+    _, error = process.communicate()
     assert process.returncode == 130
     assert "nothing is half-written" in error and "Traceback" not in error
     finished = list(Path("out").iterdir())

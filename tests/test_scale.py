@@ -95,12 +95,14 @@ def test_workers_of_several_threads():
     settings = {"threads_per_worker": 3, "processes": True, "dashboard_address": None}
     method = create("res2netfuse")
     method.execution = Execution(precision="bfloat16")
-    options = {"metrics": FAST, "limit": 6, "progress": False}
-    local = benchmark(method, "sample", **options)
+    # Small, since bfloat16 may be emulated here.
+    pairs = [Pair(p.name, p.ir[:16, :24], p.vis[:16, :24]) for p in load_dataset("sample")[:6]]
+    options = {"metrics": FAST, "progress": False}
+    local = benchmark(method, pairs, **options)
     with warnings.catch_warnings(), LocalCluster(n_workers=1, **settings) as one:
         warnings.simplefilter("ignore")  # more threads than cores
         with Client(one) as client:
-            frame = benchmark(method, "sample", client=client, **options)
+            frame = benchmark(method, pairs, client=client, **options)
     # bfloat16's sums come in another order with other threads: 2**-9 of a value where it shows,
     # and less of what is taken from all pixels.
     assert frame["value"].to_numpy() == pytest.approx(local["value"].to_numpy(), rel=1e-3)
@@ -238,7 +240,7 @@ def test_a_scheduler_that_goes_away(scheduler, tmp_path, monkeypatch):
     method = create("res2netfuse")
     options = {"metrics": FAST, "csv": csv, "progress": False}
     process, address = scheduler()
-    with connect(address) as client:
+    with connect(address, timeout=60) as client:
         killer = threading.Thread(target=end_when, args=(process, csv))
         killer.start()
         with pytest.raises(FusionError, match=r"scheduler .*(went away|no connection).*continues"):
@@ -252,9 +254,7 @@ def test_a_scheduler_that_goes_away(scheduler, tmp_path, monkeypatch):
 
 
 def wait_for(csv):
-    for _ in range(600):
-        if csv.exists():
-            break
+    while not csv.exists():
         time.sleep(0.1)
 
 
@@ -272,7 +272,7 @@ def test_no_workers(scheduler, monkeypatch):
     monkeypatch.setattr(scale, "PATIENCE", 0.5)
     _, address = scheduler(workers=0)
     message = r"has no workers; start some: 'dask worker tcp://"
-    with connect(address) as client, pytest.raises(FusionError, match=message):
+    with connect(address, timeout=60) as client, pytest.raises(FusionError, match=message):
         list(spread(client, double, [(1,)]))
 
 
@@ -315,12 +315,12 @@ def test_no_row_is_lost_or_doubled_when_a_worker_dies(methods, tmp_path, monkeyp
         victim = next(iter(client.run(os.getpid).values()))
         killer = threading.Thread(target=kill_when, args=(victim, csv))
         killer.start()
-        options = {"metrics": [*FAST, "VIF", "Qabf"], "csv": csv, "progress": False}
-        frame = benchmark(methods, "sample", client=client, **options)
+        options = {"metrics": [*FAST, "VIF"], "csv": csv, "progress": False}
+        frame = benchmark(methods, load_dataset("sample")[:8], client=client, **options)
         killer.join()
         with pytest.raises(ProcessLookupError):
             os.kill(victim, 0)
     key = ["rule", "pair", "metric"]
     assert not frame.duplicated(key).any()
-    assert len(frame) == 2 * len(load_dataset("sample")) * 4
+    assert len(frame) == 2 * 8 * 3
     assert len(pd.read_csv(csv)) == len(frame)

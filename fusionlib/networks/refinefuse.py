@@ -279,8 +279,8 @@ class RefineFuse(PyramidNetwork):
             x = torch.cat([self.decoders[0](coarse, x.shape[-2:]), x], dim=1)
         for layer in self.last[:-1]:
             x = F.relu(layer(x))
-        # In mixed precision the image itself stays in single.
-        with torch.autocast(x.device.type, enabled=False):
+        # In mixed precision the image itself stays in single. Autocast does not know "meta".
+        with torch.autocast("cpu" if x.is_meta else x.device.type, enabled=False):
             last = self.last[-1]
             return torch.tanh(last(x.to(last.weight.dtype)))
 

@@ -90,6 +90,7 @@ def test_renderers():
 @pytest.fixture
 def small(tmp_path, monkeypatch):
     """A detector of 64 pixels without training, two methods, and protocols to match."""
+    monkeypatch.setattr("fusionlib.detection.report.DRAWS", 100)
     save_detector(tmp_path / "start.safetensors", detector(seed=5), {})
     weights = str(tmp_path / "start.safetensors")
     two = [row for row in detection_rows() if row.label in ("MST", OURS, "JSR")]
