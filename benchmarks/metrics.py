@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import os
 import platform
-import resource
 import statistics
 import sys
 import time
@@ -134,6 +133,8 @@ def measure_contest(name: str, width: int, height: int, repeats: int) -> tuple[f
 
 def measure_size(which: str, width: int, height: int) -> tuple[float, float]:
     """Return the seconds of a set of metrics, and the peak memory of this process in GiB."""
+    import resource
+
     images = triple(width, height)
     set_of_metrics(SETS[which], triple(176, 176))  # warms up
     total = sum(set_of_metrics(SETS[which], images).values())

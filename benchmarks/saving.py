@@ -12,7 +12,7 @@ import pandas as pd
 from fusionlib.files import write_text
 from fusionlib.results import provenance
 
-LOAD = round(os.getloadavg()[0], 2)
+LOAD = round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
 
 
 def what_decides(threads: int) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from .card import Identity
 from .costs import COSTS, measure
 from .errors import FusionError, ImageError, MetricWarning, PairMismatch, unknown
 from .files import check_writable, write_text
-from .folders import check_workers
+from .folders import check_workers, has_processes
 from .images import (
     check_image,
     check_one_size,
@@ -219,7 +219,7 @@ def _in_order(
 
     jobs = loky.cpu_count() if jobs is None else jobs
     check_workers(jobs, "jobs")
-    if jobs == 1 and executor is None:
+    if executor is None and (jobs == 1 or not has_processes()):
         for task in tasks:
             yield task, _score_task(task.views, _labels(task))
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import warnings
 from collections.abc import Iterator, Sequence
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from .datasets import Pair
     from .methods import Method
 
-__all__ = ["Fused", "check_workers", "fuse_file", "fuse_folders"]
+__all__ = ["Fused", "check_workers", "fuse_file", "fuse_folders", "has_processes"]
 
 
 CONTINUE = "What is written stays; --skip-existing (skip_existing=True) goes on from there."
@@ -61,6 +62,23 @@ def check_workers(workers: int, what: str) -> None:
             f"{workers} {what} for {cores} cores: they wait for each other; give {cores} or fewer.",
             stacklevel=3,
         )
+
+
+def has_processes() -> bool:
+    """Whether other processes can share this one's work; where they cannot, a warning says so.
+
+    They wait for each other by semaphores, which Linux keeps in /dev/shm; a container may lack it.
+    """
+    try:
+        multiprocessing.get_context("spawn").Lock()
+    except (ImportError, OSError) as error:
+        warnings.warn(
+            f"this system has no semaphores ({error}; on Linux they need /dev/shm), so all work is "
+            "done in one process.",
+            stacklevel=2,
+        )
+        return False
+    return True
 
 
 def fuse_file(method: Method, ir: Path, vis: Path, output: Path) -> None:
@@ -147,7 +165,7 @@ def _each(
     method: Method, batches: Sequence[list[_Work]], jobs: int
 ) -> Iterator[tuple[int, list[str]]]:
     """Fuse batches; of each give the number of its pairs and their faults."""
-    if jobs == 1:
+    if jobs == 1 or not has_processes():
         for batch in batches:
             yield len(batch), _fuse_batch(method, batch)
         return

@@ -24,6 +24,7 @@ from .efficiency import build_untrained, check_times, count_parameters
 from .errors import FusionError
 from .execution import Execution, check_device, check_execution, run_network
 from .files import write_text
+from .folders import has_processes
 from .methods import find_method
 from .tables import CLOSE, show_lines
 
@@ -119,6 +120,8 @@ def measure_latency(
     check_execution(execution or Execution(), device)
 
     asked = (method, size, device, weights_dir, execution or Execution())
+    if not has_processes():
+        return _measure_here(*asked)
     with loky.ProcessPoolExecutor(1) as pool:
         try:
             return pool.submit(_measure_here, *asked).result()

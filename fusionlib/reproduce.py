@@ -108,7 +108,7 @@ def reproduce(
         "profile": profile,
         "data_dir": _absolute(data_dir),
         "weights_dir": _absolute(weights_dir),
-        "results_dir": os.path.relpath(results, ROOT / "notebooks"),
+        "results_dir": _relative(results, ROOT / "notebooks"),
         "device": device,
         "seed": seed,
         "limit": limit,
@@ -229,6 +229,14 @@ def _reason(error: Exception) -> str:
 
 def _absolute(path: str | os.PathLike[str] | None) -> str | None:
     return None if path is None else str(Path(path).resolve())
+
+
+def _relative(path: Path, start: Path) -> str:
+    """Return the path from `start`; on Windows there is none from one drive to another."""
+    try:
+        return os.path.relpath(path, start)
+    except ValueError:
+        return str(path)
 
 
 def _stamp(notebook: Path, parameters: dict[str, Any]) -> str:

@@ -126,7 +126,10 @@ def opened_lab() -> Iterator[str]:
         command = [sys.executable, "-m", "jupyterlab", *options, "--allow-root"]
         with (home / "lab.log").open("w") as log:
             server = subprocess.Popen(
-                [*command, f"--ServerApp.root_dir={folder}"], env=environment, stdout=log, stderr=log
+                [*command, f"--ServerApp.root_dir={folder}"],
+                env=environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
             )
         try:
             while not _answers(port):

@@ -75,7 +75,7 @@ def main(names: list[str]) -> int:
             os.environ.pop(name, None)
         os.environ["XDG_CACHE_HOME"] = str(Path(folder) / "cache")
         # One notebook per core is faster than one notebook on all of them.
-        os.environ["OMP_NUM_THREADS"] = "1"
+        os.environ["OMP_NUM_THREADS"] = os.environ["LOKY_MAX_CPU_COUNT"] = "1"
         copies = shutil.copytree(
             NOTEBOOKS, Path(folder) / "notebooks", ignore=shutil.ignore_patterns(".*")
         )
@@ -87,7 +87,7 @@ def main(names: list[str]) -> int:
         return pytest.main(
             ["--nbval", "--nbval-current-env", "--nbval-cell-timeout=900", "-q", "--timeout=900",
              "-p", "no:cacheprovider", "-p", "tests.notebooks",
-             "-n", "auto", "--dist", "loadfile", *chosen]
+             "-n", "auto", "--maxprocesses", "8", "--dist", "loadfile", *chosen]
         )  # fmt: skip
 
 

@@ -315,9 +315,7 @@ def test_bfloat16_of_a_processor(monkeypatch):
         assert not has_bfloat16("cpu")
 
 
-@pytest.mark.parametrize(
-    "limit", [{"ATEN_CPU_CAPABILITY": "avx2"}, {"ONEDNN_MAX_CPU_ISA": "AVX2"}]
-)
+@pytest.mark.parametrize("limit", [{"ATEN_CPU_CAPABILITY": "avx2"}, {"ONEDNN_MAX_CPU_ISA": "AVX2"}])
 def test_bfloat16_of_a_processor_held_back(limit):
     """A processor that has it shows what one without it does; one without it stays as it is."""
     code = "from fusionlib.execution import has_bfloat16; print(has_bfloat16('cpu'))"

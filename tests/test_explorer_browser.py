@@ -18,7 +18,6 @@ from fusionlib.scenes import infrared_visible
 pytest.importorskip("jupyterlab")
 pytest.importorskip("selenium")
 from selenium import webdriver
-from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select
 

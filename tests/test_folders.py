@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 
 from fusionlib.errors import CannotWrite, FusionError
+from fusionlib.evaluation import benchmark
 from fusionlib.execution import Execution
 from fusionlib.folders import check_workers, fuse_folders
 from fusionlib.images import read_image, write_image
+from fusionlib.latency import measure_latency
 from fusionlib.methods import create
 
 SIZES = {"a": (20, 24), "b": (20, 24), "c": (18, 24), "d": (20, 24)}
@@ -178,3 +180,23 @@ def test_number_of_workers(monkeypatch, recwarn):
     assert not recwarn.list
     with pytest.warns(UserWarning, match="3 jobs for 2 cores.*give 2 or fewer"):
         check_workers(3, "jobs")
+
+
+@pytest.fixture
+def no_semaphores(monkeypatch):
+    """A container without /dev/shm."""
+
+    def fail(_):
+        raise OSError(38, "Function not implemented")
+
+    monkeypatch.setattr("multiprocessing.context.BaseContext.Lock", fail)
+
+
+def test_no_semaphores(pairs, tmp_path, no_semaphores):
+    with pytest.warns(UserWarning, match=r"no semaphores .*/dev/shm.* in one process"):
+        assert fuse(pairs, tmp_path / "out", jobs=2) == (4, 0, [])
+    with pytest.warns(UserWarning, match="in one process"):
+        frame = benchmark("mst", "sample", metrics="EN", limit=2, jobs=2, progress=False)
+    assert len(frame) == 2
+    with pytest.warns(UserWarning, match="in one process"):
+        assert measure_latency("mst", "80x64").seconds
