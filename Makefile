@@ -1,6 +1,8 @@
 # Two commands: `make reproduce` and `make test`. Both make .venv first; nothing else is needed.
 # `make docs` writes the documentation into build/docs.
 PYTHON ?= python3
+# Paths and texts are UTF-8, whatever the locale.
+export PYTHONUTF8 := 1
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed

@@ -158,7 +158,7 @@ class Explorer(ipywidgets.VBox):
         """Style the metrics shown, the better of each marked."""
         return tables.show_scores(self.scores)
 
-    def wait(self, seconds: float = 60.0) -> bool:
+    def wait(self, seconds: float = 600.0) -> bool:
         """Wait until what was asked for is shown; False if it takes longer."""
         return self._worker.wait(seconds)
 

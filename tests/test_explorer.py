@@ -24,6 +24,9 @@ import ipywidgets
 from fusionlib import explorer as module
 from fusionlib.explorer import OWN_FILES, Explorer, _Latest, _Panel
 
+#: Seconds after which a thread is said to hang.
+PATIENCE = 600
+
 
 @pytest.fixture(scope="module", autouse=True)
 def only_our_weights(tmp_path_factory):
@@ -343,7 +346,7 @@ def test_overtaken_requests_are_dropped():
     go, done = threading.Event(), []
 
     def task(request):
-        assert go.wait(10)
+        assert go.wait(PATIENCE)
         done.append(request)
 
     latest = _Latest(task, done.append)
@@ -351,10 +354,10 @@ def test_overtaken_requests_are_dropped():
         latest.ask(request)
     assert not latest.wait(0.05)  # it says that it is not ready
     go.set()
-    assert latest.wait(10)
+    assert latest.wait(PATIENCE)
     assert done[-1] == 4 and len(done) <= 2
     latest.ask(5)
-    assert latest.wait(10) and done[-1] == 5
+    assert latest.wait(PATIENCE) and done[-1] == 5
 
 
 def test_one_thread_for_all_requests_until_the_end():
@@ -362,13 +365,13 @@ def test_one_thread_for_all_requests_until_the_end():
     latest = _Latest(lambda _: threads.append(threading.current_thread()), print)
     for request in range(3):
         latest.ask(request)
-        assert latest.wait(10)
+        assert latest.wait(PATIENCE)
     assert len({*threads}) == 1 and threads[0].is_alive()
     latest.end()
-    threads[0].join(10)
+    threads[0].join(PATIENCE)
     assert not threads[0].is_alive()
     latest.ask(3)
-    assert latest.wait(10) and len(threads) == 3
+    assert latest.wait(PATIENCE) and len(threads) == 3
 
 
 def test_the_end_waits_for_what_runs():
@@ -376,22 +379,22 @@ def test_the_end_waits_for_what_runs():
 
     def task(request):
         started.set()
-        assert go.wait(10)
+        assert go.wait(PATIENCE)
         done.append(request)
 
     latest = _Latest(task, done.append)
     latest.ask(0)
-    assert started.wait(10)
+    assert started.wait(PATIENCE)
     latest.ask(1)
     latest.end()
     go.set()
-    assert latest.wait(10) and done == [0]
+    assert latest.wait(PATIENCE) and done == [0]
 
 
 def test_an_error_stops_no_later_request():
     seen = []
     latest = _Latest(lambda request: seen.append(1 / request), seen.append)
     latest.ask(0)
-    assert latest.wait(10) and isinstance(seen[0], ZeroDivisionError)
+    assert latest.wait(PATIENCE) and isinstance(seen[0], ZeroDivisionError)
     latest.ask(4)
-    assert latest.wait(10) and seen[1] == 0.25
+    assert latest.wait(PATIENCE) and seen[1] == 0.25
