@@ -2,7 +2,7 @@
 # `make docs` writes the documentation into build/docs.
 PYTHON ?= python3
 # Paths and texts are UTF-8, whatever the locale.
-export PYTHONUTF8 := 1
+export LC_ALL := C.UTF-8
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
