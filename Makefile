@@ -19,7 +19,7 @@ reproduce: $(STAMP)
 
 # Linter, types, tests, and every committed notebook run again and compared (nbval).
 # One file of tests per core is faster than one test on all of them.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile
+PYTEST := OMP_NUM_THREADS=1 LOKY_MAX_CPU_COUNT=2 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile
 test: $(STAMP) lint
 	$(PYTEST)
 	$(BIN)/python -m tests.notebooks
@@ -50,6 +50,7 @@ bench: $(STAMP)
 	$(BIN)/python -m benchmarks.classical
 	$(BIN)/python -m benchmarks.refinefuse
 	$(BIN)/python -m benchmarks.refinefuse_widths
+	$(BIN)/python -m benchmarks.explorer
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "fusionlib needs Python 3.11 or newer, this is " + sys.version.split()[0])'

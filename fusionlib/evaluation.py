@@ -223,10 +223,11 @@ def _in_order(
         for task in tasks:
             yield task, _score_task(task.views, _labels(task))
         return
-    pool = executor or loky.get_reusable_executor(max_workers=jobs)
-    tasks = iter(tasks)
+    tasks, pool = iter(tasks), executor
     # First fuse, then score: PyTorch's threads and these processes would fight for the cores.
     while batch := list(itertools.islice(tasks, 4 * jobs)):
+        # No more processes than tasks, on a machine of many cores.
+        pool = pool or loky.get_reusable_executor(max_workers=min(jobs, len(batch)))
         futures = [pool.submit(_score_task, task.views, _labels(task)) for task in batch]
         try:
             for task, future in zip(batch, futures, strict=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 from hypothesis import settings
+
+from fusionlib import execution
 
 # Times are for benchmarks: on a busy machine an example may take long.
 settings.register_profile("fusionlib", deadline=None)
@@ -50,6 +53,15 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def memory_given_back() -> Iterator[None]:
+    """What a file of tests had is free for the next: two at a time fit into 4 GiB."""
+    yield
+    gc.collect()
+    if (libc := execution._glibc()) is not None:
+        libc.malloc_trim(0)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
