@@ -33,7 +33,10 @@ def pursue(atoms, signal, sparsity):
             break
         right = [dot(columns[i], columns[best]) for i in picked]
         row = _forward(factor, right)
-        rest = 1 - sum(value * value for value in row)
+        squared = 0.0  # not by `sum`, which since Python 3.12 makes up for rounding
+        for value in row:
+            squared += value * value
+        rest = 1 - squared
         if picked and rest <= 1e-14:
             break
         factor.append([*row, math.sqrt(rest) if picked else 1.0])
