@@ -6,6 +6,8 @@ export LC_ALL := C.UTF-8
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Modules are compiled when they are first used; most never are.
+QUICKLY := --quiet --disable-pip-version-check --no-compile
 DOCS_STAMP := $(VENV)/.docs_installed
 
 .PHONY: install reproduce test kernels docs lab bench lint clean
@@ -55,12 +57,12 @@ bench: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "fusionlib needs Python 3.11 or newer, this is " + sys.version.split()[0])'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[notebooks,test]'
+	$(BIN)/python -m pip install $(QUICKLY) -c constraints.txt torch
+	$(BIN)/python -m pip install $(QUICKLY) -c constraints.txt -e '.[notebooks,test]'
 	touch $@
 
 $(DOCS_STAMP): $(STAMP)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	$(BIN)/python -m pip install $(QUICKLY) -c constraints.txt -e '.[docs]'
 	touch $@
 
 # Removes the environment and what the commands wrote; downloads in data/ stay.

@@ -241,7 +241,7 @@ def test_a_scheduler_that_goes_away(scheduler, tmp_path, monkeypatch):
     options = {"metrics": FAST, "csv": csv, "progress": False}
     process, address = scheduler()
     with connect(address, timeout=60) as client:
-        killer = threading.Thread(target=end_when, args=(process, csv))
+        killer = threading.Thread(target=end_when, args=(process, csv), daemon=True)
         killer.start()
         with pytest.raises(FusionError, match=r"scheduler .*(went away|no connection).*continues"):
             benchmark(method, pairs, client=client, **options)
@@ -313,10 +313,11 @@ def test_no_row_is_lost_or_doubled_when_a_worker_dies(methods, tmp_path, monkeyp
     monkeypatch.setattr(evaluation, "SECONDS_BETWEEN_SAVES", 0)
     with cluster(2) as two, Client(two) as client:
         victim = next(iter(client.run(os.getpid).values()))
-        killer = threading.Thread(target=kill_when, args=(victim, csv))
+        killer = threading.Thread(target=kill_when, args=(victim, csv), daemon=True)
         killer.start()
         options = {"metrics": [*FAST, "VIF"], "csv": csv, "progress": False}
-        frame = benchmark(methods, load_dataset("sample")[:8], client=client, **options)
+        pairs = [Pair(p.name, p.ir[:96], p.vis[:96]) for p in load_dataset("sample")[:8]]
+        frame = benchmark(methods, pairs, client=client, **options)
         killer.join()
         with pytest.raises(ProcessLookupError):
             os.kill(victim, 0)
