@@ -7,10 +7,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # Modules are compiled when they are first used; most never are.
-QUICKLY := --quiet --disable-pip-version-check --no-compile
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
 DOCS_STAMP := $(VENV)/.docs_installed
 
-.PHONY: install reproduce test kernels docs lab bench lint clean
+.PHONY: install reproduce test test-arithmetic docs lab bench lint clean
 
 # The environment alone: .venv/bin/fusionlib.
 install: $(STAMP)
@@ -20,14 +20,16 @@ reproduce: $(STAMP)
 	$(BIN)/fusionlib reproduce --profile sample
 
 # Linter, types, tests, and every committed notebook run again and compared (nbval).
-# One file of tests per core is faster than one test on all of them.
+# One file of tests per core, of eight at most, is faster than one test on all of them; a test may
+# start two processes.
 PYTEST := OMP_NUM_THREADS=1 LOKY_MAX_CPU_COUNT=2 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile
 test: $(STAMP) lint
 	$(PYTEST)
 	$(BIN)/python -m tests.notebooks
 
-# The tests of what runs on a processor's own kernels; .ci/run has them run on lesser ones, too.
-kernels: $(STAMP)
+# The tests whose numbers come from the processor's own arithmetic; .ci/run has them run as on lesser
+# processors, too.
+test-arithmetic: $(STAMP)
 	$(PYTEST) tests/networks tests/recipes tests/detection/test_training.py \
 	  $(addprefix tests/test_,ablations.py execution.py gradients.py losses.py methods.py scale.py training.py)
 
@@ -57,12 +59,12 @@ bench: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "fusionlib needs Python 3.11 or newer, this is " + sys.version.split()[0])'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install $(QUICKLY) -c constraints.txt torch
-	$(BIN)/python -m pip install $(QUICKLY) -c constraints.txt -e '.[notebooks,test]'
+	$(PIP) torch
+	$(PIP) -e '.[notebooks,test]'
 	touch $@
 
 $(DOCS_STAMP): $(STAMP)
-	$(BIN)/python -m pip install $(QUICKLY) -c constraints.txt -e '.[docs]'
+	$(PIP) -e '.[docs]'
 	touch $@
 
 # Removes the environment and what the commands wrote; downloads in data/ stay.

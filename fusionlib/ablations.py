@@ -145,7 +145,7 @@ def train_ablations(
         )
         departs, _ = VARIANTS[ablation.variant]
         options = {**TRAINED, "setting": ablation.setting, **departs}
-        if profile == "sample":  # runs anywhere, and says the same everywhere
+        if profile == "sample":  # without a warning on any processor
             options["precision"] = "single"
         if not (losses.exists() and _is_of(weights, {**options, "seed": ablation.seed})):
             result = train_by_recipe(

@@ -483,15 +483,16 @@ def trade_off(
     quality = labels.map(compared["mean"])
     chosen = times[times["size"] == size].set_index("method")
     known = [name for name in chosen.index if name in quality.index]
-    networks = {name: build_untrained(find_method(name).default) for name in known}
+
+    def parameters(method: str) -> int:
+        network = build_untrained(find_method(method).default)
+        return count_parameters(network) if isinstance(network, nn.Module) else 0
+
     return pd.DataFrame(
         {
             "label": labels[known],
             "ms": chosen.loc[known, "median ms"],
-            "parameters": [
-                count_parameters(network) if isinstance(network, nn.Module) else 0
-                for network in networks.values()
-            ],
+            "parameters": [parameters(name) for name in known],
             "quality": quality[known],
         }
     ).reset_index(drop=True)

@@ -57,7 +57,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="module", autouse=True)
 def memory_given_back() -> Iterator[None]:
-    """What a file of tests had is free for the next: two at a time fit into 4 GiB."""
+    """What a file of tests left is collected with it, and its pages are free for the next."""
     yield
     gc.collect()
     if (libc := execution._glibc()) is not None:

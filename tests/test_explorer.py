@@ -42,6 +42,13 @@ def explorer():
     return Explorer(left=Strategy("mst"), right=Strategy("res2netfuse"))
 
 
+@pytest.fixture(autouse=True)
+def all_closed():
+    """ipywidgets keeps every widget that is open, and with it pictures and networks."""
+    yield
+    ipywidgets.Widget.close_all()
+
+
 def move(explorer, name, value, side=1):
     """Move a widget of one side and wait for what comes."""
     getattr(explorer._sides[side], f"_{name}").value = value
