@@ -19,11 +19,11 @@ install: $(STAMP)
 reproduce: $(STAMP)
 	$(BIN)/fusionlib reproduce --profile sample
 
-# Linter, types, tests, and every committed notebook run again and compared (nbval).
+# Tests, and every committed notebook run again and compared (nbval).
 # One file of tests per core, of eight at most, is faster than one test on all of them; a test may
 # start two processes.
 PYTEST := OMP_NUM_THREADS=1 LOKY_MAX_CPU_COUNT=2 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile
-test: $(STAMP) lint
+test: $(STAMP)
 	$(PYTEST)
 	$(BIN)/python -m tests.notebooks
 
@@ -33,6 +33,7 @@ test-arithmetic: $(STAMP)
 	$(PYTEST) tests/networks tests/recipes tests/detection/test_training.py \
 	  $(addprefix tests/test_,ablations.py execution.py gradients.py losses.py methods.py scale.py training.py)
 
+# Style and types.
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
