@@ -2,7 +2,7 @@
 # `make docs` writes the documentation into build/docs.
 PYTHON ?= python3
 # Paths and texts are UTF-8, whatever the locale.
-export LC_ALL := C.UTF-8
+export PYTHONUTF8 := 1
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed

@@ -5,7 +5,8 @@ Usage: python -m benchmarks.training [--iterations 2000] [--image FILE] [--save 
 The plain loop is the published recipe as one writes it down: the module, the loss with
 two-dimensional windows, Adam, one image of 256x256. Ours are
 `fusionlib.training.train_res2netfuse` in single precision, and in mixed: with gradients of
-convolutions in bfloat16. Every loop runs in a process of its own, with the same initial weights.
+convolutions in bfloat16, where the processor has it. Every loop runs in a process of its own, with
+the same initial weights.
 After a few dozen iterations rounding alone leads loops to other weights; how far is shown by the
 plain loop in channels-last memory. So curves are compared by medians over 100 iterations: the
 largest and the mean distance of their logarithms after the first 100.
@@ -25,6 +26,7 @@ from torch.nn import functional as F
 
 from benchmarks.saving import save, what_decides
 from benchmarks.timing import alone
+from fusionlib.execution import has_bfloat16
 from fusionlib.files import check_writable, write_text
 from fusionlib.images import luminance, quantise, read_image
 from fusionlib.losses import MS_SSIM_WEIGHTS, SIGMA, WINDOW
@@ -118,8 +120,11 @@ def table(levels: np.ndarray, iterations: int) -> tuple[pd.DataFrame, pd.DataFra
         "plain loop": (plain_loop, torch.contiguous_format),
         "plain loop, other rounding": (plain_loop, torch.channels_last),
         "ours, single precision": (our_loop, "single"),
-        "ours, mixed precision": (our_loop, "mixed"),
     }
+    if has_bfloat16("cpu"):
+        loops["ours, mixed precision"] = (our_loop, "mixed")
+    else:
+        print("without mixed precision: this processor has no bfloat16 arithmetic")
     rows, curves = [], {}
     for label, (loop, setting) in loops.items():
         seconds, losses = alone(loop, levels, iterations, setting)

@@ -152,10 +152,17 @@ def check_execution(how: Execution, device: str) -> None:
         )
 
 
+#: What ONEDNN_MAX_CPU_ISA may say of the instruction sets that have no bfloat16 arithmetic.
+WITHOUT_BFLOAT16 = {
+    *("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI"),
+}
+
+
 def has_bfloat16(device: str) -> bool:
     """Whether a device computes in bfloat16 itself, and libraries are not told to do without.
 
-    They are by the variables ATEN_CPU_CAPABILITY and ONEDNN_MAX_CPU_ISA.
+    They are by the variables ATEN_CPU_CAPABILITY, which PyTorch reads as it is imported, and
+    ONEDNN_MAX_CPU_ISA.
     """
     if device.startswith("cuda"):
         return torch.cuda.is_bf16_supported(including_emulation=False)
@@ -164,8 +171,8 @@ def has_bfloat16(device: str) -> bool:
     have = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     return (
         bool(have.get("avx512_bf16") or have.get("amx_bf16"))
-        and torch.backends.cpu.get_cpu_capability() not in ("DEFAULT", "AVX2")
-        and torch.ops.mkldnn._is_mkldnn_bf16_supported()  # no public function tells
+        and torch.backends.cpu.get_cpu_capability() == "AVX512"
+        and os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper() not in WITHOUT_BFLOAT16
     )
 
 

@@ -70,7 +70,7 @@ def has_processes() -> bool:
     They wait for each other by semaphores, which Linux keeps in /dev/shm; a container may lack it.
     """
     try:
-        multiprocessing.get_context("spawn").Lock()
+        multiprocessing.Lock()
     except (ImportError, OSError) as error:
         warnings.warn(
             f"this system has no semaphores ({error}; on Linux they need /dev/shm), so all work is "

@@ -1,7 +1,7 @@
 """What fusing a pair takes: seconds and memory of every method; what they buy.
 
-Every figure is of a process of its own, and says on how many threads and beside how much other work
-it was taken.
+Every figure is of a process of its own where the system has such, and says on how many threads and
+beside how much other work it was taken.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
+from unittest import mock
 
 from .costs import measure
 from .efficiency import build_untrained, check_times, count_parameters
@@ -115,13 +116,18 @@ def measure_latency(
         If the memory does not suffice, and the system says so.
     """
     import loky
+    import torch
 
     _check(method, size, device)
     check_execution(execution or Execution(), device)
 
     asked = (method, size, device, weights_dir, execution or Execution())
     if not has_processes():
-        return _measure_here(*asked)
+        threads = torch.get_num_threads()
+        try:
+            return _measure_here(*asked)
+        finally:
+            torch.set_num_threads(threads)
     with loky.ProcessPoolExecutor(1) as pool:
         try:
             return pool.submit(_measure_here, *asked).result()
@@ -229,8 +235,10 @@ def _fuser(
 
 def _fuse_afresh(method: Method, gray: Sequence[Any]) -> None:
     """Fuse without what earlier runs learnt from the same pair."""
-    with tempfile.TemporaryDirectory() as empty:
-        os.environ["XDG_CACHE_HOME"] = empty  # of this process, which only measures
+    with (
+        tempfile.TemporaryDirectory() as empty,
+        mock.patch.dict(os.environ, XDG_CACHE_HOME=empty),
+    ):
         method.fuse(*gray)
 
 

@@ -178,6 +178,7 @@ def _run(path: Path, output: Path, parameters: dict[str, Any], *, hidden: bool) 
                 partial,
                 parameters,
                 kernel_name="python3",
+                start_timeout=600,  # seconds, for a busy machine
                 cwd=ROOT / "notebooks",
                 progress_bar=sys.stderr.isatty(),
             )

@@ -236,7 +236,7 @@ def train_res2netfuse(
     _check_plans(setup, [plan], every)
     run = _follow(setup, [plan], _path(checkpoint), every=every, progress=progress)
     names = ", ".join(sample.name for sample in given)
-    facts = training_facts({**asdict(config), "images": names, **run.setup.arithmetic}, device)
+    facts = training_facts({**asdict(config), "images": names, **run.arithmetic_facts()}, device)
     history = run.history().drop(columns="stage")
     return Training(run.recipe.trained().cpu(), history, facts)
 
@@ -456,7 +456,7 @@ def _about(run: _Run) -> dict[str, object]:
         "learnt_from": learnt_from,
         "stages": "; ".join(map(str, run.plans)),
         **setup.settings,
-        **run.setup.arithmetic,
+        **run.arithmetic_facts(),
         "minutes": round(run.seconds / 60, 1),
         "departures": " ".join(recipe.departures),
     }
@@ -638,23 +638,15 @@ class _Setup:
         self.rate_factor = rate_factor
         self.device = _own_device(device)
         check_device(self.device)
-        #: For a recipe that asks for mixed precision: which one it has.
-        self.arithmetic: dict[str, object] = {}
+        self.asks_mixed = False
         self.rank, self.world = _join_processes(self.device)
 
     def recipe(self) -> Recipe:
         """Build the recipe with its initial weights."""
         torch.manual_seed(self.seed)
         recipe = self.build().to(self.device)
-        if recipe.mixed:
-            recipe.mixed = has_bfloat16(self.device)
-            self.arithmetic["arithmetic"] = f"{'mixed' if recipe.mixed else 'single'} precision"
-            if not recipe.mixed and self.rank == 0:
-                warnings.warn(
-                    f"the device {self.device!r} has no bfloat16 arithmetic: training in single "
-                    "precision.",
-                    stacklevel=2,
-                )
+        self.asks_mixed = recipe.mixed
+        recipe.mixed = recipe.mixed and has_bfloat16(self.device)
         return recipe.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
@@ -701,6 +693,8 @@ def _follow(
         if checkpoint is not None and first and run.whole and run.iteration > start:
             run.save(checkpoint)
 
+    if run.iteration < sum(plan.iterations for plan in plans):
+        run.choose_arithmetic()
     kept = ExitStack()
     kept.enter_context(_fast_steps(setup.device))
     try:
@@ -763,6 +757,8 @@ class _Run:
         #: Iteration -> losses on what is held out, of each stage.
         self.validations: list[dict[int, tuple[float, ...]]] = [{} for _ in plans]
         self.seconds = 0.0
+        #: Where mixed precision is asked for, which precision the iterations so far had.
+        self.arithmetic: list[str] = []
         self.idle = 0
         self.whole = True
 
@@ -915,6 +911,7 @@ class _Run:
             "names": [list(names) for names in self.names],
             "validations": self.validations,
             "seconds": self.seconds,
+            "arithmetic": self.arithmetic,
         }
         stream = io.BytesIO()  # torch.save to a path reports a full disk as a RuntimeError
         torch.save(state, stream)
@@ -954,6 +951,24 @@ class _Run:
         self.names = [tuple(names) for names in state["names"]]
         self.validations = state["validations"]
         self.seconds = state["seconds"]
+        self.arithmetic = state["arithmetic"]
+
+    def choose_arithmetic(self) -> None:
+        """Note the precision of what follows, and say so where it is not the one asked for."""
+        if not self.setup.asks_mixed:
+            return
+        if not self.recipe.mixed and self.setup.rank == 0:
+            warnings.warn(
+                f"the device {self.setup.device!r} has no bfloat16 arithmetic: training in single "
+                "precision.",
+                stacklevel=3,
+            )
+        chosen = f"{'mixed' if self.recipe.mixed else 'single'} precision"
+        if chosen not in self.arithmetic:
+            self.arithmetic.append(chosen)
+
+    def arithmetic_facts(self) -> dict[str, object]:
+        return {"arithmetic": ", then ".join(self.arithmetic)} if self.arithmetic else {}
 
 
 def _alike(before: Sequence[dict[str, Any]], stages: Sequence[dict[str, Any]]) -> bool:
@@ -964,7 +979,7 @@ def _alike(before: Sequence[dict[str, Any]], stages: Sequence[dict[str, Any]]) -
 #: What a checkpoint holds.
 CHECKPOINT = {
     *("settings", "images", "stages", "networks", "optimisers", "losses", "names"),
-    *("validations", "seconds"),
+    *("validations", "seconds", "arithmetic"),
 }
 
 

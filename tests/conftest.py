@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import multiprocessing
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,6 +45,15 @@ def golden_root(data_root: Path) -> Path:
     if not folder.is_dir():
         pytest.skip(f"no reference outputs in {folder}")
     return folder
+
+
+@pytest.fixture(scope="session")
+def processes() -> None:
+    """Processes that share work; where there are no semaphores, tests of them are skipped."""
+    try:
+        multiprocessing.Lock()
+    except (ImportError, OSError) as error:
+        pytest.skip(f"no semaphores: {error}")
 
 
 @pytest.fixture(scope="module")

@@ -31,7 +31,7 @@ FLAGS = (
     *("--disable-component-update", "--disable-sync", "--window-size=1400,1900"),
 )
 TOKEN = "explorer"
-#: Seconds after which a page is said to hang. The slowest machine needs a tenth.
+#: Seconds after which a page is said to hang.
 PATIENCE = 600
 
 PIXELS = """

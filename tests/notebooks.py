@@ -85,7 +85,8 @@ def main(names: list[str]) -> int:
             if not names or any(path.stem.startswith(name) for name in names)
         ]
         return pytest.main(
-            ["--nbval", "--nbval-current-env", "--nbval-cell-timeout=900", "-q", "--timeout=900",
+            ["--nbval", "--nbval-current-env", "--nbval-cell-timeout=1800", "-q", "--timeout=1800",
+             "--nbval-kernel-startup-timeout=600",
              "-p", "no:cacheprovider", "-p", "tests.notebooks",
              "-n", "auto", "--maxprocesses", "8", "--dist", "loadfile", *chosen]
         )  # fmt: skip

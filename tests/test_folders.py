@@ -67,6 +67,7 @@ class Telling:
         yield from (vis for _, vis in pairs)
 
 
+@pytest.mark.usefixtures("processes")
 @pytest.mark.parametrize("jobs, here", [(1, True), (2, False)])
 def test_batches_and_processes_are_as_asked(pairs, tmp_path, jobs, here):
     (tmp_path / "calls").mkdir()
@@ -163,6 +164,7 @@ class Deadly:
             yield vis
 
 
+@pytest.mark.usefixtures("processes")
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no such signal here")
 def test_a_process_that_is_killed(pairs, tmp_path):
     with pytest.raises(FusionError, match=r"a process .* was killed .*fewer jobs.*skip_existing"):
@@ -186,10 +188,10 @@ def test_number_of_workers(monkeypatch, recwarn):
 def no_semaphores(monkeypatch):
     """A container without /dev/shm."""
 
-    def fail(_):
+    def fail():
         raise OSError(38, "Function not implemented")
 
-    monkeypatch.setattr("multiprocessing.context.BaseContext.Lock", fail)
+    monkeypatch.setattr("multiprocessing.Lock", fail)
 
 
 def test_no_semaphores(pairs, tmp_path, no_semaphores):
@@ -198,5 +200,7 @@ def test_no_semaphores(pairs, tmp_path, no_semaphores):
     with pytest.warns(UserWarning, match="in one process"):
         frame = benchmark("mst", "sample", metrics="EN", limit=2, jobs=2, progress=False)
     assert len(frame) == 2
+    before = dict(os.environ)
     with pytest.warns(UserWarning, match="in one process"):
         assert measure_latency("mst", "80x64").seconds
+    assert os.environ == before

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from fusionlib import scenes
-from fusionlib.costs import Cost, peak_memory
+from fusionlib.costs import Cost, measure, peak_memory
 from fusionlib.efficiency import TABLE_11
 from fusionlib.errors import FusionError
 from fusionlib.execution import Execution
@@ -32,6 +32,8 @@ from fusionlib.latency import (
 from fusionlib.methods import registry
 
 
+@pytest.mark.usefixtures("processes")
+@pytest.mark.skipif(measure(int)[1].peak is None, reason="the system does not tell peaks")
 def test_latency_in_a_process_of_its_own():
     held = np.ones(2**27)  # a GiB here shows in this process's peak, not in that one's
     found = measure_latency("seafusion", "80x64", execution=Execution(threads=1))
@@ -97,6 +99,7 @@ def test_a_precision_that_is_not_there(monkeypatch):
         measure_latency("seafusion", "80x64", execution=Execution(precision="bfloat16"))
 
 
+@pytest.mark.usefixtures("processes")
 def test_latency_of_a_process_that_is_killed(monkeypatch):
     monkeypatch.setattr("fusionlib.latency._measure_here", _die)
     with pytest.raises(FusionError, match="process that ran mst on 64x48 was killed; the memory"):

@@ -27,6 +27,7 @@ from fusionlib.execution import Execution
 from fusionlib.methods import create
 from fusionlib.scale import connect, share, spread
 
+pytestmark = pytest.mark.usefixtures("processes")
 FAST = ["EN", "SF"]
 
 
@@ -179,11 +180,11 @@ def test_more_workers_than_cores(client, monkeypatch):
 
 SCHEDULER = """
 from distributed import LocalCluster
-import sys, time
+import sys
 if __name__ == "__main__":
     cluster = LocalCluster(n_workers={workers}, threads_per_worker=1, dashboard_address=None)
     print(cluster.scheduler_address, flush=True)
-    time.sleep(600)
+    sys.stdin.read()
 """
 
 
@@ -197,6 +198,7 @@ def scheduler(tmp_path):
         script.write_text(SCHEDULER.format(workers=workers))
         process = subprocess.Popen(
             [sys.executable, script],
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
@@ -253,19 +255,10 @@ def test_a_scheduler_that_goes_away(scheduler, tmp_path, monkeypatch):
     assert (frame["value"][: len(found)] == found["value"]).all()
 
 
-def wait_for(csv):
-    while not csv.exists():
-        time.sleep(0.1)
-
-
 def end_when(process, csv):
-    wait_for(csv)
+    while not csv.exists():
+        time.sleep(0.01)
     end(process)
-
-
-def kill_when(pid, csv):
-    wait_for(csv)
-    os.kill(pid, signal.SIGKILL)
 
 
 def test_no_workers(scheduler, monkeypatch):
@@ -309,18 +302,24 @@ def test_cost_and_warnings_come_from_workers(client, methods):
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no such signal here")
 def test_no_row_is_lost_or_doubled_when_a_worker_dies(methods, tmp_path, monkeypatch):
     """It dies when the first row is written, with calls under way and more to come."""
-    csv = tmp_path / "scores.csv"
+    csv, kept = tmp_path / "scores.csv", []
+    save = evaluation._Table._save
+
+    def save_and_kill(scores):
+        save(scores)
+        if not kept:
+            os.kill(victim, signal.SIGKILL)
+        kept.append(len(pd.read_csv(csv)))
+
     monkeypatch.setattr(evaluation, "SECONDS_BETWEEN_SAVES", 0)
+    monkeypatch.setattr(evaluation._Table, "_save", save_and_kill)
     with cluster(2) as two, Client(two) as client:
         victim = next(iter(client.run(os.getpid).values()))
-        killer = threading.Thread(target=kill_when, args=(victim, csv), daemon=True)
-        killer.start()
         options = {"metrics": [*FAST, "VIF"], "csv": csv, "progress": False}
         pairs = [Pair(p.name, p.ir[:96], p.vis[:96]) for p in load_dataset("sample")[:8]]
         frame = benchmark(methods, pairs, client=client, **options)
-        killer.join()
-        with pytest.raises(ProcessLookupError):
-            os.kill(victim, 0)
+        assert victim not in client.run(os.getpid).values()
+    assert kept[0] < 2 * 8 * 3
     key = ["rule", "pair", "metric"]
     assert not frame.duplicated(key).any()
     assert len(frame) == 2 * 8 * 3

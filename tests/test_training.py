@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -177,8 +178,12 @@ def test_mixed_precision_where_there_is_none(tmp_path, monkeypatch):
         "single precision",
     )
     assert "arithmetic" not in single.facts
+    longer = replace(mixed, iterations=3)
     with pytest.warns(UserWarning, match="training in single precision"):
-        run(config=replace(mixed, iterations=3), checkpoint=path)
+        went_on = run(config=longer, checkpoint=path)
+    assert went_on.facts["arithmetic"] == "mixed precision, then single precision"
+    with warnings.catch_warnings(action="error"):  # nothing is left to train
+        assert run(config=longer, checkpoint=path).facts == went_on.facts
     with pytest.raises(UnknownName, match="unknown precision of training 'half'"):
         replace(ONE, precision="half")
 

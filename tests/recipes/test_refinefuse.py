@@ -141,6 +141,13 @@ def test_mixed_precision_learns_the_same(monkeypatch):
     assert mixed["total"].tail(3).mean() < mixed["total"].head(3).mean()
 
 
+def test_mixed_precision_where_there_is_none(monkeypatch):
+    monkeypatch.setattr("fusionlib.training.has_bfloat16", lambda _: False)
+    with pytest.warns(UserWarning, match="training in single precision") as told:
+        trained = SMALL["refinefuse"].train(iterations=1, options={"precision": "mixed"})
+    assert trained.facts["arithmetic"] == "single precision" and len(told) == 1
+
+
 # ---------------------------------------------------------------- labels
 
 
