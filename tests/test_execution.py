@@ -335,7 +335,7 @@ def test_bfloat16_of_a_processor_held_back():
 
 
 def test_more_threads_than_cores(monkeypatch, recwarn):
-    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    monkeypatch.setattr("loky.cpu_count", lambda: 2)
     check_execution(Execution(threads=2), "cpu")
     assert not recwarn.list
     with pytest.warns(UserWarning, match="3 threads for 2 cores.*give 2 or fewer"):
