@@ -20,9 +20,9 @@ reproduce: $(STAMP)
 	$(BIN)/fusionlib reproduce --profile sample
 
 # Tests, and every committed notebook run again and compared (nbval).
-# One file of tests per core, of eight at most, is faster than one test on all of them; a test may
-# start two processes.
-PYTEST := OMP_NUM_THREADS=1 LOKY_MAX_CPU_COUNT=2 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile
+# One file of tests per core, of eight at most and as memory allows, is faster than one test on all
+# of them; a test may start two processes.
+PYTEST := OMP_NUM_THREADS=1 LOKY_MAX_CPU_COUNT=2 $(BIN)/python -m pytest -p tests.workers -n auto --maxprocesses 8 --dist loadfile
 test: $(STAMP)
 	$(PYTEST)
 	$(BIN)/python -m tests.notebooks

@@ -87,7 +87,7 @@ def main(names: list[str]) -> int:
         return pytest.main(
             ["--nbval", "--nbval-current-env", "--nbval-cell-timeout=1800", "-q", "--timeout=1800",
              "--nbval-kernel-startup-timeout=600",
-             "-p", "no:cacheprovider", "-p", "tests.notebooks",
+             "-p", "no:cacheprovider", "-p", "tests.notebooks", "-p", "tests.workers",
              "-n", "auto", "--maxprocesses", "8", "--dist", "loadfile", *chosen]
         )  # fmt: skip
 
