@@ -1,8 +1,9 @@
 # Two commands: `make reproduce` and `make test`. Both make .venv first; nothing else is needed.
 # `make docs` writes the documentation into build/docs.
 PYTHON ?= python3
-# Paths and texts are UTF-8, whatever the locale.
-export PYTHONUTF8 := 1
+# Paths and texts are UTF-8, whatever the locale. PYTHONUTF8 is too little: Python 3.11 reads the path
+# of an installed clone in the locale's encoding.
+export LC_ALL := C.UTF-8
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
