@@ -73,7 +73,7 @@ def main(names: list[str]) -> int:
         # What this machine has must not change what a sample run shows.
         for name in ("FUSIONLIB_DATA", "FUSIONLIB_WEIGHTS"):
             os.environ.pop(name, None)
-        os.environ["XDG_CACHE_HOME"] = str(Path(folder) / "cache")
+        os.environ["XDG_CACHE_HOME"] = os.environ["XDG_CONFIG_HOME"] = str(Path(folder) / "home")
         # One notebook per core is faster than one notebook on all of them.
         os.environ["OMP_NUM_THREADS"] = os.environ["LOKY_MAX_CPU_COUNT"] = "1"
         copies = shutil.copytree(
