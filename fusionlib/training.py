@@ -638,15 +638,12 @@ class _Setup:
         self.rate_factor = rate_factor
         self.device = _own_device(device)
         check_device(self.device)
-        self.asks_mixed = False
         self.rank, self.world = _join_processes(self.device)
 
     def recipe(self) -> Recipe:
         """Build the recipe with its initial weights."""
         torch.manual_seed(self.seed)
         recipe = self.build().to(self.device)
-        self.asks_mixed = recipe.mixed
-        recipe.mixed = recipe.mixed and has_bfloat16(self.device)
         return recipe.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
@@ -748,6 +745,8 @@ class _Run:
         self.setup = setup
         self.plans = plans
         self.recipe = setup.recipe()
+        self.asks_mixed = self.recipe.mixed
+        self.recipe.mixed = self.asks_mixed and has_bfloat16(setup.device)
         parts = {name: self.recipe.get_submodule(name) for p in plans for name in p.stage.rates}
         self.parameters = {name: list(part.parameters()) for name, part in parts.items()}
         optimiser = self.recipe.optimiser
@@ -955,7 +954,7 @@ class _Run:
 
     def choose_arithmetic(self) -> None:
         """Note the precision of what follows, and say so where it is not the one asked for."""
-        if not self.setup.asks_mixed:
+        if not self.asks_mixed:
             return
         if not self.recipe.mixed and self.setup.rank == 0:
             warnings.warn(

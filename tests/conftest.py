@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import gc
-import multiprocessing
 import os
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import torch
 from hypothesis import settings
 
 from fusionlib import execution
+from fusionlib.folders import has_processes
 
 # Times are for benchmarks: on a busy machine an example may take long.
 settings.register_profile("fusionlib", deadline=None)
@@ -50,10 +51,9 @@ def golden_root(data_root: Path) -> Path:
 @pytest.fixture(scope="session")
 def processes() -> None:
     """Processes that share work; where there are no semaphores, tests of them are skipped."""
-    try:
-        multiprocessing.Lock()
-    except (ImportError, OSError) as error:
-        pytest.skip(f"no semaphores: {error}")
+    with warnings.catch_warnings(action="ignore"):
+        if not has_processes():
+            pytest.skip("no semaphores (on Linux they need /dev/shm)")
 
 
 @pytest.fixture(scope="module")

@@ -302,14 +302,14 @@ def test_cost_and_warnings_come_from_workers(client, methods):
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no such signal here")
 def test_no_row_is_lost_or_doubled_when_a_worker_dies(methods, tmp_path, monkeypatch):
     """It dies when the first row is written, with calls under way and more to come."""
-    csv, kept = tmp_path / "scores.csv", []
+    csv, saved = tmp_path / "scores.csv", []
     save = evaluation._Table._save
 
-    def save_and_kill(scores):
-        save(scores)
-        if not kept:
+    def save_and_kill(table):
+        save(table)
+        if not saved:
             os.kill(victim, signal.SIGKILL)
-        kept.append(len(pd.read_csv(csv)))
+        saved.append(len(pd.read_csv(csv)))
 
     monkeypatch.setattr(evaluation, "SECONDS_BETWEEN_SAVES", 0)
     monkeypatch.setattr(evaluation._Table, "_save", save_and_kill)
@@ -319,7 +319,7 @@ def test_no_row_is_lost_or_doubled_when_a_worker_dies(methods, tmp_path, monkeyp
         pairs = [Pair(p.name, p.ir[:96], p.vis[:96]) for p in load_dataset("sample")[:8]]
         frame = benchmark(methods, pairs, client=client, **options)
         assert victim not in client.run(os.getpid).values()
-    assert kept[0] < 2 * 8 * 3
+    assert saved[0] < 2 * 8 * 3
     key = ["rule", "pair", "metric"]
     assert not frame.duplicated(key).any()
     assert len(frame) == 2 * 8 * 3
