@@ -18,7 +18,7 @@ install: $(STAMP)
 
 # Runs every notebook on the built-in sample; writes results/sample. Stopped, it continues.
 reproduce: $(STAMP)
-	$(BIN)/fusionlib reproduce --profile sample
+	$(BIN)/python -m reproduction run --profile sample
 
 # Tests, and every committed notebook run again and compared (nbval).
 # One file of tests per core, of eight at most and as memory allows, is faster than one test on all
@@ -31,8 +31,9 @@ test: $(STAMP)
 # The tests whose numbers come from the processor's own arithmetic; .ci/run has them run as on lesser
 # processors, too.
 test-arithmetic: $(STAMP)
-	$(PYTEST) tests/networks tests/recipes tests/detection/test_training.py \
-	  $(addprefix tests/test_,ablations.py execution.py gradients.py losses.py methods.py scale.py training.py)
+	$(PYTEST) tests/fusionlib/networks tests/reproduction/recipes tests/reproduction/detection/test_training.py \
+	  $(addprefix tests/fusionlib/test_,execution.py losses.py methods.py scale.py) \
+	  $(addprefix tests/reproduction/test_,ablations.py gradients.py training.py)
 
 # Style and types.
 lint: $(STAMP)

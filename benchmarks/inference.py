@@ -32,7 +32,6 @@ from benchmarks.timing import alone
 from fusionlib.card import Configuration
 from fusionlib.execution import TILE, Execution, check_execution, run_network
 from fusionlib.images import luminance
-from fusionlib.latency import RANDOM, RECIPE, UNTRAINED
 from fusionlib.methods import registry
 from fusionlib.networks.aefusion import AEFusion, AxialAttention
 from fusionlib.networks.mufusion import MUFusion
@@ -41,6 +40,7 @@ from fusionlib.pipelines import Levels
 from fusionlib.rules import get_rule
 from fusionlib.scenes import render
 from fusionlib.weights import load_state
+from reproduction.latency import RANDOM, RECIPE, UNTRAINED
 from tests.recipe import GAINS, recipe_state
 
 #: How a network is run -> the engine's settings; None is the plain module.

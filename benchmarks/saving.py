@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from fusionlib.files import write_text
-from fusionlib.results import provenance
+from reproduction.results import provenance
 
 LOAD = round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
 

@@ -4,7 +4,7 @@ Usage: python -m benchmarks.training [--iterations 2000] [--image FILE] [--save 
 
 The plain loop is the published recipe as one writes it down: the module, the loss with
 two-dimensional windows, Adam, one image of 256x256. Ours are
-`fusionlib.training.train_res2netfuse` in single precision, and in mixed: with gradients of
+`reproduction.training.train_res2netfuse` in single precision, and in mixed: with gradients of
 convolutions in bfloat16, where the processor has it. Every loop runs in a process of its own, with
 the same initial weights.
 After a few dozen iterations rounding alone leads loops to other weights; how far is shown by the
@@ -32,7 +32,7 @@ from fusionlib.images import luminance, quantise, read_image
 from fusionlib.losses import MS_SSIM_WEIGHTS, SIGMA, WINDOW
 from fusionlib.networks.res2netfuse import Res2NetFuse
 from fusionlib.scenes import render
-from fusionlib.training import ONE_IMAGE, TrainingConfig, train_res2netfuse
+from reproduction.training import ONE_IMAGE, TrainingConfig, train_res2netfuse
 
 #: Curves are compared by medians over so many iterations.
 SPAN = 100
@@ -43,7 +43,7 @@ def picture(file: Path | None) -> np.ndarray:
     if file is None:
         image = render("day_street", size=(ONE_IMAGE.size, ONE_IMAGE.size)).vis
     else:
-        from fusionlib.recipes.samples import resized
+        from reproduction.recipes.samples import resized
 
         image = resized(quantise(luminance(read_image(file))), ONE_IMAGE.size) / np.float32(255)
     return quantise(luminance(image.astype(np.float32)))

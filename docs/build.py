@@ -72,7 +72,7 @@ def copy_notebook(source: Path, target: Path) -> None:
 
 
 def train_help() -> str:
-    """Return what ``fusionlib train --help`` prints: what recipes take is not in the parser."""
+    """Return the help of ``reproduction train``: what recipes take is not in the parser."""
     os.environ["COLUMNS"] = "100"
     with contextlib.redirect_stdout(io.StringIO()) as text, contextlib.suppress(SystemExit):
         fusionlib(["train", "--help"])

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 import fusionlib as fl
-from fusionlib import figures
+from reproduction import figures
 
 HERE = Path(__file__).parent
 #: What is fused without the authors' weights, by title; JSR and JSRSD would take minutes.

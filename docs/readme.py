@@ -17,10 +17,10 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from fusionlib.claims import bases
-from fusionlib.detection.report import ALL, DetectionTable, recorded
-from fusionlib.latency import recorded_speed
-from fusionlib.tables import SYMBOLS, grid, markdown
+from reproduction.claims import bases
+from reproduction.detection.report import ALL, DetectionTable, recorded
+from reproduction.latency import recorded_speed
+from reproduction.tables import SYMBOLS, grid, markdown
 
 ROOT = Path(__file__).parent.parent
 TIMES = "results/times.csv"
@@ -154,7 +154,7 @@ def index() -> str:
     header = [
         "reproduces",
         "notebook",
-        "`fusionlib reproduce`",
+        "`python -m reproduction run`",
         "sample",
         "real data, about",
         "comparisons",
@@ -300,7 +300,7 @@ def _printed(table: DetectionTable, metric: str) -> dict[str, str]:
 
 
 def record_times(state: Path) -> None:
-    """Record what ``fusionlib reproduce`` noted of each notebook's time."""
+    """Record what ``python -m reproduction run`` noted of each notebook's time."""
     noted = json.loads(state.read_text(encoding="utf-8"))
     missing = [entry.notebook for entry in INDEX if entry.notebook not in noted]
     if missing:

@@ -17,13 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .datasets import (
-        Pair as Pair,
         fetch_dataset as fetch_dataset,
         list_datasets as list_datasets,
         load_dataset as load_dataset,
         load_images as load_images,
-        read_pair as read_pair,
-        read_pairs as read_pairs,
     )
     from .errors import (
         DatasetNotFound as DatasetNotFound,
@@ -51,17 +48,18 @@ if TYPE_CHECKING:
     )
     from .metrics import list_metrics as list_metrics
     from .own import OwnMethod as OwnMethod
+    from .pairs import Pair as Pair, read_pair as read_pair, read_pairs as read_pairs
 
 __version__ = "0.1.0"
 
 _HOME = {
-    "Pair": "datasets",
+    "Pair": "pairs",
     "fetch_dataset": "datasets",
     "list_datasets": "datasets",
     "load_dataset": "datasets",
     "load_images": "datasets",
-    "read_pair": "datasets",
-    "read_pairs": "datasets",
+    "read_pair": "pairs",
+    "read_pairs": "pairs",
     "DatasetNotFound": "errors",
     "FusionError": "errors",
     "ImageError": "errors",

@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike
 from PIL import Image, ImageDraw
 from scipy import fft, ndimage
 
-from .datasets import Box
+from .pairs import Box
 
 Array = np.ndarray
 Colour = tuple[float, float, float]

@@ -32,6 +32,7 @@ __all__ = [
     "Sheet",
     "WeightFile",
     "WeightUser",
+    "WeightUsers",
 ]
 
 #: What stands in place of a rule's name where the network learnt how to fuse.
@@ -95,6 +96,10 @@ class WeightUser(Protocol):
 
     @property
     def adapt(self) -> Callable[[dict[str, Tensor]], dict[str, Tensor]] | None: ...
+
+
+#: Weight sets, each with what it is for by the name of the method, or of what else loads it.
+WeightUsers = dict[WeightFile, dict[str, WeightUser]]
 
 
 @dataclass(frozen=True)

@@ -21,14 +21,7 @@ from .costs import COSTS, measure
 from .errors import FusionError, ImageError, MetricWarning, PairMismatch, unknown
 from .files import check_writable, write_text
 from .folders import check_workers, has_processes
-from .images import (
-    check_image,
-    check_one_size,
-    collapse_gray,
-    luminance,
-    quantise,
-    read_image,
-)
+from .images import check_image, check_one_size, collapse_gray, luminance, quantise, read_image
 from .metrics import Chosen, select
 from .metrics.plane import Plane, notes, undefined
 
@@ -37,9 +30,18 @@ if TYPE_CHECKING:
 
     from .card import Card, Origin
     from .costs import Cost
-    from .datasets import Pair
+    from .pairs import Pair
 
-__all__ = ["COLOURS", "Scored", "benchmark", "evaluate", "evaluate_files", "levels"]
+__all__ = [
+    "COLOURS",
+    "Scored",
+    "benchmark",
+    "bootstrap_interval",
+    "evaluate",
+    "evaluate_files",
+    "levels",
+    "summarise",
+]
 
 KEYS = [*Identity._fields, "dataset", "pair"]
 MEASURED = ["metric", "convention", "colour"]
@@ -328,7 +330,7 @@ def _once_each(chosen: list[Chosen]) -> list[Chosen]:
 
 def _match(fused: Path, ir: Path, vis: Path) -> tuple[list[tuple[str, list[Path]]], list[str]]:
     """Return (name, files) of what belongs together, and images without partners."""
-    from .datasets import images_by_stem
+    from .pairs import images_by_stem
 
     paths = fused, ir, vis
     folders = [path.is_dir() for path in paths]
@@ -445,8 +447,9 @@ def benchmark(
         Of what is found wrong with a method, the data set, a pair or a metric; or with the
         scheduler and its workers: rows that are measured are then in `csv`.
     """
-    from .datasets import Dataset, load_dataset, pixel_hash
+    from .datasets import load_dataset
     from .methods import create
+    from .pairs import Dataset, pixel_hash
 
     _check_colour(colour)
     chosen = _once_each(select(metrics, convention))
@@ -680,3 +683,61 @@ def _read_rows(csv: str | os.PathLike[str] | None, columns: list[str]) -> list[d
             "Delete it or name another file."
         ) from error
     return [dict(zip(columns, row, strict=True)) for row in frame.itertuples(index=False)]
+
+
+# ---------------------------------------------------------------- means
+
+
+def bootstrap_interval(
+    values: Sequence[float] | np.ndarray, *, draws: int = 10_000, seed: int = 0
+) -> tuple[float, float]:
+    """Return the 95 % percentile bootstrap interval of the mean.
+
+    Parameters
+    ----------
+    values : sequence of float
+        One value per image.
+    draws : int
+        Resamples.
+    seed : int
+        Of the resampling, so that the same values give the same interval.
+
+    Returns
+    -------
+    (float, float)
+        NaN, NaN for fewer than two values, or if some are infinite and others not.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    if len(values) < 2:
+        return float("nan"), float("nan")
+    if not np.isfinite(values).all():  # PSNR of equal images: no mean to speak of
+        low, high = float(values.min()), float(values.max())
+        return (low, high) if low == high else (float("nan"), float("nan"))
+    chosen = np.random.default_rng(seed).integers(len(values), size=(draws, len(values)))
+    low, high = np.quantile(values[chosen].mean(axis=1), [0.025, 0.975])
+    return float(low), float(high)
+
+
+def summarise(per_pair: pd.DataFrame, by: Sequence[str] = ("row", "metric")) -> pd.DataFrame:
+    """Reduce one value per pair to n, mean, ci_low and ci_high (95 % bootstrap).
+
+    A metric that is not defined for a pair (NaN) is left out, and n does not count it.
+
+    Parameters
+    ----------
+    per_pair : DataFrame
+        With the columns `by` and ``value``.
+    by : sequence of str
+        What identifies a cell of the table; the order of appearance is kept.
+    """
+    import pandas as pd
+
+    rows = []
+    for key, group in per_pair.groupby(list(by), sort=False):
+        values = group["value"].dropna()
+        low, high = bootstrap_interval(values.to_numpy())
+        rows.append(
+            dict(zip(by, key, strict=True))
+            | {"n": len(values), "mean": values.mean(), "ci_low": low, "ci_high": high}
+        )
+    return pd.DataFrame(rows, columns=[*by, "n", "mean", "ci_low", "ci_high"])

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from tqdm.auto import tqdm
 
-from .datasets import match_folders, read_pair
 from .errors import CannotWrite, FusionError, ImageError
 from .files import check_writable
 from .images import write_image
+from .pairs import match_folders, read_pair
 
 if TYPE_CHECKING:
-    from .datasets import Pair
     from .methods import Method
+    from .pairs import Pair
 
 __all__ = ["Fused", "check_workers", "fuse_file", "fuse_folders", "has_processes"]
 

@@ -24,10 +24,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .errors import ImageError, WeightsMismatch, unknown
-from .masks import source_masks
+from .errors import ImageError, PairMismatch, WeightsMismatch, unknown
 
 __all__ = [
+    "source_masks",
+    "local_contrast",
+    "contrast_mask",
     "FusionLoss",
     "FusionLossParts",
     "LossParts",
@@ -362,6 +364,76 @@ def texture_loss(fused: Tensor, ir: Tensor, vis: Tensor) -> Tensor:
     """
     of_fused, of_ir, of_vis = (8 * sobel_gradients(x).abs().sum(1) for x in (fused, ir, vis))
     return F.l1_loss(of_fused, torch.maximum(of_ir, of_vis))
+
+
+#: Side of the square of surroundings that a pixel is compared with.
+SURROUNDINGS = 11
+
+
+def local_contrast(image: Tensor, window: int = SURROUNDINGS) -> Tensor:
+    """Squared difference of each pixel from the mean of its surroundings.
+
+    Parameters
+    ----------
+    image : Tensor, shape (B, 1, H, W)
+    window : int
+        Side of the surroundings, odd; the image is continued by its border.
+
+    Returns
+    -------
+    Tensor, shape (B, 1, H, W)
+        In squared units of the image.
+    """
+    padded = F.pad(image, (window // 2,) * 4, mode="replicate")
+    return (image - F.avg_pool2d(padded, window, stride=1)).square()
+
+
+def contrast_mask(ir: Tensor, vis: Tensor) -> Tensor:
+    """Mark where the infrared image has the higher contrast.
+
+    Parameters
+    ----------
+    ir, vis : Tensor, shape (B, 1, H, W)
+        On one scale.
+
+    Returns
+    -------
+    Tensor of bool, shape (B, 1, H, W)
+        False where both have the same.
+    """
+    return local_contrast(ir) > local_contrast(vis)
+
+
+def source_masks(ir: Tensor, vis: Tensor, objects: Tensor) -> tuple[Tensor, Tensor]:
+    """Return M_ir and M_vis of equation 6.
+
+    M_ir is 1 at objects and where the infrared contrast is higher, M_vis at the other pixels.
+    So exactly one of them is 1 everywhere: also where the contrasts are equal, which the paper
+    leaves open, and where "non-salient regions and high-contrast regions in the visible image"
+    may be read as either of the two, which would make both 1 at most pixels.
+
+    Parameters
+    ----------
+    ir, vis : Tensor, shape (B, 1, H, W)
+        On one scale.
+    objects : Tensor of bool, shape (B, 1, H, W)
+
+    Returns
+    -------
+    tuple of Tensor of the images' type, shape (B, 1, H, W)
+
+    Raises
+    ------
+    PairMismatch
+        If the three differ in shape.
+    """
+    if not ir.shape == vis.shape == objects.shape:
+        raise PairMismatch(
+            f"images of {tuple(ir.shape)} and {tuple(vis.shape)} and objects of "
+            f"{tuple(objects.shape)} do not belong together; all need one shape (B, 1, H, W)."
+        )
+    follow_ir = (objects | contrast_mask(ir, vis)).to(ir.dtype)
+    return follow_ir, 1 - follow_ir
 
 
 class FusionLossParts(NamedTuple):

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from . import classical, networks
-from .card import Card, Configuration, Identity, MethodSpec, WeightFile, WeightUser
+from .card import Card, Configuration, Identity, MethodSpec, WeightFile, WeightUser, WeightUsers
 from .classical.algorithm import Algorithm
 from .errors import (
     FusionError,
@@ -70,7 +70,7 @@ from .weights import (
 if TYPE_CHECKING:
     import pandas as pd
 
-    from .datasets import Pair
+    from .pairs import Pair
 
 __all__ = [
     "Features",
@@ -144,7 +144,10 @@ def _count_found(files: tuple[WeightFile, ...]) -> str:
 
 
 def list_weights(
-    weights_dir: str | os.PathLike[str] | None = None, *, verify: bool = False
+    weights_dir: str | os.PathLike[str] | None = None,
+    *,
+    verify: bool = False,
+    users: WeightUsers | None = None,
 ) -> pd.DataFrame:
     """Return one row per weight set: name, method, state, licence, parameters, origin, path.
 
@@ -156,6 +159,8 @@ def list_weights(
         Whether to read every file that is found and check its hash: the state is then
         "verified" or "damaged" instead of "found". Where no hash is known, it is loaded into
         its network: "fits, no hash known" or "does not fit".
+    users : mapping, optional
+        Weight sets and what they are for; by default those of the registered methods.
 
     Raises
     ------
@@ -166,7 +171,7 @@ def list_weights(
 
     check_folder(weights_dir, "weights")
     rows = []
-    for file, configurations in weight_users().items():
+    for file, configurations in (users or weight_users()).items():
         any_of_them = next(iter(configurations.values()))
         state, path = _weight_state(file, weights_dir, any_of_them if verify else None)
         rows.append(
@@ -184,20 +189,16 @@ def list_weights(
     return pd.DataFrame(rows)
 
 
-def weight_users() -> dict[WeightFile, dict[str, WeightUser]]:
-    """Return every registered weight set with what it is for, by the name of method or detector.
+def weight_users() -> WeightUsers:
+    """Return the methods' weight sets, each with the configuration it is for, by method.
 
     Several configurations, and several methods, may share a set.
     """
-    from .detection.detector import DETECTORS
-
-    users: dict[WeightFile, dict[str, WeightUser]] = {}
+    users: WeightUsers = {}
     for spec in registry().values():
         for configuration in spec.configurations.values():
             for file in configuration.weights:
                 users.setdefault(file, {})[spec.name] = configuration
-    for detector in DETECTORS.values():
-        users.setdefault(detector.weights, {})["detector"] = detector
     return users
 
 

@@ -17,7 +17,7 @@ from .errors import FusionError, ImageError, PairMismatch
 from .images import check_image, quantise, read_image
 
 if TYPE_CHECKING:
-    from .datasets import Pair
+    from .pairs import Pair
 
 __all__ = ["OwnMethod"]
 
@@ -53,8 +53,8 @@ class OwnMethod:
         *,
         version: str = "",
     ) -> None:
-        from .datasets import images_by_stem
         from .methods import registry
+        from .pairs import images_by_stem
 
         if name in registry():
             raise FusionError(f"{name!r} is the name of a registered method; choose another one.")

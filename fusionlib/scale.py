@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
 import itertools
 import math
 import threading
@@ -15,10 +16,10 @@ import time
 import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .errors import FusionError
-from .results import code_hash
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -130,7 +131,7 @@ def spread(
 
 def _call(code: str, function: Callable[..., T], *arguments: Any) -> T:
     """Run on a worker."""
-    if _own_code() != code:
+    if code_hash() != code:
         raise FusionError(
             "a worker has other code of fusionlib than this process, so its numbers could differ. "
             "Install the same commit on all machines and start the workers again."
@@ -139,8 +140,12 @@ def _call(code: str, function: Callable[..., T], *arguments: Any) -> T:
 
 
 @functools.cache
-def _own_code() -> str:
-    return code_hash()
+def code_hash() -> str:
+    """Hash the source of this package: a worker's must be the same."""
+    sha = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
+        sha.update(path.read_bytes())
+    return sha.hexdigest()
 
 
 class _Workers:

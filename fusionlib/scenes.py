@@ -59,8 +59,8 @@ from ._render import (
     quantise,
     smoothstep,
 )
-from .datasets import Pair
 from .errors import DatasetNotFound, ImageError, unknown
+from .pairs import Pair
 
 __all__ = [
     "SCENES",

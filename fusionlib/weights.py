@@ -85,6 +85,7 @@ def find_weights(
     directory: str | os.PathLike[str] | None = None,
     *,
     alternatives: Iterable[WeightFile] = (),
+    program: str = "fusionlib",
 ) -> Path:
     """Return the path of the first file of that name.
 
@@ -96,6 +97,8 @@ def find_weights(
         Where to look first.
     alternatives : iterable of WeightFile
         Other sets for the same network; the error names those of this project.
+    program : str
+        Whose command `weights` gets it, for the error.
 
     Raises
     ------
@@ -127,8 +130,8 @@ def find_weights(
     else:
         message += f" Fetched, it will be {_target(entry, directory)}."
         remedy = (
-            f"`fusionlib weights fetch {entry.name}` makes it from {source} "
-            f"(licence: {entry.licence}), `fusionlib weights convert {entry.name} FILE` from what "
+            f"`{program} weights fetch {entry.name}` makes it from {source} "
+            f"(licence: {entry.licence}), `{program} weights convert {entry.name} FILE` from what "
             f"you downloaded yourself; or {folder}"
         )
     ours = [repr(other.name) for other in alternatives if other.packaged]
@@ -348,7 +351,7 @@ def training_facts(settings: Mapping[str, object], device: str) -> dict[str, obj
     """Return what a weight file should say of its training: settings, machine, versions."""
     return {
         **settings,
-        "trained_by": "fusionlib train",
+        "trained_by": "python -m reproduction train",
         "device": device,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,

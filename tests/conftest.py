@@ -15,6 +15,8 @@ from hypothesis import settings
 from fusionlib import execution
 from fusionlib.folders import has_processes
 
+pytest_plugins = ["tests.line"]
+
 # Times are for benchmarks: on a busy machine an example may take long.
 settings.register_profile("fusionlib", deadline=None)
 settings.load_profile("fusionlib")

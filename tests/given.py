@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import fusionlib
-from fusionlib import experiments
 from fusionlib.datasets import load_dataset
-from fusionlib.experiments import TABLES, Row
+from reproduction import experiments
+from reproduction.experiments import TABLES, Row
 
 OURS = Row("ours", "Res2NetFuse_1 mean", "res2netfuse", {"rule": "mean"})
 OTHER = Row("other", "Res2NetFuse_1 mean", "res2netfuse", {"rule": "average"})

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 from nbval.plugin import IPyNbCell
 
-from fusionlib.reproduce import ADDRESS
+from reproduction.run import ADDRESS
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 DECIMAL = re.compile(r"(?<![\w.])[-+\N{MINUS SIGN}]?\d+\.(\d+)(?:e[-+]?\d+)?(?![\w.])")

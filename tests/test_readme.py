@@ -12,7 +12,7 @@ from typing import NamedTuple
 import pandas as pd
 import pytest
 
-from fusionlib import tables
+from reproduction import tables
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "results/paper"

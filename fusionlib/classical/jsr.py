@@ -18,12 +18,7 @@ import numpy as np
 
 from ..card import Configuration, MethodSpec, WeightFile
 from ..pipelines import Levels
-from .dictionary import (
-    DictionarySource,
-    FixedDictionary,
-    LearntDictionaries,
-    PublishedDictionaries,
-)
+from .dictionary import DictionarySource, FixedDictionary, LearntDictionaries, PublishedDictionaries
 from .pursuit import Codes
 from .sparse import JointSparseFusion, l1_norms, relative
 

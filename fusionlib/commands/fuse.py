@@ -82,7 +82,7 @@ def _add_method(fuse: argparse.ArgumentParser) -> None:
     )
 
 
-def _fuse(options: argparse.Namespace) -> int:
+def _fuse(options: argparse.Namespace) -> None:
     from ..folders import fuse_file
     from ..methods import create
 
@@ -106,10 +106,9 @@ def _fuse(options: argparse.Namespace) -> int:
         raise FusionError("--jobs and --batch are of folders; leave them out for two files.")
     fuse_file(method, options.ir, options.vis, options.output)
     print(f"wrote {options.output}")
-    return 0
 
 
-def _fuse_folders(method: Method, options: argparse.Namespace) -> int:
+def _fuse_folders(method: Method, options: argparse.Namespace) -> None:
     from ..folders import fuse_folders
 
     done = fuse_folders(
@@ -122,4 +121,4 @@ def _fuse_folders(method: Method, options: argparse.Namespace) -> int:
     )
     there = f", {done.skipped} were there" * (done.skipped > 0)
     print(f"wrote {done.written} images to {options.output}{there}")
-    return fail_each(done.faults, "fused")
+    fail_each(done.faults, "fused")

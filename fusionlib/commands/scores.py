@@ -92,7 +92,7 @@ def _add_scoring(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _evaluate(options: argparse.Namespace) -> int:
+def _evaluate(options: argparse.Namespace) -> None:
     from ..evaluation import evaluate_files
 
     scored = evaluate_files(
@@ -110,14 +110,13 @@ def _evaluate(options: argparse.Namespace) -> int:
         _print_scores(scored.rows, by=["metric", "convention"])
     if options.csv and len(scored.rows):
         print(f"wrote {options.csv}")
-    return fail_each(scored.faults, "scored")
+    fail_each(scored.faults, "scored")
 
 
 def _print_scores(rows: pd.DataFrame, by: list[str]) -> None:
     """Print the values of one image, or means over several."""
-    from ..evaluation import COLOURS
+    from ..evaluation import COLOURS, summarise
     from ..metrics import METRICS
-    from ..tables import summarise
 
     summary = summarise(rows, by=by)
     summary["better"] = [
@@ -169,7 +168,7 @@ def _add_benchmark(commands: argparse._SubParsersAction) -> None:
     benchmark.set_defaults(run=_benchmark)
 
 
-def _benchmark(options: argparse.Namespace) -> int:
+def _benchmark(options: argparse.Namespace) -> None:
     from ..card import Identity
     from ..evaluation import benchmark
     from ..methods import create, create_available
@@ -218,7 +217,6 @@ def _benchmark(options: argparse.Namespace) -> int:
         print(f"wrote {options.csv}")
     for name, reason in missing.items():
         print(f"missing {name}: {reason}")
-    return 0
 
 
 # ---------------------------------------------------------------- metrics
@@ -237,7 +235,7 @@ def _add_metrics(commands: argparse._SubParsersAction) -> None:
     metrics.set_defaults(run=_metrics)
 
 
-def _metrics(options: argparse.Namespace) -> int:
+def _metrics(options: argparse.Namespace) -> None:
     from .. import metrics
 
     if options.name:
@@ -248,4 +246,3 @@ def _metrics(options: argparse.Namespace) -> int:
         print("\nconventions")
         for name, meaning in metrics.CONVENTIONS.items():
             print(f"  {name:<12} {meaning}")
-    return 0

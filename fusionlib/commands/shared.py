@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import io
+import os
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,14 +53,11 @@ def add_command(
     *examples: str,
     **settings: Any,
 ) -> argparse.ArgumentParser:
-    """Add a command, whose help ends with examples: command lines without their ``fusionlib``."""
-    return commands.add_parser(
-        name,
-        description=description,
-        epilog=listed("examples", [f"fusionlib {example}" for example in examples]),
-        formatter_class=Help,
-        **settings,
-    )
+    """Add a command, whose help ends with examples: command lines without the program's name."""
+    parser = commands.add_parser(name, description=description, formatter_class=Help, **settings)
+    program, _, _ = parser.prog.partition(f" {examples[0].split()[0]}")
+    parser.epilog = listed("examples", [f"{program} {example}" for example in examples])
+    return parser
 
 
 def add_actions(
@@ -164,14 +164,73 @@ def _shortened(text: str, width: int | None) -> str:
     return text if width is None or len(text) <= width else f"{text[: width - 3]}..."
 
 
-def fail(message: str) -> int:
-    """Say what went wrong; return the exit status."""
-    print(f"fusionlib: {message}", file=sys.stderr)
-    return 2
-
-
-def fail_each(faults: Sequence[str], what: str) -> int:
+def fail_each(faults: Sequence[str], what: str) -> None:
     """Fail with a line per image, if there are any."""
-    if not faults:
+    if faults:
+        raise FusionError(f"{len(faults)} could not be {what}:\n  " + "\n  ".join(faults))
+
+
+# ---------------------------------------------------------------- a program
+
+
+def run_program(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> int:
+    """Run the command that the arguments name; return the exit status.
+
+    It is 0 if all is done, 2 if something given was wrong (one message on standard error), 130 if
+    Ctrl-C stopped it.
+    """
+    options = parser.parse_args(arguments)
+    warnings.showwarning = _show_warning  # type: ignore[assignment]
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a file's name may hold bytes that are no text
+        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        if "device" in options:
+            from ..execution import check_device
+
+            check_device(options.device)
+        options.run(options)
+        sys.stdout.flush()
         return 0
-    return fail(f"{len(faults)} could not be {what}:\n  " + "\n  ".join(faults))
+    except (FusionError, OSError, MemoryError) as error:
+        if isinstance(error, BrokenPipeError):
+            # The reader of a listing (head, less) has gone. What is left in the buffer must go
+            # somewhere when Python exits, or it complains.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+        # Of the system: names too long, memory, rights.
+        message = str(error) or "out of memory; give smaller images or fewer at a time."
+        print(f"{parser.prog}: {message}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nstopped; what was finished is kept, nothing is half-written.", file=sys.stderr)
+        return 130
+
+
+def _show_warning(message: Warning | str, *_: object) -> None:
+    print(f"warning: {message}", file=sys.stderr)
+
+
+def program(
+    name: str,
+    description: str,
+    groups: Mapping[str, Mapping[str, str]],
+    examples: Sequence[str],
+    version: str,
+) -> tuple[argparse.ArgumentParser, argparse._SubParsersAction]:
+    """Make a parser whose help lists commands in groups (title -> command -> what it does)."""
+    parser = argparse.ArgumentParser(
+        prog=name,
+        usage=f"{name} [-h] [--version] COMMAND ...",
+        description=f"{description}\n\n'{name} COMMAND --help' explains a command.",
+        epilog=listed("examples", examples),
+        formatter_class=Help,
+    )
+    parser.add_argument("--version", action="version", version=f"fusionlib {version}")
+    for title, about in groups.items():
+        lines = [f"  {command:<11}{what}" for command, what in about.items()]
+        parser.add_argument_group(title, "\n".join(lines))
+    # argparse lists all commands under one title; they are listed above.
+    commands = parser.add_subparsers(
+        prog=name, metavar="COMMAND", help=argparse.SUPPRESS, required=True
+    )
+    return parser, commands

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import FusionError, unknown
-from .shared import add_actions, add_command, add_shared, fail, print_frame
+from .shared import add_actions, add_command, add_shared, print_frame
 
 if TYPE_CHECKING:
-    from ..card import WeightFile, WeightUser
+    from ..card import WeightFile, WeightUser, WeightUsers
     from ..weights import Obtained
 
 
-def add(commands: argparse._SubParsersAction) -> None:
+def add(
+    commands: argparse._SubParsersAction, users: Callable[[], WeightUsers] | None = None
+) -> None:
+    """Add the command; `users` says what weights are for, by default those of methods."""
     weights = add_command(
         commands,
         "weights",
@@ -23,7 +27,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         "weights",
         "weights fetch seafusion",
     )
-    weights.set_defaults(run=_list_weights, weights_dir=None, name=None)
+    weights.set_defaults(run=_list_weights, weights_dir=None, name=None, users=users)
     actions = add_actions(weights)
     _add_list(actions)
     _add_verify(actions)
@@ -58,16 +62,16 @@ def _add_list(actions: argparse._SubParsersAction) -> None:
     listing.set_defaults(run=_list_weights)
 
 
-def _list_weights(options: argparse.Namespace) -> int:
+def _list_weights(options: argparse.Namespace) -> None:
     from ..methods import list_weights
     from ..sources import sources
     from ..weights import read_facts
 
-    frame = list_weights(options.weights_dir)
+    frame = list_weights(options.weights_dir, users=_users(options))
     if options.name is None:
         print_frame(frame)
-        return 0
-    entry, _ = _weight_set(options.name)
+        return
+    entry, _ = _weight_set(options, options.name)
     facts = frame[frame["name"] == options.name].iloc[0].to_dict()
     facts["hash of the tensors"] = entry.digest or "unknown"
     for fact, value in facts.items():
@@ -80,18 +84,23 @@ def _list_weights(options: argparse.Namespace) -> int:
         print(f"published file: {file.url}")
         for fact, value in (("size", file.size), ("sha256", file.sha256), ("git blob", file.blob)):
             print(f"  {fact}: {value or 'unknown'}")
-    return 0
 
 
-def _weight_sets() -> dict[str, tuple[WeightFile, WeightUser]]:
-    """Return every registered weight set by name, with one of what it is for."""
+def _users(options: argparse.Namespace) -> WeightUsers:
     from ..methods import weight_users
 
-    return {file.name: (file, next(iter(users.values()))) for file, users in weight_users().items()}
+    return (options.users or weight_users)()
 
 
-def _weight_set(name: str) -> tuple[WeightFile, WeightUser]:
-    sets = _weight_sets()
+def _weight_sets(options: argparse.Namespace) -> dict[str, tuple[WeightFile, WeightUser]]:
+    """Return every weight set by name, with one of what it is for."""
+    return {
+        file.name: (file, next(iter(users.values()))) for file, users in _users(options).items()
+    }
+
+
+def _weight_set(options: argparse.Namespace, name: str) -> tuple[WeightFile, WeightUser]:
+    sets = _weight_sets(options)
     if name not in sets:
         raise unknown("weights", name, sets)
     return sets[name]
@@ -112,16 +121,16 @@ def _add_verify(actions: argparse._SubParsersAction) -> None:
     verify.set_defaults(run=_verify_weights)
 
 
-def _verify_weights(options: argparse.Namespace) -> int:
+def _verify_weights(options: argparse.Namespace) -> None:
     from ..methods import list_weights
 
-    frame = list_weights(options.weights_dir, verify=True)
+    frame = list_weights(options.weights_dir, verify=True, users=_users(options))
     print_frame(frame)
     bad = frame[frame["state"].isin(["damaged", "does not fit"])]
     if bad.empty:
-        return 0
+        return
     faults = [f"{state}: {', '.join(rows['name'])}" for state, rows in bad.groupby("state")]
-    return fail(f"{'; '.join(faults)}. Get these files again.")
+    raise FusionError(f"{'; '.join(faults)}. Get these files again.")
 
 
 # ---------------------------------------------------------------- fetch and convert
@@ -143,22 +152,25 @@ def _add_fetch(actions: argparse._SubParsersAction) -> None:
     fetch.set_defaults(run=_fetch_weights)
 
 
-def _fetch_weights(options: argparse.Namespace) -> int:
+def _fetch_weights(options: argparse.Namespace) -> None:
     from ..weights import fetch_weights
 
     if options.all == bool(options.names):
         raise FusionError(
             "give the names of weight sets, or --all. 'fusionlib weights' lists them."
         )
-    published = [name for name, (entry, _) in _weight_sets().items() if entry.origin]
-    wanted = [(name, _weight_set(name)) for name in (published if options.all else options.names)]
+    published = [name for name, (entry, _) in _weight_sets(options).items() if entry.origin]
+    wanted = [
+        (name, _weight_set(options, name)) for name in (published if options.all else options.names)
+    ]
     faults = []
     for name, one in wanted:
         try:
             _print_obtained(name, fetch_weights(*one, options.weights_dir))
         except FusionError as error:
             faults.append(str(error))
-    return fail("\n  ".join(faults)) if faults else 0
+    if faults:
+        raise FusionError("\n  ".join(faults))
 
 
 def _add_convert(actions: argparse._SubParsersAction) -> None:
@@ -175,12 +187,13 @@ def _add_convert(actions: argparse._SubParsersAction) -> None:
     convert.set_defaults(run=_convert_weights)
 
 
-def _convert_weights(options: argparse.Namespace) -> int:
+def _convert_weights(options: argparse.Namespace) -> None:
     from ..weights import convert_weights
 
-    obtained = convert_weights(*_weight_set(options.name), options.files, options.weights_dir)
+    obtained = convert_weights(
+        *_weight_set(options, options.name), options.files, options.weights_dir
+    )
     _print_obtained(options.name, obtained)
-    return 0
 
 
 def _print_obtained(name: str, obtained: Obtained) -> None:

@@ -10,16 +10,7 @@ import numpy as np
 from scipy.ndimage import correlate, uniform_filter
 
 from ..errors import unknown
-from .plane import (
-    Plane,
-    as_planes,
-    inner,
-    local_covariance,
-    local_mean,
-    total,
-    undefined,
-    valid,
-)
+from .plane import Plane, as_planes, inner, local_covariance, local_mean, total, undefined, valid
 from .registry import Convention, metric
 
 __all__ = [

@@ -299,7 +299,7 @@ class Ablation(NamedTuple):
     variant : str
         A key of `VARIANTS`.
     setting : str
-        A key of `fusionlib.recipes.refinefuse.SETTINGS`.
+        A key of `reproduction.recipes.refinefuse.SETTINGS`.
     seed : int
     """
 
@@ -332,7 +332,7 @@ ABLATIONS: Mapping[str, Ablation] = {
 
 
 class ShortTraining(NamedTuple):
-    """How all rows of the ablations are trained: as of `fusionlib.training.train_by_recipe`."""
+    """How all rows of the ablations are trained: as of `reproduction.training.train_by_recipe`."""
 
     dataset: str = "msrs_train128"
     size: int = 64
@@ -359,7 +359,7 @@ def _ablation(name: str, ablation: Ablation) -> WeightFile:
         parameters=sum(parameter.numel() for parameter in network.parameters()),
         trained="by this project for Tables 8 to 10; the file says on what and how long",
         licence="MIT, this project",
-        made_by=f"fusionlib train refinefuse {SHORT.dataset} -o {name}.safetensors "
+        made_by=f"python -m reproduction train refinefuse {SHORT.dataset} -o {name}.safetensors "
         f"--crop {SHORT.size} --batch-size {SHORT.batch_size} --iterations {SHORT.iterations} "
         f"--every {SHORT.every} --hold-out {SHORT.hold_out} --half --seed {ablation.seed} "
         + " ".join(f"--option {key}={value}" for key, value in options.items()),

@@ -16,8 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fusionlib.errors import FusionError
-
-from . import DEFINITIONS, SKIMAGE, compare, read_references, worst, write_images
+from tests.golden import DEFINITIONS, SKIMAGE, compare, read_references, worst, write_images
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -1,0 +1,375 @@
+"""A pair of registered images, folders matched into pairs, and a lazy sequence of items."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Generic, NamedTuple, TypeVar, overload
+
+import numpy as np
+
+from .errors import DatasetNotFound, PairMismatch, unknown
+from .images import SUFFIXES, collapse_gray, quantise, read_image, require_gray
+
+__all__ = [
+    "Box",
+    "Dataset",
+    "DatasetCard",
+    "FolderMatch",
+    "Pair",
+    "images_by_stem",
+    "match_folders",
+    "pixel_hash",
+    "read_pair",
+    "read_pairs",
+]
+
+PathLike = str | os.PathLike[str]
+
+
+class Box(NamedTuple):
+    """An annotated object: its class and its corners in pixels, x to the right, y down.
+
+    ``x1`` and ``y1`` are exclusive, so the width is ``x1 - x0``.
+    """
+
+    label: str
+    x0: float
+    y0: float
+    x1: float
+    y1: float
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """Two registered images of one scene.
+
+    Attributes
+    ----------
+    name : str
+        Identifier, unique within its data set.
+    ir : ndarray of float32, shape (H, W), values in [0, 1]
+        The infrared image. In medical pairs: the structural (gray) image.
+    vis : ndarray of float32, shape (H, W) or (H, W, 3), values in [0, 1]
+        The visible image, gray or RGB. In medical pairs: the functional image.
+    mask : ndarray of bool, shape (H, W), or None
+        True where a salient target is.
+    boxes : tuple of Box, or None
+        Annotated objects; an empty tuple means "annotated, and there is none".
+    source : str
+        What the pictures are: "rendered", or where real ones come from.
+
+    Raises
+    ------
+    PairMismatch
+        If the images, or the mask, differ in height or width.
+    """
+
+    name: str
+    ir: np.ndarray
+    vis: np.ndarray
+    mask: np.ndarray | None = None
+    boxes: tuple[Box, ...] | None = None
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        if self.ir.shape[:2] != self.vis.shape[:2]:
+            raise PairMismatch(
+                f"pair {self.name!r}: infrared is {_size(self.ir)} and visible is "
+                f"{_size(self.vis)} (width x height); a pair must be registered and of "
+                "one size. Register or crop the images first."
+            )
+        if self.mask is not None and self.mask.shape != self.ir.shape[:2]:
+            raise PairMismatch(
+                f"pair {self.name!r}: the mask is {_size(self.mask)} but the images are "
+                f"{_size(self.ir)} (width x height)."
+            )
+
+    @property
+    def colour(self) -> bool:
+        """Whether the visible image is RGB."""
+        return self.vis.ndim == 3
+
+
+def _size(image: np.ndarray) -> str:
+    return f"{image.shape[1]}x{image.shape[0]}"
+
+
+def pixel_hash(image: np.ndarray) -> str:
+    """Hash what an image shows, so that it survives a lossless re-encoding of its file.
+
+    Parameters
+    ----------
+    image : ndarray of float32, shape (H, W) or (H, W, 3), values in [0, 1]
+
+    Returns
+    -------
+    str
+        sha256 of the shape, as text, and of the pixels as little-endian 16-bit integers.
+    """
+    digest = hashlib.sha256(repr(image.shape).encode())
+    digest.update(quantise(image, 16).astype("<u2").tobytes())
+    return digest.hexdigest()
+
+
+# ---------------------------------------------------------------- a sequence of them
+
+
+@dataclass(frozen=True)
+class DatasetCard:
+    """What is known about a data set.
+
+    Attributes
+    ----------
+    name : str
+        The name to load it by.
+    title : str
+        One line.
+    kind : str
+        "infrared-visible", "medical", or "images" (single pictures, not pairs).
+    folder : str
+        Its folder below the data folder; empty if built in.
+    about, home, licence, reference : str
+        What it is, where it is published, under which licence, and what to cite.
+    remedy : str
+        How to get it where no direct addresses are known.
+    ir, vis : str
+        Subfolders, for a set whose files are not listed: every pair found there counts.
+    pairs : int or None
+        Number of pairs (or images).
+    classes : tuple of str
+        Names of the classes in the label files, in their order.
+    urls : dict
+        Role -> the address that the addresses in the rows are relative to.
+    """
+
+    name: str
+    title: str
+    kind: str
+    folder: str
+    about: str = ""
+    home: str = "not stated"
+    licence: str = "not stated"
+    reference: str = "not stated"
+    remedy: str = ""
+    ir: str = "ir"
+    vis: str = "vi"
+    pairs: int | None = None
+    classes: tuple[str, ...] = ()
+    urls: dict[str, str] = field(default_factory=dict)
+
+
+Item = TypeVar("Item")
+
+
+class Dataset(Sequence[Item], Generic[Item]):
+    """A lazy sequence: an item is read from disk each time it is asked for.
+
+    Attributes
+    ----------
+    name : str
+    card : DatasetCard or None
+        None for a user's own folders.
+    names : tuple of str
+        The names of the items, in order.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        card: DatasetCard | None,
+        names: Iterable[str],
+        read: Callable[[int], Item],
+    ) -> None:
+        self.name = name
+        self.card = card
+        self.names = tuple(names)
+        self._read = read
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @overload
+    def __getitem__(self, index: int | str) -> Item: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Dataset[Item]: ...
+
+    def __getitem__(self, index: int | str | slice) -> Item | Dataset[Item]:
+        """Read one item, by place or name, or make a Dataset of a slice of them.
+
+        Raises
+        ------
+        IndexError
+            Beyond the end.
+        UnknownName
+            If no item has this name.
+        """
+        if isinstance(index, str):
+            if index not in self.names:
+                raise unknown(f"item of data set {self.name!r},", index, self.names)
+            index = self.names.index(index)
+        if isinstance(index, slice):
+            chosen = range(len(self))[index]
+            names = [self.names[i] for i in chosen]
+            return Dataset(self.name, self.card, names, lambda i: self._read(chosen[i]))
+        return self._read(range(len(self))[index])
+
+    def __repr__(self) -> str:
+        return f"Dataset({self.name!r}, {len(self)} items)"
+
+
+# ---------------------------------------------------------------- a user's own files
+
+
+def read_pair(ir: PathLike, vis: PathLike, *, name: str | None = None) -> Pair:
+    """Read a pair from two files, infrared first.
+
+    Parameters
+    ----------
+    ir : path-like
+        The infrared image: gray, or RGB with equal channels.
+    vis : path-like
+        The visible image: gray or RGB. With equal channels it becomes gray.
+    name : str, optional
+        Name of the pair; the stem of the infrared file if omitted.
+
+    Returns
+    -------
+    Pair
+
+    Raises
+    ------
+    ImageError
+        If a file cannot be used, or the infrared image is in colour.
+    PairMismatch
+        If the images differ in size.
+    """
+    ir, vis = Path(ir), Path(vis)
+    return Pair(
+        name=ir.stem if name is None else name,
+        ir=require_gray(read_image(ir), what=f"infrared image {ir}"),
+        vis=collapse_gray(read_image(vis)),
+        source=f"{ir} + {vis}",
+    )
+
+
+class FolderMatch(NamedTuple):
+    """What `match_folders` found."""
+
+    matched: list[tuple[str, Path, Path]]  # name, infrared file, visible file
+    only_ir: list[Path]
+    only_vis: list[Path]
+
+
+def match_folders(ir_dir: PathLike, vis_dir: PathLike) -> FolderMatch:
+    """Match the images of two folders by file name without suffix.
+
+    Hidden files and files that are no images are ignored; 2 is sorted before 10.
+
+    Parameters
+    ----------
+    ir_dir, vis_dir : path-like
+        Folder of infrared and folder of visible images.
+
+    Returns
+    -------
+    FolderMatch
+
+    Raises
+    ------
+    DatasetNotFound
+        If one of the folders does not exist.
+    PairMismatch
+        If no name is in both folders, or a folder has one name twice (a.png and a.jpg).
+    """
+    ir, vis = images_by_stem(Path(ir_dir)), images_by_stem(Path(vis_dir))
+    names = sorted(ir.keys() & vis.keys(), key=_natural)
+    if not names:
+        raise PairMismatch(
+            f"no infrared image has a visible partner of the same name: {ir_dir} holds "
+            f"{_few(ir)}, {vis_dir} holds {_few(vis)}. Give both images of a pair one name (the "
+            "suffix may differ)."
+        )
+    return FolderMatch(
+        [(name, ir[name], vis[name]) for name in names],
+        [ir[name] for name in sorted(ir.keys() - vis.keys(), key=_natural)],
+        [vis[name] for name in sorted(vis.keys() - ir.keys(), key=_natural)],
+    )
+
+
+def read_pairs(ir_dir: PathLike, vis_dir: PathLike) -> Dataset[Pair]:
+    """Make a lazy sequence of the pairs in two folders; warns of images without partner.
+
+    Parameters
+    ----------
+    ir_dir, vis_dir : path-like
+        As `match_folders` takes them.
+
+    Returns
+    -------
+    Dataset
+        A pair is read when it is asked for, as by `read_pair`.
+
+    Raises
+    ------
+    DatasetNotFound, PairMismatch
+        As `match_folders`.
+    """
+    match = match_folders(ir_dir, vis_dir)
+    alone = match.only_ir + match.only_vis
+    if alone:
+        warnings.warn(
+            f"{len(alone)} images without partner are left out: {_few(map(str, alone))}.",
+            stacklevel=2,
+        )
+    files = match.matched
+
+    def read(index: int) -> Pair:
+        name, ir, vis = files[index]
+        return read_pair(ir, vis, name=name)
+
+    return Dataset(Path(ir_dir).name, None, [name for name, _, _ in files], read)
+
+
+def images_by_stem(folder: Path) -> dict[str, Path]:
+    """Return the image files of a folder by their names without suffix, 2 before 10.
+
+    Raises
+    ------
+    DatasetNotFound
+        If the folder does not exist.
+    PairMismatch
+        If it has one name twice (a.png and a.jpg).
+    """
+    if not folder.is_dir():
+        raise DatasetNotFound(f"{folder}: no such folder. Check the spelling.")
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir(), key=lambda path: _natural(path.name)):
+        if path.name.startswith(".") or path.suffix.lower() not in SUFFIXES:
+            continue
+        if path.stem in found:
+            raise PairMismatch(
+                f"{folder}: {found[path.stem].name} and {path.name} have the same name, so the "
+                "partner is ambiguous. Remove or rename one of them."
+            )
+        found[path.stem] = path
+    return found
+
+
+def _natural(name: str) -> list[str | int]:
+    parts: list[str | int] = list(re.split(r"([0-9]+)", name))
+    parts[1::2] = [int(part) for part in parts[1::2]]
+    return parts
+
+
+def _few(names: Iterable[str]) -> str:
+    names = sorted(names, key=_natural)
+    if not names:
+        return "no images"
+    return ", ".join(names[:3]) + (f", ... ({len(names)})" if len(names) > 3 else "")

@@ -1,0 +1,1 @@
+"""What ``python -m reproduction`` offers, a file per command."""

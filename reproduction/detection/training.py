@@ -1,0 +1,535 @@
+"""Fine-tuning YOLOv5 on pictures with boxes.
+
+Stochastic gradient descent with Nesterov's momentum, a linear fall of the learning rate after a
+warm-up, and a moving average of the weights, as published; own code. In single precision, and with
+the published anchors: the published training works in 16 bits on a GPU, and looks for other anchors
+where these fit badly. A run is a pure function of
+its pictures, its schedule and its seed: stopped, it continues from its checkpoint, and ends, on
+the same machine with the same number of threads, with the same weights.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import io
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from fusionlib.errors import FusionError, unknown
+from fusionlib.execution import check_device, keep_pages, memory_errors
+from fusionlib.files import atomic_file, check_writable
+from fusionlib.weights import training_facts
+
+from ..training import check_seed
+from .augmentation import Augmentation, Scene, augmented, fitted
+from .average_precision import match, mean_over_classes, search
+from .detector import Detector
+from .layout import Example
+from .loss import detection_loss
+from .yolov5 import ANCHORS, YOLOv5
+
+__all__ = ["PUBLISHED", "SHORT", "Schedule", "Tuned", "fine_tune"]
+
+#: Bytes of pictures that stay in memory.
+KEPT = 2 << 30
+
+#: How much the two average precisions count when the best epoch is chosen, as published.
+FITNESS = (0.1, 0.9)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How a detector is fine-tuned; the defaults are published, in RefineFuse or for YOLOv5.
+
+    Attributes
+    ----------
+    epochs, batch : int
+        Passes over the pictures, and pictures per step.
+    rate, final : float
+        Learning rate, and the share of it that is left at the end.
+    momentum, decay : float
+        Of the descent, and of the weights.
+    nominal_batch : int
+        Gradients are added up until so many pictures were seen.
+    warmup_epochs, least_warmup : int
+        The warm-up takes so many epochs, and at least so many batches.
+    input : int
+        Side of a picture in pixels.
+    head : {"new", "named"}
+        "new": the last layer starts anew, as published where the classes are others. "named": it
+        keeps what it knows of classes of the same name, which a short schedule needs.
+    augmentation : Augmentation
+
+    Raises
+    ------
+    FusionError
+        If a value is not possible.
+    UnknownName
+        If there is no such head.
+    """
+
+    epochs: int = 100
+    batch: int = 16
+    rate: float = 0.01
+    final: float = 0.01
+    momentum: float = 0.937
+    decay: float = 0.0005
+    nominal_batch: int = 64
+    warmup_epochs: int = 3
+    least_warmup: int = 100
+    input: int = 640
+    head: Literal["new", "named"] = "new"
+    augmentation: Augmentation = field(default_factory=Augmentation)
+
+    def __post_init__(self) -> None:
+        if self.head not in ("new", "named"):
+            raise unknown("start of the last layer", self.head, ("new", "named"))
+        for name in ("epochs", "batch", "nominal_batch"):
+            if getattr(self, name) < 1:
+                raise FusionError(f"{name} must be at least 1, not {getattr(self, name)}.")
+        if self.input < 64 or self.input % 32:
+            raise FusionError(
+                f"the input must be a multiple of 32 pixels, at least 64, not {self.input}."
+            )
+        if not 0 < self.rate <= 1:
+            raise FusionError(f"the learning rate must be positive and at most 1, not {self.rate}.")
+
+
+#: What RefineFuse's text says of retraining on M3FD.
+PUBLISHED = Schedule()
+
+#: For some hundred pictures and minutes on two cores: every batch is a step.
+SHORT = Schedule(epochs=30, nominal_batch=16, least_warmup=0, head="named")
+
+
+class Tuned(NamedTuple):
+    """A finished run.
+
+    Attributes
+    ----------
+    detector : Detector
+        With the averaged weights of the last epoch, or of the best one if there was a validation.
+    history : DataFrame
+        Per epoch: epoch (from 1), total, box, objectness and classes, means per picture; with a
+        validation also AP50 and AP.
+    facts : dict
+        What a weight file should say of its training.
+    """
+
+    detector: Detector
+    history: pd.DataFrame
+    facts: dict[str, object]
+
+
+def fine_tune(
+    start: Detector | str,
+    examples: Sequence[Example],
+    names: Sequence[str],
+    schedule: Schedule = PUBLISHED,
+    *,
+    validation: Sequence[Example] = (),
+    seed: int = 0,
+    checkpoint: str | os.PathLike[str] | None = None,
+    device: str = "cpu",
+    progress: bool = True,
+) -> Tuned:
+    """Fine-tune a detector, or train one from the beginning.
+
+    Parameters
+    ----------
+    start : Detector or str
+        Where to start from; a key of `reproduction.detection.yolov5.SIZES` starts from random
+        weights.
+    examples : sequence of Example
+        Pictures to learn from, of any sizes; some may show nothing.
+    names : sequence of str
+        The classes.
+    schedule : Schedule
+    validation : sequence of Example
+        Pictures by which the best epoch is chosen.
+    seed : int
+        Decides the order of pictures, how they are changed, and new weights.
+    checkpoint : path, optional
+        Written after every epoch; where it exists already, the run continues from it.
+    device : str
+    progress : bool
+        Whether to show a progress bar with the losses.
+
+    Raises
+    ------
+    UnknownName
+        If a box is of another class.
+    FusionError
+        If there is nothing to learn, a box is not inside its picture, the checkpoint is of
+        another run or cannot be written, the device cannot be used, or the loss is no longer
+        finite.
+    """
+    check_device(device)
+    check_seed(seed)
+    for some, task in ((examples, "learn"), (validation, "choose the best epoch by")):
+        if not any(example.fractions for example in some) and (some or some is examples):
+            raise FusionError(
+                f"there is nothing to {task}: none of {len(some)} pictures has a box. Give "
+                "pictures with boxes."
+            )
+    scenes = _Scenes(examples, names, schedule.input)
+    path = None if checkpoint is None else Path(checkpoint)
+    if path is not None:
+        check_writable(path)
+    pictures = _fingerprint(scenes, validation, names)
+    run = _Run(start, names, schedule, seed, device, pictures)
+    if path is not None and path.exists():
+        run.restore(path)
+    with (
+        tqdm(
+            total=schedule.epochs,
+            initial=run.epoch,
+            desc=f"fine-tuning on {len(examples)} pictures",
+            disable=not progress,
+        ) as bar,
+        ThreadPoolExecutor(max(os.cpu_count() or 1, 2)) as pool,
+        keep_pages() if device == "cpu" else nullcontext(),
+    ):
+        while run.epoch < schedule.epochs:
+            row = run.learn(scenes, pool)
+            if validation:
+                row |= run.validate(validation)
+            run.history.append(row)
+            if path is not None:
+                run.save(path)
+            bar.set_postfix({name: f"{value:.3g}" for name, value in row.items()}, refresh=False)
+            bar.update()
+    facts = training_facts(
+        {
+            **{k: v for k, v in asdict(schedule).items() if k != "augmentation"},
+            **schedule.augmentation._asdict(),
+            "seed": seed,
+            "pictures": len(examples),
+            "start": run.settings["start"],
+        },
+        device,
+    )
+    return Tuned(run.detector(), pd.DataFrame(run.history), facts)
+
+
+# ---------------------------------------------------------------- pictures
+
+
+class _Scenes:
+    """Pictures to learn from, scaled to the input; they stay in memory as far as it goes."""
+
+    def __init__(self, examples: Sequence[Example], names: Sequence[str], size: int) -> None:
+        for example in examples:
+            for box in example.fractions:
+                if box.label not in names:
+                    raise unknown(f"class in {example.name}", box.label, names)
+        self.examples, self.names, self.size = examples, list(names), size
+        self._kept: dict[int, Scene] = {}
+        self._bytes = 0
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def load(self, index: int) -> Scene:
+        """Return a scene with its longer side of `size`."""
+        if index in self._kept:
+            return self._kept[index]
+        picture, boxes = self.examples[index].load()
+        corners = np.array([box[1:] for box in boxes], float).reshape(-1, 4)
+        classes = np.array([self.names.index(box.label) for box in boxes], dtype=np.int64)
+        scene = fitted(Scene(picture, corners, classes), self.size)
+        if self._bytes + scene.picture.nbytes <= KEPT:
+            self._bytes += scene.picture.nbytes
+            self._kept[index] = scene
+        return scene
+
+    def batches(
+        self, schedule: Schedule, seed: int, epoch: int, pool: ThreadPoolExecutor
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Give the batches of an epoch: pictures (B, 3, size, size) and objects (N, 6)."""
+        order = np.random.default_rng([seed, epoch]).permutation(len(self))
+
+        def make(place: int) -> Scene:
+            random = np.random.default_rng([seed, epoch, place])
+            index = int(order[place])
+            return augmented(self.load, index, len(self), self.size, random, schedule.augmentation)
+
+        starts = range(0, len(self), schedule.batch)
+        ends = [min(start + schedule.batch, len(self)) for start in starts]
+        jobs = [[*range(start, end)] for start, end in zip(starts, ends, strict=True)]
+        ahead = [pool.submit(make, place) for place in jobs[0]]
+        for number in range(len(jobs)):
+            scenes = [job.result() for job in ahead]
+            later = jobs[number + 1] if number + 1 < len(jobs) else []
+            ahead = [pool.submit(make, place) for place in later]
+            pictures = torch.from_numpy(np.stack([scene.picture for scene in scenes]))
+            yield pictures.permute(0, 3, 1, 2), _objects(scenes)
+
+
+def _objects(scenes: Sequence[Scene]) -> Tensor:
+    """List the objects of a batch: image, class, centre x and y, width, height."""
+    rows = [
+        np.column_stack(
+            [
+                np.full(len(scene.boxes), image),
+                scene.classes,
+                (scene.boxes[:, :2] + scene.boxes[:, 2:]) / 2,
+                scene.boxes[:, 2:] - scene.boxes[:, :2],
+            ]
+        )
+        for image, scene in enumerate(scenes)
+    ]
+    return torch.from_numpy(np.concatenate(rows).astype(np.float32))
+
+
+def _fingerprint(scenes: _Scenes, validation: Sequence[Example], names: Sequence[str]) -> str:
+    """Hash what a run is on: names, pictures and boxes."""
+    sha = hashlib.sha256(repr(tuple(names)).encode())
+    for index, example in enumerate(scenes.examples):
+        sha.update(repr((example.name, example.fractions)).encode())
+        sha.update(scenes.load(index).picture.tobytes())
+    for example in validation:
+        sha.update(repr((example.name, example.fractions)).encode())
+        sha.update(example.read().tobytes())
+    return sha.hexdigest()
+
+
+# ---------------------------------------------------------------- the run
+
+
+class _Run:
+    """The state of a training between two epochs."""
+
+    def __init__(
+        self,
+        start: Detector | str,
+        names: Sequence[str],
+        schedule: Schedule,
+        seed: int,
+        device: str,
+        pictures: str,
+    ) -> None:
+        self.names, self.schedule, self.seed, self.device = tuple(names), schedule, seed, device
+        self.network = _started(start, names, schedule.head, seed)
+        begins = hashlib.sha256()
+        for tensor in self.network.state_dict().values():
+            begins.update(tensor.numpy().tobytes())
+        self.settings = {
+            "schedule": repr(schedule),
+            "seed": seed,
+            "pictures": pictures,
+            "start": begins.hexdigest(),
+        }
+        self.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.average = copy.deepcopy(self.network).eval()
+        self.optimiser = _optimiser(self.network, schedule)
+        self.steps = 0
+        self.batches = 0
+        self.spent = 0  # batches whose gradients a step has used
+        self.history: list[dict[str, float]] = []
+        self.best: tuple[float, dict[str, Tensor]] | None = None
+
+    @property
+    def epoch(self) -> int:
+        return len(self.history)
+
+    def learn(self, scenes: _Scenes, pool: ThreadPoolExecutor) -> dict[str, float]:
+        """Go through all pictures once; return the mean losses per picture."""
+        schedule = self.schedule
+        per_epoch = math.ceil(len(scenes) / schedule.batch)
+        warmup = max(schedule.warmup_epochs * per_epoch, schedule.least_warmup)
+        self.network.train()
+        sums = np.zeros(4)
+        task = f"batches of {schedule.batch} pictures of {schedule.input} pixels"
+        for pictures, objects in scenes.batches(schedule, self.seed, self.epoch, pool):
+            accumulate = self._set_rates(warmup)
+            tensor = pictures.to(self.device).float() / 255
+            tensor = tensor.contiguous(memory_format=torch.channels_last)
+            with memory_errors(task, "a smaller batch or input"):
+                outputs = self.network(tensor)
+                loss = detection_loss(
+                    self.network, outputs, objects.to(self.device), schedule.input
+                )
+                loss.total.backward()
+            self.batches += 1
+            values = np.array([float(part.detach()) for part in loss])
+            if not np.isfinite(values).all():
+                raise FusionError(
+                    f"the loss became {values[0]} in epoch {self.epoch + 1}. Lower the learning "
+                    "rate; the checkpoint, if there is one, is that of the epoch before."
+                )
+            sums += values
+            if self.batches - self.spent >= accumulate:
+                self._step()
+        if self.batches > self.spent and self.epoch + 1 == schedule.epochs:
+            self._step()
+        names = ("total", "box", "objectness", "classes")
+        means = dict(zip(names, (sums / len(scenes)).tolist(), strict=True))
+        return {"epoch": self.epoch + 1, **means}
+
+    def _set_rates(self, warmup: int) -> int:
+        """Set rate and momentum for the next batch; return how many batches make a step."""
+        schedule = self.schedule
+        full = max(round(schedule.nominal_batch / schedule.batch), 1)
+        fall = 1 - (1 - schedule.final) * self.epoch / schedule.epochs
+        progress = min(self.batches / warmup, 1) if warmup else 1
+        for group in self.optimiser.param_groups:
+            # Biases begin fast, since the priors of the scores are far off.
+            begin = 0.1 if group["name"] == "biases" else 0.0
+            group["lr"] = begin + (schedule.rate * fall - begin) * progress
+            group["momentum"] = 0.8 + (schedule.momentum - 0.8) * progress
+        return max(round(1 + (full - 1) * progress), 1)
+
+    def _step(self) -> None:
+        self.optimiser.step()
+        self.optimiser.zero_grad()
+        self.steps += 1
+        self.spent = self.batches
+        # The average follows closely at first, and slowly in the end.
+        keep = 0.9999 * (1 - math.exp(-self.steps / 2000))
+        with torch.no_grad():
+            new = self.network.state_dict()
+            for name, tensor in self.average.state_dict().items():
+                if tensor.is_floating_point():
+                    tensor.lerp_(new[name], 1 - keep)
+                else:
+                    tensor.copy_(new[name])
+
+    def validate(self, examples: Sequence[Example]) -> dict[str, float]:
+        """Compute average precision; keep the weights if they are the best so far."""
+        truths, found = search(
+            self._as_detector(self.average), examples, self.names, progress=False
+        )
+        precision = match(truths, found, self.names).average_precision()
+        ap50, ap = mean_over_classes(precision)[-1].tolist()
+        fitness = float(np.dot(FITNESS, (ap50, ap)))
+        if self.best is None or fitness > self.best[0]:
+            state = self.average.state_dict()
+            self.best = fitness, {name: tensor.cpu().clone() for name, tensor in state.items()}
+        return {"AP50": ap50, "AP": ap}
+
+    def detector(self) -> Detector:
+        """Return the detector that the run has made."""
+        if self.best is not None:
+            self.average.load_state_dict(self.best[1])
+        return self._as_detector(self.average)
+
+    def _as_detector(self, network: YOLOv5) -> Detector:
+        return Detector(
+            copy.deepcopy(network).cpu(), self.names, input=self.schedule.input, device=self.device
+        )
+
+    def save(self, path: Path) -> None:
+        state = {
+            "settings": self.settings,
+            "network": self.network.state_dict(),
+            "average": self.average.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "gradients": [p.grad for p in self.network.parameters()],
+            "counts": [self.steps, self.batches, self.spent],
+            "history": self.history,
+            "best": self.best,
+        }
+        stream = io.BytesIO()  # torch.save to a path reports a full disk as a RuntimeError
+        torch.save(state, stream)
+        with atomic_file(path) as temporary:
+            temporary.write_bytes(stream.getbuffer())
+
+    def restore(self, path: Path) -> None:
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            settings = state["settings"]
+        except Exception as error:
+            raise FusionError(
+                f"{path} is not a checkpoint of a detector ({type(error).__name__}); delete it or "
+                "name another file."
+            ) from error
+        if settings != self.settings:
+            differ = [name for name, value in self.settings.items() if settings.get(name) != value]
+            raise FusionError(
+                f"the checkpoint {path} belongs to another run: its {', '.join(differ)} differ. "
+                "Delete it or name another file."
+            )
+        self.network.load_state_dict(state["network"])
+        self.average.load_state_dict(state["average"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        for parameter, gradient in zip(self.network.parameters(), state["gradients"], strict=True):
+            parameter.grad = None if gradient is None else gradient.to(parameter.device)
+        self.steps, self.batches, self.spent = state["counts"]
+        self.history = state["history"]
+        self.best = state["best"]
+
+
+def _started(start: Detector | str, names: Sequence[str], head: str, seed: int) -> YOLOv5:
+    """Make the network that training begins with."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        size = start if isinstance(start, str) else start.network.size
+        network = YOLOv5(size, len(names))
+    if isinstance(start, str):
+        return network
+    state: Mapping[str, Tensor] = start.network.state_dict()
+    equal = tuple(names) == start.names
+    own = network.state_dict()
+    kept = {n: t for n, t in state.items() if equal or not n.startswith("model.24.m.")}
+    network.load_state_dict({**own, **kept})
+    if head == "named" and not equal:
+        _keep_named(network, start, names)
+    return network
+
+
+def _keep_named(network: YOLOv5, start: Detector, names: Sequence[str]) -> None:
+    """Copy the outputs for boxes, objectness and classes of the same name.
+
+    Of one class nothing is learnt but where it is, so that its score starts as that of new ones.
+    """
+    known = [
+        (new, start.names.index(name)) for new, name in enumerate(names) if name in start.names
+    ]
+    known = known if len(names) > 1 else []
+    to = [0, 1, 2, 3, 4, *(5 + new for new, _ in known)]
+    of = [0, 1, 2, 3, 4, *(5 + old for _, old in known)]
+    anchors = len(ANCHORS[0])
+    with torch.no_grad():
+        for new, old in zip(network.head.m, start.network.head.m, strict=True):
+            for name in ("weight", "bias"):
+                mine, theirs = getattr(new, name), getattr(old, name)
+                values = theirs.view(anchors, -1, *theirs.shape[1:])[:, of]
+                mine.view(anchors, -1, *mine.shape[1:])[:, to] = values
+
+
+def _optimiser(network: nn.Module, schedule: Schedule) -> torch.optim.SGD:
+    """Descend; weights of convolutions alone decay, in proportion to the pictures of a step."""
+    norms, weights, biases = [], [], []
+    for module in network.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            if name == "bias":
+                biases.append(parameter)
+            elif isinstance(module, nn.BatchNorm2d):
+                norms.append(parameter)
+            else:
+                weights.append(parameter)
+    seen = max(round(schedule.nominal_batch / schedule.batch), 1) * schedule.batch
+    groups: list[dict[str, Any]] = [
+        {"params": biases, "name": "biases"},
+        {"params": norms, "name": "norms"},
+        {
+            "params": weights,
+            "name": "weights",
+            "weight_decay": schedule.decay * seen / schedule.nominal_batch,
+        },
+    ]
+    return torch.optim.SGD(groups, schedule.rate, schedule.momentum, nesterov=True)

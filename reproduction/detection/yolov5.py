@@ -1,0 +1,266 @@
+"""YOLOv5, release 6: the detector of RefineFuse's Table 4.
+
+Published by Ultralytics (G. Jocher et al., YOLOv5, DOI 10.5281/zenodo.3908559). A backbone of C3
+blocks (a cross-stage partial net of bottlenecks) ends in spatial pyramid pooling; a path
+aggregation net joins its maps of strides 8, 16 and 32, and one convolution per scale gives, for
+each of three anchors in each cell, a box, an objectness and a score per class.
+
+Written from the published architecture; layers keep the numbers of its description, so that
+published weights load by name.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from fusionlib.errors import unknown
+
+__all__ = ["ANCHORS", "SIZES", "STRIDES", "Size", "YOLOv5"]
+
+#: Pixels between neighbouring cells, per scale.
+STRIDES = (8, 16, 32)
+
+#: Published anchors, made by clustering COCO's boxes: width and height in pixels, per scale.
+ANCHORS = (
+    ((10, 13), (16, 30), (33, 23)),
+    ((30, 61), (62, 45), (59, 119)),
+    ((116, 90), (156, 198), (373, 326)),
+)
+
+#: Batch normalisation, as published.
+EPSILON, MOMENTUM = 1e-3, 0.03
+
+
+class Size(NamedTuple):
+    """How the published models differ: factors of the numbers of channels and of bottlenecks."""
+
+    width: float
+    depth: float
+
+
+SIZES = {"n": Size(0.25, 0.33), "s": Size(0.50, 0.33)}
+
+
+class Conv(nn.Module):
+    """Convolution without bias, batch normalisation, SiLU."""
+
+    def __init__(self, channels_in: int, channels_out: int, kernel: int = 1, stride: int = 1):
+        super().__init__()
+        # The stem alone has an even kernel: 6x6, padded by 2.
+        padding = (kernel - 1) // 2
+        self.conv = nn.Conv2d(channels_in, channels_out, kernel, stride, padding, bias=False)
+        self.bn = nn.BatchNorm2d(channels_out, eps=EPSILON, momentum=MOMENTUM)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.silu(self.bn(self.conv(x)), inplace=True)
+
+
+class Bottleneck(nn.Module):
+    """1x1 and 3x3 convolution, added to the input if `shortcut`."""
+
+    def __init__(self, channels: int, shortcut: bool):
+        super().__init__()
+        self.cv1 = Conv(channels, channels)
+        self.cv2 = Conv(channels, channels, 3)
+        self.shortcut = shortcut
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.cv2(self.cv1(x))
+        return x + y if self.shortcut else y
+
+
+class C3(nn.Module):
+    """Half of the channels through bottlenecks, half past them, then both joined."""
+
+    def __init__(self, channels_in: int, channels_out: int, repeats: int, shortcut: bool = True):
+        super().__init__()
+        hidden = channels_out // 2
+        self.cv1 = Conv(channels_in, hidden)
+        self.cv2 = Conv(channels_in, hidden)
+        self.cv3 = Conv(2 * hidden, channels_out)
+        self.m = nn.Sequential(*(Bottleneck(hidden, shortcut) for _ in range(repeats)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.cv3(torch.cat([self.m(self.cv1(x)), self.cv2(x)], 1))
+
+
+class SPPF(nn.Module):
+    """Spatial pyramid pooling: maxima over 5x5, 9x9 and 13x13 pixels, each from the last."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.cv1 = Conv(channels, channels // 2)
+        self.cv2 = Conv(2 * channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        maps = [self.cv1(x)]
+        for _ in range(3):
+            maps.append(nn.functional.max_pool2d(maps[-1], 5, stride=1, padding=2))
+        return self.cv2(torch.cat(maps, 1))
+
+
+class Detect(nn.Module):
+    """One 1x1 convolution per scale."""
+
+    anchors: Tensor
+
+    def __init__(self, classes: int, channels: Sequence[int]):
+        super().__init__()
+        self.outputs = 5 + classes
+        per_cell = len(ANCHORS[0])
+        self.m = nn.ModuleList(nn.Conv2d(some, per_cell * self.outputs, 1) for some in channels)
+        _set_priors(self.m)
+        anchors = torch.tensor(ANCHORS) / torch.tensor(STRIDES).view(-1, 1, 1)
+        self.register_buffer("anchors", anchors)  # in cells
+
+    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        outputs = []
+        for layer, x in zip(self.m, maps, strict=True):
+            y = layer(x)
+            batch, _, height, width = y.shape
+            y = y.view(batch, -1, self.outputs, height, width).permute(0, 1, 3, 4, 2)
+            outputs.append(y)
+        return outputs
+
+
+def _set_priors(layers: Iterable[nn.Module]) -> None:
+    """Let the first scores be rare: 8 objects in 640x640 pixels, 0.6 in all classes."""
+    with torch.no_grad():
+        for layer, stride in zip(layers, STRIDES, strict=True):
+            bias = layer.bias.view(len(ANCHORS[0]), -1)  # type: ignore[operator]
+            bias[:, 4] += math.log(8 / (640 / stride) ** 2)
+            bias[:, 5:] += math.log(0.6 / (bias.shape[1] - 5 - 0.99999))
+
+
+class YOLOv5(nn.Module):
+    """Detector of objects of `classes` kinds.
+
+    Parameters
+    ----------
+    size : str
+        A key of `SIZES`.
+    classes : int
+        1 or more.
+
+    Raises
+    ------
+    UnknownName
+        If there is no such size.
+    """
+
+    def __init__(self, size: str = "n", classes: int = 80):
+        super().__init__()
+        if size not in SIZES:
+            raise unknown("size of YOLOv5", size, SIZES)
+        self.size = size
+        width, depth = SIZES[size]
+
+        def channels(published: int) -> int:
+            return math.ceil(published * width / 8) * 8
+
+        def repeats(published: int) -> int:
+            return max(round(published * depth), 1)
+
+        c64, c128, c256, c512, c1024 = map(channels, (64, 128, 256, 512, 1024))
+        three, six, nine = map(repeats, (3, 6, 9))
+        # Numbers 11, 12, 15, 16, 19 and 22 are layers without parameters, in `forward`.
+        self.model = nn.ModuleDict(
+            {
+                "0": Conv(3, c64, 6, 2),
+                "1": Conv(c64, c128, 3, 2),
+                "2": C3(c128, c128, three),
+                "3": Conv(c128, c256, 3, 2),
+                "4": C3(c256, c256, six),
+                "5": Conv(c256, c512, 3, 2),
+                "6": C3(c512, c512, nine),
+                "7": Conv(c512, c1024, 3, 2),
+                "8": C3(c1024, c1024, three),
+                "9": SPPF(c1024),
+                "10": Conv(c1024, c512),
+                "13": C3(2 * c512, c512, three, shortcut=False),
+                "14": Conv(c512, c256),
+                "17": C3(2 * c256, c256, three, shortcut=False),
+                "18": Conv(c256, c256, 3, 2),
+                "20": C3(2 * c256, c512, three, shortcut=False),
+                "21": Conv(c512, c512, 3, 2),
+                "23": C3(2 * c512, c1024, three, shortcut=False),
+                "24": Detect(classes, (c256, c512, c1024)),
+            }
+        )
+
+    @property
+    def head(self) -> Detect:
+        """The last layer."""
+        return self.model["24"]  # type: ignore[return-value]
+
+    @property
+    def classes(self) -> int:
+        """Number of classes."""
+        return self.head.outputs - 5
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Compute what the layers give, before any sigmoid.
+
+        Parameters
+        ----------
+        images : Tensor, shape (B, 3, H, W)
+            RGB in [0, 1]; H and W multiples of 32.
+
+        Returns
+        -------
+        list of Tensor, shape (B, 3, H / stride, W / stride, 5 + classes)
+            Per scale; the last dimension is x, y, width, height, objectness, classes.
+        """
+        layer = self.model
+        x = layer["2"](layer["1"](layer["0"](images)))
+        eighth = layer["4"](layer["3"](x))
+        sixteenth = layer["6"](layer["5"](eighth))
+        x = layer["10"](layer["9"](layer["8"](layer["7"](sixteenth))))
+        coarse = x
+        x = layer["14"](layer["13"](torch.cat([_doubled(x), sixteenth], 1)))
+        middle = x
+        fine = layer["17"](torch.cat([_doubled(x), eighth], 1))
+        medium = layer["20"](torch.cat([layer["18"](fine), middle], 1))
+        large = layer["23"](torch.cat([layer["21"](medium), coarse], 1))
+        return self.head([fine, medium, large])
+
+    def decode(self, outputs: Sequence[Tensor]) -> Tensor:
+        """Turn outputs into boxes and scores.
+
+        Parameters
+        ----------
+        outputs : sequence of Tensor
+            Of `forward`.
+
+        Returns
+        -------
+        Tensor, shape (B, N, 5 + classes)
+            Centre x and y, width and height in pixels of the input, objectness and classes in
+            [0, 1], of all anchors of all cells of all scales.
+        """
+        decoded = []
+        for y, anchors, stride in zip(outputs, self.head.anchors, STRIDES, strict=True):
+            batch, _, height, width, _ = y.shape
+            s = y.sigmoid()
+            centres = (2 * s[..., :2] - 0.5 + cells(height, width, y.device)) * stride
+            sizes = (2 * s[..., 2:4]) ** 2 * anchors.view(1, -1, 1, 1, 2) * stride
+            boxes = torch.cat([centres, sizes, s[..., 4:]], -1)
+            decoded.append(boxes.reshape(batch, -1, self.head.outputs))
+        return torch.cat(decoded, 1)
+
+
+def cells(height: int, width: int, device: torch.device) -> Tensor:
+    """Return the column and the row of each cell, shape (height, width, 2)."""
+    rows = torch.arange(height, device=device, dtype=torch.float32)
+    columns = torch.arange(width, device=device, dtype=torch.float32)
+    y, x = torch.meshgrid(rows, columns, indexing="ij")
+    return torch.stack([x, y], -1)
+
+
+def _doubled(x: Tensor) -> Tensor:
+    return nn.functional.interpolate(x, scale_factor=2, mode="nearest")

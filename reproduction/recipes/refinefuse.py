@@ -1,0 +1,198 @@
+"""RefineFuse's training: the chosen image's brightness and the larger gradient.
+
+As the paper tells it: 256x256 squares of MSRS's training pairs, turned and mirrored, in batches of
+8, stochastic gradient descent from a learning rate of 1e-3, 300 epochs, lambda = 5. It leaves open
+
+- the optimiser's momentum: none here, unless the option "momentum" gives it;
+- what "initial" learning rate means: it falls to zero along half a cosine here, after a rise
+  over a twentieth of the iterations, without which Adam leaves the last layer dead where the
+  loss is that of setting A;
+- how pixels are compared with their surroundings, and the masks where neither image or both are
+  wanted: `reproduction.masks`;
+- gradients: `fusionlib.losses.texture_loss`.
+
+Adam at the published rate falls into a trap: the size of a gradient does not tell its sign, and
+where texture weighs five times as much as brightness the network may learn to turn dark into
+bright before it learns brightness, and stays with it. The option "rise" lets the texture's weight
+grow from an eighth to its value over a share of the iterations first.
+
+The objects of MSRS are those of its boxes, since its segmentation labels are not to be had here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from fusionlib.errors import FusionError
+from fusionlib.losses import FusionLoss
+from fusionlib.networks.refinefuse import RefineFuse
+from fusionlib.weights import load_state
+
+from .recipe import LARGE, Descend, Moment, Option, Recipe, Stage, whole
+
+__all__ = ["RECIPE", "SETTINGS", "RefineFuseRecipe"]
+
+#: Loss settings of Table 8 -> how each is built.
+SETTINGS: Mapping[str, Callable[[], FusionLoss]] = {
+    "ours": FusionLoss,
+    "A": lambda: FusionLoss("plain"),
+    "B": lambda: FusionLoss("maximum"),
+    "C": lambda: FusionLoss("masked", texture_weight=0),
+}
+PAIRS, BATCH, EPOCHS = 1083, 8, 300
+#: Of its value, the texture's weight where it rises.
+FIRST_SHARE = 1 / 8
+
+
+#: Share of the iterations in which the learning rate rises.
+WARM_UP = 1 / 20
+
+
+def _warm_cosine(rate: float) -> Callable[[float], float]:
+    """Rise to `rate`, then fall to zero along half a cosine."""
+
+    def at(progress: float) -> float:
+        return min(1, progress / WARM_UP) * rate * (1 + math.cos(math.pi * progress)) / 2
+
+    return at
+
+
+def _one_of(*names: str) -> Callable[[Any], str]:
+    def read(value: Any) -> str:
+        if value not in names:
+            raise ValueError
+        return str(value)
+
+    return read
+
+
+def _switch(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    return _one_of("on", "off")(value) == "on"
+
+
+class RefineFuseRecipe(Recipe):
+    """Brightness of the image that the masks choose, the larger of both gradients.
+
+    Parameters
+    ----------
+    setting : {"ours", "A", "B", "C"}
+        Loss of Table 8.
+    scales : int
+        1 to 5.
+    sfim, psim, fim : bool
+        Whether each module is there.
+    optimiser : {"sgd", "adam"}
+    momentum : float
+        Of stochastic gradient descent.
+    rise : float
+        Share of the iterations in which the texture's weight rises, from an eighth of its value.
+    precision : {"single", "mixed"}
+        "mixed": convolutions and products in bfloat16, weights and losses in float32; "single"
+        where the device has no bfloat16.
+    start : mapping of str to Tensor, optional
+        Weights to begin with, to go on learning from other pairs or by another loss.
+
+    Raises
+    ------
+    FusionError
+        If the number of scales, the momentum or the share is not possible.
+    WeightsMismatch
+        If the weights to begin with are of another network.
+    """
+
+    method = "refinefuse"
+    learns_from = "labelled pairs"
+    sampling = "crop and turn"
+    sizes = range(16, LARGE)
+    published = "256x256 squares of 1083 pairs of MSRS with segmentation labels"
+    options: ClassVar = {
+        "setting": Option("loss of Table 8: ours, A, B or C", _one_of(*SETTINGS)),
+        "scales": Option("1 to 5, published: 4", whole),
+        "sfim": Option("shallow modules: on or off", _switch),
+        "psim": Option("deep modules: on or off", _switch),
+        "fim": Option("module between deep and shallow: on or off", _switch),
+        "optimiser": Option("sgd, as published, or adam", _one_of("sgd", "adam")),
+        "momentum": Option("of sgd, 0 to below 1; not published, default 0", float),
+        "rise": Option("share of the iterations in which the texture's weight rises", float),
+        "precision": Option("single or mixed (bfloat16)", _one_of("single", "mixed")),
+        "start": Option("weights to begin with"),
+    }
+    network: RefineFuse
+
+    def __init__(
+        self,
+        setting: str = "ours",
+        scales: int = 4,
+        sfim: bool = True,
+        psim: bool = True,
+        fim: bool = True,
+        optimiser: str = "sgd",
+        momentum: float = 0.0,
+        rise: float = 0.0,
+        precision: str = "single",
+        start: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        super().__init__()
+        if not 0 <= momentum < 1:
+            raise FusionError(f"the momentum must be 0 to below 1, not {momentum}.")
+        if not 0 <= rise <= 1:
+            raise FusionError(
+                f"the texture's weight can rise in a share of 0 to 1 of the iterations, not {rise}."
+            )
+        self.network = RefineFuse(scales, sfim=sfim, psim=psim, fim=fim)
+        if start is not None:
+            load_state(self.network, dict(start), "the weights to begin with")
+        self.loss = SETTINGS[setting]()
+        self.descent = optimiser
+        self.momentum = momentum
+        self.rise = rise
+        self.mixed = precision == "mixed"
+        self.departures = (
+            "Objects are from boxes (their bright infrared pixels) or from given masks, not from "
+            "MSRS's segmentation labels.",
+        )
+
+    def optimiser(self, parameters: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
+        """Return stochastic gradient descent or Adam."""
+        if self.descent == "adam":
+            return torch.optim.Adam(parameters)
+        return torch.optim.SGD(parameters, momentum=self.momentum)
+
+    def fuse(
+        self, images: tuple[Tensor, Tensor, Tensor], moment: Moment, descend: Descend
+    ) -> dict[str, Tensor]:
+        """Fuse images of gray levels 0..255."""
+        ir, vis, objects = (image / 255 for image in images)
+        with torch.autocast(ir.device.type, torch.bfloat16, enabled=self.mixed):
+            fused = self.network(ir, vis)
+        parts = self.loss(fused, ir, vis, objects > 0, self._share(moment))
+        descend(parts.total)
+        return parts._asdict()
+
+    def _share(self, moment: Moment) -> float:
+        """Return the part of its weight that texture has by now."""
+        rising = self.rise * moment.iterations
+        if moment.iteration >= rising:
+            return 1.0
+        return float(FIRST_SHARE ** (1 - moment.iteration / rising))
+
+    stages = (
+        Stage(
+            "fusion",
+            fuse,
+            iterations=EPOCHS * (PAIRS // BATCH),
+            batch_size=BATCH,
+            size=256,
+            rates={"network": _warm_cosine(1e-3)},
+        ),
+    )
+
+
+RECIPE = RefineFuseRecipe

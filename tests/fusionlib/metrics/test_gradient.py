@@ -1,0 +1,440 @@
+"""Metrics of edges: OpenCV and numpy, loops over pixels, ramps and constant images."""
+
+from __future__ import annotations
+
+import math
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+from fusionlib.errors import MetricWarning, UnknownName
+from fusionlib.metrics import METRICS
+from fusionlib.metrics.gradient import (
+    _gradient_strength,
+    average_gradient,
+    edge_intensity,
+    nabf,
+    qabf,
+    spatial_frequency,
+    standard_deviation,
+)
+from fusionlib.metrics.plane import Plane
+from tests.fusionlib.metrics.pictures import flat, noise, photos, triples, undefined_allowed
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+ONE_IMAGE = [standard_deviation, spatial_frequency, average_gradient, edge_intensity]
+
+
+def few_levels(step=37):
+    """The maximum of sources of four levels: rounding on 0..1 decides whether edges are equal."""
+    _, a, b = (image // 64 * step for image in noise((9, 12)))
+    return [np.maximum(a, b), a, b]
+
+
+PICTURES = pytest.mark.parametrize(
+    "images",
+    [
+        noise((9, 12)),
+        noise((2, 2)),
+        noise((2, 7), seed=3),
+        photos((13, 11)),
+        few_levels(),
+        [image.T.copy() for image in few_levels()],
+        few_levels(1),
+    ],
+    ids=["noise", "least", "low", "photos", "few levels", "turned", "weak"],
+)
+
+
+def ramp(step, size=(6, 9)):
+    """Levels that grow by `step` per column."""
+    return np.tile(np.arange(size[1], dtype=np.uint8) * step, (size[0], 1)).astype(np.uint8)
+
+
+# ---------------------------------------------------------------- contrast of one image
+
+
+@pytest.mark.parametrize("size", [(2, 2), (2, 9), (7, 5)])
+def test_gradient_is_central_inside_and_one_sided_at_the_ends(size):
+    x = noise(size)[0].astype(np.float64)
+    strength = _gradient_strength(Plane(x))
+    for i, j in np.ndindex(size):
+        squares = 0.0
+        for place, line in ((i, x[:, j]), (j, x[i])):
+            low, high = max(place - 1, 0), min(place + 1, len(line) - 1)
+            squares += ((line[high] - line[low]) / (high - low)) ** 2
+        # Halves of whole numbers, squared: exact up to the one square root.
+        assert strength[i, j] == math.sqrt(squares / 2)
+
+
+@given(triples(least=2, most=16))
+@settings(max_examples=60)
+def test_contrast_in_every_convention(images):
+    f, _, _ = images
+    v, (height, width) = f.astype(float), f.shape
+    across = [v[i, j + 1] - v[i, j] for i in range(height) for j in range(width - 1)]
+    down = [v[i + 1, j] - v[i, j] for i in range(height - 1) for j in range(width)]
+    squares = sum(d * d for d in across), sum(d * d for d in down)
+    gy, gx = np.gradient(v)
+    strengths = np.hypot(gx, gy).sum() / math.sqrt(2)
+    inner = (height - 1) * (width - 1)
+    expected = {
+        "SD": {
+            **dict.fromkeys(["standard", "cddfuse", "tang", "vifb"], np.std(v)),
+            "li": math.sqrt(((v / 255 - (v / 255).mean()) ** 2).sum()),
+        },
+        "SF": {
+            **dict.fromkeys(
+                ["standard", "cddfuse", "tang"],
+                math.sqrt(squares[0] / len(across) + squares[1] / len(down)),
+            ),
+            "vifb": math.sqrt(sum(squares) / f.size),
+        },
+        "AG": {
+            **dict.fromkeys(["standard", "cddfuse"], strengths / f.size),
+            **dict.fromkeys(["tang", "vifb"], strengths / inner),
+        },
+    }
+    for name, values in expected.items():
+        assert sorted(values) == sorted(METRICS[name].conventions)
+        for convention, value in values.items():
+            # Sums of at most 256 terms; numpy's deviation of a constant is rounding of its mean.
+            ours = METRICS[name].compute(*images, convention)
+            assert ours == pytest.approx(value, rel=1e-12, abs=1e-12), (name, convention)
+
+
+@given(triples(most=16))
+@settings(max_examples=40)
+def test_edge_intensity_is_that_of_opencv(images):
+    image = images[0]
+    border = {"ksize": 3, "borderType": cv2.BORDER_REPLICATE}
+    x, y = (cv2.Sobel(image, cv2.CV_64F, *axis, **border) for axis in ((1, 0), (0, 1)))
+    # Whole numbers; a mean of at most 256 roots.
+    expected = np.sqrt(x**2 + y**2).mean()
+    for convention in METRICS["EI"].conventions:
+        value = METRICS["EI"].compute(*images, convention)
+        assert value == pytest.approx(expected, rel=1e-14)
+
+
+def test_contrast_of_a_ramp():
+    """Steps of 10 over 9 columns, everywhere the same."""
+    image = ramp(10)
+    # Variance of 0..8 is (9 * 9 - 1) / 12.
+    assert standard_deviation(image) == pytest.approx(10 * math.sqrt(80 / 12), rel=1e-14)
+    assert spatial_frequency(image) == 10
+    assert spatial_frequency(image, per_pixel=True) == pytest.approx(10 * math.sqrt(8 / 9))
+    assert average_gradient(image) == pytest.approx(10 / math.sqrt(2), rel=1e-14)
+    assert average_gradient(image, inner=True) == pytest.approx(
+        10 / math.sqrt(2) * 54 / 40, rel=1e-14
+    )
+    # 8 times a difference of 10, half as much on the two border columns.
+    assert edge_intensity(image) == pytest.approx(80 * 8 / 9, rel=1e-14)
+
+
+def test_contrast_of_a_checkerboard():
+    board = (np.indices((6, 8)).sum(axis=0) % 2 * 255).astype(np.uint8)
+    assert standard_deviation(board) == 127.5  # the greatest there is
+    assert METRICS["SD"].compute(board, board, board, "li") == math.sqrt(48) / 2
+    assert spatial_frequency(board) == pytest.approx(255 * math.sqrt(2), rel=1e-15)
+    # Central differences and Sobel see nothing inside, a step or its double at the border.
+    border = [math.hypot(255, 255)] * 4 + [255] * (48 - 4 - 4 * 6)
+    assert average_gradient(board) == pytest.approx(sum(border) / 48 / math.sqrt(2), rel=1e-14)
+
+
+@pytest.mark.parametrize("level", [0, 1, 255])
+@pytest.mark.parametrize("name", ["SD", "SF", "AG", "EI"])
+def test_a_constant_image_has_no_contrast(name, level):
+    images = flat(level, 9, 100)
+    for convention in METRICS[name].conventions:
+        assert METRICS[name].compute(*images, convention) == 0
+
+
+@given(triples(least=2))
+@settings(max_examples=40)
+def test_contrast_properties(images):
+    image = images[0] // 2
+    for function in ONE_IMAGE:
+        value = function(image)
+        assert value >= 0
+        # Whole numbers in another order of summation, and one root or a mean of them.
+        close = pytest.approx(value, rel=1e-13)
+        for turned in (np.transpose, np.fliplr, np.flipud):
+            assert function(turned(image)) == close
+        assert function(image + 100) == value and function(255 - image) == close
+        assert function(2 * image) == pytest.approx(2 * value, rel=1e-13)
+    assert standard_deviation(images[0]) <= 127.5
+
+
+# ---------------------------------------------------------------- Qabf
+
+ORDERS = {
+    "matlab": [(p, q) for q in (0, 1, 2) for p in (0, 1, 2)],
+    # Image columns ascending, inside a column kernel rows ascending.
+    "octave": [(0, 2), (1, 2), (2, 2), (0, 1), (1, 1), (2, 1), (0, 0), (1, 0), (2, 0)],
+}
+SOBEL = {"x": [[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]], "y": [[1, 2, 1], [0, 0, 0], [-1, -2, -1]]}
+BEST_STRENGTH, BEST_ANGLE = 0.9994 / (1 + math.exp(-7.5)), 0.9879 / (1 + math.exp(-4.4))
+
+
+def transfer(strength, direction):
+    return (
+        0.9994
+        / (1 + math.exp(-15 * (strength - 0.5)))
+        * 0.9879
+        / (1 + math.exp(-22 * (direction - 0.8)))
+    )
+
+
+def convolved(image, kernel, order):
+    """Zeros outside; nine products per pixel, added one by one in an order."""
+    result = np.zeros(image.shape)
+    for i, j in np.ndindex(image.shape):
+        value = 0.0
+        for p, q in ORDERS[order]:
+            m, n = i + 1 - p, j + 1 - q
+            if 0 <= m < image.shape[0] and 0 <= n < image.shape[1]:
+                value += kernel[p][q] * float(image[m, n])
+        result[i, j] = value
+    return result
+
+
+def qabf_by_pixels(f, a, b, peak, ties, order="matlab"):
+    strengths, angles = [], []
+    for image in (f, a, b):
+        x, y = (convolved(image / 255 * peak, SOBEL[axis], order) for axis in "xy")
+        strengths.append(np.sqrt(x * x + y * y))
+        angles.append(
+            [
+                [math.pi / 2 if u == 0 else math.atan(v / u) for u, v in zip(*rows, strict=True)]
+                for rows in zip(x, y, strict=True)
+            ]
+        )
+    kept = there = 0.0
+    for i, j in np.ndindex(f.shape):
+        g = strengths[0][i, j]
+        for strength, angle in zip(strengths[1:], angles[1:], strict=True):
+            s = strength[i, j]
+            ratio = min(s, g) / max(s, g) if s != g else g if ties == "strength" else 1
+            direction = 1 - abs(angle[i][j] - angles[0][i][j]) / (math.pi / 2)
+            kept += transfer(ratio, direction) * s
+            there += s
+    return kept / there
+
+
+@PICTURES
+def test_qabf_pixel_by_pixel(images):
+    expected = {
+        "standard": qabf_by_pixels(*images, 255, "one"),
+        "tang": qabf_by_pixels(*images, 255, "strength"),
+        "cddfuse": qabf_by_pixels(*images, 255, "strength"),
+        "vifb": qabf_by_pixels(*images, 255 * 255, "strength"),
+        "li": qabf_by_pixels(*images, 1, "strength"),
+    }
+    assert sorted(expected) == sorted(METRICS["Qabf"].conventions)
+    for convention, value in expected.items():
+        # Exponentials of rounded arguments: 22 * 2**-53 each. In float32: 22 * 2**-24.
+        close = pytest.approx(value, rel=2e-6 if convention == "cddfuse" else 1e-13)
+        assert METRICS["Qabf"].compute(*images, convention) == close, convention
+    octave = qabf_by_pixels(*images, 1, "strength", "octave")
+    assert qabf(*images, ties="strength", peak=1, order="octave") == pytest.approx(
+        octave, rel=1e-13
+    )
+
+
+def test_qabf_of_ties_and_rounding():
+    """What tells the conventions apart is there in the pictures above."""
+    _, a, b = photos((13, 11))
+    values = {name: METRICS["Qabf"].compute(a, a, b, name) for name in METRICS["Qabf"].conventions}
+    assert values["standard"] < values["tang"] and values["li"] < values["tang"] - 0.01
+    assert values["cddfuse"] != values["tang"]
+    assert values["cddfuse"] == pytest.approx(values["tang"], rel=2e-6)
+    images = few_levels()
+    orders = [qabf(*images, ties="strength", peak=1, order=order) for order in ORDERS]
+    assert orders[0] != pytest.approx(orders[1], rel=1e-9)
+
+
+def test_qabf_of_equal_images():
+    for image in (noise()[0], *flat(9), ramp(3)):
+        # A mean of equal numbers.
+        assert qabf(image, image, image) == pytest.approx(BEST_STRENGTH * BEST_ANGLE, rel=1e-14)
+    # Strengths of at least 1 in the place of ratios: the limit of the logistic function.
+    strong = np.array([[0, 255], [255, 0]], np.uint8)
+    for convention in ("tang", "vifb"):
+        value = METRICS["Qabf"].compute(strong, strong, strong, convention)
+        assert value == pytest.approx(0.9994 * BEST_ANGLE, rel=1e-14)
+
+
+def test_qabf_of_constant_images():
+    """Zeros outside make edges of the border, in one direction and as strong as the level."""
+    f, a, b = 200, 100, 50
+    expected = (transfer(a / f, 1) * a + transfer(b / f, 1) * b) / (a + b)
+    assert qabf(*flat(f, a, b)) == pytest.approx(expected, rel=1e-13)
+    assert qabf(*flat(0, a, b)) < 1e-3  # all is lost; angles of 0/0 count as upright
+    assert qabf(*flat(a, a, 0)) == pytest.approx(BEST_STRENGTH * BEST_ANGLE, rel=1e-14)
+
+
+@pytest.mark.parametrize("convention", METRICS["Qabf"].conventions)
+def test_qabf_of_black_sources(convention):
+    black = flat(0)[0]
+    for fused in (black, noise(black.shape)[0]):
+        with pytest.warns(MetricWarning, match="Qabf") as caught:
+            value = METRICS["Qabf"].compute(fused, black, black, convention)
+        assert value == pytest.approx(BEST_STRENGTH * BEST_ANGLE, rel=1e-15) and len(caught) == 1
+
+
+def test_qabf_of_one_equal_and_one_black_source():
+    f = noise()[0]
+    assert qabf(f, f, np.zeros_like(f)) == pytest.approx(BEST_STRENGTH * BEST_ANGLE, rel=1e-14)
+    assert qabf(f, np.zeros_like(f), f) == pytest.approx(BEST_STRENGTH * BEST_ANGLE, rel=1e-14)
+
+
+@given(triples())
+@settings(max_examples=60)
+def test_qabf_properties(images):
+    f, a, b = images
+    with undefined_allowed():
+        value = qabf(f, a, b)
+        assert 0 <= value <= BEST_STRENGTH * BEST_ANGLE + 1e-15
+        assert qabf(f, b, a) == pytest.approx(value, rel=1e-14)
+        # Both responses change sign: exact, up to the order of the sums.
+        assert qabf(*(image[::-1, ::-1] for image in images)) == pytest.approx(value, rel=1e-13)
+        half = [image // 2 for image in images]
+        doubled = [2 * image for image in half]
+        assert qabf(*doubled) == pytest.approx(qabf(*half), rel=1e-13)
+        for convention in METRICS["Qabf"].conventions:
+            # In float32 a factor may be 2**-24 above its limit.
+            value = METRICS["Qabf"].compute(f, a, b, convention)
+            assert 0 <= value <= 0.9994 * BEST_ANGLE + 1e-6
+
+
+# ---------------------------------------------------------------- Nabf
+
+
+def artifact_edges(image, peak):
+    """Sobel over 8, mirrored without the edge: three sums down the columns, then along."""
+    padded = np.pad(image / 255 * peak, 1, mode="reflect")
+    strengths, angles = np.zeros(image.shape), np.zeros(image.shape)
+    for i, j in np.ndindex(image.shape):
+        block = padded[i : i + 3, j : j + 3].tolist()
+        responses = []
+        for kernel in ([[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]], [[-1, -2, -1], [0, 0, 0], [1, 2, 1]]):
+            columns = [
+                kernel[0][q] / 8 * block[0][q]
+                + kernel[1][q] / 8 * block[1][q]
+                + kernel[2][q] / 8 * block[2][q]
+                for q in range(3)
+            ]
+            responses.append(columns[0] + columns[1] + columns[2])
+        v, h = responses
+        strengths[i, j] = math.sqrt(h * h + v * v)
+        if h == 0:
+            angles[i, j] = 0 if v == 0 else math.copysign(math.pi / 2, v)
+        else:
+            angles[i, j] = math.atan(v / h)
+    return strengths, angles
+
+
+def nabf_by_pixels(f, a, b, peak):
+    (g, angle), *sources = (artifact_edges(image, peak) for image in (f, a, b))
+    lost = weights = 0.0
+    for i, j in np.ndindex(f.shape):
+        new = all(g[i, j] > s[i, j] for s, _ in sources)
+        for s, t in ((s[i, j], t[i, j]) for s, t in sources):
+            ratio = 0 if min(s, g[i, j]) == 0 else min(s, g[i, j]) / max(s, g[i, j])
+            direction = abs(abs(t - angle[i, j]) - math.pi / 2) * 2 / math.pi
+            weight = s**1.5 if s >= 2 else 0.001
+            weights += weight
+            if new:
+                lost += (1 - artifact_quality(ratio, direction)) * weight
+    return lost / weights
+
+
+def artifact_quality(ratio, direction):
+    return math.sqrt(
+        0.9999
+        / (1 + math.exp(-19 * (ratio - 0.5)))
+        * 0.9995
+        / (1 + math.exp(-22 * (direction - 0.5)))
+    )
+
+
+@PICTURES
+def test_nabf_pixel_by_pixel(images):
+    f, a, b = images
+    expected = {
+        "standard": nabf_by_pixels(f, a, b, 255),
+        "li": nabf_by_pixels(f, a, b, 1),
+        "tang": nabf_by_pixels(a, b, f, 255),
+    }
+    assert list(expected) == list(METRICS["Nabf"].conventions)
+    for convention, value in expected.items():
+        # Exponentials of rounded arguments: 22 * 2**-53 each.
+        ours = METRICS["Nabf"].compute(f, a, b, convention)
+        assert ours == pytest.approx(value, rel=1e-13), convention
+
+
+def test_nabf_of_weak_and_strong_gradients():
+    """Gradients of exactly 2 are the least that weigh by their strength."""
+    images = ramp(20), ramp(2), ramp(1)
+    assert artifact_edges(images[1], 255)[0].max() == 2
+    assert nabf(*images) == pytest.approx(nabf_by_pixels(*images, 255), rel=1e-13)
+
+
+@pytest.mark.parametrize("levels", [(9, 9, 9), (0, 0, 0), (9, 100, 200), (200, 9, 0)], ids=str)
+def test_nabf_of_constant_images(levels):
+    for convention in METRICS["Nabf"].conventions:
+        assert METRICS["Nabf"].compute(*flat(*levels), convention) == 0
+
+
+@pytest.mark.parametrize("convention", ["standard", "li"])
+def test_nabf_of_a_ramp_between_constant_sources(convention):
+    """New where the mirrored border leaves a gradient: all but the two outer columns or rows."""
+    f, a, b = ramp(10), *flat(9, 100, size=(6, 9))
+    # The response is along the rows alone: an angle of pi/2 against 0.
+    expected = 7 / 9 * (1 - artifact_quality(0, 0))
+    assert METRICS["Nabf"].compute(f, a, b, convention) == pytest.approx(expected, rel=1e-13)
+    # Down the columns alone: an angle of 0.
+    expected = 7 / 9 * (1 - artifact_quality(0, 1))
+    value = METRICS["Nabf"].compute(f.T, a.T, b.T, convention)
+    assert value == pytest.approx(expected, rel=1e-13)
+
+
+def test_nothing_is_new_in_a_fused_image_equal_to_a_source():
+    f, a, b = photos()
+    assert nabf(a, a, b) == nabf(b, a, b) == nabf(a, a, a) == 0
+    assert nabf(flat(9, size=f.shape)[0], a, b) == 0
+
+
+@given(triples(least=2))
+@settings(max_examples=60)
+def test_nabf_properties(images):
+    f, a, b = images
+    value = nabf(f, a, b)
+    assert 0 <= value <= 1 and 0 <= nabf(f, a, b, peak=1) <= 1
+    # The same terms in another order.
+    close = pytest.approx(value, rel=1e-12, abs=1e-15)
+    assert nabf(f, b, a) == close
+    for turned in (np.fliplr, np.flipud):
+        assert nabf(*map(turned, images)) == close
+    f, a, b = (image // 2 for image in images)
+    # Additions to any image change no gradient: products of eighths are exact on 0..255.
+    assert nabf(f + 100, a + 7, b) == nabf(f, a, b)
+
+
+def test_peaks_and_orders_do_not_mix_on_shared_planes():
+    planes, images = [Plane(image) for image in photos()], photos()
+    for name in ("Qabf", "Nabf"):
+        for convention in METRICS[name].conventions:
+            fresh = METRICS[name].compute(*images, convention)
+            assert METRICS[name].compute(*planes, convention) == fresh
+
+
+def test_misspelt_options():
+    images = photos()
+    with pytest.raises(UnknownName, match=r"unknown rule for ties 'on'. Did you mean 'one'"):
+        qabf(*images, ties="on")
+    with pytest.raises(UnknownName, match="Known: matlab, octave"):
+        qabf(*images, order="scipy")

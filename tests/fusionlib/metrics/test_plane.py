@@ -1,0 +1,305 @@
+"""Planes: what is kept and forgotten, and the shared intermediates by their definitions."""
+
+from __future__ import annotations
+
+import gc
+import math
+import weakref
+
+import numpy as np
+import pytest
+from hypothesis import given
+from scipy import signal
+
+from fusionlib.errors import ImageError, MetricWarning
+from fusionlib.metrics import plane
+from fusionlib.metrics.plane import Plane, as_planes, once
+from tests.fusionlib.metrics.pictures import flat, noise, photos, stretch, triples
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+
+def window(size, sigma):
+    """The two-dimensional Gaussian, from scipy."""
+    taps = signal.windows.gaussian(size, sigma)
+    kernel = np.outer(taps, taps)
+    return kernel / kernel.sum()
+
+
+def test_a_plane_has_the_levels_and_the_same_as_floats():
+    image = noise()[0]
+    (x,) = as_planes({"picture": image})
+    assert x.levels is image and x.values.dtype == np.float64 and (x.values == image).all()
+    assert x.shape == image.shape == (40, 53)
+    assert as_planes({"picture": x}) == [x]
+    derived = Plane(x.values / 2)
+    assert derived.levels is None and (derived.values == image / 2).all()
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.ones((4, 5)),
+        np.ones((4, 5), np.float32),
+        np.ones((4, 5), np.uint16),
+        np.ones((4, 5), np.int64),
+        np.ones((4, 5), bool),
+        np.ones((4, 5, 3), np.uint8),
+        np.ones((4, 5, 1), np.uint8),
+        np.ones(4, np.uint8),
+        np.ones((0, 5), np.uint8),
+        np.ones((4, 0), np.uint8),
+        [[1, 2], [3, 4]],
+        None,
+    ],
+    ids=lambda image: f"{np.asarray(image).dtype}{np.shape(image)}",
+)
+def test_only_gray_levels_become_a_plane(image):
+    given_ = np.asarray(image)
+    with pytest.raises(ImageError) as caught:
+        as_planes({"picture": image})
+    assert f"picture: given {given_.dtype} of shape {given_.shape}, expected" in str(caught.value)
+    assert "fusionlib.evaluate" in str(caught.value)
+
+
+# ---------------------------------------------------------------- memory
+
+
+def counted():
+    """A remembered function and the list of its calls."""
+    calls = []
+
+    @once
+    def scaled(x: Plane, other: Plane | None = None, factor: float = 1) -> np.ndarray:
+        """Scale."""
+        calls.append((x, other, factor))
+        return x.values * factor + (0 if other is None else other.values)
+
+    return scaled, calls
+
+
+def test_once_computes_once_per_plane_and_arguments():
+    scaled, calls = counted()
+    x, y = map(Plane, noise(count=2))
+    first = scaled(x)
+    assert scaled(x) is first and len(calls) == 1
+    scaled(y)
+    assert len(calls) == 2
+    scaled(x, y), scaled(x, y), scaled(x, Plane(y.levels)), scaled(y, x)
+    assert len(calls) == 5
+    scaled(x, factor=2), scaled(x, factor=3), scaled(x, factor=2)
+    assert len(calls) == 7
+    assert (scaled(x, factor=3) == x.values * 3).all() and len(calls) == 7
+    assert scaled.__name__ == "scaled" and scaled.__doc__ == "Scale."
+
+
+def test_a_plane_is_freed_at_once():
+    """Neither its own memory nor that of another plane keeps it, without a search for cycles."""
+    scaled, calls = counted()
+    other, fleeting = map(Plane, noise(count=2))
+    assert other.number != fleeting.number
+    gc.disable()
+    try:
+        scaled(fleeting, fleeting), scaled(fleeting, other), scaled(other, fleeting)
+        watched = weakref.ref(fleeting)
+        calls.clear()
+        del fleeting
+        assert watched() is None
+    finally:
+        gc.enable()
+
+
+def test_two_functions_do_not_share_a_memory():
+    x = Plane(noise()[0])
+    assert plane.total(x) != plane.inner(x, x)
+    one, other = counted()[0], once(lambda x: -x.values)
+    assert (one(x) == -other(x)).all()
+
+
+def test_what_was_used_longest_ago_is_forgotten(monkeypatch):
+    scaled, calls = counted()
+    x = Plane(noise((4, 8))[0])
+    monkeypatch.setattr(plane, "KEPT_BYTES", 2 * 4 * 8 * 8)  # two results
+    one, two = scaled(x, factor=1), scaled(x, factor=2)
+    assert scaled(x, factor=1) is one and len(calls) == 2
+    scaled(x, factor=3)  # forgets 2, which was used before 1
+    assert scaled(x, factor=1) is one and len(calls) == 3
+    again = scaled(x, factor=2)
+    assert len(calls) == 4 and again is not two and (again == two).all()
+
+
+def test_the_latest_result_is_kept_however_large(monkeypatch):
+    scaled, calls = counted()
+    x = Plane(noise()[0])
+    monkeypatch.setattr(plane, "KEPT_BYTES", 0)
+    assert scaled(x) is scaled(x) and len(calls) == 1
+
+
+@pytest.mark.parametrize(
+    "result, size",
+    [
+        (np.zeros(10), 80),
+        (np.zeros(10, np.float32), 40),
+        ((np.zeros(10), np.zeros(5)), 120),
+        (Plane(np.zeros((2, 5))), 80),
+        ((Plane(np.zeros((2, 5))), 7), 80),
+    ],
+    ids=["doubles", "singles", "tuple", "plane", "tuple of plane"],
+)
+def test_every_kind_of_result_counts(monkeypatch, result, size):
+    calls = []
+    large = once(lambda x, key: calls.append(key) or result)
+    for room, expected in ((2 * size, [1, 2]), (2 * size - 1, [1, 2, 1])):
+        monkeypatch.setattr(plane, "KEPT_BYTES", room)
+        x = Plane(noise()[0])
+        calls.clear()
+        large(x, 1), large(x, 2), large(x, 1)
+        assert calls == expected
+
+
+@pytest.mark.parametrize("room, kept", [(512 + 128 + 128, True), (512 + 128 + 127, False)])
+def test_what_a_derived_plane_keeps_counts_too(monkeypatch, room, kept):
+    monkeypatch.setattr(plane, "KEPT_BYTES", room)
+    x = Plane(noise((8, 8))[0])
+    small = plane.halved(x)
+    plane.local_mean(small)
+    counted()[0](x)
+    assert (plane.halved(x) is small) == kept
+
+
+def test_numbers_need_no_room(monkeypatch):
+    monkeypatch.setattr(plane, "KEPT_BYTES", 0)
+    calls = []
+    number = once(lambda x, key: calls.append(key) or key)
+    x = Plane(noise()[0])
+    assert [number(x, key) for key in (1, 2, 3, 1)] == [1, 2, 3, 1] and calls == [1, 2, 3]
+
+
+# ---------------------------------------------------------------- sums and histograms
+
+
+@given(triples())
+def test_histograms_and_sums_are_exact(images):
+    x, y, _ = map(Plane, images)
+    levels, others = (image.ravel().tolist() for image in images[:2])
+    counts = plane.histogram(x)
+    assert counts.shape == (256,) and counts.sum() == len(levels)
+    assert all(counts[level] == levels.count(level) for level in levels)
+    joint = plane.joint_histogram(x, y)
+    expected = np.histogram2d(levels, others, bins=np.arange(257))[0]
+    assert joint.shape == (256, 256) and (joint == expected).all()
+    assert plane.total(x) == sum(levels)
+    assert plane.inner(x, y) == sum(a * b for a, b in zip(levels, others, strict=True))
+
+
+def test_sums_of_large_pictures_are_exact():
+    """Where 32 bits, and the 24 bits of float32, are too few."""
+    white = Plane(np.full((2910, 2911), 255, np.uint8))
+    assert plane.total(white) == 2910 * 2911 * 255 > 2**31
+    assert plane.inner(white, white) == 2910 * 2911 * 255**2
+    assert isinstance(plane.inner(white, white), int) and isinstance(plane.total(white), int)
+
+
+def test_stretch_rounds_halves_upwards():
+    """Every span and every level in it, against whole numbers."""
+    for span, low in ((s, low) for s in range(1, 256) for low in {0, (255 - s) // 2, 255 - s}):
+        image = np.arange(low, low + span + 1, dtype=np.uint8)[None]
+        stretched = plane.stretched(Plane(image)).levels
+        assert stretched.dtype == np.uint8 and (stretched == stretch(image)).all()
+        assert stretched[0, 0] == 0 and stretched[0, -1] == 255
+
+
+def test_a_constant_picture_is_stretched_to_black():
+    black, gray = map(Plane, flat(0, 7))
+    assert not plane.stretched(black).levels.any()  # 0 stays 0: nothing to warn of
+    with pytest.warns(MetricWarning, match="constant"):
+        assert not plane.stretched(gray).levels.any()
+
+
+def test_undefined_warns_and_gives_the_value():
+    with pytest.warns(MetricWarning, match="^0/0 of nothing; its value is set to 0.25$"):
+        assert plane.undefined("0/0 of nothing", 0.25) == 0.25
+
+
+# ---------------------------------------------------------------- derivatives and windows
+
+
+@pytest.mark.parametrize("size, sigma", [(11, 1.5), (17, 3.4), (3, 0.6)])
+def test_gaussian_taps_are_those_of_scipy(size, sigma):
+    taps = signal.windows.gaussian(size, sigma)
+    # One exponential and one division each: a few roundings of 2**-53.
+    assert plane.gaussian_taps(size, sigma) == pytest.approx(taps / taps.sum(), rel=1e-15 * 4)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 20), (14, 15)])
+def test_local_moments_by_their_definition(size):
+    """An 11x11 window around every pixel, edges repeated, moments about the window's mean."""
+    x, y = map(Plane, noise(size, 2))
+    weights = window(11, 1.5)
+    a, b = (np.pad(image.values, 5, mode="edge") for image in (x, y))
+    for i, j in np.ndindex(size):
+        p, q = (image[i : i + 11, j : j + 11] for image in (a, b))
+        mp, mq = np.sum(weights * p), np.sum(weights * q)
+        # 121 products, each rounded once: some 2**-53 of the mean.
+        assert plane.local_mean(x)[i, j] == pytest.approx(mp, rel=1e-14)
+        for u, v, expected in [
+            (x, y, np.sum(weights * (p - mp) * (q - mq))),
+            (x, x, np.sum(weights * (p - mp) ** 2)),
+        ]:
+            # E[xy] - E[x]E[y] cancels: 2**-53 of 255**2 is 7e-12, a few times that.
+            assert plane.local_covariance(u, v)[i, j] == pytest.approx(expected, abs=5e-11)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 4), (2, 2), (5, 8), (9, 7)])
+def test_halved_averages_two_by_two(size):
+    """A pixel and its right, lower and diagonal neighbours; beyond the end the last repeats."""
+    x = Plane(noise(size)[0])
+    small = plane.halved(x)
+    assert small.shape == tuple(math.ceil(n / 2) for n in size) and small.levels is None
+    for i, j in np.ndindex(small.shape):
+        rows, columns = ([2 * k, min(2 * k + 1, n - 1)] for k, n in zip((i, j), size, strict=True))
+        # Sums of whole numbers, divided by 4: exact.
+        assert small.values[i, j] == x.values[np.ix_(rows, columns)].mean()
+
+
+def test_valid_crops_every_side():
+    image = np.arange(56).reshape(7, 8)
+    assert (plane.valid(image, 2) == image[2:5, 2:6]).all()
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (480, 640), (1000, 99), (3, 40000)])
+def test_strips_cover_every_row_once(shape):
+    image = np.zeros(shape)
+    for rows in plane.strips(shape):
+        image[rows] += 1
+        assert image[rows].size <= max(2**15, shape[1])
+    assert (image == 1).all()
+
+
+def test_blur_is_the_two_dimensional_window():
+    image = photos()[1].astype(float)
+    expected = signal.correlate2d(np.pad(image, 2, mode="edge"), window(5, 1.1), mode="valid")
+    # 25 products, each rounded once.
+    assert plane.blur(image, plane.gaussian_taps(5, 1.1)) == pytest.approx(expected, rel=1e-14)
+
+
+# ---------------------------------------------------------------- notes
+
+
+def test_notes_are_warnings_unless_they_are_collected():
+    with pytest.warns(MetricWarning, match="0/0 here; its value is set to 0.5"):
+        assert plane.undefined("0/0 here", 0.5) == 0.5
+    with plane.notes() as outer:
+        plane.note("first")
+        with plane.notes() as inner:
+            plane.note("second")
+        plane.note("third")
+    assert (outer, inner) == (["first", "third"], ["second"])
+    with pytest.warns(MetricWarning, match="fourth"):
+        plane.note("fourth")
+
+
+def test_what_is_remembered_cannot_be_changed():
+    mean = plane.local_mean(Plane(noise()[0]))
+    with pytest.raises(ValueError, match="read-only"):
+        mean += 1

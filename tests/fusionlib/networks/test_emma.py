@@ -1,0 +1,143 @@
+"""EMMA: re-computed with numpy from the authors' tensors, and against the authors' code."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import expit
+
+from fusionlib.networks.emma import EMMA, METHOD
+from tests.fusionlib.networks.authors import assert_adapted, error, fuse, loaded
+from tests.fusionlib.networks.given import assert_order_matters, images
+from tests.fusionlib.networks.references import PLAIN, block_by_numpy, correlate
+from tests.recipe import recipe_state
+
+(RELEASED,) = METHOD.configurations.values()
+
+
+@pytest.fixture(scope="module")
+def recipe():
+    """The network under the weights of the reference output."""
+    return loaded(RELEASED, recipe_state("emma"))
+
+
+def test_parameters(recipe):
+    assert sum(p.numel() for p in recipe.parameters()) == 1_517_657
+    assert RELEASED.weights[0].parameters == 1_517_657
+
+
+def fuse_by_numpy(tensors, ir, vis):
+    def reflect(x, name, stride=1):
+        y = correlate(x, tensors[f"{name}.weight"], "reflect", stride)
+        bias = tensors.get(f"{name}.bias")
+        return y if bias is None else y + bias[:, None, None]
+
+    def block(x, name):
+        x = reflect(x, f"{name}.embed")
+        y = block_by_numpy(x, tensors, f"{name}.GlobalFeature", PLAIN, "reflect")
+        for i in range(2):
+            residual = f"{name}.LocalFeature.Extraction.{i}.conv"
+            x = x + reflect(np.maximum(reflect(x, f"{residual}.0"), 0), f"{residual}.2")
+        return reflect(np.concatenate([y, x]), f"{name}.FFN")
+
+    def encode(x, letter):
+        levels = [block(x, f"{letter}_en_1")]
+        for i in (1, 2, 3):
+            levels.append(
+                block(reflect(levels[-1], f"{letter}_down{i}", 2), f"{letter}_en_{i + 1}")
+            )
+        return levels
+
+    def up(x, name):
+        """Every pixel paints 4x4, two pixels apart; the outermost ring is cut off."""
+        weight = tensors[f"{name}.0.weight"]
+        _, height, width = x.shape
+        y = np.zeros((weight.shape[1], 2 * height + 2, 2 * width + 2))
+        for i in range(height):
+            for j in range(width):
+                y[:, 2 * i : 2 * i + 4, 2 * j : 2 * j + 4] += np.tensordot(x[:, i, j], weight, 1)
+        return np.maximum(y[:, 1:-1, 1:-1], 0)
+
+    pairs = zip(encode(ir, "I"), encode(vis, "V"), strict=True)
+    fused = [block(np.concatenate(pair), f"f_{i + 1}") for i, pair in enumerate(pairs)]
+    x = block(fused[3], "de_4")
+    for i in (3, 2, 1):
+        x = block(np.concatenate([up(x, f"up{i + 1}"), fused[i - 1]]), f"de_{i}")
+    return expit(reflect(x, "last.0"))
+
+
+def test_core_by_numpy():
+    """Both in float64, from the authors' names: about two hundred layers of 2**-53 each."""
+    tensors = recipe_state("emma")
+    ir, vis = (x.double() for x in images((16, 24)))
+    expected = fuse_by_numpy(
+        {name: tensor.double().numpy() for name, tensor in tensors.items()},
+        ir[0].numpy(),
+        vis[0].numpy(),
+    )
+    with torch.inference_mode():
+        output = loaded(RELEASED, tensors).double().core(ir, vis)[0].numpy()
+    assert np.abs(output - expected).max() <= 1e-11 * np.ptp(expected)
+
+
+@pytest.mark.parametrize("size", [(32, 64), (37, 64), (64, 63), (45, 70)])
+def test_crops(recipe, size):
+    """Four crops whose sides are multiples of 32; only the first is pasted as a whole."""
+    ir, vis = images(size)
+    (height, width), (rows, columns) = size, (side % 32 for side in size)
+    h, w = height - rows, width - columns
+    expected = torch.full((height, width), torch.nan)
+    with torch.inference_mode():
+
+        def crop(y, x):
+            return recipe.core(ir[..., y, x], vis[..., y, x])[0, 0]
+
+        expected[:h, :w] = crop(slice(0, h), slice(0, w))
+        if columns:
+            expected[:h, -columns:] = crop(slice(0, h), slice(-w, None))[:, -columns:]
+        if rows:
+            expected[-rows:, :w] = crop(slice(-h, None), slice(0, w))[-rows:]
+        if rows and columns:
+            expected[-rows:, -columns:] = crop(slice(-h, None), slice(-w, None))[-rows:, -columns:]
+        assert torch.equal(recipe(ir, vis)[0, 0], expected)
+
+
+def test_images_are_not_exchangeable(recipe):
+    assert_order_matters(recipe, *images((32, 32)))
+
+
+def test_smallest_side(recipe, assert_smallest_side):
+    """The stated minimum works, one pixel less leaves nothing to cut."""
+    assert_smallest_side(recipe, fault=None)
+
+
+def test_authors_names_fill_the_network(recipe):
+    """Their names were adapted above; ours stay, and so does what nobody knows."""
+    for given in (recipe_state("emma"), recipe.state_dict()):
+        assert_adapted(RELEASED.adapt, given, recipe.state_dict())
+
+
+@pytest.mark.parametrize("black", [True, False])
+def test_every_weight_learns(black, idle_parameters):
+    """Gradients of a crop are finite, black ones too.
+
+    On the finest level heads of one channel weigh it with 1, whatever their temperature.
+    """
+    torch.manual_seed(0)
+    net = EMMA()
+    ir, vis = images((32, 32))
+    output = net.core(torch.zeros_like(ir), torch.zeros_like(vis)) if black else net.core(ir, vis)
+    idle = idle_parameters(net, output)
+    assert black or idle == {
+        f"{part}.0.attention.attention.temperature"
+        for part in ("infrared.blocks", "visible.blocks", "fuse", "decode")
+    }
+
+
+@pytest.mark.realdata
+def test_authors_output(recipe, golden):
+    """1.8e-6 of the range: rounding in float32."""
+    reference = golden("emma_recipe")
+    raw = fuse(recipe, reference["ir"], reference["vis"])
+    assert error(raw, reference["fused"]) <= 1e-5

@@ -1,0 +1,525 @@
+"""checkpoints: the authors' files are read without running them, and named by the rules."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import pickle
+import zipfile
+from collections import OrderedDict
+from typing import ClassVar
+
+import numpy as np
+import pytest
+import torch
+from scipy.io import savemat
+from torch import nn
+
+from fusionlib import checkpoints
+from fusionlib.checkpoints import read_checkpoint, read_modules
+from fusionlib.errors import WeightsMismatch
+from fusionlib.sources import Checkpoint
+from tests.fusionlib.bundles import DATA, INDEX, write_bundle
+
+PYTORCH, TENSORFLOW = Checkpoint("pytorch", ()), Checkpoint("tensorflow", ())
+MODULES = Checkpoint("modules", ())
+
+
+def state():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2)).state_dict()
+
+
+def stored(tensors):
+    """As the registered sets are: a number has a shape of (1,)."""
+    return {name: t.reshape(1) if t.ndim == 0 else t for name, t in tensors.items()}
+
+
+def same(found, expected):
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+    assert all(found[name].dtype == tensor.dtype for name, tensor in expected.items())
+    return True
+
+
+@pytest.fixture
+def read(tmp_path):
+    """Save an object with PyTorch and read it as a checkpoint."""
+
+    def read(content, checkpoint=PYTORCH, **options):
+        torch.save(content, tmp_path / "model.pth", **options)
+        return read_checkpoint(checkpoint, [tmp_path / "model.pth"])
+
+    return read
+
+
+# ---------------------------------------------------------------- PyTorch: names
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_round_trip(read, zipped):
+    """Both formats of PyTorch, before and since version 1.6."""
+    assert same(read(state(), _use_new_zipfile_serialization=zipped), stored(state()))
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda s: {"state_dict": s, "epoch": 72, "args": {"lr": 1e-4, "name": "x"}},
+        lambda s: {"params": s},
+        lambda s: {"checkpoint": {"model": s}},
+        lambda s: OrderedDict((f"module.{name}", t) for name, t in s.items()),
+        lambda s: {"model": {f"module.{n}": t for n, t in s.items()}, "scheduler": {"step": 3}},
+        lambda s: {
+            "model": s,
+            "optimizer": {"state": {0: {"exp_avg": torch.ones(3)}}, "param_groups": [{"lr": 1}]},
+            "optim_D": {"state": {0: {"exp_avg": torch.ones(3)}}},
+        },
+        lambda s: {name: nn.Parameter(t) if t.is_floating_point() else t for name, t in s.items()},
+    ],
+)
+def test_wrappings(read, wrap):
+    assert same(read(wrap(state())), stored(state()))
+
+
+def test_several_containers_give_names(read):
+    """As CDDFuse's four modules, each with the prefix of DataParallel."""
+    parts = {
+        part: {f"module.{name}": t + i for name, t in state().items()}
+        for i, part in enumerate(("Encoder", "Decoder"))
+    }
+    expected = {
+        f"{part}.{name}": t + i
+        for i, part in enumerate(("Encoder", "Decoder"))
+        for name, t in stored(state()).items()
+    }
+    assert same(read(parts), expected)
+
+
+def test_a_module_among_others_keeps_its_name(read):
+    content = {"module.a": torch.ones(1), "b": torch.ones(2)}
+    assert same(read(content), content)
+
+
+def test_keep_and_prefix(read):
+    checkpoint = Checkpoint("pytorch", (), keep=r"^0\.", prefix="part.")
+    found = read(state(), checkpoint)
+    assert same(found, {f"part.{n}": t for n, t in state().items() if n.startswith("0.")})
+
+
+def test_tensors_own_their_memory(read):
+    """Views of one tensor, and one in another order, become tensors by themselves."""
+    whole = torch.arange(12.0).reshape(3, 4)
+    found = read({"a": whole[0], "b": whole[0], "c": whole.T})
+    assert same(found, {"a": whole[0], "b": whole[0], "c": whole.T})
+    assert all(tensor.is_contiguous() for tensor in found.values())
+    assert len({tensor.untyped_storage().data_ptr() for tensor in found.values()}) == 3
+    assert found["a"].untyped_storage().nbytes() == 16
+    assert not any(tensor.requires_grad for tensor in found.values())
+
+
+# ---------------------------------------------------------------- PyTorch: what is refused
+
+
+class Malicious:
+    """Unpickled without care, it makes a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.path}",)
+
+
+@pytest.mark.parametrize("form", ["zip", "legacy", "pickle", "nested"])
+def test_code_is_refused_and_leaves_no_trace(tmp_path, form):
+    path, trace = tmp_path / "model.pth", tmp_path / "trace"
+    content = {"weight": torch.ones(2), "extra": Malicious(trace)}
+    if form == "pickle":
+        path.write_bytes(pickle.dumps({"extra": Malicious(trace)}, protocol=2))
+    elif form == "nested":
+        torch.save({"optimizer": {"state": [content]}}, path)
+    else:
+        torch.save(content, path, _use_new_zipfile_serialization=form == "zip")
+    with pytest.raises(WeightsMismatch, match="nothing in it was run") as error:
+        read_checkpoint(PYTORCH, [path])
+    assert "system" in str(error.value) and "\n" not in str(error.value)
+    assert "weights_only" not in str(error.value)  # PyTorch's advice to do without
+    assert not trace.exists()
+    pickle.loads(pickle.dumps(Malicious(trace)))
+    assert trace.exists()  # the trap works
+
+
+def test_a_whole_module_is_refused(read):
+    with pytest.raises(WeightsMismatch, match=r"asks for torch.nn.modules.conv.Conv2d"):
+        read(nn.Conv2d(1, 1, 1))
+
+
+# ---------------------------------------------------------------- PyTorch: pickled modules
+
+
+class Counting(nn.Module):
+    """Says whenever anything of it is run."""
+
+    calls: ClassVar[list[str]] = []
+
+    def __init__(self):
+        super().__init__()
+        Counting.calls.append("init")
+        self.layers = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))
+        self.register_buffer("anchors", torch.ones(2))
+        self.register_buffer("passing", torch.ones(3), persistent=False)
+        self.names = {0: "cat", 1: "dog"}
+
+    def __setstate__(self, state):
+        Counting.calls.append("setstate")
+        super().__setstate__(state)
+
+
+@pytest.mark.parametrize(
+    "wrap", [lambda m: m, lambda m: {"model": m, "ema": None}, lambda m: {"ema": m, "model": 3}]
+)
+def test_tensors_of_a_pickled_module(tmp_path, wrap):
+    """As its state dict has them; nothing of its class is run."""
+    module = Counting()
+    torch.save(wrap(module), tmp_path / "model.pt")
+    Counting.calls.clear()
+    found = read_modules(tmp_path / "model.pt")
+    assert same(found.tensors, stored(module.state_dict())) and found.names == ("cat", "dog")
+    assert same(read_checkpoint(MODULES, [tmp_path / "model.pt"]), found.tensors)
+    assert not Counting.calls
+    torch.load(tmp_path / "model.pt", weights_only=False)
+    assert Counting.calls == ["setstate"]  # which does run it
+
+
+def test_what_a_pickled_module_brings_along_is_ignored(tmp_path):
+    """Of NumPy, of paths, of settings."""
+    extra = {"fitness": np.float64(0.3), "path": tmp_path, "opt": argparse.Namespace(a=1)}
+    torch.save({"model": Counting(), **extra}, tmp_path / "model.pt")
+    assert len(read_modules(tmp_path / "model.pt").tensors) == 8
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_code_beside_a_pickled_module_is_not_run(tmp_path, inside):
+    trace, module = tmp_path / "trace", Counting()
+    content = {"model": module, "extra": Malicious(trace)}
+    if inside:
+        module.extra = Malicious(trace)
+    torch.save(content, tmp_path / "model.pt")
+    with contextlib.suppress(WeightsMismatch):
+        read_modules(tmp_path / "model.pt")
+    assert not trace.exists()
+
+
+def test_a_checkpoint_without_a_module(tmp_path):
+    torch.save({"model": state()}, tmp_path / "model.pt")
+    with pytest.raises(WeightsMismatch, match="no pickled module"):
+        read_modules(tmp_path / "model.pt")
+    (tmp_path / "model.pt").write_bytes(b"<html>")
+    with pytest.raises(WeightsMismatch, match="no PyTorch checkpoint"):
+        read_modules(tmp_path / "model.pt")
+
+
+def test_modules_without_end(tmp_path):
+    """Each of 20 holds the next one twice: a million in all, and none larger than a word."""
+    module = nn.Linear(1, 1)
+    for _ in range(20):
+        module = nn.Sequential(module, module)
+    torch.save(module, tmp_path / "model.pt")
+    with pytest.raises(WeightsMismatch, match="more than 5000 modules"):
+        read_modules(tmp_path / "model.pt")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("_parameters", 3, None),
+        ("_parameters", [torch.ones(2)], None),
+        ("_modules", [1], "no tensors"),
+        ("_modules", {"a": 3}, "no tensors"),
+        ("_non_persistent_buffers_set", argparse.Namespace(), None),
+        ("names", 7, "no names of classes"),
+        ("layers", None, None),
+    ],
+)
+def test_modules_with_odd_insides(tmp_path, name, value, words):
+    """As far as there are tensors they are read; else one message says what is missing."""
+    module = Counting()
+    module.__dict__[name] = value
+    torch.save({"model": module}, tmp_path / "model.pt")
+    if words is None:
+        assert read_modules(tmp_path / "model.pt").tensors
+    elif words == "no tensors":
+        module.__dict__["_buffers"] = {}
+        torch.save({"model": module}, tmp_path / "model.pt")
+        with pytest.raises(WeightsMismatch, match=words):
+            read_modules(tmp_path / "model.pt")
+    else:
+        with pytest.raises(WeightsMismatch, match=words):
+            read_modules(tmp_path / "model.pt")
+
+
+def test_a_pickled_module_of_other_tensors(tmp_path):
+    module = Counting()
+    module.register_buffer("anchors", torch.eye(3).to_sparse())
+    torch.save(module, tmp_path / "model.pt")
+    with pytest.raises(WeightsMismatch, match="anchors is no plain tensor"):
+        read_modules(tmp_path / "model.pt")
+    torch.save({"ema": torch.ones(3), "model": torch.ones(3)}, tmp_path / "model.pt")
+    with pytest.raises(WeightsMismatch, match="no pickled module"):
+        read_modules(tmp_path / "model.pt")
+
+
+def test_a_file_that_would_fill_the_memory(tmp_path, monkeypatch):
+    torch.save(Counting(), tmp_path / "model.pt")
+    monkeypatch.setattr(checkpoints, "LIMIT", 1000)
+    monkeypatch.setattr(torch.serialization, "get_unsafe_globals_in_checkpoint", None)
+    with pytest.raises(WeightsMismatch, match="would unpack to more than 1,000 bytes"):
+        read_modules(tmp_path / "model.pt")
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_truncated(tmp_path, zipped):
+    path = tmp_path / "model.pth"
+    torch.save(state(), path, _use_new_zipfile_serialization=zipped)
+    whole = path.read_bytes()
+    for length in (0, 1, 20, len(whole) // 2, len(whole) - 10):
+        path.write_bytes(whole[:length])
+        words = "cut off" if length > 1 else "cut off|is empty|begins with b'P'"
+        with pytest.raises(WeightsMismatch, match=rf"model\.pth is .*({words})") as error:
+            read_checkpoint(PYTORCH, [path])
+        assert "\n" not in str(error.value) and len(str(error.value)) < 100
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "it is empty"),
+        (b"404: Not Found", "it begins with b'404: Not Found'. Is it the published file"),
+        (bytes(500), r"it begins with b'\\x00"),
+        (b"\x80\x02.", "not a readable"),
+        (b"PK\x03\x04", "it is cut off"),
+    ],
+)
+def test_another_file(tmp_path, content, words):
+    (tmp_path / "model.pth").write_bytes(content)
+    with pytest.raises(WeightsMismatch, match=rf"model\.pth is .*{words}"):
+        read_checkpoint(PYTORCH, [tmp_path / "model.pth"])
+
+
+@pytest.mark.parametrize("page", [b"<!DOCTYPE html>\n<html>", b"\n\n<HTML lang=en>"])
+def test_a_page_in_place_of_the_file(tmp_path, page):
+    """What a browser saves at the wrong address; said so for every kind of checkpoint."""
+    paths = [tmp_path / f"model.ckpt{end}" for end in (INDEX, DATA)]
+    for path in paths:
+        path.write_bytes(page + bytes(300))
+    for checkpoint, files in ((PYTORCH, paths[:1]), (TENSORFLOW, paths), (ZIPPED, paths[:1])):
+        with pytest.raises(WeightsMismatch, match=r"model.ckpt.index is an HTML page.*address"):
+            read_checkpoint(checkpoint, files)
+
+
+def test_a_damaged_archive_of_pytorch(tmp_path):
+    """Whole as a zip file, but not what PyTorch writes; its advice is left out."""
+    with zipfile.ZipFile(tmp_path / "model.pth", "w") as file:
+        file.writestr("other", "x")
+    with pytest.raises(WeightsMismatch, match="not a readable PyTorch checkpoint") as error:
+        read_checkpoint(PYTORCH, [tmp_path / "model.pth"])
+    assert "miniz" not in str(error.value)
+
+
+@pytest.mark.parametrize("content", [{}, {"epoch": 3}, [torch.ones(2)], torch.ones(2), 3])
+def test_no_tensors_with_names(read, content):
+    with pytest.raises(WeightsMismatch, match="no tensors of this weight set"):
+        read(content)
+
+
+def test_containers_without_end(read):
+    endless = {"weight": torch.ones(1)}
+    endless["inner"] = endless
+    with pytest.raises(WeightsMismatch, match="more than 4 containers"):
+        read(endless)
+
+
+def test_more_values_than_the_file_has(read):
+    with pytest.raises(WeightsMismatch, match="more than 1,073,741,824 bytes"):
+        read({"weight": torch.ones(1).expand(2**30)})
+
+
+@pytest.mark.parametrize(
+    "tensor", [torch.eye(3).to_sparse(), torch.ones(3, device="meta")], ids=["sparse", "meta"]
+)
+def test_tensors_without_values(read, tensor):
+    with pytest.raises(WeightsMismatch, match="weight is no plain tensor"):
+        read({"weight": tensor})
+
+
+def test_a_zip_that_grows_too_large(read, monkeypatch):
+    monkeypatch.setattr(checkpoints, "LIMIT", 1000)
+    with pytest.raises(WeightsMismatch, match="unpack to more than 1,000 bytes"):
+        read({"weight": torch.ones(500)})
+
+
+# ---------------------------------------------------------------- TensorFlow
+
+
+def variables():
+    generator = np.random.default_rng(0)
+    return {
+        "encoder/conv1/kernel": generator.random((3, 3, 1, 2), np.float32),
+        "encoder/conv1/bias": generator.random(2, np.float32),
+        "encoder/bn/moving_mean": generator.random(2, np.float32),
+        "encoder/Adam_layer/bias": generator.random(2, np.float32),
+    }
+
+
+def with_slots():
+    """What an optimiser adds to a checkpoint."""
+    slots = {
+        f"{scope}{name}/{slot}": values + 1
+        for scope in ("", "train/")
+        for name, values in variables().items()
+        for slot in ("Adam", "Adam_1", "RMSProp", "RMSProp_1", "Momentum")
+    }
+    numbers = ("beta1_power", "beta2_power", "beta1_power_1", "train/beta2_power", "global_step")
+    return variables() | slots | {name: np.array(1, np.float32) for name in numbers}
+
+
+def test_optimiser_variables_are_dropped(tmp_path):
+    paths = write_bundle(tmp_path / "model.ckpt", with_slots())
+    expected = {name: torch.from_numpy(values) for name, values in variables().items()}
+    assert same(read_checkpoint(TENSORFLOW, paths), expected)
+
+
+def test_tensorflow_keep(tmp_path):
+    paths = write_bundle(tmp_path / "model.ckpt", with_slots())
+    found = read_checkpoint(Checkpoint("tensorflow", (), keep="^encoder/conv1/"), paths)
+    assert sorted(found) == ["encoder/conv1/bias", "encoder/conv1/kernel"]
+    with pytest.raises(WeightsMismatch, match=r"model.ckpt.index, .*no tensors of this"):
+        read_checkpoint(Checkpoint("tensorflow", (), keep="^decoder/"), paths)
+
+
+def test_a_number_gets_a_dimension(tmp_path):
+    paths = write_bundle(tmp_path / "model.ckpt", {"scale": np.array(2.5, np.float32)})
+    assert same(read_checkpoint(TENSORFLOW, paths), {"scale": torch.tensor([2.5])})
+
+
+# ---------------------------------------------------------------- zip files
+
+
+ZIPPED = Checkpoint("tensorflow", (), members=(f"*_1e2.ckpt{INDEX}", f"*_1e2.ckpt{DATA}"))
+
+
+@pytest.fixture
+def archive(tmp_path):
+    """Make a zip file of two checkpoints with what else stands in such files."""
+
+    def archive(*leave_out, names="models/gray/{}", also=(), **options):
+        with zipfile.ZipFile(tmp_path / "models.zip", "w", **options) as file:
+            for i, one in enumerate(("model_1e1.ckpt", "model_1e2.ckpt")):
+                written = {name: values + i for name, values in variables().items()}
+                for path in write_bundle(tmp_path / one, written):
+                    if path.name not in leave_out:
+                        file.write(path, names.format(path.name))
+                    path.unlink()
+            file.writestr("__MACOSX/models/gray/._model_1e2.ckpt.index", b"x")
+            file.writestr("models/gray/checkpoint", "a text")
+            for name in also:
+                file.writestr(name, b"x")
+        return tmp_path / "models.zip"
+
+    return archive
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_the_right_member_is_taken(archive, compression):
+    expected = {name: torch.from_numpy(values + 1) for name, values in variables().items()}
+    assert same(read_checkpoint(ZIPPED, [archive(compression=compression)]), expected)
+
+
+@pytest.mark.parametrize("names", ["../../{}", "/tmp/{}", "{}", "a/../../b/{}"])
+def test_names_lead_nowhere(archive, tmp_path, names, monkeypatch):
+    folder = tmp_path / "temporary" / "deep"
+    folder.mkdir(parents=True)
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    assert len(read_checkpoint(ZIPPED, [archive(names=names)])) == 4
+    left = {path.name for path in tmp_path.rglob("*") if path.is_file()}
+    assert left == {"models.zip"}  # all that was unpacked was below, and is gone
+
+
+def test_missing_and_ambiguous_members(archive):
+    with pytest.raises(
+        WeightsMismatch, match=r"models\.zip .* 0 files \*_1e2.ckpt.index, .* models/gray/check"
+    ):
+        read_checkpoint(ZIPPED, [archive("model_1e2.ckpt.index")])
+    with pytest.raises(WeightsMismatch, match=r"2 files \*_1e2.ckpt.index"):
+        read_checkpoint(ZIPPED, [archive(also=["other_1e2.ckpt.index"])])
+
+
+def test_a_member_that_grows_too_large(archive, monkeypatch):
+    monkeypatch.setattr(checkpoints, "LIMIT", 50)
+    with pytest.raises(WeightsMismatch, match=r"was not unpacked"):
+        read_checkpoint(ZIPPED, [archive()])
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_damaged_zip(archive, compression):
+    path = archive(compression=compression)
+    expected = read_checkpoint(ZIPPED, [path])
+    whole = path.read_bytes()
+    for content in (b"", b"x" * 300, whole[: len(whole) // 2], whole[:-30]):
+        path.write_bytes(content)
+        words = "it is cut off" if content.startswith(b"PK") else "not a zip file"
+        with pytest.raises(WeightsMismatch, match=rf"models\.zip cannot be unpacked .*{words}"):
+            read_checkpoint(ZIPPED, [path])
+    for place in range(0, len(whole), 7):
+        damaged = bytearray(whole)
+        damaged[place] ^= 0xFF
+        path.write_bytes(damaged)
+        with contextlib.suppress(WeightsMismatch):  # other members and dates change without harm
+            assert same(read_checkpoint(ZIPPED, [path]), expected)
+
+
+def test_pytorch_in_a_zip(tmp_path):
+    torch.save(state(), tmp_path / "inner.model")
+    with zipfile.ZipFile(tmp_path / "models.zip", "w") as file:
+        file.write(tmp_path / "inner.model", "nestfuse/inner.model")
+    checkpoint = Checkpoint("pytorch", (), members=("*inner.model",), prefix="nestfuse.")
+    found = read_checkpoint(checkpoint, [tmp_path / "models.zip"])
+    assert same(found, {f"nestfuse.{name}": t for name, t in stored(state()).items()})
+
+
+# ---------------------------------------------------------------- MATLAB
+
+
+MATLAB = Checkpoint("matlab", (), prefix="pair_03")
+
+
+def test_matlab_matrix(tmp_path):
+    """Called what the source says, whatever its name and the file's; gaps in memory are closed."""
+    matrix = np.asfortranarray(np.random.default_rng(0).random((49, 256)))
+    savemat(tmp_path / "D_unit7_im3.dat", {"D": matrix}, appendmat=False)
+    found = read_checkpoint(MATLAB, [tmp_path / "D_unit7_im3.dat"])
+    assert list(found) == ["pair_03"] and found["pair_03"].is_contiguous()
+    assert np.array_equal(found["pair_03"].numpy(), matrix)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [{"a": np.ones(3), "b": np.ones(3)}, {}, {"a": np.array(["text"])}, {"a": {"b": 1.0}}],
+)
+def test_matlab_file_of_something_else(tmp_path, content):
+    savemat(tmp_path / "x.dat", content, appendmat=False)
+    with pytest.raises(WeightsMismatch, match=r"x\.dat does not hold just one matrix of numbers"):
+        read_checkpoint(MATLAB, [tmp_path / "x.dat"])
+
+
+def test_damaged_matlab_file(tmp_path):
+    savemat(
+        tmp_path / "whole.dat", {"D": np.random.default_rng(0).random((49, 256))}, appendmat=False
+    )
+    whole = (tmp_path / "whole.dat").read_bytes()
+    for content in (b"", b"no MATLAB", whole[:60], whole[:500], b"<!DOCTYPE html>"):
+        (tmp_path / "x.dat").write_bytes(content)
+        with pytest.raises(WeightsMismatch, match=r"x\.dat is (not a readable MATLAB|an HTML)"):
+            read_checkpoint(MATLAB, [tmp_path / "x.dat"])

@@ -1,0 +1,197 @@
+"""The loss: complete IoU by hand, assignment against plain loops, a minimum where it belongs."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, strategies as st
+
+from reproduction.detection.loss import assign, complete_iou, detection_loss
+from reproduction.detection.yolov5 import STRIDES, YOLOv5
+
+
+def ciou(*values):
+    return complete_iou(*(torch.tensor([value], dtype=torch.float64) for value in values)).item()
+
+
+def test_complete_iou_of_a_box_with_itself():
+    assert ciou((3, 4), (2, 6), (3, 4), (2, 6)) == pytest.approx(1, abs=1e-6)
+
+
+def test_complete_iou_by_hand():
+    """Squares of side 2, one shifted by 1: overlap 1/3, diagonal of 3x2 squared 13."""
+    assert ciou((0, 0), (2, 2), (1, 0), (2, 2)) == pytest.approx(1 / 3 - 1 / 13, abs=1e-6)
+    far = ciou((0, 0), (2, 2), (10, 0), (2, 2))
+    assert far == pytest.approx(-100 / (12**2 + 2**2), abs=1e-6)
+
+
+def test_complete_iou_of_unlike_shapes():
+    """Same centre, 4x1 in 4x4: overlap 1/4, angles atan 1 and atan 4."""
+    shape = 4 / math.pi**2 * (math.atan(1) - math.atan(4)) ** 2
+    expected = 1 / 4 - shape**2 / (shape - 1 / 4 + 1)
+    assert ciou((0, 0), (4, 1), (0, 0), (4, 4)) == pytest.approx(expected, abs=1e-6)
+
+
+def plain_assign(objects, anchors, height, width):
+    """Object by object, cell by cell."""
+    found = Counter()
+    for image, label, x, y, w, h in objects:
+        for a, (aw, ah) in enumerate(anchors):
+            if max(w / aw, aw / w, h / ah, ah / h) >= 4:
+                continue
+            cells = [(int(y), int(x))]
+            if x % 1 < 0.5 and x > 1:
+                cells.append((int(y), int(x) - 1))
+            if y % 1 < 0.5 and y > 1:
+                cells.append((int(y) - 1, int(x)))
+            if (width - x) % 1 < 0.5 and width - x > 1:
+                cells.append((int(y), int(x) + 1))
+            if (height - y) % 1 < 0.5 and height - y > 1:
+                cells.append((int(y) + 1, int(x)))
+            found.update((int(image), a, row, column, int(label)) for row, column in cells)
+    return found
+
+
+@given(st.integers(0, 8), st.integers(0, 10**6))
+def test_assignment_is_the_plain_one(count, seed):
+    random = np.random.default_rng(seed)
+    objects = np.column_stack(
+        [
+            random.integers(2, size=count),
+            random.integers(3, size=count),
+            random.uniform(0.01, 11.99, count),
+            random.uniform(0.01, 7.99, count),
+            random.uniform(0.3, 9, (count, 2)),
+        ]
+    )
+    anchors = np.array([[1, 1.5], [2, 4], [6, 3.0]])
+    targets = assign(torch.tensor(objects), torch.tensor(anchors), 8, 12)
+    places = zip(*(part.tolist() for part in targets[:5]), strict=True)
+    assert Counter(places) == plain_assign(objects, anchors, 8, 12)
+    # The centre, from the corner of a neighbour, is up to half a cell outside it.
+    assert ((targets.centres >= -0.5) & (targets.centres <= 1.5)).all()
+
+
+def test_an_object_in_the_corner_stays_on_the_map():
+    objects = torch.tensor([[0, 0, 0.2, 0.2, 2, 2], [0, 0, 11.9, 7.9, 2, 2]])
+    targets = assign(objects, torch.tensor([[2.0, 2.0]]), 8, 12)
+    assert set(zip(targets.row.tolist(), targets.column.tolist(), strict=True)) == {(0, 0), (7, 11)}
+
+
+# ---------------------------------------------------------------- the loss
+
+
+@pytest.fixture(scope="module")
+def network():
+    torch.manual_seed(0)
+    return YOLOv5("n", 3)
+
+
+def maps(size=96, batch=2, value=0.0):
+    return [torch.full((batch, 3, size // s, size // s, 8), value) for s in STRIDES]
+
+
+OBJECTS = torch.tensor([[0, 2, 40.0, 44, 20, 30], [1, 0, 70, 20, 60, 25]])
+
+
+def perfect(network, objects, size=96, batch=2):
+    """Maps that say just what is there."""
+    outputs = maps(size, batch)
+    for y, anchors, stride in zip(outputs, network.head.anchors, STRIDES, strict=True):
+        y[..., 4] = -20
+        scaled = torch.cat([objects[:, :2], objects[:, 2:] / stride], 1)
+        t = assign(scaled, anchors, *y.shape[2:4])
+        place = (t.image, t.anchor, t.row, t.column)
+        centre = ((t.centres + 0.5) / 2).clamp(1e-6, 1 - 1e-6)
+        shape = ((t.sizes / anchors[t.anchor]).sqrt() / 2).clamp(1e-6, 1 - 1e-6)
+        labels = torch.full((len(t.label), 3), -20.0)
+        labels[range(len(t.label)), t.label] = 20
+        scores = torch.full((len(t.label), 1), 20.0)
+        y[place] = torch.cat([centre.logit(), shape.logit(), scores, labels], 1)
+    return outputs
+
+
+def test_the_loss_is_0_where_all_is_right(network):
+    right = detection_loss(network, perfect(network, OBJECTS), OBJECTS, 96)
+    wrong = detection_loss(network, maps(), OBJECTS, 96)
+    assert float(right.total) < 1e-4 < 1e-2 < float(wrong.total)
+    parts = wrong.box + wrong.objectness + wrong.classes
+    assert float(parts) == pytest.approx(float(wrong.total))
+
+
+def test_objectness_without_objects_by_hand(network):
+    """Scores of a half: log 2 on every scale, weighted 4, 1 and 0.4, times the batch."""
+    loss = detection_loss(network, maps(), torch.zeros(0, 6), 640)
+    assert float(loss.total) == pytest.approx(2 * 5.4 * math.log(2), rel=1e-6)
+    assert float(loss.box) == float(loss.classes) == 0
+    smaller = detection_loss(network, maps(), torch.zeros(0, 6), 320)
+    assert float(smaller.total) == pytest.approx(float(loss.total) / 4)
+
+
+@pytest.mark.parametrize(("scale", "weight"), [(0, 4.0), (1, 1.0), (2, 0.4)])
+def test_objectness_of_each_scale_by_hand(network, scale, weight):
+    outputs = maps(value=-100)
+    outputs[scale][..., 4] = 0
+    loss = detection_loss(network, outputs, torch.zeros(0, 6), 640)
+    assert float(loss.objectness) == pytest.approx(2 * weight * math.log(2), rel=1e-6)
+
+
+def test_boxes_by_hand(network):
+    """One object in a cell's middle, as large as an anchor twice as wide: 1 - complete IoU."""
+    width, height = 2 * 62, 45
+    objects = torch.tensor([[0, 0, 40.0, 40.0, width, height]])
+    # Only the middle anchor of the middle scale is left to fit; its neighbours' cells are not near.
+    net = YOLOv5("n", 3)
+    net.head.anchors.fill_(1000)
+    net.head.anchors[1, 1] = torch.tensor([62 / 16, 45 / 16])
+    loss = detection_loss(net, maps(), objects, 96)
+    overlap = ciou((0, 0), (62, 45), (0, 0), (width, height))
+    # Of the three cells the two neighbours see the centre half a cell aside, at their own edge.
+    aside = ciou((0, 0), (62 / 16, 45 / 16), (0.5, 0), (width / 16, height / 16))
+    below = ciou((0, 0), (62 / 16, 45 / 16), (0, 0.5), (width / 16, height / 16))
+    targets = assign(torch.cat([objects[:, :2], objects[:, 2:] / 16], 1), net.head.anchors[1], 6, 6)
+    found = [
+        float(ciou_of(t, (62 / 16, 45 / 16), (width / 16, height / 16))) for t in targets.centres
+    ]
+    expected = 0.05 * 2 * (1 - sum(found) / len(found))
+    assert float(loss.box) == pytest.approx(expected, rel=1e-5)
+    assert max(overlap, aside, below) == overlap
+
+
+def ciou_of(centre, size, other):
+    """Complete IoU of a box in the middle of a cell and one with another centre in it."""
+    return ciou((0.5, 0.5), size, tuple(centre.tolist()), other)
+
+
+def test_classes_by_hand(network):
+    """Every score a half: log 2, times 0.5, 3 of 80 classes, the batch, scales with objects."""
+    loss = detection_loss(network, maps(), OBJECTS, 96)
+    scales = 0
+    for anchors, stride in zip(network.head.anchors, STRIDES, strict=True):
+        scaled = torch.cat([OBJECTS[:, :2], OBJECTS[:, 2:] / stride], 1)
+        scales += bool(len(assign(scaled, anchors, 96 // stride, 96 // stride).image))
+    assert float(loss.classes) == pytest.approx(0.5 * 3 / 80 * 2 * scales * math.log(2), rel=1e-5)
+
+
+def test_one_class_needs_no_choice():
+    net = YOLOv5("n", 1)
+    outputs = [y[..., :6] for y in maps()]
+    one = OBJECTS.clone()
+    one[:, 1] = 0
+    assert float(detection_loss(net, outputs, one, 96).classes) == 0
+
+
+def test_of_two_objects_in_one_place_the_better_box_decides(network):
+    """In either order."""
+    double = torch.cat([OBJECTS, OBJECTS + torch.tensor([0, 0, 1.0, 1, 3, 3])])
+    outputs = perfect(network, OBJECTS)
+    single = detection_loss(network, outputs, OBJECTS, 96).objectness
+    same = detection_loss(network, outputs, torch.cat([OBJECTS, OBJECTS]), 96).objectness
+    assert float(same) == pytest.approx(float(single), rel=1e-5)
+    first = detection_loss(network, outputs, double, 96).total
+    second = detection_loss(network, outputs, double.flip(0), 96).total
+    assert float(first) == pytest.approx(float(second), rel=1e-5)

@@ -1,0 +1,143 @@
+"""YOLOv5: published sizes and names, decoding by hand, what it finds in photographs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from fusionlib.datasets import load_images
+from fusionlib.errors import UnknownName
+from reproduction.detection.detector import create_detector
+from reproduction.detection.yolov5 import ANCHORS, SIZES, STRIDES, YOLOv5
+from tests.reproduction.detection.given import iou
+
+GOLDEN = Path(__file__).parents[2] / "golden"
+
+
+@pytest.mark.parametrize(("size", "parameters"), [("n", 1_872_157), ("s", 7_235_389)])
+def test_parameters(size, parameters):
+    """Of the published files; 1.9 and 7.2 million in the authors' table."""
+    assert sum(p.numel() for p in YOLOv5(size).parameters()) == parameters
+
+
+def test_names_and_shapes_are_those_of_the_published_file():
+    """Numbers without a dimension have one there."""
+    published = json.loads((GOLDEN / "keys" / "yolov5n.json").read_text())
+    ours = {name: list(tensor.shape) or [1] for name, tensor in YOLOv5("n").state_dict().items()}
+    assert ours == published
+
+
+def test_maps():
+    net = YOLOv5("n", 3).eval()
+    with torch.inference_mode():
+        maps = net(torch.rand(2, 3, 96, 64))
+    assert [tuple(y.shape) for y in maps] == [(2, 3, 96 // s, 64 // s, 8) for s in STRIDES]
+    assert net.decode(maps).shape == (2, 3 * (12 * 8 + 6 * 4 + 3 * 2), 8)
+    assert net.classes == 3
+
+
+def test_decoding_by_hand():
+    """Outputs of 0 are an anchor in the middle of its cell; sigmoid(1.0986) is 0.75."""
+    net = YOLOv5("n", 1)
+    maps = [torch.zeros(1, 3, 64 // s, 96 // s, 6) for s in STRIDES]
+    maps[1][0, 2, 3, 4] = torch.tensor([3.0, 1 / 3, 3.0, 1 / 3, 3.0, 1 / 3]).log()
+    found = net.decode(maps)[0]
+    fine = found[: 3 * 8 * 12].view(3, 8, 12, 6)
+    assert fine[0, 5, 7].tolist() == pytest.approx([7.5 * 8, 5.5 * 8, *ANCHORS[0][0], 0.5, 0.5])
+    medium = found[3 * 8 * 12 :][: 3 * 4 * 6].view(3, 4, 6, 6)
+    x, y = (4 + 2 * 0.75 - 0.5) * 16, (3 + 2 * 0.25 - 0.5) * 16
+    width, height = ANCHORS[1][2]
+    expected = [x, y, width * 1.5**2, height * 0.5**2, 0.75, 0.25]
+    assert medium[2, 3, 4].tolist() == pytest.approx(expected)
+
+
+def test_a_picture_moved_by_a_cell_of_every_scale_moves_the_maps():
+    """Away from borders: the receptive field of the coarse maps is wider than small pictures."""
+    torch.manual_seed(0)
+    net = YOLOv5("n", 1).eval()
+    picture = torch.rand(1, 3, 64, 64)
+    canvas = torch.full((2, 3, 1024, 1024), 0.5)
+    canvas[0, :, 480:544, 480:544] = picture
+    canvas[1, :, 480:544, 512:576] = picture
+    with torch.inference_mode():
+        maps = net(canvas)
+    for y, stride in zip(maps, STRIDES, strict=True):
+        step, middle = 32 // stride, slice(448 // stride, 576 // stride)
+        first = y[0, :, middle, middle]
+        second = y[1, :, middle, middle.start + step : middle.stop + step]
+        torch.testing.assert_close(first, second, rtol=1e-4, atol=1e-5)
+
+
+def test_scores_begin_rare():
+    """8 objects among the cells of 640x640 pixels, as the published priors say."""
+    net = YOLOv5("n", 80)
+    for layer, stride in zip(net.head.m, STRIDES, strict=True):
+        rare = layer.bias.detach().view(3, 85)[:, 4].mean().exp()
+        assert float(rare) == pytest.approx(8 / (640 / stride) ** 2, rel=0.5)
+
+
+def test_no_such_size():
+    with pytest.raises(UnknownName, match=f"size of YOLOv5.*{', '.join(SIZES)}"):
+        YOLOv5("m")
+
+
+# ---------------------------------------------------------------- what it finds
+
+#: Of twelve photographs all boxes were compared with what can be seen in them; of each what is
+#: obvious. Counts are lower bounds: a crowd has more.
+SEEN = {
+    "000000000139": {"tv": 1, "chair": 2, "person": 1, "potted plant": 1, "clock": 1},
+    "000000000885": {"person": 3, "tennis racket": 1},
+    "000000001000": {"person": 10, "tennis racket": 2},
+    "000000001268": {"person": 4, "bird": 1},
+    "000000001490": {"person": 1},
+    "000000001532": {"car": 5, "truck": 1},
+    "000000001584": {"bus": 3, "person": 2},
+    "000000001761": {"airplane": 2},
+    "000000002006": {"bus": 1, "person": 1},
+    "000000002153": {"person": 4, "baseball bat": 1},
+    "000000002299": {"person": 20, "tie": 2},
+    "000000002685": {"person": 4},
+}
+
+
+@pytest.fixture(scope="module")
+def found(data_root, weights_root):
+    detector = create_detector("yolov5n")
+    images = dict(load_images("coco_val2017"))
+    return {name: (detector, detector.detect(image)) for name, image in images.items()}
+
+
+@pytest.mark.realdata
+@pytest.mark.parametrize("name", sorted(SEEN))
+def test_finds_what_can_be_seen(name, found):
+    detector, some = found[name]
+    labels = [detector.names[index] for index in some.classes]
+    for label, least in SEEN[name].items():
+        assert labels.count(label) >= least, label
+
+
+@pytest.mark.realdata
+def test_detections_are_the_recorded_ones(found):
+    """All boxes above 0.3 in 40 photographs, as `detect run --confidence 0.3` wrote them.
+
+    On the machine that wrote them they are equal to the digits; 0.02 of a score and 0.95 of the
+    overlap leave room for other processors, libraries and JPEG decoders.
+    """
+    recorded = pd.read_csv(GOLDEN / "yolov5n_coco.csv")
+    assert len(recorded) == 159
+    for file, rows in recorded.groupby("image"):
+        detector, some = found[file.removesuffix(".jpg")]
+        boxes = some.named(detector.names)
+        for row in rows.to_dict("records"):
+            same = [i for i, box in enumerate(boxes) if box.label == row["class"]]
+            assert same, row
+            corners = [[row["x0"], row["y0"], row["x1"], row["y1"]]]
+            overlaps = iou(corners, some.boxes[same])[0]
+            assert overlaps.max() > 0.95, row
+            best = same[int(overlaps.argmax())]
+            assert some.scores[best] == pytest.approx(row["score"], abs=0.02)

@@ -1,0 +1,108 @@
+"""Small things to learn from, and every recipe with small settings."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+
+from fusionlib.networks import aefusion
+from fusionlib.networks.nestfuse import NestFuse
+from reproduction.recipes import find_recipe
+from reproduction.recipes.recipe import Moment
+from reproduction.training import train_by_recipe
+
+
+def smooth(size=60, seed=0):
+    """A picture with structure: blurred noise that spans 0..255."""
+    from scipy.ndimage import gaussian_filter
+
+    noise = gaussian_filter(np.random.default_rng(seed).standard_normal((size, size)), 3)
+    return np.round(255 * (noise - noise.min()) / np.ptp(noise)).astype(np.uint8)
+
+
+def objects(size=60, seed=0):
+    """A mask of a few patches."""
+    return smooth(size, seed) > 170
+
+
+def trained_autoencoder():
+    torch.manual_seed(5)
+    return NestFuse().state_dict()
+
+
+class Small(NamedTuple):
+    """Settings with which a recipe takes a fraction of a second per iteration."""
+
+    method: str
+    size: int
+    options: dict[str, Any] = {}  # noqa: RUF012
+
+    @property
+    def recipe(self):
+        return find_recipe(self.method)
+
+    def data(self, count=3):
+        if self.recipe.learns_from == "images":
+            return [smooth(seed=i) for i in range(count)]
+        pairs = [(smooth(seed=i), smooth(seed=100 + i)) for i in range(count)]
+        if self.recipe.learns_from == "pairs":
+            return pairs
+        return [(*pair, objects(seed=200 + i)) for i, pair in enumerate(pairs)]
+
+    def train(self, data=None, **settings):
+        defaults = {"iterations": 4, "batch_size": 2, "size": self.size, "options": self.options}
+        data = self.data() if data is None else data
+        return train_by_recipe(self.method, data, progress=False, **(defaults | settings))
+
+    def build(self, seed=0):
+        torch.manual_seed(seed)
+        return self.recipe(**self.options)
+
+
+SMALL = {
+    small.method: small
+    for small in (
+        Small("aefusion", 16),
+        Small("cddfuse", 16),
+        Small("emma", 32, {"width": 2}),
+        Small("fusiongan", 59),
+        Small("nestfuse", 16),
+        Small("refinefuse", 16, {"optimiser": "adam"}),
+        Small("rfn_nest", 16, {"autoencoder": trained_autoencoder()}),
+        Small("swinfusion", 8),
+    )
+}
+
+
+@pytest.fixture(scope="package", autouse=True)
+def quick():
+    """One thread, and AEFusion for squares of 16 pixels."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    patch = pytest.MonkeyPatch()
+    patch.setattr(aefusion, "SIDE", 16)
+    patch.setattr(find_recipe("aefusion"), "sizes", range(16, 17))
+    yield
+    patch.undo()
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(params=sorted(SMALL))
+def small(request):
+    return SMALL[request.param]
+
+
+def run_step(recipe, stage, images, seed=0, iterations=10, descend=None):
+    """Call a stage's step by itself; without `descend` no weight is changed."""
+    moment = Moment(np.random.default_rng(seed), 0, iterations)
+    step = {one.name: one.step for one in recipe.stages}[stage]
+    return step(recipe, images, moment, descend or (lambda loss, *parts: None))
+
+
+def batch(*seeds, size=16):
+    """Pictures as a step gets them: (B, 1, size, size) of whole levels."""
+    pictures = np.stack([smooth(size, seed) for seed in seeds])
+    return torch.from_numpy(pictures[:, None].astype(np.float32))

@@ -1,0 +1,130 @@
+"""EMMA's recipe: the moved copies, the sensing networks, the losses."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+
+from fusionlib.errors import FusionError
+from reproduction.recipes.emma import EMMARecipe, SensingNetwork, moved
+from tests.reproduction.recipes.conftest import SMALL, batch, run_step
+
+
+def test_moved_copies():
+    images = batch(0, 1, size=24)
+    groups = moved(images, np.random.default_rng(0)).split(2)
+    assert len(groups) == 10
+    assert torch.equal(groups[0], images)
+    for shifted in groups[1:4]:
+        offsets = [
+            (r, c)
+            for r in range(24)
+            for c in range(24)
+            if torch.equal(images.roll((r, c), (-2, -1)), shifted)
+        ]
+        assert len(offsets) == 1 and 0 not in offsets[0]
+    for mirrored, axes in zip(groups[7:], ((3,), (2,), (2, 3)), strict=True):
+        assert torch.equal(mirrored, images.flip(axes))
+
+
+@pytest.mark.parametrize(("group", "degrees"), [(4, 10), (5, 130), (6, 250)])
+def test_turned_copies_by_scipy(group, degrees):
+    """Counterclockwise about the centre, bilinear, zeros outside."""
+    image = batch(0, size=25)
+    found = moved(image, np.random.default_rng(0))[group, 0].numpy()
+    expected = ndimage.rotate(
+        image[0, 0].numpy().astype(float), degrees, reshape=False, order=1, mode="constant"
+    )
+    # At the border scipy continues by zeros from outside the image on, PyTorch from the last
+    # pixel's centre on; away from it they differ by float32 rounding of coordinates up to 25,
+    # times differences of levels up to 255.
+    inside = ndimage.rotate(np.ones((25, 25)), degrees, reshape=False, order=1) > 0.999
+    inside = ndimage.binary_erosion(inside)
+    assert np.abs(found - expected)[inside].max() < 0.01
+    assert inside.sum() > 300
+
+
+def test_shifts_are_drawn():
+    image = batch(0)
+    first, again, other = (moved(image, np.random.default_rng(seed)) for seed in (0, 0, 1))
+    assert torch.equal(first, again)
+    assert not torch.equal(first[1:4], other[1:4])
+    assert torch.equal(first[4:], other[4:])
+
+
+def test_sensing_network():
+    network = SensingNetwork(2).eval()
+    assert network(torch.rand(1, 1, 32, 48)).shape == (1, 1, 32, 48)
+    with torch.no_grad():
+        output = network(100 * torch.randn(1, 1, 16, 16))
+    assert output.min() >= 0 and output.max() <= 1
+
+
+def test_size_of_the_published_sensing_network():
+    """Two convolutions of 9 weights and two normalisations per block, 16 weights up."""
+
+    def block(a, b):
+        return 9 * a * b + b + 9 * b * b + b + 4 * b
+
+    c = (64, 128, 256, 512, 1024)
+    expected = sum(block(a, b) for a, b in zip((1, *c[:-1]), c, strict=True))
+    expected += sum(16 * 2 * b * b + block(2 * b, b) for b in c[:-1]) + 9 * 64 + 1
+    assert sum(p.numel() for p in SensingNetwork().parameters()) == expected
+
+
+def test_sensing_networks_learn_from_mean_or_maximum(monkeypatch):
+    recipe = SMALL["emma"].build()
+    ir, vis = batch(*range(16), size=32), batch(*range(20, 36), size=32)
+    seen = []
+    recipe.infrared.register_forward_pre_hook(lambda module, given: seen.append(given[0]))
+    losses = run_step(recipe, "sensing", (ir, vis))
+    choices = torch.stack([(ir + vis) / 2, torch.maximum(ir, vis)]) / 255
+    # float32 of values up to 1.
+    close = [(one - seen[0]).abs().amax((1, 2, 3)) < 1e-6 for one in choices]
+    assert (close[0] ^ close[1]).all() and close[0].any() and close[1].any()
+    recipe = SMALL["emma"].build()  # normalisation statistics as before
+    errors = [
+        np.mean((network(seen[0]).detach().numpy() - target.numpy() / 255) ** 2)
+        for network, target in ((recipe.infrared, ir), (recipe.visible, vis))
+    ]
+    assert losses["total"].item() == pytest.approx(sum(errors), rel=1e-5)
+
+
+def distance(x, target):
+    """Absolute errors of levels and of Sobel derivatives, the latter scaled and averaged."""
+    x, target = (z.detach().numpy()[:, 0].astype(float) for z in (x, target))
+    slopes = [
+        np.stack([ndimage.sobel(z, axis, mode="nearest") / 8 for z in x - target])
+        for axis in (0, 1)
+    ]
+    return np.abs(x - target).mean() + np.mean([np.abs(slope).mean() for slope in slopes])
+
+
+def test_fusion_loss_written_out():
+    recipe = SMALL["emma"].build()
+    ir, vis = batch(0, 1, size=32), batch(2, 3, size=32)
+    losses = run_step(recipe, "fusion", (ir, vis), seed=4)
+    network = recipe.network
+    assert not recipe.infrared.training and not recipe.visible.training
+    fused = network.core(ir / 255, vis / 255)
+    # The iteration's first draws.
+    again = moved(fused, np.random.default_rng(4))
+    cycle = network.core(recipe.infrared(again), recipe.visible(again))
+    expected = distance(recipe.infrared(fused), ir / 255) + distance(
+        recipe.visible(fused), vis / 255
+    )
+    expected += 0.1 * distance(cycle, again)
+    assert losses["total"].item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_width_is_a_departure():
+    assert [len(EMMARecipe(width).departures) for width in (4, 64)] == [3, 2]
+    assert "4 channels" in EMMARecipe(4).departures[-1]
+
+
+@pytest.mark.parametrize("width", [0, -4])
+def test_sensing_networks_without_channels(width):
+    with pytest.raises(FusionError, match=f"at least 1 channel, not {width}"):
+        EMMARecipe(width)

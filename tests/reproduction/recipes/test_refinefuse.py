@@ -1,0 +1,253 @@
+"""RefineFuse's recipe: its loss written out, its settings, what it learns from."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+
+import fusionlib as fl
+from fusionlib.networks.refinefuse import RefineFuse
+from fusionlib.pairs import Box, Pair
+from reproduction.recipes.recipe import Moment, rate_at
+from reproduction.recipes.refinefuse import SETTINGS, RefineFuseRecipe
+from reproduction.recipes.samples import samples
+from tests.reproduction.recipes.conftest import SMALL, batch, objects, run_step, smooth
+
+
+def gradient(x):
+    """Magnitudes of both Sobel derivatives, by scipy."""
+    return sum(
+        np.abs(np.stack([ndimage.sobel(z, axis, mode="nearest") for z in x[:, 0]]))
+        for axis in (0, 1)
+    )[:, None]
+
+
+def contrast(x):
+    means = [ndimage.uniform_filter(z, 11, mode="nearest") for z in x[:, 0]]
+    return (x - np.stack(means)[:, None]) ** 2
+
+
+def drawn():
+    masks = np.stack([objects(16, seed) for seed in (4, 5)])[:, None]
+    return batch(0, 1), batch(2, 3), torch.from_numpy(masks.astype(np.float32) * 255)
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_loss_written_out(setting):
+    """Equations 7 to 11, with the masks of equation 6; sums of float32 to 1e-5."""
+    torch.manual_seed(0)
+    recipe = RefineFuseRecipe(setting=setting)
+    ir, vis, masks = drawn()
+    losses = run_step(recipe, "fusion", (ir, vis, masks))
+    with torch.no_grad():
+        output = recipe.network(ir / 255, vis / 255)
+    f, a, b = (x.double().numpy() for x in (output, ir / 255, vis / 255))
+    texture = np.abs(gradient(f) - np.maximum(gradient(a), gradient(b))).mean()
+    follow = (masks.numpy() > 0) | (contrast(a) > contrast(b))
+    intensity = {
+        "A": np.abs(f - a).mean() + np.abs(f - b).mean(),
+        "B": np.abs(f - np.maximum(a, b)).mean(),
+    }.get(setting, np.where(follow, np.abs(f - a), np.abs(f - b)).mean())
+    assert 0.05 < follow.mean() < 0.95
+    assert losses["intensity"].item() == pytest.approx(intensity, rel=1e-5)
+    assert losses["texture"].item() == pytest.approx(texture, rel=1e-5)
+    weight = 0 if setting == "C" else 5
+    assert losses["total"].item() == pytest.approx(intensity + weight * texture, rel=1e-5)
+
+
+def test_as_published():
+    """Stochastic gradient descent without momentum from 1e-3, four scales, all modules."""
+    recipe = RefineFuseRecipe()
+    optimiser = recipe.optimiser([torch.nn.Parameter(torch.zeros(1))])
+    assert isinstance(optimiser, torch.optim.SGD)
+    assert optimiser.defaults["momentum"] == 0
+    (stage,) = recipe.stages
+    rates = [rate_at(stage.rates["network"], progress) for progress in (0, 0.025, 0.05, 0.5, 1)]
+    assert rates == pytest.approx([0, 5e-4, 1e-3, 5e-4, 0], rel=0.01)
+    assert recipe.sampling == "crop and turn"
+    expected = RefineFuse().state_dict()
+    assert {k: v.shape for k, v in recipe.network.state_dict().items()} == {
+        k: v.shape for k, v in expected.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"setting": "D"}, "setting' = D; it is: loss of Table 8: ours, A, B or C"),
+        ({"sfim": "maybe"}, "sfim' = maybe; it is: shallow modules: on or off"),
+        ({"optimiser": "lbfgs"}, "optimiser' = lbfgs"),
+        ({"precision": "half"}, "precision' = half"),
+        ({"momentum": "much"}, "momentum' = much"),
+        ({"momentum": "1.5"}, "momentum must be 0 to below 1, not 1.5"),
+        ({"rise": "2"}, "rise in a share of 0 to 1 of the iterations, not 2.0"),
+        ({"scales": "9"}, "1 to 5 scales, not 9"),
+        ({"scales": 2.5}, "scales' = 2.5; it is: 1 to 5"),
+        ({"setting": None}, "setting' = None"),
+        ({"optimiser": 3}, "optimiser' = 3"),
+        ({"sfim": 1}, "sfim' = 1"),
+    ],
+)
+def test_impossible_options(options, words):
+    with pytest.raises(fl.FusionError, match=words):
+        SMALL["refinefuse"].train(options=options)
+
+
+def test_options_as_text():
+    texts = {"scales": "2", "psim": "off", "momentum": "0.9", "precision": "mixed"}
+    result = SMALL["refinefuse"].train(iterations=1, options=texts)
+    expected = RefineFuse(2, psim=False).state_dict()
+    assert result.network.state_dict().keys() == expected.keys()
+    assert (result.facts["scales"], result.facts["psim"]) == (2, False)
+
+
+def test_the_texture_s_weight_rises():
+    """From an eighth, by equal factors, over the first tenth of the iterations."""
+    recipe = RefineFuseRecipe(rise=0.1)
+    shares = [recipe._share(Moment(None, i, 30)) for i in range(5)]
+    assert shares == pytest.approx([1 / 8, 1 / 4, 1 / 2, 1, 1])
+    assert RefineFuseRecipe()._share(Moment(None, 0, 30)) == 1
+
+
+def test_begins_with_weights():
+    """The first loss is theirs, whatever the seed; those of another network do not fit."""
+    small = SMALL["refinefuse"]
+    start = small.train(iterations=4).network.state_dict()
+    options = {"optimiser": "adam", "start": start}
+    first = [small.train(iterations=1, seed=0, options=options).history["total"][0]]
+    torch.manual_seed(9)
+    recipe = RefineFuseRecipe(start=start)
+    assert all(torch.equal(t, start[name]) for name, t in recipe.network.state_dict().items())
+    assert first[0] < small.train(iterations=1).history["total"][0]
+    with pytest.raises(fl.WeightsMismatch, match="the weights to begin with"):
+        RefineFuseRecipe(scales=2, start=start)
+
+
+def test_mixed_precision_learns_the_same(monkeypatch):
+    """bfloat16 has 8 bits, 0.4 % of each feature: the first losses agree to 1 %, then they part."""
+    monkeypatch.setattr("reproduction.training.has_bfloat16", lambda _: True)  # emulated, slowly
+    small = SMALL["refinefuse"]
+    single, mixed = (
+        small.train(iterations=9, options={"optimiser": "adam", "precision": precision}).history
+        for precision in ("single", "mixed")
+    )
+    assert single["total"][0] != mixed["total"][0]
+    assert single["total"][0] == pytest.approx(mixed["total"][0], rel=0.01)
+    assert mixed["total"].tail(3).mean() < mixed["total"].head(3).mean()
+
+
+def test_mixed_precision_where_there_is_none(monkeypatch):
+    monkeypatch.setattr("reproduction.training.has_bfloat16", lambda _: False)
+    with pytest.warns(UserWarning, match="training in single precision") as told:
+        trained = SMALL["refinefuse"].train(iterations=1, options={"precision": "mixed"})
+    assert trained.facts["arithmetic"] == "single precision" and len(told) == 1
+
+
+# ---------------------------------------------------------------- labels
+
+
+def pair(name="a", **labels):
+    ir, vis = (smooth(24, seed) / np.float32(255) for seed in (0, 1))
+    return Pair(name, ir, vis, **labels)
+
+
+def test_masks_are_cut_with_their_pairs():
+    """The mask is where the infrared image is 0 here: so it is in every square."""
+    small = SMALL["refinefuse"]
+    ir = np.where(objects(30), 0, smooth(30) // 2 + 100).astype(np.uint8)
+    data = [(ir, smooth(30, 1), ir == 0)]
+    from reproduction.recipes.samples import batches
+
+    given = samples(data, small.recipe.learns_from)
+    for drawn in batches(
+        given, sampling="crop and turn", size=16, batch_size=1, iterations=range(6), seed=0
+    ):
+        image, _, mask = drawn.images
+        assert torch.equal(mask == 255, image == 0)
+        assert 0 < mask.sum() < mask.numel() * 255
+
+
+def test_boxes_give_the_mask():
+    boxes = (Box("person", 2, 3, 9, 12),)
+    (sample,) = samples([pair(boxes=boxes)], "labelled pairs")
+    mask = sample.read()[2]
+    assert set(np.unique(mask)) == {0, 255}
+    assert mask[3:12, 2:9].any() and not mask[12:].any()
+
+
+def test_no_objects():
+    """An empty list of boxes and a black mask say so; learning goes on."""
+    data = [pair("a", boxes=()), pair("b", mask=np.zeros((24, 24), bool))]
+    result = SMALL["refinefuse"].train(data, iterations=1)
+    assert np.isfinite(result.history["total"]).all()
+
+
+def test_labels_missing():
+    with pytest.raises(fl.FusionError, match="pair a has no labels"):
+        SMALL["refinefuse"].train([pair()])
+    with pytest.raises(
+        fl.FusionError, match=r"labelled pair is a tuple of 3: .* one of 2 was given"
+    ):
+        SMALL["refinefuse"].train([(smooth(24), smooth(24, 1))])
+
+
+def test_labels_outside():
+    with pytest.raises(fl.FusionError, match=r"pair a: the box of car .* marks nothing"):
+        SMALL["refinefuse"].train([pair(boxes=(Box("car", 30, 30, 40, 40),))])
+
+
+def test_labels_are_read_before_anything_is_learnt():
+    """All of them, and how many are wrong is said."""
+    good = pair("good", boxes=())
+    bad = [pair(name, boxes=(Box("car", 30, 30, 40, 40),)) for name in ("first", "second")]
+    with pytest.raises(fl.FusionError, match=r"^2 of 4 labelled pairs .* pair first: the box"):
+        samples([good, bad[0], good, bad[1]], "labelled pairs")
+    with pytest.raises(fl.FusionError, match=r"of \d+ labelled pairs .*has no labels"):
+        SMALL["refinefuse"].train(fl.load_dataset("sample"))
+
+
+def test_single_images_where_labels_are_needed():
+    with pytest.raises(fl.FusionError, match=r"with object masks; .* Give three folders"):
+        samples([smooth(24)], "labelled pairs")
+
+
+def test_mask_of_another_size():
+    with pytest.raises(fl.PairMismatch, match="mask is 20x20 but the images are 24x24"):
+        SMALL["refinefuse"].train([(smooth(24), smooth(24, 1), objects(20))])
+
+
+def test_a_mask_that_is_none():
+    with pytest.raises(fl.ImageError, match="object mask of image 1 is not black and white"):
+        SMALL["refinefuse"].train([(smooth(24), smooth(24, 1), smooth(24, 2))])
+
+
+def test_unlabelled_methods_take_no_masks():
+    with pytest.raises(fl.FusionError, match=r"a pair is a tuple of 2: .* one of 3 was given"):
+        SMALL["cddfuse"].train([(smooth(24), smooth(24, 1), objects(24))])
+
+
+def test_a_loss_that_is_not_finite(monkeypatch, tmp_path):
+    """The batch is named, and the checkpoint stays as it was before."""
+    small, checkpoint = SMALL["refinefuse"], tmp_path / "checkpoint"
+    calls = itertools.count()
+    fuse = RefineFuseRecipe.stages[0].step
+
+    def broken(recipe, images, moment, descend):
+        bad = next(calls) == 2
+        return fuse(
+            recipe, tuple(image * (np.nan if bad else 1) for image in images), moment, descend
+        )
+
+    stage = RefineFuseRecipe.stages[0]
+    from dataclasses import replace
+
+    monkeypatch.setattr(RefineFuseRecipe, "stages", (replace(stage, step=broken),))
+    with pytest.raises(fl.FusionError, match=r"loss became nan at iteration 3 .*, on image \d"):
+        small.train(checkpoint=checkpoint, every=2)
+    monkeypatch.setattr(RefineFuseRecipe, "stages", (stage,))
+    assert len(torch.load(checkpoint)["losses"][0]) == 2
+    assert len(small.train(checkpoint=checkpoint).history) == 4

@@ -1,0 +1,225 @@
+"""samples: what is read, which squares are cut, and which batches they make."""
+
+from __future__ import annotations
+
+from itertools import chain
+
+import numpy as np
+import pytest
+from fusionlib.pairs import Dataset, Pair
+from hypothesis import given, settings, strategies as st
+from PIL import Image
+
+from fusionlib.datasets import load_dataset, load_images
+from fusionlib.errors import FusionError, ImageError, PairMismatch
+from reproduction.recipes.samples import batches, fingerprint, resized, samples
+
+
+def picture(shape=(20, 24), seed=0):
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+def numbered(count):
+    """Single-pixel images whose level is their number."""
+    return samples([np.full((1, 1), i, np.uint8) for i in range(count)], "images")
+
+
+def draw(found, iterations=12, **settings):
+    settings = {"sampling": "resize", "size": 1, "batch_size": 2, "seed": 0} | settings
+    start = settings.pop("start", 0)
+    return list(batches(found, iterations=range(start, iterations), **settings))
+
+
+def levels(batch):
+    return batch.images[0].flatten().tolist()
+
+
+# ---------------------------------------------------------------- reading
+
+
+def test_rgb_enters_by_luminance_in_whole_levels():
+    rgb = picture((16, 16, 3))
+    (read,) = samples([rgb], "images")[0].read()
+    # Half a level of rounding, and what single precision adds to it.
+    assert np.abs(read - rgb @ np.array([0.299, 0.587, 0.114])).max() <= 0.5 + 1e-4
+    ir, vis = samples([(picture((16, 16)), rgb)], "pairs")[0].read()
+    assert np.array_equal(vis, read) and np.array_equal(ir, picture((16, 16)))
+
+
+def test_all_forms_of_a_pair_are_read_alike(tmp_path):
+    ir, vis = picture(), picture((20, 24, 3), seed=1)
+    paths = (tmp_path / "a.png", tmp_path / "b.png")
+    for path, image in zip(paths, (ir, vis), strict=True):
+        Image.fromarray(image).save(path)
+    pair = Pair("a", ir / np.float32(255), vis / np.float32(255))
+    forms = [(ir, vis), paths, pair, Dataset("mine", None, ["a"], lambda i: pair)]
+    found = samples(forms, "pairs")
+    read = [sample.read() for sample in found]
+    assert all(np.array_equal(a, b) for one in read[1:] for a, b in zip(one, read[0], strict=True))
+    assert [sample.name for sample in found] == ["image 1", "a.png", "a", "a"]
+    assert [s.source for s in found] == ["given arrays", tmp_path.name, "given arrays", "mine"]
+
+
+def test_built_in_data_sets():
+    assert len(samples(load_images("sample_images"), "images")[0].read()) == 1
+    ir, vis = samples(load_dataset("sample", limit=1), "pairs")[0].read()
+    assert ir.shape == vis.shape and ir.dtype == vis.dtype == np.uint8
+
+
+@pytest.mark.parametrize(
+    ("data", "wanted"),
+    [
+        ([picture()], "pairs"),
+        ([(picture(), picture())], "images"),
+        ([picture(), (picture(), picture())], "images"),
+        (["a.png"], "pairs"),
+        (load_images("sample_images"), "pairs"),
+        (load_dataset("sample"), "images"),
+    ],
+)
+def test_the_other_kind_is_refused(data, wanted):
+    with pytest.raises(FusionError, match=f"learns from .*{wanted}"):
+        samples(data, wanted)
+
+
+def test_images_of_a_pair_have_one_size():
+    sample = samples([(picture((8, 8)), picture((8, 9)))], "pairs")[0]
+    with pytest.raises(PairMismatch, match="8x8 and visible is 9x8"):
+        sample.read()
+
+
+def test_infrared_is_gray():
+    sample = samples([(picture((8, 8, 3)), picture((8, 8)))], "pairs")[0]
+    with pytest.raises(ImageError, match="infrared image 1: it is in colour"):
+        sample.read()
+
+
+def test_absent_file(tmp_path):
+    with pytest.raises(ImageError, match=r"no such training image: .*gone\.png"):
+        samples([tmp_path / "gone.png"], "images")
+
+
+def test_fingerprint_tells_pixels_order_and_size(tmp_path):
+    a, b = picture(), picture(seed=1)
+    prints = {fingerprint(samples(data, "images")) for data in ([a], [b], [a, b], [b, a])}
+    assert len(prints) == 4
+    path = tmp_path / "a.png"
+    Image.fromarray(a).save(path)
+    before = fingerprint(samples([path], "images"))
+    Image.fromarray(a[:9]).save(path)
+    assert fingerprint(samples([path], "images")) != before
+    pairs = {fingerprint(samples([data], "pairs")) for data in ((a, b), (b, a), (a, a))}
+    assert len(pairs) == 3
+
+
+# ---------------------------------------------------------------- batches
+
+
+@given(st.integers(1, 7), st.integers(1, 9), st.integers(0, 11), st.integers(1, 3))
+@settings(max_examples=60)
+def test_every_epoch_shows_every_image_at_most_once(count, batch, start, world):
+    batch = min(batch, count) * world  # so that the processes' shares are equal
+    found = numbered(count * world)
+
+    def order(start, rank=0, world=1):
+        drawn = draw(found, start=start, batch_size=batch, rank=rank, world=world)
+        return [levels(one) for one in drawn]
+
+    whole = order(0)
+    per_epoch = len(found) // batch
+    epochs = [[*chain(*whole[i : i + per_epoch])] for i in range(0, 12, per_epoch)]
+    assert all(len(set(epoch)) == len(epoch) for epoch in epochs)
+    assert order(start) == whole[start:]
+    shares = [order(0, rank, world) for rank in range(world)]
+    for step, parts in zip(whole, zip(*shares, strict=True), strict=True):
+        assert sorted(chain(*parts)) == sorted(step)
+        assert len({len(part) for part in parts}) == 1
+
+
+def test_epochs_stages_and_seeds_differ():
+    found = numbered(8)
+    first, second = (levels(one) for one in draw(found, 2, batch_size=8))
+    (stage,) = (levels(one) for one in draw(found, 1, batch_size=8, stage=1))
+    (seed,) = (levels(one) for one in draw(found, 1, batch_size=8, seed=1))
+    assert len({tuple(order) for order in (first, second, stage, seed)}) == 4
+
+
+def test_order_of_earlier_releases():
+    """The weights res2netfuse_40_released were trained in this order."""
+    orders = [levels(one) for one in draw(numbered(6), 2, batch_size=6, seed=7)]
+    assert orders == [np.random.default_rng((7, e)).permutation(6).tolist() for e in range(2)]
+
+
+def test_fewer_images_than_a_batch():
+    assert [len(levels(one)) for one in draw(numbered(3), 2, batch_size=5)] == [3, 3]
+
+
+def test_drawing_depends_on_the_iteration_alone():
+    drawn = [one.random.integers(1 << 40) for one in draw(numbered(4))]
+    assert len(set(drawn)) == 12
+    assert [one.random.integers(1 << 40) for one in draw(numbered(4), start=5)] == drawn[5:]
+
+
+def test_names_follow_the_images():
+    for one in draw(numbered(5)):
+        assert [f"image {level + 1:.0f}" for level in levels(one)] == list(one.names)
+
+
+# ---------------------------------------------------------------- squares
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 40))
+@settings(max_examples=30)
+def test_nearest_neighbour_is_pillows(height, width, size):
+    image = picture((height, width))
+    expected = Image.fromarray(image).resize((size, size), Image.Resampling.NEAREST)
+    (batch,) = draw(samples([image], "images"), 1, size=size)
+    assert np.array_equal(batch.images[0][0, 0], np.asarray(expected))
+    assert np.array_equal(resized(image, size), np.asarray(expected))
+
+
+def places(image):
+    """Levels that tell where a pixel was, in two images of a pair."""
+    rows, columns = np.indices((11, 13), dtype=np.uint8)
+    return rows if image == "ir" else columns
+
+
+def test_crops_are_of_one_place_in_both_images_and_reach_every_place():
+    pair = samples([(places("ir"), places("vis"))], "pairs")
+    corners = set()
+    for batch in draw(pair, 600, sampling="crop", size=9):
+        rows, columns = (image[0, 0].numpy() for image in batch.images)
+        top, left = int(rows[0, 0]), int(columns[0, 0])
+        assert np.array_equal(rows, places("ir")[top : top + 9, left : left + 9])
+        assert np.array_equal(columns, places("vis")[top : top + 9, left : left + 9])
+        corners.add((top, left))
+    # 15 places; that 600 fair draws miss one has the chance 15 (14/15)^600 = 1e-17.
+    assert corners == {(top, left) for top in range(3) for left in range(5)}
+
+
+def test_turns_are_the_eight_of_a_square_alike_in_both_images():
+    square = np.arange(9, dtype=np.uint8).reshape(3, 3)
+    turns = [np.rot90(m, k) for m in (square, square.T) for k in range(4)]
+    seen = set()
+    pair = samples([(square, 100 + square)], "pairs")
+    for batch in draw(pair, 300, sampling="crop and turn", size=3):
+        ir, vis = (image[0, 0].numpy() for image in batch.images)
+        assert np.array_equal(vis, 100 + ir)
+        (which,) = [i for i, turn in enumerate(turns) if np.array_equal(turn, ir)]
+        seen.add(which)
+    assert seen == set(range(8))
+
+
+def test_images_of_a_batch_are_cut_at_places_of_their_own():
+    image = picture((64, 64))
+    (batch,) = draw(samples([image] * 4, "images"), 1, sampling="crop", size=8, batch_size=4)
+    assert len({square.numpy().tobytes() for square in batch.images[0]}) == 4
+
+
+@pytest.mark.parametrize("shape", [(8, 20), (20, 8)])
+def test_image_smaller_than_the_crop(shape):
+    found = samples([picture(shape)], "images")
+    with pytest.raises(
+        ImageError, match=rf"image 1 is {shape[1]}x{shape[0]}, smaller than the 9x9"
+    ):
+        draw(found, 1, sampling="crop", size=9)

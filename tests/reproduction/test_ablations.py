@@ -1,0 +1,223 @@
+"""Ablations: rows are trained alike, directions by hand, costs of all variants."""
+
+from __future__ import annotations
+
+import shlex
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import fusionlib as fl
+from fusionlib.networks.refinefuse import ABLATIONS, METHOD, TRAINED, VARIANTS
+from fusionlib.weights import read_facts, read_weights
+from reproduction import ablations, experiments
+from reproduction.ablations import SCHEDULES, Schedule, directions, train_ablations
+from reproduction.recipes.refinefuse import RefineFuseRecipe
+
+SMALL = {"refinefuse_short": ABLATIONS["refinefuse_short"],
+         "refinefuse_scales_1": ABLATIONS["refinefuse_scales_1"]}  # fmt: skip
+
+
+@pytest.fixture
+def small(monkeypatch, one_thread):
+    """Two rows, two iterations."""
+    schedule = Schedule("sample", 16, 2, 2, 2, 3, False, tuple(SMALL))
+    monkeypatch.setitem(SCHEDULES, "sample", schedule)
+
+
+def test_rows_are_trained_once_and_found(small, tmp_path, monkeypatch):
+    history = train_ablations(profile="sample", results_dir=tmp_path, progress=False)
+    folder = ablations.ablation_folder("sample", tmp_path)
+    assert list(history["weights"].unique()) == list(SMALL)
+    assert list(history.columns[:3]) == ["weights", "stage", "iteration"]
+    for name, ablation in SMALL.items():
+        facts = read_facts(folder / f"{name}.safetensors")
+        assert facts["setting"] == ablation.setting and facts["optimiser"] == "adam"
+        assert facts["learnt_from"].endswith("held out")
+        method = fl.create("refinefuse", variant=ablation.variant, weights=name, weights_dir=folder)
+        assert method.identity.weights.startswith(name)
+    assert not (read_weights(folder / "refinefuse_scales_1.safetensors").keys()
+                & {"decoders.0.mix.weight"})  # fmt: skip
+    # What is there is not trained again.
+    monkeypatch.setattr(ablations, "train_by_recipe", None)
+    again = train_ablations(profile="sample", results_dir=tmp_path, progress=False)
+    assert again.equals(history)
+
+
+def test_another_schedule_has_another_folder(small, tmp_path, monkeypatch):
+    folder = ablations.ablation_folder("sample", tmp_path)
+    monkeypatch.setitem(SCHEDULES, "sample", SCHEDULES["sample"]._replace(iterations=3))
+    assert ablations.ablation_folder("sample", tmp_path) != folder
+
+
+def test_weights_of_another_training_are_not_taken(small, tmp_path, monkeypatch):
+    """A row whose seed or setting is another one now is trained again."""
+    first = train_ablations(profile="sample", results_dir=tmp_path, progress=False)
+    other = ABLATIONS["refinefuse_scales_1"]._replace(seed=5)
+    monkeypatch.setitem(ABLATIONS, "refinefuse_scales_1", other)
+    again = train_ablations(profile="sample", results_dir=tmp_path, progress=False)
+    same = (first == again).groupby(first["weights"])["total"].all()
+    assert same.to_dict() == {"refinefuse_short": True, "refinefuse_scales_1": False}
+
+
+def test_sample_goes_on_from_the_trained_network(tmp_path, monkeypatch, one_thread):
+    """Of the losses of Table 8 only; the first loss is that of a network that has learnt."""
+    assert [ABLATIONS[name].setting for name in SCHEDULES["sample"].rows] == ["ours", "A", "B", "C"]
+    short = SCHEDULES["sample"]._replace(size=32, iterations=1, every=1, rows=("refinefuse_short",))
+    losses = []
+    for start in (True, False):
+        monkeypatch.setitem(SCHEDULES, "sample", short._replace(start=start))
+        history = train_ablations(profile="sample", results_dir=tmp_path, progress=False)
+        losses.append(history["texture"].item())
+    assert losses[0] < 0.5 * losses[1]
+
+
+def test_unknown_profile(tmp_path):
+    with pytest.raises(fl.FusionError, match=r"profile 'papers'.*'paper'"):
+        train_ablations(profile="papers", results_dir=tmp_path)
+
+
+def test_commands_are_the_schedule():
+    """What an error tells the user to type is what profile paper does."""
+    schedule = SCHEDULES["paper"]
+    entries = {f.name: f for one in METHOD.configurations.values() for f in one.weights}
+    for name, ablation in ABLATIONS.items():
+        words = shlex.split(entries[name].made_by)
+        command = "python -m reproduction train refinefuse"
+        assert words[:8] == [*command.split(), schedule.dataset, "-o", f"{name}.safetensors"]
+        options = dict(w.split("=") for flag, w in pairwise(words) if flag == "--option")
+        flags = {f: w for f, w in pairwise(words) if f.startswith("--") and f != "--option"}
+        numbers = {"--crop": schedule.size, "--batch-size": schedule.batch_size,
+                   "--iterations": schedule.iterations, "--every": schedule.every,
+                   "--hold-out": schedule.hold_out, "--seed": ablation.seed}  # fmt: skip
+        assert {f: int(w) for f, w in flags.items() if f != "--half"} == numbers
+        departs, _ = VARIANTS[ablation.variant]
+        read = {key: RefineFuseRecipe.options[key].read(value) for key, value in options.items()}
+        assert read == {**TRAINED, "setting": ablation.setting, **departs}
+
+
+def test_every_row_of_the_tables_has_weights():
+    for number in ("08", "09", "10"):
+        rows = experiments.TABLES[f"refinefuse_{number}"]
+        assert {row.options["weights"] for row in rows} <= set(ABLATIONS)
+        printed = set(experiments.tables.paper_values(f"refinefuse_{number}")["row"])
+        assert {row.paper for row in rows} == printed
+
+
+@pytest.mark.parametrize("number", ["08", "09", "10"])
+def test_recorded_tables_are_whole(number):
+    """Every row on the same 121 pairs, by the weights of its name."""
+    measured = experiments.recorded(f"refinefuse_{number}")
+    rows = {row.label: row.options["weights"] for row in experiments.TABLES[measured.table]}
+    pairs = measured.per_pair.groupby("row")["pair"].agg(frozenset)
+    assert set(pairs.index) == set(rows) and len(set(pairs)) == 1 and len(pairs.iloc[0]) == 121
+    weights = measured.per_pair.groupby("row")["weights"].unique()
+    for label, name in rows.items():
+        assert [one.split("@")[0] for one in weights[label]] == [name]
+
+
+# ---------------------------------------------------------------- directions
+
+
+def measured(**values):
+    """A table of two metrics, SSIM in two conventions; values by row, one per pair."""
+    rows, compared = [], []
+    for row, (scores, paper) in values.items():
+        for pair, value in enumerate(scores):
+            rows.append(
+                {"row": row, "pair": pair, "metric": "VIF", "convention": "a", "value": value}
+            )
+        compared.append({"row": row, "metric": "VIF", "paper": paper})
+    rows += [{**r, "metric": "SSIM", "convention": c, "value": r["value"] * k}
+             for r in rows for c, k in (("printed", 1), ("mended", 100))]  # fmt: skip
+    compared += [{**c, "metric": "SSIM"} for c in compared]
+    compared += [{**c, "metric": "SSIM:mended", "paper": np.nan} for c in compared[: len(values)]]
+    return experiments.Measured("t", pd.DataFrame(rows), pd.DataFrame(compared), {}, {})
+
+
+def test_directions():
+    base = np.linspace(0, 1, 20)
+    noise = np.where(np.arange(20) % 2, 0.3, -0.3)
+    table = measured(
+        base=(base, 1.0), better=(base + 0.1 + 0.01 * noise, 1.5), worse=(base - 0.1, 1.2),
+        alike=(base + noise, 0.9), same=(base + 1, 1.0), own=(base + 1, np.nan),
+    )  # fmt: skip
+    others = ["better", "worse", "alike", "same", "own", "gone"]
+    found = directions(table, [(row, "base") for row in others])
+    assert list(found["metric"].unique()) == ["VIF", "SSIM"]
+    vif = found[found["metric"] == "VIF"].set_index("row")
+    assert vif["verdict"].to_dict() == {
+        "better": "same direction",
+        "worse": "opposite direction",
+        "alike": "no difference",
+        "same": "equal in print",
+        "own": "not in the paper",
+    }
+    assert vif.loc["better", "mean"] == pytest.approx(0.1)
+    assert vif.loc["better", "paper"] == pytest.approx(0.5)
+    assert vif.loc["alike", "ci_low"] < 0 < vif.loc["alike", "ci_high"]
+    # The printed convention of SSIM, not the mended one.
+    ssim = found[found["metric"] == "SSIM"].set_index("row")
+    assert ssim["mean"].to_dict() == pytest.approx(vif["mean"].to_dict())
+    shown = ablations.show_directions(found, "caption").to_html()
+    assert "✓ +0.100" in shown and "✗ −0.100" in shown and "paper +0.500" in shown
+
+
+def test_verdicts_are_counted_by_whether_chance_could_make_them():
+    columns = ["metric", "mean", "verdict"]
+    starts = pd.DataFrame([("VIF", 0.1, ""), ("VIF", -0.2, ""), ("AG", 0.01, "")], columns=columns)
+    one = pd.DataFrame(
+        [("VIF", -0.21, "x"), ("VIF", 0.19, "y"), ("AG", -0.02, "y")], columns=columns
+    )
+    counts = ablations.count_verdicts({"one": one, "another": one[:1]}, starts)
+    assert counts.index.to_list() == [
+        ("one", "larger"),
+        ("one", "not larger"),
+        ("another", "larger"),
+    ]
+    assert counts["x"].to_list() == [1, 0, 1] and counts["y"].to_list() == [1, 1, 0]
+
+
+def test_one_pair_gives_no_interval():
+    table = measured(base=([1.0], 1.0), better=([2.0], 1.5))
+    found = directions(table, [("better", "base")])
+    assert set(found["verdict"]) == {"too few pairs"}
+    shown = ablations.show_directions(found).to_html()
+    assert "nan" not in shown and "+1.000" in shown
+
+
+# ---------------------------------------------------------------- cost
+
+
+def test_costs(monkeypatch, tmp_path, one_thread):
+    """Of all variants; times are there, the printed ones where the paper has them."""
+    monkeypatch.setattr(ablations, "WIDTH", 48)
+    monkeypatch.setattr(ablations, "HEIGHT", 32)
+    frame = ablations.cost_table(profile="sample", results_dir=tmp_path, repeats=1)
+    frame = frame.set_index("variant")
+    assert list(frame.index) == list(VARIANTS)
+    for name, configuration in METHOD.configurations.items():
+        network = configuration.build()
+        assert frame.loc[name, "parameters"] == sum(p.numel() for p in network.parameters())
+    assert (frame["ms"] > 0).all()
+    printed = frame["paper ms"].dropna().to_dict()
+    assert printed == {"paper": 6.633, "scales_3": 4.474, "scales_5": 8.950}
+    saved = pd.read_csv(tmp_path / "sample" / "refinefuse_10_time" / "summary.csv")
+    assert list(saved["variant"]) == list(VARIANTS)
+
+
+def test_cost_on_no_device(tmp_path):
+    with pytest.raises(fl.FusionError, match="device 'nonsense'"):
+        ablations.cost_table(profile="sample", results_dir=tmp_path, device="nonsense")
+    assert not list(tmp_path.iterdir())
+
+
+def test_shown_costs():
+    cost = pd.DataFrame({"variant": ["paper", "scales_3"], "parameters": [2000, 1000]})
+    cost = cost.assign(MACs=[5, 4], ms=[600.0, 300.0], **{"paper ms": [6.0, np.nan]})
+    text = ablations.show_costs(cost).to_html()
+    for part in ("2,000", "600", "1.00", "0.50", "ms / four scales"):
+        assert part in text
+    assert "nan" not in text

@@ -1,0 +1,417 @@
+"""``python -m reproduction``: what is given wrong gets one message and status 2, no trace."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from fusionlib.__main__ import main as fusionlib
+from fusionlib.datasets import load_images
+from fusionlib.images import read_image
+from fusionlib.weights import digest, read_facts, read_weights
+from reproduction.__main__ import main
+from reproduction.detection.detector import save_detector
+from tests.line import save, truncated
+from tests.reproduction.detection.given import detector
+
+pytestmark = pytest.mark.usefixtures("here")
+PROGRAM = "python -m reproduction"
+TINY = ("--iterations", "2", "--batch-size", "2", "--crop", "16")
+TRAIN = ("train", "res2netfuse", "-o", "mine.safetensors", "--iterations", "2")
+REFINE = ("train", "refinefuse", "ir", "vis", "masks", "-o", "mine.safetensors", *TINY)
+
+
+def test_trained_weights_can_be_used(done):
+    small = ("--variant", "paper", "--iterations", "2")
+    out = done("train", "res2netfuse", "ir.png", "-o", "mine.safetensors", *small, "--seed", "3")
+    assert "wrote mine.safetensors and mine.losses.csv" in out
+    assert len(Path("mine.losses.csv").read_text().splitlines()) == 3
+    facts = read_facts("mine.safetensors")
+    assert (facts["images"], facts["iterations"], facts["seed"]) == ("ir.png", "2", "3")
+    pair = ("ir.png", "vis.png", "--variant", "paper", "--weights", "mine.safetensors")
+    fuse(*pair, "-o", "mine.png")
+    assert read_image("mine.png").shape == (24, 28)
+    assert fusionlib(["fuse", *pair[:2], "-o", "no.png", "--weights", "mine.safetensors"]) == 2
+
+
+def test_a_dictionary_can_be_learnt_and_used(done, folders):
+    learn = ("train", "jsr", "ir", "vis", "-o", "mine.safetensors", "--iterations", "2")
+    assert "wrote mine.safetensors and mine.losses.csv" in done(*learn, "--seed", "4")
+    facts = read_facts("mine.safetensors")
+    assert (facts["learnt_from"], facts["iterations"]) == ("288 patches of 3 pairs of ir", "2")
+    assert (facts["seed"], facts["method"]) == ("4", "K-SVD")
+    assert read_weights("mine.safetensors")["dictionary"].shape == (49, 256)
+    assert list(pd.read_csv("mine.losses.csv")) == ["iteration", "rmse"]
+    given = ("--pipeline", "fixed", "--weights", "mine.safetensors")
+    fuse("ir.png", "vis.png", "-m", "jsrsd", *given, "-o", "mine.png")
+    assert read_image("mine.png").shape == (24, 28)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["ir", "vis", "--iterations", "0"], "--iterations must be 1 or more, not 0"),
+        (["ir", "vis", "--half"], "jsr learns a dictionary, without --half"),
+        (["ir", "vis", "--budget", "1"], "without --budget"),
+        (["ir", "vis", "--learning-rate", "1"], "without --learning-rate"),
+        (["ir", "vis", "--checkpoint", "x"], "without --checkpoint"),
+        (["ir", "vis", "--seed", "-1"], "seed must be 0 to 2**63 - 1, not -1"),
+        (["ir", "vis", "-o", "ir.png/x.safetensors"], "cannot write"),
+        (["tiny", "tiny"], "a.png is 6x9 pixels; a dictionary is learnt from patches of 7x7"),
+        (["ir.png", "vis.png"], "give two folders, of infrared and of visible"),
+        (["sample_images"], "pairs of an infrared and a visible image; the data set"),
+    ],
+)
+def test_bad_learning(refused, folders, arguments, words):
+    save(Path("tiny/a.png"), (9, 6))
+    if "-o" not in arguments:
+        arguments = [*arguments, "-o", "mine.safetensors"]
+    assert words in refused("train", "jsr", *arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["ir.png", "-o", "mine.pt"], "must end in .safetensors, not 'mine.pt'"),
+        (["gone.png"], "no such training image: gone.png"),
+        (["empty"], "no image in the folder empty"),
+        (["bad.png"], "bad.png"),
+        (["bad.png", "bad.png", "ir.png"], "bad.png"),
+        (["ir.png", "--variant", "papers"], "Did you mean 'paper'"),
+        (["ir.png", "--iterations", "0"], "iterations must be at least 1"),
+        (["ir.png", "--batch-size", "-1"], "batch_size must be at least 1"),
+        (["ir.png", "--learning-rate", "nan"], "learning rate must be positive"),
+        (["ir.png", "--every", "0"], "every must be at least 1"),
+        (["ir.png", "--device", "nonsense"], "device 'nonsense'"),
+        (["ir.png", "--checkpoint", "vis.png"], "vis.png is not a checkpoint"),
+    ],
+)
+def test_bad_training(refused, arguments, words):
+    Path("empty").mkdir()
+    Path("bad.png").write_bytes(truncated())
+    assert words in refused(*TRAIN, *arguments)
+
+
+@pytest.fixture
+def one_core():
+    """On small images, threads wait for each other longer than they work."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def test_recipe_learns_from_folders(done, folders, one_core):
+    out = done("train", "cddfuse", "ir", "vis", "-o", "new/mine.safetensors", *TINY, "--half")
+    assert "wrote new/mine.safetensors and new/mine.losses.csv" in out
+    facts = read_facts("new/mine.safetensors")
+    assert facts["learnt_from"].startswith("3 pairs of ir (published: 128x128 patches of 1083")
+    assert facts["stages"].startswith("reconstruction: 1 iterations (published: 32480) of 2 (8)")
+    assert all(t.dtype == torch.float16 for t in read_weights("new/mine.safetensors").values())
+    losses = pd.read_csv("new/mine.losses.csv")
+    assert list(losses["stage"]) == ["reconstruction", "fusion"]
+    pair = ("ir.png", "vis.png", "-m", "cddfuse", "--weights", "new/mine.safetensors")
+    fuse(*pair, "-o", "mine.png")
+    assert read_image("mine.png").shape == (24, 28)
+    # Given again, the finished run is written again.
+    before = digest(read_weights("new/mine.safetensors"))
+    Path("new/mine.safetensors").unlink()
+    done("train", "cddfuse", "ir", "vis", "-o", "new/mine.safetensors", *TINY, "--half")
+    assert digest(read_weights("new/mine.safetensors")) == before
+    assert read_facts("new/mine.safetensors") == facts
+
+
+def test_recipes_learn_from_one_another(done, folders, one_core):
+    """RFN-Nest from the auto-encoder that NestFuse learnt from a data set and an image."""
+    images = ("sample_images", "ir.png")
+    done("train", "nestfuse", *images, "-o", "nestfuse.safetensors", *TINY, "--seed", "2")
+    facts = read_facts("nestfuse.safetensors")
+    assert "images of sample_images, " in facts["learnt_from"] and facts["departures"] == ""
+    rest = ("--option", "autoencoder=nestfuse.safetensors", "-o", "rfn.safetensors", *TINY)
+    done("train", "rfn_nest", "sample", *rest)
+    facts = read_facts("rfn.safetensors")
+    assert "pairs of sample (" in facts["learnt_from"]
+    assert facts["autoencoder"].startswith("sha256 ")
+
+
+@pytest.fixture
+def masks(folders):
+    """A folder of masks beside those of the images: a white patch on black."""
+    Path("masks").mkdir()
+    for path in Path("ir").iterdir():
+        white = np.zeros(read_image(path).shape[:2], np.uint8)
+        white[3:9, 4:12] = 255
+        Image.fromarray(white).save(Path("masks") / f"{path.stem}.png")
+
+
+def test_refinefuse_learns_from_labelled_folders(done, masks, one_core):
+    options = ("--option", "optimiser=adam", "--option", "scales=2")
+    done(*REFINE, "--hold-out", "3", "--every", "1", *options)
+    facts = read_facts("mine.safetensors")
+    assert facts["learnt_from"].startswith("2 labelled pairs of ir (published: 256x256 squares of")
+    assert facts["learnt_from"].endswith("; 1 more held out")
+    losses = pd.read_csv("mine.losses.csv")
+    assert losses["held out total"].notna().all()
+    pair = ("ir.png", "vis.png", "-m", "refinefuse", "--variant", "scales_2")
+    fuse(*pair, "--weights", "mine.safetensors", "-o", "mine.png")
+    assert read_image("mine.png").shape == (24, 28)
+
+
+def test_bad_labels(refused, masks, one_core):
+    mask = next(Path("masks").iterdir())
+    good = mask.read_bytes()
+    message = refused("train", "refinefuse", "ir", "vis", "-o", "mine.safetensors", *TINY)
+    assert "learns from pairs with labels: give three folders" in message
+    mask.unlink()
+    assert f"1 pairs have no mask in masks, such as {mask.stem}" in refused(*REFINE)
+    Image.fromarray(np.zeros((5, 4), np.uint8)).save(mask)
+    assert "the mask is 4x5 but the images are" in refused(*REFINE)
+    Image.fromarray(np.full((24, 28), 7, np.uint8)).save(mask)
+    assert "is not black and white" in refused(*REFINE)
+    mask.write_bytes(good[:60])
+    assert str(mask) in refused(*REFINE)
+    assert not Path("mine.safetensors").exists()
+
+
+def test_res2netfuse_learns_from_a_data_set(done, one_core):
+    small = ("--variant", "paper", "--iterations", "1", "--batch-size", "1")
+    done("train", "res2netfuse", "sample_images", "-o", "mine.safetensors", *small)
+    facts = read_facts("mine.safetensors")
+    images = [name for name, _ in load_images("sample_images")]
+    # The rate is that of the many-image schedule.
+    assert (facts["images"], facts["learning_rate"]) == (", ".join(images), "0.0001")
+
+
+def test_help_on_training_says_what_recipes_take(capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["train", "--help"])
+    assert caught.value.code == 0
+    lines = capsys.readouterr().out.splitlines()
+    shown = " ".join(" ".join(lines).split())
+    assert "aefusion, nestfuse; from pairs: cddfuse, emma, fusiongan, rfn_nest, swinf" in shown
+    # An option a line.
+    start = lines.index("values of --option:") + 1
+    takes = [line.split(maxsplit=2) for line in lines[start : lines.index("examples:") - 1]]
+    assert ["emma", "width"] in [words[:2] for words in takes]
+    (needed,) = (about for *_, about in takes if about.startswith("needed: "))
+    assert needed.startswith("needed: weights of nestfuse")
+
+
+def test_images_without_partner_are_left_out(folders, capsys, one_core):
+    Path("vis/2.png").unlink()
+    command = ["train", "cddfuse", "ir", "vis", "-o", "mine.safetensors", *TINY]
+    assert main(command) == 0
+    assert "1 images without partner are left out, such as ir/2.png" in capsys.readouterr().err
+    assert read_facts("mine.safetensors")["learnt_from"].startswith("2 pairs")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["cddfuse", "ir", "vis", "-o", "mine.pt"], "must end in .safetensors"),
+        (["cddfuse", "ir", "vis", "-o", "ir.png/mine.safetensors"], "cannot write"),
+        (["cddfuse", "ir.png", "vis.png"], "give two folders, of infrared and of visible"),
+        (["cddfuse", "ir"], "give two folders"),
+        (["cddfuse", "ir", "other"], "no infrared image has a visible partner"),
+        (["cddfuse", "sample_images"], "pairs of an infrared and a visible image; the data set"),
+        (["nestfuse", "sample"], "from single images; the data set sample holds pairs. Give"),
+        (["res2netfuse", "tno20"], "from single images; the data set tno20 holds pairs. Give"),
+        (["nestfuse", "samples"], "Did you mean 'sample"),
+        (["nestfuse", "gone.png"], "no such training image: gone.png"),
+        (["nestfuse", "empty"], "no image in the folder empty"),
+        (["rfn_nest", "ir", "vis"], "rfn_nest needs 'autoencoder'"),
+        (["rfn_nest", "ir", "vis", "--option", "autoencoder=gone"], "no such weight file: gone"),
+        (["rfn_nest", "ir", "vis", "--option", "autoencoder=ir.png"], "not a readable safetensors"),
+        (["cddfuse", "ir", "vis", "--option", "vgg=a"], "cddfuse does not take 'vgg'"),
+        (["emma", "ir", "vis", "--option", "width"], "takes NAME=VALUE, not 'width'"),
+        (["emma", "ir", "vis", "--option", "width=a"], "emma cannot take 'width' = a; it is"),
+        (["emma", "ir", "vis", "--option", "width=0"], "at least 1 channel, not 0"),
+        (["cddfuse", "ir", "vis", "--checkpoint", "mine.safetensors"], "checkpoint cannot be"),
+        (["cddfuse", "ir", "vis", "--checkpoint", "./mine.losses.csv"], "checkpoint cannot be"),
+        (["cddfuse", "ir", "vis", "--checkpoint", "ir.png/a"], "cannot write ir.png/a"),
+        (["cddfuse", "ir", "vis", "-o", "blocked.safetensors"], "write blocked.losses.csv"),
+        (["cddfuse", "ir", "vis", "--variant", "paper"], "--variant is for res2netfuse"),
+        (["cddfuse", "ir", "vis", "--learning-rate", "1"], "--learning-rate is for res2netfuse"),
+        (["res2netfuse", "ir.png", "--budget", "1"], "res2netfuse is trained without --budget"),
+        (["res2netfuse", "ir.png", "--crop", "1"], "res2netfuse is trained without --crop"),
+        (["res2netfuse", "ir.png", "--option", "a=1"], "res2netfuse does not take 'a'"),
+        (["res2netfuse", "ir.png", "--option", "precision=half"], "unknown precision of training"),
+        (["res2netfuse", "ir.png", "--rate-factor", "2"], "trained without --rate-factor"),
+        (
+            ["cddfuse", "ir", "vis", "--rate-factor", "-1"],
+            "rates must be positive and at most 10000",
+        ),
+        (["cddfuse", "ir", "vis", "--budget", "0"], "budget must be positive minutes"),
+        (["cddfuse", "ir", "vis", "--crop", "25"], "28x24, smaller than the 25x25"),
+        (["aefusion", "ir.png", "--crop", "128"], "only of 256"),
+        (["cddfuse", "ir", "vis", "--checkpoint", "vis.png"], "vis.png is not a checkpoint"),
+    ],
+)
+def test_bad_recipe(refused, folders, one_core, arguments, words):
+    Path("empty").mkdir()
+    Path("blocked.losses.csv").mkdir()
+    save(Path("other/a.png"))
+    if "-o" not in arguments:
+        arguments = [*arguments, "-o", "mine.safetensors"]
+    assert words in refused("train", *arguments)
+
+
+def test_iterations_and_budget_exclude_each_other(capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["train", "cddfuse", "ir", "vis", "-o", "o.safetensors", "--budget", "1", *TINY])
+    assert caught.value.code == 2
+    assert "not allowed with" in capsys.readouterr().err
+
+
+def test_reproduce_gets_what_was_given(monkeypatch):
+    given = {}
+    monkeypatch.setattr("reproduction.run.reproduce", lambda **options: given.update(options))
+    main(["run", "--only", "03", "--seed", "5", "--limit", "2", "--keep"])
+    assert (given["only"], given["seed"], given["limit"], given["keep"]) == (["03"], 5, 2, True)
+    main(["run"])
+    assert (given["only"], given["seed"], given["limit"], given["keep"]) == (None, 0, None, False)
+
+
+@pytest.fixture
+def scenes(done):
+    """A detector without training, and built-in scenes in the layout of YOLO, in two parts."""
+    save_detector("some.safetensors", detector(), {})
+    # Training on one thread of a few small pictures takes a second.
+    done("detect", "export", "vis", "sample", "-o", "set", "--limit", "4", "--block", "2/2")
+    return Path("set")
+
+
+def test_detect_run_writes_boxes_and_pictures(done):
+    save_detector("some.safetensors", detector(), {})
+    save(Path("in/a, b.png"), (48, 64, 3))
+    save(Path("in/c.png"), (30, 40))
+    arguments = ("detect", "run", "in", "-w", "some.safetensors", "--confidence", "0.2")
+    lines = done(*arguments).splitlines()
+    assert lines[0] == "image,class,score,x0,y0,x1,y1" and len(lines) > 2
+    out = done(*arguments, "--csv", "found.csv", "-o", "out")
+    assert f"wrote {len(lines) - 1} boxes to found.csv" in out and "wrote 2 images" in out
+    found = pd.read_csv("found.csv")
+    assert set(found["image"]) == {"a, b.png", "c.png"} and found["score"].min() >= 0.2
+    cars = done(*arguments, "--classes", "Car, bicycle", "--overlap", "0.9").splitlines()[1:]
+    assert {line.split(",")[-6] for line in cars} <= {"car", "bicycle"}
+    assert read_image("out/c.png").shape == (30, 40, 3)
+    assert (found.loc[found["image"] == "c.png", "x1"] <= 40).all()
+
+
+def test_detect_run_says_which_images_cannot_be_used(capsys):
+    save_detector("some.safetensors", detector(), {})
+    save(Path("in/a.png"))
+    Path("in/b.png").write_bytes(b"\x89PNG broken")
+    assert main(["detect", "run", "in", "-w", "some.safetensors"]) == 2
+    out, error = capsys.readouterr()
+    assert out.startswith("image,class") and "1 could not be searched" in error and "b.png" in error
+
+
+def test_detect_evaluate_and_train(done, scenes):
+    shown = done("detect", "evaluate", scenes, "-w", "some.safetensors", "--draws", "5")
+    assert "2 images" in shown and "AP50 low" in shown and "\n    all" in shown
+    out = done(
+        *("detect", "train", scenes, "-w", "some.safetensors", "-o", "new.safetensors"),
+        *("--short", "--epochs", "1", "--input", "64", "--batch", "2"),
+    )
+    assert "wrote new.safetensors and new.losses.csv" in out
+    # data.yaml names the images for testing as those for validation: they must not choose.
+    assert list(pd.read_csv("new.losses.csv")) == ["epoch", "total", "box", "objectness", "classes"]
+    assert read_facts("new.safetensors")["epochs"] == "1" and not list(Path().glob("*.checkpoint"))
+    done("detect", "evaluate", scenes, "-w", "new.safetensors", "--csv", "ap.csv", "--draws", "0")
+    assert list(pd.read_csv("ap.csv")) == ["class", "AP50", "AP"]
+
+
+def test_detect_bad_input(refused, scenes):
+    weights = ("-w", "some.safetensors")
+    assert "no such file" in refused("detect", "run", "none.png", *weights)
+    Path("empty").mkdir()
+    assert "no image in" in refused("detect", "run", "empty", *weights)
+    assert "between 0 and 1" in refused("detect", "run", "ir.png", *weights, "--confidence", "1")
+    assert "between 0 and 1" in refused("detect", "run", "ir.png", *weights, "--overlap", "0")
+    assert "'bus'" in refused("detect", "run", "ir.png", *weights, "--classes", "bus")
+    assert "one of the images" in refused("detect", "run", "ir.png", *weights, "-o", ".")
+    assert "one of the images" in refused("detect", "run", "ir.png", *weights, "--csv", "ir.png")
+    assert "it is a folder" in refused("detect", "run", "ir.png", *weights, "--csv", ".")
+    Path("file").write_text("x")
+    message = refused("detect", "run", "ir.png", *weights, "-o", "out", "--csv", "file/a.csv")
+    assert "cannot write" in message
+    assert "positive multiple" in refused("detect", "run", "ir.png", *weights, "--input", "0")
+    assert "weights fetch yolov5n" in refused("detect", "run", "ir.png")
+    assert "multiple of 32" in refused("detect", "run", "ir.png", *weights, "--input", "100")
+    assert "no data.yaml" in refused("detect", "evaluate", "empty", *weights)
+    assert "--draws must" in refused("detect", "evaluate", scenes, *weights, "--draws", "-1")
+    assert "Known: test, train" in refused("detect", "evaluate", scenes, "--part", "x", *weights)
+    message = refused("detect", "evaluate", scenes, "--part", "x", "--annotations", "a", *weights)
+    assert "leave them out" in message
+    assert "K/N" in refused("detect", "export", "vis", "sample", "-o", "new", "--block", "two")
+    assert "no block 9 of 3" in refused(
+        "detect", "export", "ir", "sample", "-o", "n", "--block", "9/3"
+    )
+    assert "another export" in refused("detect", "export", "ir", "sample", "-o", scenes)
+    assert ", ir, " in refused("detect", "export", "infrared", "sample", "-o", "new")
+    assert "has no boxes" in refused("detect", "export", "ir", "sample_mri_ct", "-o", "new")
+    message = refused("detect", "train", scenes, *weights, "-o", "n.safetensors", "--head", "old")
+    assert "'old'" in message
+    same = ("-o", "n.safetensors", "--checkpoint", "n.safetensors")
+    assert "written twice" in refused("detect", "train", scenes, *weights, *same)
+    assert "class of set 'bus'" in refused(
+        "detect", "evaluate", scenes, *weights, "--classes", "bus"
+    )
+    assert ".safetensors file" in refused("detect", "train", scenes, *weights, "-o", "new.pt")
+    message = refused("detect", "train", scenes, *weights, "-o", "n.safetensors", "--epochs", "0")
+    assert "epochs must be at least 1" in message
+    (scenes / "labels" / "train" / "day_street.txt").write_text("7 0.5 0.5 0.1 0.1\n")
+    message = refused("detect", "train", scenes, *weights, "-o", "n.safetensors")
+    assert "day_street.txt, line 1" in message and "0 to 2: person, bicycle, car" in message
+
+
+def fuse(*arguments):
+    """Fuse with the library's command line."""
+    assert fusionlib(["fuse", *arguments]) == 0
+
+
+# ---------------------------------------------------------------- help
+
+
+COMMANDS = [
+    *([], ["run"], ["claims"], ["train"], ["detect"], ["detect", "run"], ["detect", "export"]),
+    *(["detect", "evaluate"], ["detect", "train"], ["weights"], ["weights", "fetch"]),
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_help(capsys, command):
+    with pytest.raises(SystemExit) as caught:
+        main([*command, "--help"])
+    assert caught.value.code == 0
+    assert capsys.readouterr().out.startswith(" ".join(["usage:", PROGRAM, *command]))
+
+
+@pytest.mark.parametrize("command", [[], ["runs"], ["train", "densefuse", "a"]])
+def test_usage(capsys, command):
+    with pytest.raises(SystemExit) as caught:
+        main(command)
+    assert caught.value.code == 2
+    assert "error: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["run", "--only", "99"], "unknown notebook '99'"),
+        (["run", "--device", "nonsense"], "device 'nonsense'"),
+        (["weights", "fetch", "yolov5x"], "Did you mean 'yolov5"),
+    ],
+)
+def test_bad_name(refused, arguments, words):
+    assert words in refused(*arguments)
+
+
+def test_weights_of_detectors_are_among_them(done):
+    assert {"yolov5n", "densefuse_tf_1e2"} <= set(done("weights").split())

@@ -1,0 +1,203 @@
+"""Masks: by hand, against scipy, and against 20 real masks."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from fusionlib.pairs import Box, Pair
+from hypothesis import given, strategies as st
+from PIL import Image
+from scipy import ndimage
+
+import fusionlib as fl
+from fusionlib.losses import contrast_mask, local_contrast, source_masks
+from reproduction.masks import (
+    MSRS_CLASSES,
+    object_mask,
+    object_mask_from_boxes,
+    object_mask_from_segmentation,
+    read_mask,
+)
+
+
+def image(seed=0, size=(20, 24)):
+    return np.random.default_rng(seed).random(size).astype(np.float32)
+
+
+def tensor(array):
+    return torch.from_numpy(np.ascontiguousarray(array))[None, None]
+
+
+# ---------------------------------------------------------------- objects
+
+
+def test_bright_pixels_of_a_box():
+    """Three of four pixels are at least their mean; the bright one outside does not count."""
+    ir = np.zeros((4, 5), np.float32)
+    ir[1:3, 1:3] = [[0.1, 0.8], [0.9, 0.7]]
+    ir[0, 4] = 1
+    mask = object_mask_from_boxes(ir, [Box("person", 1, 1, 3, 3)])
+    expected = np.zeros((4, 5), bool)
+    expected[1, 2] = expected[2, 1] = expected[2, 2] = True
+    assert np.array_equal(mask, expected)
+
+
+def test_boxes_join_and_pixels_touched_in_part_count():
+    ir = np.ones((6, 6), np.float32)
+    mask = object_mask_from_boxes(ir, [Box("car", 0.6, 0.6, 1.2, 1.2), Box("car", 4, 4, 9, 9)])
+    expected = np.zeros((6, 6), bool)
+    expected[:2, :2] = expected[4:, 4:] = True
+    assert np.array_equal(mask, expected)
+
+
+def test_box_without_end():
+    mask = object_mask_from_boxes(image(), [Box("car", -np.inf, 0, np.inf, 24)])
+    assert np.array_equal(mask, image() >= image().mean())
+
+
+def test_no_box_is_no_object():
+    assert not object_mask_from_boxes(image(), []).any()
+
+
+@pytest.mark.parametrize(
+    "corners",
+    [
+        (30, 2, 40, 5),
+        (2, 25, 4, 30),
+        (-9, 1, -2, 5),
+        (3, 3, 3, 8),
+        (8, 1, 5, 4),
+        (np.nan, 1, 5, 4),
+        (np.inf, 1, np.inf, 4),
+    ],
+)
+def test_boxes_that_mark_nothing(corners):
+    with pytest.raises(fl.FusionError, match=r"box of car from .* marks nothing .* 24x20 pixels"):
+        object_mask_from_boxes(image(), [Box("car", *corners)])
+
+
+def test_segmentation():
+    labels = np.arange(9).reshape(3, 3)
+    mask = object_mask_from_segmentation(labels)
+    assert [MSRS_CLASSES[i] for i in labels[mask]] == ["car", "person", "bike"]
+    assert np.array_equal(object_mask_from_segmentation(labels, ["bump"]), labels == 8)
+
+
+@pytest.mark.parametrize(
+    ("labels", "objects", "message"),
+    [
+        (np.full((2, 2), 9), ("car",), r"holds 9; its classes are 0 to 8 \(background, car"),
+        (np.full((2, 2), -1), ("car",), "holds -1"),
+        (np.zeros((2, 2)), ("car",), "whole numbers, not float64"),
+        (np.zeros((2, 2, 3), int), ("car",), r"shape \(2, 2, 3\)"),
+        (np.zeros((2, 2), int), ("dog",), "dog: no such class. Classes: background, car"),
+    ],
+)
+def test_bad_segmentations(labels, objects, message):
+    with pytest.raises(fl.FusionError, match=message):
+        object_mask_from_segmentation(labels, objects)
+
+
+def test_a_pairs_own_mask_comes_first():
+    ir, mask = image(), image(1) > 0.5
+    boxes = (Box("car", 1, 1, 5, 5),)
+    assert object_mask(Pair("a", ir, ir, mask=mask, boxes=boxes)) is mask
+    found = object_mask(Pair("a", ir, ir, boxes=boxes))
+    assert np.array_equal(found, object_mask_from_boxes(ir, boxes))
+    assert not object_mask(Pair("a", ir, ir, boxes=())).any()
+
+
+def test_pairs_without_labels_and_with_wrong_ones():
+    ir = image()
+    with pytest.raises(fl.FusionError, match="pair dusk has no labels: neither a mask nor boxes"):
+        object_mask(Pair("dusk", ir, ir))
+    with pytest.raises(fl.FusionError, match="pair dusk: the box of car"):
+        object_mask(Pair("dusk", ir, ir, boxes=(Box("car", 50, 1, 60, 5),)))
+    with pytest.raises(fl.PairMismatch, match="mask is 5x4 but the images are 24x20"):
+        Pair("dusk", ir, ir, mask=np.zeros((4, 5), bool))
+
+
+def test_masks_are_black_and_white(tmp_path):
+    mask = image(2) > 0.7
+    path = tmp_path / "mask.png"
+    Image.fromarray(mask).save(path)
+    for one in (mask, mask.astype(np.uint8) * 255, mask.astype(np.float32), path, str(path)):
+        assert np.array_equal(read_mask(one), mask)
+
+
+@pytest.mark.parametrize(
+    "mask", [np.full((3, 3), 2, np.uint8), np.full((3, 3), 0.5), np.zeros((3, 3, 3), bool)]
+)
+def test_what_is_no_mask(mask):
+    with pytest.raises(fl.ImageError, match="the object mask of a is not black and white"):
+        read_mask(mask, "object mask of a")
+
+
+def test_coloured_file_is_no_mask(tmp_path):
+    path = tmp_path / "mask.png"
+    Image.fromarray(np.full((3, 3, 3), (255, 0, 0), np.uint8)).save(path)
+    with pytest.raises(fl.ImageError, match=r"mask \(.*mask.png\) is not black and white"):
+        read_mask(path)
+
+
+def test_segmentation_file_is_no_mask(tmp_path):
+    path = tmp_path / "labels.png"
+    Image.fromarray(np.arange(9, dtype=np.uint8).reshape(3, 3)).save(path)
+    with pytest.raises(fl.ImageError, match=r"(?s)labels.png\) is not .*object_mask_from_segment"):
+        read_mask(path)
+
+
+@pytest.mark.realdata
+def test_against_real_masks(data_root):
+    """TNO's salient targets, from the boxes around them, as the docstring says."""
+    shares = []
+    for pair in fl.load_dataset("tno42", data_dir=data_root):
+        if pair.mask is None:
+            continue
+        places = ndimage.find_objects(ndimage.label(pair.mask)[0])
+        boxes = [Box("", c.start, r.start, c.stop, r.stop) for r, c in places]
+        found = object_mask_from_boxes(pair.ir, boxes)
+        shares.append((found & pair.mask).sum() / (found | pair.mask).sum())
+    assert len(shares) == 20
+    assert np.mean(shares) == pytest.approx(0.72, abs=0.005)
+
+
+# ---------------------------------------------------------------- contrast
+
+
+@pytest.mark.parametrize("window", [3, 11])
+def test_local_contrast_by_scipy(window):
+    """Sums of at most 121 float32 values in 0..1: 1e-6."""
+    x = image().astype(np.float64)
+    expected = (x - ndimage.uniform_filter(x, window, mode="nearest")) ** 2
+    found = local_contrast(tensor(image()), window)[0, 0].numpy()
+    assert np.abs(found - expected).max() < 1e-6
+
+
+def test_contrast_mask_prefers_the_more_varied():
+    flat, varied = np.full((20, 24), 0.5, np.float32), image()
+    assert contrast_mask(tensor(varied), tensor(flat)).float().mean() > 0.99
+    assert not contrast_mask(tensor(flat), tensor(varied)).any()
+    assert not contrast_mask(tensor(varied), tensor(varied)).any()
+
+
+@given(seed=st.integers(0, 1000), share=st.floats(0, 1))
+def test_exactly_one_image_is_followed_everywhere(seed, share):
+    rng = np.random.default_rng(seed)
+    ir, vis = (tensor(np.round(rng.random((9, 12)) * 3).astype(np.float32) / 3) for _ in range(2))
+    objects = torch.from_numpy(rng.random((1, 1, 9, 12)) < share)
+    ir_mask, vis_mask = source_masks(ir, vis, objects)
+    assert torch.equal(ir_mask + vis_mask, torch.ones_like(ir))
+    assert (ir_mask[objects] == 1).all()
+    elsewhere = ~objects
+    assert torch.equal(ir_mask[elsewhere] == 1, contrast_mask(ir, vis)[elsewhere])
+
+
+def test_masks_of_another_size():
+    a, b = tensor(image()), tensor(image(size=(20, 23)))
+    objects = torch.zeros(1, 1, 20, 24, dtype=torch.bool)
+    with pytest.raises(fl.PairMismatch, match=r"\(1, 1, 20, 23\).*do not belong together"):
+        source_masks(a, b, objects)
+    with pytest.raises(fl.PairMismatch, match=r"objects of \(1, 1, 20, 23\)"):
+        source_masks(a, a, objects[..., 1:])

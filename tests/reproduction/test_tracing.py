@@ -1,0 +1,127 @@
+"""tracing: what ran, in order, as PyTorch's own hooks count it."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from fusionlib.datasets import package_data
+from fusionlib.networks.densefuse import DenseFuse
+from fusionlib.networks.msdnet import MSDNet
+from fusionlib.networks.refinefuse import RefineFuse
+from fusionlib.networks.res2netfuse import Res2NetFuse
+from reproduction.tracing import layer_table, steps, trace
+
+NETWORKS = {
+    "released": lambda: Res2NetFuse("released"),
+    "paper": lambda: Res2NetFuse("paper"),
+    "densefuse": DenseFuse,
+    "msdnet": MSDNet,
+}
+
+
+@pytest.fixture(params=NETWORKS)
+def network(request):
+    return NETWORKS[request.param]()
+
+
+def convolution_calls(network):
+    """Counted by PyTorch's hooks: (module, output shape) in the order they run."""
+    calls = []
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_hook(lambda m, _, output: calls.append((m, output.shape)))
+    with torch.inference_mode():
+        network(torch.rand(1, 1, 32, 32))
+    return calls
+
+
+def test_layer_table_is_what_ran(network):
+    table = layer_table(network)
+    names = {module: name for name, module in network.named_modules()}
+    calls = convolution_calls(network)
+    assert list(table["layer"]) == [names[module] for module, _ in calls]
+    assert list(table["size"]) == [module.kernel_size[0] for module, _ in calls]
+    assert list(table["stride"]) == [module.stride[0] for module, _ in calls]
+    assert list(table["input channels"]) == [module.in_channels for module, _ in calls]
+    assert list(table["output channels"]) == [module.out_channels for module, _ in calls]
+
+
+def test_table_1_as_printed():
+    """Our live table of variant "paper" against the printed one."""
+    printed = pd.read_csv(package_data("paper_tables/res2netfuse_table_01_network.csv"))
+    twice = printed["layer"].str.contains("x2").map({True: 2, False: 1})
+    printed = printed.loc[printed.index.repeat(twice)].reset_index(drop=True)
+    columns = ["size", "stride", "input channels", "output channels"]
+    table = layer_table(Res2NetFuse("paper"))
+    assert table[columns].values.tolist() == printed[columns].values.tolist()
+    assert list(table["activation"][-1:]) == list(printed["activation"][-1:]) == ["-"]
+    assert set(table["activation"][:-1]) == set(printed["activation"][:-1]) == {"ReLU"}
+
+
+def test_reuse_of_weights():
+    shared = layer_table(Res2NetFuse("released"))
+    branch = shared[shared["layer"].str.contains("branches")]
+    assert list(branch["use of these weights"]) == [1, 2, 3, 4, 5, 6]
+    own = layer_table(Res2NetFuse("paper"))
+    assert set(own["use of these weights"]) == {1}
+
+
+def test_stride_is_read():
+    class Halving(nn.Sequential):
+        pass
+
+    table = layer_table(Halving(nn.Conv2d(1, 4, 3, stride=2), nn.ReLU()))
+    assert table[["stride", "activation"]].values.tolist() == [[2, "ReLU"]]
+
+
+def test_trace_is_connected(network):
+    operations = trace(network)
+    assert operations[0].kind == "input" and not operations[0].inputs
+    for index, operation in enumerate(operations[1:], start=1):
+        assert operation.inputs and max(operation.inputs) < index
+    used = {source for operation in operations for source in operation.inputs}
+    assert used == set(range(len(operations) - 1))  # all but the output lead somewhere
+    assert operations[-1].shape == (1, 1, 32, 32)
+    sums = [o for o in operations if o.kind == "concat"]
+    for operation in sums:
+        parts = [operations[i].channels_out for i in operation.inputs]
+        assert operation.channels_out == sum(parts)
+
+
+def test_residual_of_the_released_network():
+    """Released: two sums within the block and one around it; paper: only those within."""
+    kinds = {v: [o.kind for o in trace(Res2NetFuse(v))] for v in ("released", "paper")}
+    assert kinds["released"].count("add") == 3
+    assert kinds["paper"].count("add") == 2
+    assert kinds["paper"].count("split") == 4
+
+
+def test_steps_of_refinefuse():
+    """Every module once, with what it was given and gave, and where that came from."""
+    torch.manual_seed(0)
+    net, (ir, vis) = RefineFuse().eval(), torch.rand(2, 1, 1, 32, 40)
+    found = steps(net, ir, vis)
+    names = [step.name for step in found]
+    assert names[:2] == ["infrared", "visible"]
+    assert sorted(names[2:]) == sorted(
+        [f"encode_{m}.{i}" for m in ("ir", "vis") for i in range(4)]
+        + [f"joins.{i}" for i in range(4)]
+        + [f"decoders.{i}" for i in range(3)]
+        + [f"last.{i}" for i in range(4)]
+        + ["fim"]
+    )
+    sources = {step.name: {names[i] for i in step.inputs} for step in found}
+    assert sources["encode_ir.0"] == {"infrared"}
+    assert sources["joins.2"] == {"encode_ir.2", "encode_vis.2"}
+    assert sources["decoders.2"] == {"joins.3"}
+    assert sources["decoders.1"] == {"decoders.2", "joins.2"}
+    assert sources["fim"] == {"decoders.1", "joins.1"}
+    assert sources["last.0"] == {"decoders.0", "joins.0"}
+    fim = found[names.index("fim")]
+    with torch.inference_mode():
+        assert torch.equal(net.fim(*fim.before), fim.after)
+        assert torch.equal(torch.tanh(found[-1].after), net(ir, vis))
+    assert not net.fim._forward_hooks
