@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from fusionlib.evaluation import Fuser
 
 __all__ = [
-    "code_hash",
+    "commit",
     "provenance",
     "read_recorded",
     "save",
@@ -76,7 +76,7 @@ def provenance(
     import torch
 
     return {
-        "commit": _commit(),
+        "commit": commit(),
         "versions": {"python": platform.python_version()}
         | {package: _version(package) for package in PACKAGES}
         | {"torch": torch.__version__},  # its build too, CPU or CUDA
@@ -104,11 +104,6 @@ WITHOUT_SCORES = (
 )
 
 
-def code_hash() -> str:
-    """Hash the source of this package: results of other code are not this code's results."""
-    return _hash_of_code(without=())
-
-
 def score_hash() -> str:
     """Hash the source that scores depend on: scores of other code are not used again."""
     return _hash_of_code(without=WITHOUT_SCORES)
@@ -132,7 +127,8 @@ def _version(package: str) -> str:
         return "not installed"
 
 
-def _commit() -> str:
+def commit() -> str:
+    """Return the commit of the repository, with "-dirty" where it has changes; or "unknown"."""
     root = Path(__file__).parent.parent
     # Installed into site-packages, it may lie inside a repository that is not this one.
     if not (root / ".git").exists():

@@ -43,12 +43,6 @@ def add(commands: argparse._SubParsersAction) -> None:
         action="store_true",
         help="also put the executed notebooks back into notebooks/ (what is committed)",
     )
-    reproduce.add_argument(
-        "--keep",
-        action="store_true",
-        help="do not measure again what the tables in the results folder hold: after a change "
-        "that moves none of their scores; their provenance says what was kept",
-    )
     reproduce.set_defaults(run=_reproduce)
 
 
@@ -66,5 +60,4 @@ def _reproduce(options: argparse.Namespace) -> None:
         seed=options.seed,
         restart=options.restart,
         in_place=options.in_place,
-        keep=options.keep,
     )

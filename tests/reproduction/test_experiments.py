@@ -258,18 +258,6 @@ def test_rows_of_a_longer_run_do_not_count(small_table, tmp_path):
     assert set(measure(tmp_path, limit=1).compared["n"]) == {1}
 
 
-def test_scores_of_other_code_do_not_count(small_table, monkeypatch, tmp_path):
-    measure(tmp_path, limit=1)
-    fused = []
-    original = Method.fuse
-    monkeypatch.setattr(Method, "fuse", lambda *args: fused.append(1) or original(*args))
-    measure(tmp_path, limit=1)
-    assert not fused
-    monkeypatch.setattr("reproduction.results.score_hash", lambda: "other code")
-    measure(tmp_path, limit=1)
-    assert len(fused) == 2
-
-
 def test_paper_profile_without_data(tmp_path):
     with pytest.raises(DatasetNotFound, match="tno20"):
         measure(tmp_path, profile="paper")

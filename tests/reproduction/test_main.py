@@ -271,10 +271,10 @@ def test_iterations_and_budget_exclude_each_other(capsys):
 def test_reproduce_gets_what_was_given(monkeypatch):
     given = {}
     monkeypatch.setattr("reproduction.run.reproduce", lambda **options: given.update(options))
-    main(["run", "--only", "03", "--seed", "5", "--limit", "2", "--keep"])
-    assert (given["only"], given["seed"], given["limit"], given["keep"]) == (["03"], 5, 2, True)
+    main(["run", "--only", "03", "--seed", "5", "--limit", "2"])
+    assert (given["only"], given["seed"], given["limit"]) == (["03"], 5, 2)
     main(["run"])
-    assert (given["only"], given["seed"], given["limit"], given["keep"]) == (None, 0, None, False)
+    assert (given["only"], given["seed"], given["limit"]) == (None, 0, None)
 
 
 @pytest.fixture
