@@ -32,7 +32,6 @@ __all__ = [
     "Sheet",
     "WeightFile",
     "WeightUser",
-    "WeightUsers",
 ]
 
 #: What stands in place of a rule's name where the network learnt how to fuse.

@@ -72,7 +72,6 @@ def count_macs(network: nn.Module, height: int, width: int, *, convention: str =
     UnknownName
         If there is no such convention.
     """
-
     if convention not in CONVENTIONS:
         raise unknown("convention of multiply-accumulates", convention, CONVENTIONS)
     return _count(CONVENTIONS[convention], network, height, width)

@@ -209,7 +209,7 @@ def test_recorded_latency_is_of_every_method_at_every_size():
 
 def test_what_is_not_recorded(monkeypatch, tmp_path):
     monkeypatch.setattr("reproduction.latency.ROOT", tmp_path)
-    with pytest.raises(FusionError, match=r"is not there.*reproduce --profile paper --only 10"):
+    with pytest.raises(FusionError, match=r"is not there.*run --profile paper --only 10"):
         recorded_latency()
     with pytest.raises(FusionError, match=r"networks.csv is not there.*benchmarks --only networks"):
         recorded_speed("networks")
