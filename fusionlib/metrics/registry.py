@@ -80,7 +80,7 @@ class Metric(Sheet):
     paper: str
     doi: str
     conventions: Mapping[str, Convention]
-    version: int = 1
+    version: int = field(default=1, repr=False)
 
     def compute(self, fused: Image, ir: Image, vis: Image, convention: str = "standard") -> float:
         """Score a fused image.

@@ -299,7 +299,7 @@ def test_registering(own):
     assert metric.conventions["standard"] == metric.conventions["li"]
     assert [c.smallest for c in metric.conventions.values()] == [4, 4, 4, 6]
     assert metric.doi == "" and metric.higher_is_better
-    assert metric.version == 2 and "version" not in str(metric)
+    assert metric.version == 2 and "version" not in str(metric) + repr(metric)
     assert own.__name__ == "own" and own.__doc__.startswith(
         "Scale a sum.\n\nNotes\n-----\n- metric:"
     )
