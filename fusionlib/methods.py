@@ -33,16 +33,6 @@ from .errors import (
     WeightsNotFound,
     unknown,
 )
-from .execution import (
-    SAFE,
-    Execution,
-    check_device,
-    check_execution,
-    decode,
-    encode,
-    rule_weights,
-    run_network,
-)
 from .files import check_folder
 from .images import (
     check_image,
@@ -57,6 +47,16 @@ from .networks.autoencoder import AutoEncoder
 from .networks.network import FusionNetwork
 from .pipelines import Levels, find_post
 from .rules import Rule, get_rule
+from .tiles import (
+    SAFE,
+    Execution,
+    check_device,
+    check_execution,
+    decode,
+    encode,
+    rule_weights,
+    run_network,
+)
 from .weights import (
     SUFFIXES,
     check_fit,

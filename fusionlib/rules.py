@@ -1,7 +1,7 @@
 """Fusion rules: how the feature maps of several images become one.
 
 A rule weighs the features of K >= 2 images at every pixel. Where it measures
-how active an image is there, it does so in two steps that the execution engine
+how active an image is there, it does so in two steps that `fusionlib.tiles`
 can take apart: `Rule.activity` turns features (B, C, H, W) into one map
 (B, 1, H, W), and `Rule.weigh` turns the stacked maps (K, B, 1, H, W) into
 weights of the same shape that sum to 1 over K.

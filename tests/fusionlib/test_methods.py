@@ -23,7 +23,6 @@ from fusionlib.errors import (
     WeightsMismatch,
     WeightsNotFound,
 )
-from fusionlib.execution import Execution
 from fusionlib.images import merge_luminance, rgb_to_ycbcr
 from fusionlib.methods import (
     create,
@@ -37,6 +36,7 @@ from fusionlib.methods import (
 from fusionlib.networks.res2netfuse import Res2NetFuse
 from fusionlib.pipelines import POSTS
 from fusionlib.rules import RULES, Rule, blend, favour, get_rule, sharpen
+from fusionlib.tiles import Execution
 from fusionlib.weights import digest, read_weights, save_weights, verify_weights
 
 SIZES = [(1, 1), (7, 5), (33, 46)]
