@@ -292,7 +292,7 @@ def _missing_text(missing: Mapping[str, str]) -> str:
         f"<p>Weights that are not here: {escape(names)}. "
         "<code>fusionlib weights fetch NAME</code> gets those that authors publish. "
         "<code>blend</code>, <code>sharpen</code> and <code>favour</code> are in "
-        "<code>fusionlib.rules</code>.</p>"
+        "<code>reproduction.strategies</code>.</p>"
     )
 
 

@@ -15,8 +15,7 @@ from PIL import Image
 
 import fusionlib as fl
 from fusionlib.errors import DatasetNotFound, FusionError, UnknownName, WeightsNotFound
-from fusionlib.rules import blend
-from reproduction.strategies import Strategy
+from reproduction.strategies import Strategy, blend
 
 pytest.importorskip("anywidget")
 import ipywidgets
