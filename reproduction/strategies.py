@@ -21,12 +21,13 @@ from torch import Tensor
 
 from fusionlib.errors import FusionError, ImageTooSmall, unknown
 from fusionlib.evaluation import evaluate
-from fusionlib.methods import Features, Method, create_here, find_method
+from fusionlib.methods import Method, create, find_method
 from fusionlib.metrics import select
 from fusionlib.metrics.plane import notes
 from fusionlib.networks.autoencoder import AutoEncoder
 from fusionlib.pipelines import find_post
 from fusionlib.rules import Rule, get_rule, normalised
+from fusionlib.tiles import decode, encode, rule_weights, run_network
 
 if TYPE_CHECKING:
     from fusionlib.card import Configuration
@@ -170,6 +171,13 @@ class Scores(NamedTuple):
     notes: list[str]
 
 
+class _Features(NamedTuple):
+    """What an encoder makes of a pair, and where the pair is in it: small images are padded."""
+
+    maps: list[Tensor]
+    crop: tuple[slice, slice]
+
+
 class Comparison:
     """Fuses one pair by many strategies, and keeps what the next one can use.
 
@@ -206,7 +214,7 @@ class Comparison:
     @pair.setter
     def pair(self, pair: Pair) -> None:
         self._pair = pair
-        self._features: _Newest[Features] = _Newest(2)  # one method on either side
+        self._features: _Newest[_Features] = _Newest(2)  # one method on either side
         kept = KEPT if pair.ir.size <= KEPT_PIXELS else 2  # one on either side
         self._outputs: _Newest[tuple[np.ndarray, np.ndarray | None]] = _Newest(kept)
         self._fused: _Newest[Fused] = _Newest(kept)
@@ -266,7 +274,7 @@ class Comparison:
         raw, weights = self._outputs.get(
             replace(strategy, post=""), lambda: self._fuse(method, strategy)
         )
-        image = method.finish_pair(raw, self.pair.vis, strategy.post or None)
+        image = method.finish(raw, strategy.post or None, self.pair.vis)
         usual = [file.name for file in strategy.configuration().weights[:1]]
         named = method.card.weights if usual and method.card.weights not in usual else ""
         rule = strategy.made_rule()
@@ -278,7 +286,7 @@ class Comparison:
         if key not in self._methods:
             axis = find_method(strategy.method).axis
             setting: dict[str, Any] = {axis: strategy.setting} if strategy.setting else {}
-            self._methods[key] = create_here(strategy.method, **setting, **self._options)
+            self._methods[key] = create(strategy.method, **setting, retrained=True, **self._options)
         return self._methods[key]
 
     def _fuse(self, method: Method, strategy: Strategy) -> tuple[np.ndarray, np.ndarray | None]:
@@ -287,15 +295,25 @@ class Comparison:
             return method.raw(ir, vis), None
         rule = strategy.made_rule()
         assert rule is not None  # an auto-encoder has rules
+        network = method.network.with_rule(rule)
         if ir.size > KEPT_PIXELS:
-            ruled = method.with_rule(rule)
-            raw = ruled.raw(ir, vis)
-            weights = ruled.weight_maps(ir, vis) if rule.weigh else None
+            tensors, crop = method.inputs(ir, vis)
+            output = run_network(network, tensors, method.execution)
+            weights = rule_weights(network, tensors, method.execution) if rule.weigh else None
         else:
             key = strategy.method, strategy.setting
-            features = self._features.get(key, lambda: method.encode(ir, vis))
-            raw, weights = method.decode(features, rule)
-        return raw, None if weights is None else weights[0].mean(axis=0)
+            features = self._features.get(key, lambda: self._encode(method))
+            output, weights = decode(network, features.maps, method.execution)
+            crop = features.crop
+        raw = output[0, 0].cpu().numpy()[crop]
+        if weights is None:
+            return raw, None
+        return raw, weights[0, :, 0, 0].cpu().numpy()[..., *crop].mean(axis=0)
+
+    def _encode(self, method: Method) -> _Features:
+        assert isinstance(method.network, AutoEncoder)
+        tensors, crop = method.inputs(self.pair.ir, self.pair.vis)
+        return _Features(encode(method.network, tensors, method.execution), crop)
 
 
 class _Newest(Generic[Value]):

@@ -317,6 +317,13 @@ def test_missing_weights_are_named(explorer):
     assert "DenseFuse (densefuse_tf_1e2)" in text and "fusionlib weights fetch" in text
 
 
+def test_what_is_offered_is_what_can_be_created():
+    offered, missing = module._find_methods(None)
+    found, unavailable = fl.create_available()
+    assert {*offered} == {method.name for method in found} and {*missing} == {*unavailable}
+    assert offered["res2netfuse"] == ["released", "paper"]
+
+
 @pytest.mark.parametrize(
     "options, kind, message",
     [

@@ -84,11 +84,10 @@ def test_rules_without_weights_have_no_map(pair):
 
 def test_a_pair_is_encoded_once(pair, monkeypatch):
     comparison, calls = Comparison(pair), []
-    method = comparison._method(Strategy("res2netfuse"))
     for name in ("encode", "decode"):
-        run = getattr(method, name)
+        run = getattr(strategies, name)
         monkeypatch.setattr(
-            method, name, lambda *a, name=name, run=run: calls.append(name) or run(*a)
+            strategies, name, lambda *a, name=name, run=run: calls.append(name) or run(*a)
         )
     first = comparison.fuse(Strategy("res2netfuse"))
     assert comparison.fuse(Strategy("res2netfuse")) is first
@@ -104,7 +103,7 @@ def test_a_pair_is_encoded_once(pair, monkeypatch):
 
 def test_large_images_are_run_in_tiles(pair, monkeypatch):
     monkeypatch.setattr(strategies, "KEPT_PIXELS", pair.ir.size - 1)
-    monkeypatch.setattr(fl.Method, "encode", None)
+    monkeypatch.setattr(strategies, "encode", None)
     comparison = Comparison(pair)
     for strategy in (Strategy("res2netfuse", share=0.5), Strategy("res2netfuse", rule="maximum")):
         fused, method = comparison.fuse(strategy), made(strategy.code())
@@ -296,3 +295,13 @@ def test_a_rule_in_between_can_be_sent_to_other_processes():
 def test_rules_in_between_refuse(make, message):
     with pytest.raises(FusionError, match=message):
         make()
+
+
+def test_rules_in_between_in_tiles_are_untiled(pair):
+    rule = favour(sharpen(blend(blend("l1_norm", "mean", 0.4), "maximum", 0.3), 2), 0.6)
+    whole = fl.create("res2netfuse", rule=rule)
+    tiled = fl.create("res2netfuse", rule=rule, execution=fl.Execution(tile=48))
+    images = pair.ir, pair.vis
+    # On the scale of 255: float32 rounding, as of every rule in tiles.
+    np.testing.assert_allclose(tiled.raw(*images), whole.raw(*images), rtol=0, atol=255e-6)
+    np.testing.assert_allclose(tiled.weight_maps(*images), whole.weight_maps(*images), atol=1e-6)
