@@ -27,10 +27,10 @@ import pandas as pd
 import fusionlib as fl
 from benchmarks.timing import alone
 from fusionlib.evaluation import benchmark
-from fusionlib.execution import Execution
 from fusionlib.folders import fuse_folders
 from fusionlib.images import read_image, write_image
 from fusionlib.scenes import SCENES, render
+from fusionlib.tiles import Execution
 
 SIZE = (640, 480)
 METRICS = "refinefuse"

@@ -26,12 +26,12 @@ from torch.nn import functional as F
 
 from benchmarks.saving import save, what_decides
 from benchmarks.timing import alone
-from fusionlib.execution import has_bfloat16
 from fusionlib.files import check_writable, write_text
 from fusionlib.images import luminance, quantise, read_image
 from fusionlib.losses import MS_SSIM_WEIGHTS, SIGMA, WINDOW
 from fusionlib.networks.res2netfuse import Res2NetFuse
 from fusionlib.scenes import render
+from fusionlib.tiles import has_bfloat16
 from reproduction.training import ONE_IMAGE, TrainingConfig, train_res2netfuse
 
 #: Curves are compared by medians over so many iterations.

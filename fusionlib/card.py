@@ -12,11 +12,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
-from .images import luminance
-from .pipelines import GRAY_LEVELS, Levels
+from .pipelines import GRAY_LEVELS, Levels, Preparation, prepare_luminance
 
 if TYPE_CHECKING:
-    import numpy as np
     from torch import Tensor, nn
 
     from .classical.algorithm import Algorithm
@@ -125,9 +123,8 @@ class Configuration:
         That way's name.
     levels : Levels
         The values of black and white in the network's input and output.
-    prepare : callable
-        Image in [0, 1] -> gray image in [0, 1]; its text's first line is shown. By default
-        the luminance.
+    prepare : Preparation
+        Image in [0, 1] -> gray image in [0, 1]. By default the luminance.
     chroma : {"after", "before"}
         Whether the chroma of a colour image joins after post-processing or before it, which
         then acts on the RGB image.
@@ -143,7 +140,7 @@ class Configuration:
     rules: tuple[str, ...] = ()
     own_rule: str = LEARNT
     levels: Levels = GRAY_LEVELS
-    prepare: Callable[[np.ndarray], np.ndarray] = luminance
+    prepare: Preparation = prepare_luminance
     chroma: Literal["after", "before"] = "after"
     adapt: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None
 

@@ -23,9 +23,9 @@ from fusionlib.costs import measure
 from fusionlib.datasets import load_dataset, package_data
 from fusionlib.errors import unknown
 from fusionlib.evaluation import bootstrap_interval
-from fusionlib.execution import check_device, run_network
 from fusionlib.files import write_text
 from fusionlib.networks.refinefuse import ABLATIONS, OURS, SHORT, TRAINED, VARIANTS, RefineFuse
+from fusionlib.tiles import check_device, run_network
 from fusionlib.weights import find_weights, read_facts, save_weights
 
 from . import results

@@ -23,10 +23,10 @@ from unittest import mock
 from fusionlib import costs
 from fusionlib.costs import measure
 from fusionlib.errors import FusionError
-from fusionlib.execution import Execution, check_device, check_execution, run_network
 from fusionlib.files import write_text
 from fusionlib.folders import has_processes
 from fusionlib.methods import find_method
+from fusionlib.tiles import Execution, check_device, check_execution, run_network
 
 from . import ROOT
 from .efficiency import build_untrained, check_times, count_parameters

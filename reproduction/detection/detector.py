@@ -19,10 +19,11 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from fusionlib.card import WeightFile
 from fusionlib.checkpoints import read_modules
 from fusionlib.errors import FusionError, WeightsMismatch, WeightsNotFound, unknown
-from fusionlib.execution import check_device, keep_pages, memory_errors
 from fusionlib.files import check_folder
 from fusionlib.images import check_image, quantise
+from fusionlib.memory import keep_pages, memory_errors
 from fusionlib.pairs import Box
+from fusionlib.tiles import check_device
 from fusionlib.weights import (
     find_weights,
     load_into,

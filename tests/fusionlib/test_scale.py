@@ -23,10 +23,10 @@ from fusionlib import scale
 from fusionlib.datasets import load_dataset
 from fusionlib.errors import FusionError, MetricWarning
 from fusionlib.evaluation import benchmark
-from fusionlib.execution import Execution
 from fusionlib.methods import create
 from fusionlib.pairs import Pair
 from fusionlib.scale import connect, share, spread
+from fusionlib.tiles import Execution
 
 pytestmark = pytest.mark.usefixtures("processes")
 FAST = ["EN", "SF"]

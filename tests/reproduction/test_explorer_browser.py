@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 from fusionlib.methods import create
-from fusionlib.rules import sharpen
 from fusionlib.scenes import infrared_visible
+from reproduction.strategies import sharpen
 
 pytest.importorskip("jupyterlab")
 pytest.importorskip("selenium")

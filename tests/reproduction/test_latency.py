@@ -13,8 +13,8 @@ import torch
 from fusionlib import scenes
 from fusionlib.costs import Cost, measure, peak_memory
 from fusionlib.errors import FusionError
-from fusionlib.execution import Execution
 from fusionlib.methods import registry
+from fusionlib.tiles import Execution
 from reproduction.efficiency import TABLE_11
 from reproduction.latency import (
     FEWEST,
@@ -96,7 +96,7 @@ def test_latency_of_what_is_not_there(tmp_path, monkeypatch, asked, message):
 
 
 def test_a_precision_that_is_not_there(monkeypatch):
-    monkeypatch.setattr("fusionlib.execution.has_bfloat16", lambda _: False)
+    monkeypatch.setattr("fusionlib.tiles.has_bfloat16", lambda _: False)
     with pytest.raises(FusionError, match="no bfloat16 arithmetic"):
         measure_latency("seafusion", "80x64", execution=Execution(precision="bfloat16"))
 

@@ -1,4 +1,4 @@
-"""execution: tiles change nothing but memory."""
+"""tiles: they change nothing but memory."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ import torch
 from hypothesis import given, settings, strategies as st
 from torch import nn
 
-from fusionlib import execution
+from fusionlib import tiles
 from fusionlib.errors import FusionError, UnknownName
-from fusionlib.execution import TILE, Execution, check_execution, has_bfloat16, run_network
 from fusionlib.methods import create
 from fusionlib.networks.densefuse import DenseFuse
 from fusionlib.networks.msdnet import MSDNet
@@ -21,6 +20,7 @@ from fusionlib.networks.network import FusionNetwork
 from fusionlib.networks.refinefuse import RefineFuse
 from fusionlib.networks.res2netfuse import Res2NetFuse
 from fusionlib.rules import RULES
+from fusionlib.tiles import TILE, Execution, check_execution, has_bfloat16, run_network
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -54,106 +54,6 @@ def assert_tiles_change_nothing(net, pictures, tile):
     assert (tiled - whole).abs().max() <= 1e-12 * whole.abs().max()
 
 
-@pytest.mark.parametrize(
-    "error",
-    [
-        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried 9"),
-        torch.OutOfMemoryError("CUDA out of memory"),
-        MemoryError(),
-    ],
-)
-def test_not_enough_memory(error):
-    class Full(nn.Module):
-        def forward(self, *images):
-            raise error
-
-    with pytest.raises(MemoryError, match="not enough memory for Full on 30x20 pixels; give smal"):
-        run_network(Full(), images((20, 30)))
-
-
-# Blocks of so many MiB one after the other, and what each run fetched and added, in MiB.
-PAGES = """
-import ctypes, os, resource, torch
-from concurrent.futures import ThreadPoolExecutor
-from torch import nn
-from fusionlib.execution import Execution, run_network
-
-class Layers(nn.Module):
-    def forward(self, image):
-        for _ in range({layers}):
-            image = torch.zeros({block} << 18).add_(1)[:1] + image
-        return image
-
-def megabytes(pages):
-    return pages * os.sysconf("SC_PAGE_SIZE") >> 20
-
-def used():
-    return megabytes(int(open("/proc/self/statm").read().split()[1]))
-
-def run():
-    run_network(Layers(), [torch.zeros(1, 1, 1, 1)], Execution(kept={kept}))
-
-PR_SET_THP_DISABLE = 41  # or one fault may be a page of 2 MiB
-ctypes.CDLL(None).prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0)
-thread = ThreadPoolExecutor(1)
-for _ in range({runs}):
-    before, has = resource.getrusage(resource.RUSAGE_SELF).ru_minflt, used()
-    thread.submit(run).result() if {threaded} else run()
-    print(megabytes(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before), used() - has)
-"""
-
-
-def pages(**settings):
-    """Return what each run fetched, and by how much the process has grown then."""
-    code = PAGES.format(**settings)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    run = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
-    )
-    return zip(*([*map(int, line.split())] for line in run.stdout.splitlines()), strict=True)
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="counts pages as Linux does")
-@pytest.mark.parametrize("kept", [0, 1 << 30])
-def test_pages_are_kept_between_layers_and_given_back(kept):
-    """Thirty blocks of 64 MiB one after the other: the pages of a few, not of thirty.
-
-    What is kept is fetched once; else every run fetches its own, and gives them back.
-    """
-    fetched, grown = pages(layers=30, block=64, runs=3, kept=kept, threaded=False)
-    assert 32 < fetched[0] < 640
-    if kept:
-        assert grown[0] > 32 and abs(sum(fetched) - sum(grown)) < 32
-    else:
-        assert max(grown[1:]) < 32 and min(fetched[1:]) > 32
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="counts pages as Linux does")
-def test_pages_are_kept_in_threads():
-    """Blocks of 16 MiB: a thread that keeps its heaps fetches no page of them twice."""
-    fetched, grown = pages(layers=4, block=16, runs=20, kept=1 << 30, threaded=True)
-    assert fetched[0] > 16 and abs(sum(fetched) - sum(grown)) < 16
-
-
-def test_another_c_library_is_not_asked(monkeypatch):
-    def asked(*_):
-        raise AssertionError("there is no mallopt")
-
-    monkeypatch.setattr(execution.sys, "platform", "darwin")
-    monkeypatch.setattr(execution.ctypes, "CDLL", asked)
-    with execution.keep_pages(0):
-        assert not execution._keeping
-
-
-def test_other_errors_stay():
-    class Wrong(nn.Module):
-        def forward(self, *images):
-            raise RuntimeError("sizes differ")
-
-    with pytest.raises(RuntimeError, match="sizes differ"):
-        run_network(Wrong(), images((20, 30)))
-
-
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("name", NETWORKS)
 def test_tiled_is_untiled(name, rule):
@@ -164,7 +64,7 @@ def test_tiled_is_untiled(name, rule):
 @pytest.mark.parametrize("name", NETWORKS)
 def test_tiled_is_untiled_without_room_for_features(monkeypatch, name, kept):
     """1 MiB holds the features of some tiles and not of others."""
-    monkeypatch.setattr(execution, "KEPT_BYTES", kept)
+    monkeypatch.setattr(tiles, "KEPT_BYTES", kept)
     assert_tiles_change_nothing(network(name, "mean"), images((37, 30)), 19)
 
 
@@ -226,7 +126,7 @@ def test_default_tile_is_untiled():
 
 def test_a_small_image_is_one_tile(monkeypatch):
     """No halo is computed where the image fits."""
-    monkeypatch.setattr(execution, "_whole_map_weights", None)
+    monkeypatch.setattr(tiles, "_whole_map_weights", None)
     net, pictures = network("res2netfuse", "mean"), images((20, 20))
     assert torch.equal(
         run_network(net, pictures, Execution(tile=20)),
@@ -236,7 +136,7 @@ def test_a_small_image_is_one_tile(monkeypatch):
 
 @given(size=st.integers(1, 500), tile=st.integers(1, 200), halo=st.integers(0, 20))
 def test_pieces_cover_the_axis_once(size, tile, halo):
-    pieces = execution._axis(size, tile, halo)
+    pieces = tiles._axis(size, tile, halo)
     covered = [i for place, _, _ in pieces for i in range(size)[place]]
     assert covered == list(range(size))
     assert len(pieces) == -(-size // tile)
@@ -254,7 +154,7 @@ def test_features_are_kept_for_the_second_pass(monkeypatch):
     monkeypatch.setattr(net, "encode", lambda image: calls.append(1) or encode(image))
     run_network(net, pictures, Execution(tile=15))
     kept = len(calls)
-    monkeypatch.setattr(execution, "KEPT_BYTES", 0)
+    monkeypatch.setattr(tiles, "KEPT_BYTES", 0)
     run_network(net, pictures, Execution(tile=15))
     assert (kept, len(calls) - kept) == (4 * 2, 2 * 4 * 2)
 
@@ -305,7 +205,7 @@ def test_bfloat16_where_there_is_none(monkeypatch):
         check_execution(Execution(precision="bfloat16"), "cpu")
     with pytest.raises(FusionError, match="'meta' has no bfloat16"):
         check_execution(Execution(precision="bfloat16"), "meta")
-    monkeypatch.setattr(execution, "has_bfloat16", lambda _: True)
+    monkeypatch.setattr(tiles, "has_bfloat16", lambda _: True)
     check_execution(Execution(precision="bfloat16"), "cpu")
     check_execution(Execution(), "cpu")
 
@@ -327,7 +227,7 @@ def test_bfloat16_of_a_processor_held_back():
     """PyTorch reads its variable as it is imported; without AVX-512 this shows nothing."""
     code = (
         "import torch; torch.cpu.get_capabilities = lambda: {'avx512_bf16': True}\n"
-        "from fusionlib.execution import has_bfloat16; print(has_bfloat16('cpu'))"
+        "from fusionlib.tiles import has_bfloat16; print(has_bfloat16('cpu'))"
     )
     environment = {**os.environ, "ATEN_CPU_CAPABILITY": "avx2"}
     run = [sys.executable, "-c", code]
@@ -474,7 +374,7 @@ def test_overlap_bounds_a_pyramid_too():
 
 MEASURE = """
 import resource, numpy, torch
-from fusionlib.execution import Execution, run_network
+from fusionlib.tiles import Execution, run_network
 from fusionlib.networks.res2netfuse import Res2NetFuse
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 net = Res2NetFuse("released", "l1_norm")

@@ -1,12 +1,10 @@
 """How networks are run: fast on a CPU, in bounded memory, with unchanged results.
 
-A layer's result is larger than the processor's caches, and larger than what the C library keeps:
-for every layer the system hands out fresh pages, filled with zeros one by one, which takes longer
-than the arithmetic. So what a layer frees is kept for the next layer and the next image. Images are
-processed in tiles that overlap by the network's receptive field, so memory does not grow with the
-image; the result is the same to float32 rounding. Where only the coarser scales need the whole
-image, as in RefineFuse, the finest is run in tiles. A network whose every pixel sees the whole
-image runs at once, or in tiles with an overlap that the caller states, which changes its results.
+Images are processed in tiles that overlap by the network's receptive field, so memory does not grow
+with the image; the result is the same to float32 rounding. Where only the coarser scales need the
+whole image, as in RefineFuse, the finest is run in tiles. A network whose every pixel sees the
+whole image runs at once, or in tiles with an overlap that the caller states, which changes its
+results. What a layer frees is kept for the next one, see `fusionlib.memory`.
 
 Channels-last memory saves up to a third more, but its kernels add up in another order: as a rule up
 to 3e-6 of the range instead of 3e-7, of AEFusion and RFN-Nest 2e-5, of LRRNet 4e-4. So it is
@@ -16,22 +14,20 @@ again, and changes results in the second or third digit. `python -m benchmarks` 
 
 from __future__ import annotations
 
-import ctypes
 import os
-import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from .errors import FusionError, unknown
+from .memory import keep_pages, memory_errors
 from .networks.autoencoder import AutoEncoder
 from .networks.network import FusionNetwork, PyramidNetwork
 
@@ -41,8 +37,9 @@ __all__ = [
     "Execution",
     "check_device",
     "check_execution",
+    "decode",
+    "encode",
     "has_bfloat16",
-    "keep_pages",
     "rule_weights",
     "run_network",
 ]
@@ -54,6 +51,8 @@ KEPT_BYTES = 512 << 20
 # A tile without halo begins at a multiple of this where a network has strides.
 STRIDE = 32
 PRECISIONS = ("float32", "bfloat16")
+# What a run sets, threads, allocator, precision of layers, is set for the whole process.
+_ONE_AT_A_TIME = threading.RLock()
 
 
 @dataclass(frozen=True)
@@ -348,84 +347,6 @@ def _run_tiles(network: nn.Module, images: Sequence[Tensor], tiles: Sequence[_Ti
         fused = network(*(image[..., *part.view] for image in images))
         output[..., *part.place] = fused[..., *part.inner]
     return output
-
-
-# Parameters of glibc's mallopt.
-M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
-# A thread other than the main one has its blocks in heaps of 64 MiB. One that is free goes back to
-# the system, whatever the thresholds, unless more than its size is to be kept at hand.
-THREADS_HEAP = 65 << 20
-# From what size on blocks are fetched from the system one by one, as a process settles by itself.
-USUAL_MMAP_THRESHOLD = 32 << 20
-
-
-STATM = Path("/proc/self/statm")
-# What a run sets, threads, allocator, precision of layers, is set for the whole process.
-_ONE_AT_A_TIME = threading.RLock()
-# What is kept, in bytes: by how much the process has grown while networks ran.
-_held = 0
-_keeping = False
-
-
-@contextmanager
-def keep_pages(limit: int = 1 << 30) -> Iterator[None]:
-    """Keep freed blocks of any size for the next ones, and at the end up to `limit` bytes of them.
-
-    If it is more, all is given to the system. Inside another such context, and where the C library
-    is not glibc, nothing changes.
-    """
-    global _held, _keeping
-    libc = None if _keeping else _glibc()
-    if libc is None:
-        yield
-        return
-    before = _resident()
-    _keeping = True
-    libc.mallopt(M_MMAP_THRESHOLD, 2**31 - 1)
-    libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
-    libc.mallopt(M_TOP_PAD, THREADS_HEAP)
-    try:
-        yield
-    finally:
-        _keeping = False
-        libc.mallopt(M_MMAP_THRESHOLD, USUAL_MMAP_THRESHOLD)
-        libc.mallopt(M_TRIM_THRESHOLD, min(limit, 2**31 - 1))
-        _held = max(0, _held + _resident() - before)
-        if _held > limit:
-            libc.malloc_trim(0)
-            _held = 0
-
-
-def _glibc() -> ctypes.CDLL | None:
-    if sys.platform != "linux" or not STATM.exists():
-        return None
-    libc = ctypes.CDLL(None)
-    return libc if hasattr(libc, "mallopt") and hasattr(libc, "malloc_trim") else None
-
-
-def _resident() -> int:
-    """Return the bytes of memory that this process has."""
-    pages = STATM.read_text().split()[1]
-    return int(pages) * os.sysconf("SC_PAGE_SIZE")
-
-
-@contextmanager
-def memory_errors(task: str, remedy: str) -> Iterator[None]:
-    """Turn PyTorch's ways to say that memory does not suffice into one.
-
-    Raises
-    ------
-    MemoryError
-        Naming `task` and what to give instead.
-    """
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        # On a CPU it is a plain RuntimeError that only its text tells from others.
-        known = isinstance(error, MemoryError | torch.OutOfMemoryError)
-        if not known and "can't allocate memory" not in str(error):
-            raise
-        raise MemoryError(f"not enough memory for {task}; give {remedy}.") from error
 
 
 def rule_weights(network: AutoEncoder, images: Sequence[Tensor], how: Execution = SAFE) -> Tensor:
