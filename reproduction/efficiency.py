@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from fusionlib.errors import FusionError, unknown
 from fusionlib.methods import find_method
 
-from .tables import show_lines
+from .show import show_lines
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -29,8 +29,9 @@ from fusionlib.folders import has_processes
 from fusionlib.methods import find_method
 
 from . import ROOT
+from .compare import CLOSE
 from .efficiency import build_untrained, check_times, count_parameters
-from .tables import CLOSE, show_lines
+from .show import show_lines
 
 if TYPE_CHECKING:
     import pandas as pd

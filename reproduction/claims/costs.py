@@ -11,7 +11,8 @@ import pandas as pd
 
 from fusionlib.weights import training_losses
 
-from .. import results, tables
+from .. import results
+from ..compare import CLOSE
 from ..training import stable_after
 from .finding import (
     CHOSEN,
@@ -158,7 +159,7 @@ def sizes(
         for column in columns:
             paper = values[f"paper {column}"]
             here = values["parameters"] / 1e6 if once else values[f"counted {column}"]
-            near = abs(here - paper) <= max(0.005, tables.CLOSE * paper)
+            near = abs(here - paper) <= max(0.005, CLOSE * paper)
             facts = {"row": row, "column": column, "paper": paper, "here": here}
             lines.append({**facts, "outcome": outcome_of(bool(near))})
     evidence = pd.DataFrame(lines)
@@ -316,7 +317,7 @@ def growth(*, row: str) -> Finding:
         kind: found[f"{kind} flops_g_512"] / found[f"{kind} flops_g_256"]
         for kind in ("paper", "counted")
     }
-    near = abs(times["counted"][row] / times["paper"][row] - 1) <= tables.CLOSE
+    near = abs(times["counted"][row] / times["paper"][row] - 1) <= CLOSE
     evidence = pd.DataFrame({"print": times["paper"], "here": times["counted"]}).reset_index()
     evidence["outcome"] = [outcome_of(near) if one == row else "" for one in evidence["row"]]
     others = times["paper"].drop(row)

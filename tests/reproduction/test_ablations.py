@@ -102,7 +102,7 @@ def test_every_row_of_the_tables_has_weights():
     for number in ("08", "09", "10"):
         rows = experiments.TABLES[f"refinefuse_{number}"]
         assert {row.options["weights"] for row in rows} <= set(ABLATIONS)
-        printed = set(experiments.tables.paper_values(f"refinefuse_{number}")["row"])
+        printed = set(experiments.paper_values(f"refinefuse_{number}")["row"])
         assert {row.paper for row in rows} == printed
 
 
