@@ -137,7 +137,7 @@ def toy(monkeypatch, tmp_path):
         frame = pd.DataFrame(paper).T.rename_axis("method").reset_index()
         frame.to_csv(tmp_path / f"{name}.csv", index=False)
         monkeypatch.setitem(papers.PAPER_TABLES, name, f"{name}.csv")
-        monkeypatch.setattr(tables, "package_data", lambda path: tmp_path / Path(path).name)
+        monkeypatch.setattr(papers, "package_data", lambda path: tmp_path / Path(path).name)
         rows = rows or [Row(label, label, "mst") for label in ours]
         monkeypatch.setitem(experiments.TABLES, name, tuple(rows))
         made_on = Source("sample", "tno42", "refinefuse", **source)
