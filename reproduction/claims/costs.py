@@ -202,7 +202,7 @@ def extreme(
     rows : sequence of str
         Of Table 11.
     columns : sequence of str
-        Of `reproduction.efficiency.save_table_11`: "paper ..." is the print, the others ours.
+        Of `reproduction.latency.rank_table`: "paper ..." is the print, the others ours.
     largest : bool
         Which end.
     among : int
@@ -282,7 +282,7 @@ def ranks_follow(*, left: str, right: str, rows: Sequence[str] = ()) -> Finding:
     Parameters
     ----------
     left, right : str
-        Of `reproduction.efficiency.rank_table`.
+        Of `reproduction.latency.rank_table`.
     rows : sequence of str
         Default: all.
     """
@@ -335,7 +335,7 @@ def slower(*, order: Mapping[str, str]) -> Finding:
     Parameters
     ----------
     order : mapping of str to str
-        Name -> variant of `reproduction.ablations.cost_table`, fastest first.
+        Name -> variant of `reproduction.cost.variant_table`, fastest first.
     """
     (found,), _ = results.read_recorded("refinefuse_10_time", "summary", only="09")
     assert found is not None
@@ -369,7 +369,7 @@ def downsampling(*, whole: str, single: str) -> Finding:
     Parameters
     ----------
     whole, single : str
-        Variants of `reproduction.ablations.cost_table`.
+        Variants of `reproduction.cost.variant_table`.
     """
     (found,), _ = results.read_recorded("refinefuse_10_time", "summary", only="09")
     assert found is not None
