@@ -28,7 +28,9 @@ from fusionlib.metrics.structure import mse, psnr, ssim
 from fusionlib.networks.res2netfuse import Res2NetFuse
 from fusionlib.pairs import Dataset, Pair
 
-from . import results, tables
+from . import results, show
+from .compare import compare
+from .papers import paper_values
 from .published import PublishedImages, fused_dataset
 from .rows import READINGS, SOURCES, TABLES, Row, Source, data_hash, dataset_of
 from .scores import Scores, this_run
@@ -86,9 +88,9 @@ class Measured:
     facts: Mapping[str, Any]
 
     def show(self, *metrics: str, caption: str = "", **options: Any) -> Styler:
-        """Style the table, or some of its columns; see `reproduction.tables.show`."""
+        """Style the table, or some of its columns; see `reproduction.show.show`."""
         asked = self.compared["metric"].isin(metrics or self.compared["metric"])
-        return tables.show(self.compared[asked], caption=caption, **options)
+        return show.show(self.compared[asked], caption=caption, **options)
 
     def caption(self, title: str, *, images: str = "pair") -> str:
         """Return a caption: the title, over how many pairs the means are, and the profile."""
@@ -281,7 +283,7 @@ MENDED = {"MI:li": "MI:standard", "SSIM:cddfuse": "SSIM:cddfuse_255"}
 
 def _columns(table: str) -> dict[str, str]:
     """Return the columns to measure, "metric:convention" -> heading."""
-    printed = list(dict.fromkeys(tables.paper_values(table)["metric"]))
+    printed = list(dict.fromkeys(paper_values(table)["metric"]))
     columns = {
         f"{one.metric.name}:{one.convention}": one.metric.name
         for one in select(SOURCES[table].metrics)
@@ -445,7 +447,7 @@ def _compared(
     folder: Path,
 ) -> Measured:
     """Put the paper's values beside the measured rows, by label and heading, and save them."""
-    compared = tables.compare(
+    compared = compare(
         summarise(per_pair.assign(metric=headings)),
         table,
         papers={label: row.paper for label, row in labels.items()},
@@ -511,7 +513,7 @@ def _facts(
 def _missing_rows(table: str, missing: Mapping[str, str]) -> dict[str, str]:
     """Rows without weights, and rows of the paper that none of ours can reproduce."""
     rest = {}
-    for paper in dict.fromkeys(tables.paper_values(table)["row"]):
+    for paper in dict.fromkeys(paper_values(table)["row"]):
         rows = [row for row in TABLES[table] if row.paper == paper]
         if not rows:
             rest[paper] = "its method is not in this version of fusionlib"

@@ -35,9 +35,9 @@ from fusionlib.metrics import SELECTIONS
 from fusionlib.pairs import Pair
 from fusionlib.pipelines import POSTS, STRETCH
 
-from . import figures, tables
+from . import figures
+from .show import RANKS, show_scores
 from .strategies import Comparison, Fused, Scores, Strategy
-from .tables import RANKS
 
 try:
     import anywidget
@@ -155,7 +155,7 @@ class Explorer(ipywidgets.VBox):
 
     def show_scores(self) -> Styler:
         """Style the metrics shown, the better of each marked."""
-        return tables.show_scores(self.scores)
+        return show_scores(self.scores)
 
     def wait(self, seconds: float = 600.0) -> bool:
         """Wait until what was asked for is shown; False if it takes longer."""

@@ -21,7 +21,8 @@ import pandas as pd
 from fusionlib.errors import FusionError
 from fusionlib.files import write_text
 
-from . import ROOT, tables
+from . import ROOT
+from .show import latex, markdown
 
 if TYPE_CHECKING:
     from fusionlib.evaluation import Fuser
@@ -158,7 +159,7 @@ def save(
 ) -> None:
     """Write a table's results into `folder`.
 
-    A table that measures no pairs has no ``per_pair``, one that is not from `tables.compare`
+    A table that measures no pairs has no ``per_pair``, one that is not from `compare`
     no ``summary.tex``.
 
     Raises
@@ -170,9 +171,9 @@ def save(
     if per_pair is not None:
         write_text(folder / "per_pair.csv", per_pair.to_csv(index=False))
     write_text(folder / "summary.csv", summary.to_csv(index=False, float_format="%.8g"))
-    write_text(folder / "summary.md", f"# {folder.name}\n\n{tables.markdown(summary)}")
+    write_text(folder / "summary.md", f"# {folder.name}\n\n{markdown(summary)}")
     if "paper" in summary:
-        write_text(folder / "summary.tex", tables.latex(summary, caption=folder.name))
+        write_text(folder / "summary.tex", latex(summary, caption=folder.name))
     _save_facts(folder, facts)
 
 

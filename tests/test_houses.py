@@ -82,7 +82,9 @@ def test_few_imports_are_inside_functions(graph):
 def test_the_library_works_alone(tmp_path):
     """As where the wheel is installed: its folder and its data, without the repository."""
     (tmp_path / "fusionlib").symlink_to(ROOT / "fusionlib")
-    code = "import fusionlib as fl; fl.create('mst'); import sys; print('reproduction' in sys.modules)"
+    code = (
+        "import fusionlib as fl; fl.create('mst'); import sys; print('reproduction' in sys.modules)"
+    )
     variables = os.environ | {"PYTHONPATH": str(tmp_path)}
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, env=variables, capture_output=True, text=True

@@ -16,7 +16,7 @@ from fusionlib.files import write_text
 from fusionlib.pairs import Box
 
 from .. import results
-from ..tables import show_lines
+from ..show import show_lines
 from .average_precision import DRAWS, Matches, Truth, interval, mean_over_classes
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from fusionlib.metrics import SELECTIONS
 from fusionlib.networks.res2netfuse import Res2NetFuse
 from reproduction import experiments, results
 from reproduction.experiments import READINGS, TABLES, Row, available
-from reproduction.tables import paper_values
+from reproduction.papers import paper_values
 from tests.given import OURS, THEIRS, corners, leave_this_machine, make_table_small, measure
 
 

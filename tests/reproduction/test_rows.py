@@ -10,8 +10,8 @@ from fusionlib.card import WeightFile
 from fusionlib.datasets import list_datasets
 from fusionlib.methods import registry
 from reproduction import rows
+from reproduction.papers import paper_values
 from reproduction.rows import TABLES, data_hash, with_retrained
-from reproduction.tables import paper_values
 
 ROWS = [(table, row) for table, rows in TABLES.items() for row in rows]
 

@@ -22,7 +22,7 @@ from fusionlib.networks.refinefuse import (
     Decoder,
     RefineFuse,
 )
-from reproduction.efficiency import count_macs
+from reproduction.cost import count_macs
 from tests.fusionlib.networks.given import images
 from tests.fusionlib.networks.references import correlate, double
 

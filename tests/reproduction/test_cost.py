@@ -1,7 +1,8 @@
-"""efficiency: parameters and multiply-accumulates by hand, Table 11."""
+"""cost: parameters and multiply-accumulates by hand, Table 11, RefineFuse's variants."""
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -13,18 +14,18 @@ from fusionlib.methods import registry
 from fusionlib.networks.aefusion import AEFusion
 from fusionlib.networks.densefuse import DenseFuse
 from fusionlib.networks.mufusion import MUFusion
-from reproduction.efficiency import (
+from fusionlib.networks.refinefuse import METHOD, VARIANTS
+from reproduction import cost
+from reproduction.cost import (
     TABLE_11,
-    compare_size,
     count_macs,
     count_parameters,
-    rank_table,
-    save_table_11,
     show_every_size,
     show_sizes,
-    show_speed,
+    show_variants,
     size_table,
     table_11,
+    variant_table,
 )
 
 
@@ -146,55 +147,14 @@ def test_parameters_by_hand():
         count_parameters(network, "thop")
 
 
-def test_ranks(sizes):
-    """By hand from the print: the mean of two ranks, ranked; 7 and 7 is no outcome of it."""
-    ranks = rank_table(sizes)
-    printed, found = ranks["size, printed"], ranks["size, from the print's columns"]
-    assert [*found[found != printed].items()] == [
-        ("U2Fusion", 6),
-        ("RFN-Nest", 10),
-        ("RefineFuse", 8),
-    ]
-    assert (ranks["speed, printed"] == ranks["speed, from the print's columns"]).all()
-    assert ranks.loc["SDNet", "size, ours"] == 1
-    times = pd.DataFrame(
-        [
-            {"method": method, "size": size, "median ms": factor * (n + 1)}
-            for n, method in enumerate(sizes["method"])
-            for size, factor in (("640x480", 1), ("1024x768", 2.5), ("256x256", 0.1))
-        ]
-    )
-    times["device"] = "cpu"
-    assert [*rank_table(sizes, times)["speed, ours"]] == [*range(1, 11)]
-    found = rank_table(sizes, times[times["method"] != "swinfusion"])["speed, ours"]
-    assert found.isna().sum() == 1 and found.max() == 9
-
-
 def test_shown_sizes(sizes):
     text = show_sizes(sizes).to_html()
     for part in ("5.82\n5.82 ✓", "86.44\n86.34 -0.1 %", "1.78\n1.787 +0.4 %", "1,188,272", "5.77"):
         assert part in text
     assert text.count("✓") > 15
-
-
-def test_size_of_one_row_is_that_of_the_table(sizes):
-    found = compare_size("RefineFuse")
-    whole = sizes.set_index("row").loc["RefineFuse"]
-    names = ["params_m", "flops_g_256", "flops_g_512"]
-    assert [*found["paper"]] == [2.21, 12.73, 48.11]
-    assert [*found["ours"]] == [whole[f"counted {name}"] for name in names]
-    assert [*found["difference, %"]] == [whole[f"difference {name} %"] for name in names]
+    assert "RefineFuse" in text and "RefineFuse" not in show_sizes(sizes[:3]).to_html()
     with pytest.raises(UnknownName, match=r"row of Table 11 'Refine'.*mean 'RefineFuse'"):
-        compare_size("Refine")
-
-
-def test_shown_speed():
-    speed = pd.DataFrame({"method": ["a", "b"], "plain s": [1.042, 73], "ratio": [1.234, 5]})
-    speed = speed.assign(equal=[True, False], commit=["c", "d"], **{"ours difference": [0, 2e-5]})
-    text = show_speed("speeds", speed).to_html()
-    for part in ("1.04", "73.0", "method", "0e+00", "2e-05", "1.23", "5.00", "True", "T_speeds"):
-        assert part in text
-    assert "commit" not in text and ">a<" in text
+        table_11(["Refine"])
 
 
 def test_shown_sizes_of_every_method():
@@ -202,31 +162,6 @@ def test_shown_sizes_of_every_method():
         {"method": ["a"], "parameters": [12345], "MACs 256": [1], "FLOPs 256": [2]}
     )
     assert "12,345" in show_every_size(sizes).to_html()
-
-
-def test_saved_table_11(sizes, tmp_path):
-    times = pd.DataFrame(
-        [
-            {"method": one.method, "size": size, "device": "cpu", "median ms": 100.0 * (n + 2)}
-            for n, one in enumerate(TABLE_11.values())
-            for size in ("256x256", "640x480", "1024x768")
-        ]
-    )
-    save_table_11(tmp_path, sizes, rank_table(sizes, times), times, profile="sample")
-    saved = pd.read_csv(tmp_path / "summary.csv").set_index("row")
-    assert saved.loc["DenseFuse", "ms 640x480"] == 200
-    assert saved.loc["DenseFuse", "paper ms 1024x768, RTX 4090"] == 1.98
-    assert saved.loc["RefineFuse", "size, printed"] == 7
-    assert (tmp_path / "summary.md").exists() and (tmp_path / "provenance.json").exists()
-
-
-def test_times_that_cannot_be_ranked(sizes, tmp_path):
-    times = pd.DataFrame({"method": ["sdnet"], "size": ["640x480"], "median ms": [1.0]})
-    for take in (rank_table, lambda *tables: save_table_11(tmp_path, sizes, *tables)):
-        for device, message in (("cpu", "the times lack 1024x768"), (None, "of no device")):
-            some = times.assign(device=device) if device else times.assign(device="")[:0]
-            with pytest.raises(FusionError, match=message):
-                take(sizes, some)
 
 
 def test_size_table_is_of_every_network():
@@ -247,3 +182,38 @@ def test_a_network_that_looks_at_values(monkeypatch):
     assert network.training
     assert all(torch.equal(before[name], x) for name, x in network.state_dict().items())
     assert first == count_macs(network.eval(), 32, 32) > 0
+
+
+# ---------------------------------------------------------------- RefineFuse's variants
+
+
+def test_costs(monkeypatch, tmp_path, one_thread):
+    """Of all variants; times are there, the printed ones where the paper has them."""
+    monkeypatch.setattr(cost, "WIDTH", 48)
+    monkeypatch.setattr(cost, "HEIGHT", 32)
+    frame = variant_table(profile="sample", results_dir=tmp_path, repeats=1)
+    frame = frame.set_index("variant")
+    assert list(frame.index) == list(VARIANTS)
+    for name, configuration in METHOD.configurations.items():
+        network = configuration.build()
+        assert frame.loc[name, "parameters"] == sum(p.numel() for p in network.parameters())
+    assert (frame["ms"] > 0).all()
+    printed = frame["paper ms"].dropna().to_dict()
+    assert printed == {"paper": 6.633, "scales_3": 4.474, "scales_5": 8.950}
+    saved = pd.read_csv(tmp_path / "sample" / "refinefuse_10_time" / "summary.csv")
+    assert list(saved["variant"]) == list(VARIANTS)
+
+
+def test_cost_on_no_device(tmp_path):
+    with pytest.raises(FusionError, match="device 'nonsense'"):
+        variant_table(profile="sample", results_dir=tmp_path, device="nonsense")
+    assert not list(tmp_path.iterdir())
+
+
+def test_shown_costs():
+    costs = pd.DataFrame({"variant": ["paper", "scales_3"], "parameters": [2000, 1000]})
+    costs = costs.assign(MACs=[5, 4], ms=[600.0, 300.0], **{"paper ms": [6.0, np.nan]})
+    text = show_variants(costs).to_html()
+    for part in ("2,000", "600", "1.00", "0.50", "ms / four scales"):
+        assert part in text
+    assert "nan" not in text
