@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from unittest import mock
 
+import cv2
+
 from fusionlib import costs
 from fusionlib.costs import measure
 from fusionlib.errors import FusionError
@@ -98,7 +100,7 @@ def measure_latency(
         Of a network what counts is from input to output, as in Table 11; of a classical method
         everything.
     size : str
-        "640x480": width x height of the rendered pair that is fused.
+        "640x480": width x height of the pair that is fused.
     device : str
         "cpu", or for networks "cuda".
     weights_dir : path, optional
@@ -148,15 +150,15 @@ def _measure_here(
 ) -> Latency:
     import torch
 
+    from fusionlib.datasets import load_dataset
     from fusionlib.images import luminance
-    from fusionlib.scenes import render
 
-    width, height = _sides(size)
-    pair = render("day_street", size=(width, height))
+    pair = load_dataset("sample")["day_street"]
+    images = [cv2.resize(image, _sides(size)) for image in (pair.ir, luminance(pair.vis))]
     if execution.threads:
         torch.set_num_threads(execution.threads)
-    fuse, weights = _fuser(method, [pair.ir, luminance(pair.vis)], device, weights_dir, execution)
-    seconds, cost = measure(partial(_repeat, fuse))  # its peak is not that of rendering
+    fuse, weights = _fuser(method, images, device, weights_dir, execution)
+    seconds, cost = measure(partial(_repeat, fuse))
     peak = cost.peak if device == "cpu" else torch.cuda.max_memory_allocated(device) / 2**30
     return Latency(seconds, peak, weights, torch.get_num_threads())
 

@@ -8,10 +8,10 @@ import shutil
 import numpy as np
 import pytest
 
-from fusionlib import datasets, scenes
+from fusionlib import datasets
 from fusionlib.datasets import find_data, load_dataset, load_images, package_data
 from fusionlib.errors import DatasetNotFound
-from fusionlib.images import collapse_gray, luminance
+from fusionlib.images import luminance
 from fusionlib.sample import sentinel2
 
 MEDICAL = ("sample_mri_ct", "sample_mri_pet", "sample_mri_spect")
@@ -34,20 +34,6 @@ def pairs():
 
 def corners(box):
     return tuple(int(side) for side in box[1:])
-
-
-def test_equal_to_the_renderer():
-    made = [*scenes.infrared_visible(), *scenes.sentinel2()]
-    for kind in ("mri_ct", "mri_pet", "mri_spect"):
-        made += scenes.medical(kind)
-    found = [pair for name in ("sample", *MEDICAL) for pair in load_dataset(name)]
-    for pair, rendered in zip(found, made, strict=True):
-        assert pair.name == rendered.name and pair.boxes == rendered.boxes
-        assert np.array_equal(pair.ir, rendered.ir) and np.array_equal(pair.vis, rendered.vis)
-        assert pair.mask is rendered.mask or np.array_equal(pair.mask, rendered.mask)
-    found = load_images("sample_images")
-    for (name, image), made in zip(found, scenes.natural_images(colour=True), strict=True):
-        assert name == made.name and np.array_equal(image, collapse_gray(made.image))
 
 
 # ---------------------------------------------------------------- scenes

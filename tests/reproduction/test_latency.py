@@ -10,8 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
-from fusionlib import scenes
-from fusionlib.costs import Cost, measure, peak_memory
+from fusionlib.costs import measure, peak_memory
 from fusionlib.errors import FusionError
 from fusionlib.execution import Execution
 from fusionlib.methods import registry
@@ -40,19 +39,6 @@ def test_latency_in_a_process_of_its_own():
     assert FEWEST <= len(found.seconds) <= MOST and min(found.seconds) > 0
     assert 0 < found.peak < peak_memory() - 0.5 and held[-1] == 1
     assert found.threads == 1
-
-
-def test_peak_is_not_that_of_rendering(monkeypatch):
-    """The scene is there before the measurement begins."""
-    done = []
-    rendered = scenes.render
-    monkeypatch.setattr(scenes, "render", lambda *a, **k: done.append("scene") or rendered(*a, **k))
-    cost = Cost(1.0, 0.5)
-    monkeypatch.setattr(
-        "reproduction.latency.measure", lambda _: (done.append("run") or [1.0], cost)
-    )
-    assert _measure_here("mst", "80x64", "cpu", None, Execution()).peak == 0.5
-    assert done == ["scene", "run"]
 
 
 def test_threads_are_those_of_the_process(monkeypatch):
@@ -209,7 +195,7 @@ def test_recorded_latency_is_of_every_method_at_every_size():
 
 def test_what_is_not_recorded(monkeypatch, tmp_path):
     monkeypatch.setattr("reproduction.latency.ROOT", tmp_path)
-    with pytest.raises(FusionError, match=r"is not there.*reproduce --profile paper --only 10"):
+    with pytest.raises(FusionError, match=r"is not there.*run --profile paper --only 10"):
         recorded_latency()
     with pytest.raises(FusionError, match=r"networks.csv is not there.*benchmarks --only networks"):
         recorded_speed("networks")
