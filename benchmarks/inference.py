@@ -1,4 +1,4 @@
-"""Time of fusing one rendered pair: the plain module called eagerly, and `fusionlib.tiles`.
+"""Time of fusing one pair: the plain module called eagerly, and `fusionlib.tiles`.
 
 Usage: python -m benchmarks.inference [--size 640x480] [--rounds 2] [--methods a,b] [--tiles]
 
@@ -28,6 +28,7 @@ from torch.nn import functional as F
 
 import fusionlib as fl
 from benchmarks.refinefuse import plain as plain_refinefuse
+from benchmarks.sample import enlarged
 from benchmarks.timing import alone
 from fusionlib.card import Configuration
 from fusionlib.images import luminance
@@ -37,7 +38,6 @@ from fusionlib.networks.mufusion import MUFusion
 from fusionlib.networks.network import FusionNetwork
 from fusionlib.pipelines import Levels
 from fusionlib.rules import get_rule
-from fusionlib.scenes import render
 from fusionlib.tiles import TILE, Execution, check_execution, run_network
 from fusionlib.weights import load_state
 from reproduction.latency import RANDOM, RECIPE, UNTRAINED
@@ -190,7 +190,7 @@ class Run(NamedTuple):
 
 def sources(size: tuple[int, int]) -> list[np.ndarray]:
     """Return the infrared image and the luminance of the visible one."""
-    pair = render("day_street", size=size)
+    pair = enlarged("day_street", size)
     return [pair.ir, luminance(pair.vis)]
 
 

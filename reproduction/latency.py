@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
+import cv2
 import numpy as np
 import pandas as pd
 import torch
@@ -25,6 +26,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from fusionlib.costs import measure
+from fusionlib.datasets import load_dataset
 from fusionlib.errors import FusionError, WeightsNotFound
 from fusionlib.files import write_text
 from fusionlib.folders import has_processes
@@ -78,7 +80,7 @@ def measure_latency(
         Of a network what counts is from input to output, as in Table 11; of a classical method
         everything.
     size : str
-        "640x480": width x height of the rendered pair that is fused.
+        "640x480": width x height of the pair that is fused.
     device : str
         "cpu", or for networks "cuda".
     weights_dir : path, optional
@@ -120,12 +122,10 @@ def measure_latency(
 def _measure_here(
     method: str, size: str, device: str, weights_dir: str | os.PathLike[str] | None
 ) -> dict[str, Any]:
-    from fusionlib.scenes import render
-
-    width, height = _sides(size)
-    pair = render("day_street", size=(width, height))
-    fuse, weights = _fuser(method, [pair.ir, luminance(pair.vis)], device, weights_dir)
-    seconds, cost = measure(partial(_repeat, fuse))  # its peak is not that of rendering
+    pair = load_dataset("sample")["day_street"]
+    images = [cv2.resize(image, _sides(size)) for image in (pair.ir, luminance(pair.vis))]
+    fuse, weights = _fuser(method, images, device, weights_dir)
+    seconds, cost = measure(partial(_repeat, fuse))
     lower, median, upper = 1000 * np.percentile(seconds, [25, 50, 75])
     return {
         "weights": weights,

@@ -5,10 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, NamedTuple
 
-import fusionlib
 from fusionlib.datasets import package_data
 from fusionlib.errors import unknown
 from fusionlib.methods import registry
@@ -365,10 +363,5 @@ def dataset_of(table: str, profile: str) -> str:
 
 
 def data_hash(dataset: str) -> str:
-    """Hash what a data set is: the list of its files and their hashes, or the renderer's code."""
-    if dataset.startswith("sample"):
-        here = Path(fusionlib.__file__).parent
-        files = [here / "scenes.py", here / "_props.py", here / "_render.py"]
-    else:
-        files = [package_data(f"splits/{dataset}.csv")]
-    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
+    """Hash what a data set is: the list of its files and their hashes."""
+    return hashlib.sha256(package_data(f"splits/{dataset}.csv").read_bytes()).hexdigest()
