@@ -12,7 +12,8 @@ import fusionlib
 from fusionlib.datasets import package_data
 from fusionlib.errors import unknown
 from fusionlib.methods import registry
-from fusionlib.networks.refinefuse import ABLATIONS
+
+from .ablations import ABLATIONS
 
 __all__ = [
     "READINGS",

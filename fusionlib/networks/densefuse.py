@@ -26,9 +26,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from ..card import Configuration, MethodSpec, WeightFile
+from ..card import Configuration, MethodSpec
 from ..errors import unknown
 from ..rules import Rule
+from ..weights import weight_files
 from .autoencoder import AutoEncoder, conv, rename_layers, tensorflow_tensors
 
 __all__ = ["METHOD", "DenseBlock", "DenseFuse"]
@@ -149,17 +150,7 @@ METHOD = MethodSpec(
         "tensorflow": Configuration(
             summary="TensorFlow release, SSIM weight 100: the rows of the published tables",
             build=lambda rule: DenseFuse("tensorflow", rule),
-            weights=(
-                WeightFile(
-                    name="densefuse_tf_1e2",
-                    digest="0644e87b1ce352c7ba194747dff900943bf50a488257e0e7a4e49318298dc783",
-                    parameters=74_193,
-                    trained="by the authors, COCO images, 4 epochs, SSIM weight 100",
-                    licence="none stated",
-                    origin="github.com/hli1221/imagefusion_densefuse @ef23f0f "
-                    "models/densefuse_gray.zip",
-                ),
-            ),
+            weights=weight_files("densefuse_tf_1e2"),
             rules=("addition", "l1_norm", "average", "maximum", "mean", "mean_eq7"),
             post="minmax",
             quantise="round",
@@ -168,17 +159,7 @@ METHOD = MethodSpec(
         "pytorch": Configuration(
             summary="PyTorch release, features averaged, clipped and truncated",
             build=lambda rule: DenseFuse("pytorch", rule),
-            weights=(
-                WeightFile(
-                    name="densefuse",
-                    digest="525511b0476539b8d92f4bae26e26e08719ea68f2c3634f6c768ba80581bc3e1",
-                    parameters=74_193,
-                    trained="by the authors, 40,000 COCO images, 4 epochs",
-                    licence="none stated",
-                    origin="github.com/hli1221/densefuse-pytorch @4394b63 "
-                    "models/densefuse_gray.model",
-                ),
-            ),
+            weights=weight_files("densefuse"),
             rules=("average", "l1_norm", "addition", "maximum", "mean", "mean_eq7"),
             post="clip",
             quantise="truncate",

@@ -24,8 +24,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..card import Configuration, MethodSpec, WeightFile
+from ..card import Configuration, MethodSpec
 from ..pipelines import Levels
+from ..weights import weight_files
 from .network import FusionNetwork
 
 __all__ = ["METHOD", "CrossBlock", "FusionGroup", "SwinBlock", "SwinFusion", "WindowAttention"]
@@ -345,29 +346,7 @@ METHOD = MethodSpec(
         "released": Configuration(
             summary="the authors' release for infrared and visible images",
             build=SwinFusion,
-            weights=(
-                WeightFile(
-                    name="swinfusion",
-                    digest="",
-                    parameters=973_681,
-                    trained="by the authors, 128x128 crops of MSRS, 10,000 iterations, moving "
-                    "average of the weights",
-                    licence="none stated",
-                    origin="github.com/Linfeng-Tang/SwinFusion @7fb403d "
-                    "Model/Infrared_Visible_Fusion/Infrared_Visible_Fusion/models/10000_E.pth",
-                ),
-                WeightFile(
-                    name="swinfusion_retrained",
-                    digest="ef481958fb8ebd4fef13177dc2bdc836a028d0af5a707dcd994b69958ba43b53",
-                    parameters=965_251,
-                    trained="retrained by this project on MSRS reduced to 128x128, 4000 "
-                    "iterations of one 64x64 patch at five times the published learning "
-                    "rate (the authors: 10,000 of twelve 128x128), on a CPU; begun as a run of "
-                    "6000 (averaged over 600 iterations, over 400 from 3750 on), so that one "
-                    "command comes close to it, not to every bit",
-                    licence="MIT, this project",
-                ),
-            ),
+            weights=weight_files("swinfusion", "swinfusion_retrained"),
             post="clip",
             quantise="round",
             levels=Levels(0, 1),
