@@ -70,9 +70,6 @@ class DenseFuse(AutoEncoder):
         Which of the authors' releases, see the module's table.
     rule : str or Rule
         Fusion rule.
-    channels : int
-        1 for gray images, 3 for the authors' variant for RGB (74,771 parameters), whose cost
-        is what Table 11 of RefineFuse states.
 
     Raises
     ------
@@ -89,23 +86,22 @@ class DenseFuse(AutoEncoder):
         self,
         release: Literal["tensorflow", "pytorch"] = "tensorflow",
         rule: str | Rule = "addition",
-        channels: int = 1,
     ) -> None:
         super().__init__(rule)
         if release not in RELEASES:
             raise unknown("release of DenseFuse", release, RELEASES)
         self.release = release
-        self.first = conv(channels, 16, 3)
+        self.first = conv(1, 16, 3)
         self.dense = DenseBlock(16, newest_first=release == "tensorflow")
         self.decoder = nn.ModuleList([conv(64, 64, 3), conv(64, 32, 3), conv(32, 16, 3)])
-        self.last = conv(16, channels, 3)
+        self.last = conv(16, 1, 3)
 
     def encode(self, image: Tensor) -> Tensor:
-        """Turn gray levels (B, channels, H, W) in 0..255 into 64 non-negative feature maps."""
+        """Turn gray levels (B, 1, H, W) in 0..255 into 64 non-negative feature maps."""
         return self.dense(torch.relu(self.first(image)))
 
     def decode(self, features: Tensor) -> Tensor:
-        """Turn 64 feature maps into gray levels (B, channels, H, W), not clipped."""
+        """Turn 64 feature maps into gray levels (B, 1, H, W), not clipped."""
         for layer in self.decoder:
             features = torch.relu(layer(features))
         image = self.last(features)

@@ -56,8 +56,6 @@ class WindowAttention(nn.Module):
         self.project = _linear(CHANNELS, CHANNELS)
         self.bias = nn.Parameter(torch.empty((2 * WINDOW - 1) ** 2, HEADS))
         nn.init.trunc_normal_(self.bias, std=0.02)
-        # A module, since Table 11 of RefineFuse counts its operations as thop does.
-        self.softmax = nn.Softmax(dim=-1)
         # Row of `bias` for each query and key: their distance, down and right, counted from 0.
         place = torch.cartesian_prod(torch.arange(WINDOW), torch.arange(WINDOW))
         distance = place[:, None] - place + WINDOW - 1
@@ -84,7 +82,7 @@ class WindowAttention(nn.Module):
         scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
         scores = scores + self.bias[self.index].permute(2, 0, 1)
         apart = (regions[:, :, None] != regions[:, None, :])[:, None]
-        y = self.softmax(scores - 100.0 * apart) @ v
+        y = (scores - 100.0 * apart).softmax(dim=-1) @ v
         return self.project(y.transpose(1, 2).flatten(2))
 
 
