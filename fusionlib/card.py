@@ -17,6 +17,7 @@ from .pipelines import GRAY_LEVELS, Levels, Preparation, prepare_luminance
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from .checkpoints import Checkpoint
     from .classical.algorithm import Algorithm
     from .networks.network import FusionNetwork
 
@@ -47,7 +48,7 @@ LABELS = {
 
 @dataclass(frozen=True)
 class WeightFile:
-    """One set of trained weights.
+    """One set of trained weights, as ``weights.toml`` has it.
 
     Attributes
     ----------
@@ -62,10 +63,11 @@ class WeightFile:
     licence : str
         Licence of the weights; "none stated" forbids redistribution.
     origin : str
-        Authors' repository and path, for people; `fusionlib.sources` knows the files. Empty
-        for weights trained by this project.
+        Authors' repository and path, for people. Empty for weights trained by this project.
     made_by : str
         The command that trains them, where they are this project's and not in the package.
+    checkpoints : tuple of Checkpoint
+        The files that the authors publish, and how they are read.
     """
 
     name: str
@@ -75,6 +77,7 @@ class WeightFile:
     licence: str
     origin: str = ""
     made_by: str = ""
+    checkpoints: tuple[Checkpoint, ...] = ()
 
     @property
     def packaged(self) -> bool:

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 from fusionlib.datasets import package_data
 from fusionlib.errors import unknown
 from fusionlib.methods import registry
-from fusionlib.networks.refinefuse import ABLATIONS
+
+from .ablations import ABLATIONS
 
 __all__ = [
     "READINGS",
