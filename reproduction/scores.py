@@ -27,6 +27,7 @@ from .rows import data_hash
 __all__ = ["Scores", "score_versions", "this_run"]
 
 METHOD = [*Identity._fields]
+KEYS = ["row", "pair", "metric"]
 
 
 class Scores:
@@ -120,7 +121,7 @@ class Scores:
             column.map({name: place for place, name in enumerate(order)})
             for column, order in columns
         ]
-        order = pd.concat(places, axis=1, keys=range(3)).sort_values([0, 1, 2]).index
+        order = pd.concat(places, axis=1, keys=KEYS).sort_values(KEYS).index
         scores = scores.loc[order].reset_index(drop=True)
         return scores, {row: self._runs[method.identity] for row, method in methods.items()}
 
