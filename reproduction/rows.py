@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -364,5 +366,11 @@ def dataset_of(table: str, profile: str) -> str:
 
 
 def data_hash(dataset: str) -> str:
-    """Hash what a data set is: the list of its files and their hashes."""
-    return hashlib.sha256(package_data(f"splits/{dataset}.csv").read_bytes()).hexdigest()
+    """Hash what a data set is: the names of its items and the hashes of their files."""
+    text = package_data(f"splits/{dataset}.csv").read_text(encoding="utf-8")
+    rows = csv.DictReader(line for line in text.splitlines() if not line.startswith("#"))
+    facts = [
+        sorted((key, row[key]) for key in row if key == "name" or key.endswith("_sha256"))
+        for row in rows
+    ]
+    return hashlib.sha256(json.dumps([dataset, facts]).encode()).hexdigest()
