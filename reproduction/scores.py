@@ -52,7 +52,7 @@ class Scores:
         rows, runs = self._read()
         tables = [_read_table(path.parent) for path in sorted(folder.glob("*/per_pair.csv"))]
         for frame, facts in tables:
-            if facts["data"].get(dataset) != data or not {*COLUMNS} <= {*frame}:
+            if facts["data"].get(dataset) != data or not {"row", *COLUMNS} <= {*frame}:
                 continue  # of other data, or of a table that is not of scores
             frame = _of_these_versions(frame, facts.get("score_versions", {}))
             frame = frame[~_keys(frame).isin(_keys(rows))]
