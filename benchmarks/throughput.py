@@ -66,7 +66,8 @@ def benchmark_rate(folder: Path, method: str, workers: int) -> tuple[float, pd.D
     pairs = fl.read_pairs(folder / "ir", folder / "vis")
     settings = {"threads_per_worker": 1, "processes": True, "dashboard_address": None}
     with LocalCluster(n_workers=workers, **settings) as cluster, Client(cluster) as client:
-        options = {"metrics": METRICS, "client": client, "progress": False}
+        options = {"metrics": METRICS, "jobs": workers, "progress": False}
+        options["executor"] = client.get_executor(pure=False)
         benchmark(method, pairs[: 2 * workers], **options)  # warms up
         started = time.perf_counter()
         rows = benchmark(method, pairs, **options)

@@ -16,16 +16,7 @@ COSTS = {"seconds": "wall clock", "peak GiB": "resident memory"}
 
 
 class Cost(NamedTuple):
-    """What one call took.
-
-    Attributes
-    ----------
-    seconds : float
-        Wall time.
-    peak : float or None
-        The most memory that the whole process held meanwhile, in GiB, Python and libraries
-        included; None where the system does not tell (on Linux it usually does).
-    """
+    """What one call took: seconds of wall time, and what `peak_memory` says of that while."""
 
     seconds: float
     peak: float | None
@@ -33,28 +24,22 @@ class Cost(NamedTuple):
 
 def measure(call: Callable[[], Result]) -> tuple[Result, Cost]:
     """Run a call and return its result and its cost."""
-    known = _reset_peak()
+    try:
+        # Linux, proc(5): lets the record of the peak begin anew. A container may forbid it.
+        Path("/proc/self/clear_refs").write_text("5")
+        known = True
+    except OSError:
+        known = False
     started = time.perf_counter()
     result = call()
     return result, Cost(time.perf_counter() - started, peak_memory() if known else None)
 
 
-def _reset_peak() -> bool:
-    """Let the system's record of the process's peak begin anew; False where it cannot be.
-
-    Linux, proc(5): clear_refs, which a container may forbid.
-    """
-    try:
-        Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        return False
-    return True
-
-
 def peak_memory() -> float | None:
-    """Return the most memory that this process held, in GiB; None where the system does not tell.
+    """Return the most memory that this process held, in GiB, Python and libraries included.
 
-    Linux, proc(5). What `resource.getrusage` says would include the process that started this one.
+    None where the system does not tell; on Linux, proc(5), it usually does. What
+    `resource.getrusage` says would include the process that started this one.
     """
     try:
         status = Path("/proc/self/status").read_text()

@@ -7,11 +7,11 @@ import itertools
 import os
 import time
 import warnings
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from concurrent.futures import Executor
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from tqdm.auto import tqdm
@@ -19,11 +19,13 @@ from tqdm.auto import tqdm
 from .card import Identity
 from .costs import COSTS, measure
 from .errors import FusionError, ImageError, MetricWarning, PairMismatch, unknown
+from .executors import checked_jobs, in_order, processes
 from .files import check_writable, write_text
-from .folders import check_workers, has_processes
 from .images import check_image, check_one_size, collapse_gray, luminance, quantise, read_image
 from .metrics import Chosen, select
 from .metrics.plane import Plane, notes, undefined
+from .own import OwnMethod
+from .pairs import Dataset, images_by_stem, pixel_hash
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,6 +44,8 @@ __all__ = [
     "levels",
     "summarise",
 ]
+
+T = TypeVar("T")
 
 KEYS = [*Identity._fields, "dataset", "pair"]
 MEASURED = ["metric", "convention", "colour"]
@@ -161,82 +165,66 @@ def _mean(values: Sequence[float]) -> float:
     return float(np.mean(values))
 
 
-# ---------------------------------------------------------------- many, in parallel
+# ---------------------------------------------------------------- many
 
 
-class _Task(NamedTuple):
-    """One fused image to score."""
+class _Wanted(NamedTuple):
+    """An image to score: the first columns of its rows, its name for warnings, what is missing."""
 
-    key: tuple[str, ...]  # the first columns of its rows
-    name: str  # for warnings
+    key: tuple[str, ...]
+    name: str
+    chosen: list[Chosen]
+    priced: bool = False  # whether the cost of fusing it is asked for
+
+
+class _Made(NamedTuple):
+    """An image and its sources, ready to be scored."""
+
     colour: str  # as the rows state it
     views: list[tuple[np.ndarray, ...]]
-    chosen: list[Chosen]
-    cost: Cost | None  # of fusing it, where that is asked for
+    cost: Cost | None = None
 
 
-def _task(
-    key: tuple[str, ...],
-    name: str,
-    images: Sequence[np.ndarray],
-    chosen: list[Chosen],
-    colour: str,
-    cost: Cost | None = None,
-) -> _Task:
+class _Outcome(NamedTuple):
+    """What a worker measured; warnings are returned."""
+
+    colour: str
+    scores: list[float]
+    messages: list[str]
+    cost: Cost | None
+
+
+def _made(images: Sequence[np.ndarray], colour: str, cost: Cost | None = None) -> _Made:
     images = _checked(images)
-    views = _views(images, colour)
-    return _Task(key, name, colour if _coloured(images) else "gray", views, chosen, cost)
+    return _Made(colour if _coloured(images) else "gray", _views(images, colour), cost)
 
 
-def _score_task(
-    views: list[tuple[np.ndarray, ...]], labels: list[str]
-) -> tuple[list[float], list[str]]:
-    """Score in a worker, which knows metrics by their names; warnings are returned."""
-    if not labels:  # only what fusing costs was asked for
-        return [], []
-    with notes() as collected:
-        scores = _scores(views, select(labels))
-    return scores, list(dict.fromkeys(collected))
+def _score(make: Callable[[], _Made], labels: list[str]) -> _Outcome:
+    """Make an image and score it, on a worker, which knows metrics by their names."""
+    made = make()
+    with notes() as messages:
+        scores = _scores(made.views, select(labels)) if labels else []
+    return _Outcome(made.colour, scores, list(dict.fromkeys(messages)), made.cost)
 
 
 def _score_all(
-    tasks: Iterable[_Task], table: _Table, jobs: int | None, executor: Any, bar: tqdm
+    work: Iterable[tuple[_Wanted, Callable[[], _Made]]],
+    table: _Table,
+    executor: Executor | None,
+    ahead: int,
+    bar: tqdm,
 ) -> None:
-    """Score tasks in their order, several at a time, and add their rows to the table."""
-    for task, (scores, messages) in _in_order(tasks, jobs, executor):
-        _warn(task.name, messages)
-        table.record(task.key, task.colour, task.chosen, scores, task.cost)
+    """Score images in their order, `ahead` at a time, and add their rows to the table."""
+    calls = ((one, partial(_score, make, _labels(one.chosen))) for one, make in work)
+    for one, outcome in in_order(calls, executor, ahead):
+        for message in outcome.messages:
+            warnings.warn(f"{one.name}: {message}", MetricWarning, stacklevel=3)
+        table.record(one, outcome)
         bar.update()
 
 
-def _warn(name: str, messages: Iterable[str]) -> None:
-    for message in messages:
-        warnings.warn(f"{name}: {message}", MetricWarning, stacklevel=4)
-
-
-def _in_order(
-    tasks: Iterable[_Task], jobs: int | None, executor: Any
-) -> Iterator[tuple[_Task, tuple[list[float], list[str]]]]:
-    import loky
-
-    jobs = loky.cpu_count() if jobs is None else jobs
-    check_workers(jobs, "jobs")
-    if executor is None and (jobs == 1 or not has_processes()):
-        for task in tasks:
-            yield task, _score_task(task.views, _labels(task))
-        return
-    tasks, pool = iter(tasks), executor
-    # First fuse, then score: PyTorch's threads and these processes would fight for the cores.
-    while batch := list(itertools.islice(tasks, 4 * jobs)):
-        # No more processes than tasks, on a machine of many cores.
-        pool = pool or loky.get_reusable_executor(max_workers=min(jobs, len(batch)))
-        futures = [pool.submit(_score_task, task.views, _labels(task)) for task in batch]
-        try:
-            for task, future in zip(batch, futures, strict=True):
-                yield task, future.result()
-        finally:
-            for future in futures:
-                future.cancel()
+def _labels(chosen: Iterable[Chosen]) -> list[str]:
+    return [":".join(_measured(one)) for one in chosen]
 
 
 def _measured(one: Chosen) -> tuple[str, str]:
@@ -244,8 +232,8 @@ def _measured(one: Chosen) -> tuple[str, str]:
     return one.metric.name, one.convention
 
 
-def _labels(task: _Task) -> list[str]:
-    return [f"{one.metric.name}:{one.convention}" for one in task.chosen]
+def _same(value: T) -> T:
+    return value
 
 
 # ---------------------------------------------------------------- files and folders
@@ -268,7 +256,6 @@ def evaluate_files(
     colour: str = "Y",
     csv: str | os.PathLike[str] | None = None,
     jobs: int | None = 1,
-    executor: Any = None,
     progress: bool = True,
 ) -> Scored:
     """Score fused image files, or a folder of them, against their sources.
@@ -282,7 +269,7 @@ def evaluate_files(
     csv : path, optional
         Rows are written there while they are measured. Rows that it holds already, of files
         with the same content, are not measured again.
-    jobs, executor, progress
+    jobs, progress
         As in `benchmark`.
 
     Returns
@@ -298,18 +285,19 @@ def evaluate_files(
         three folders, a metric is unknown or the CSV file is not one of scores.
     """
     _check_colour(colour)
+    jobs = checked_jobs(jobs)
     chosen = _once_each(select(metrics, convention))
     found, faults = _match(Path(fused), Path(ir), Path(vis))
     table = _Table(csv, FILE_COLUMNS)
     keys = []
 
-    def tasks() -> Iterator[_Task]:
+    def work() -> Iterator[tuple[_Wanted, Callable[[], _Made]]]:
         for name, files in found:
             try:
                 keys.append(key := (name, _sha256(files)))
-                missing = [one for one in chosen if not table.holds(key, _measured(one), colour)]
-                if missing:
-                    yield _task(key, name, [read_image(file) for file in files], missing, colour)
+                if missing := table.lacking(key, chosen, colour):
+                    made = _made([read_image(file) for file in files], colour)
+                    yield _Wanted(key, name, missing), partial(_same, made)
                     continue
             except (FusionError, OSError, MemoryError) as error:
                 if not Path(fused).is_dir():
@@ -319,8 +307,8 @@ def evaluate_files(
 
     bar = tqdm(total=len(found), desc="scoring", unit="image", disable=not progress)
     with bar, table:
-        _score_all(tasks(), table, jobs, executor, bar)
-    return Scored(table.asked(keys, chosen, colour), faults)
+        _score_all(work(), table, processes(min(jobs, len(found))), 4 * jobs, bar)
+    return Scored(table.frame(keys, map(_measured, chosen), colour), faults)
 
 
 def _once_each(chosen: list[Chosen]) -> list[Chosen]:
@@ -330,8 +318,6 @@ def _once_each(chosen: list[Chosen]) -> list[Chosen]:
 
 def _match(fused: Path, ir: Path, vis: Path) -> tuple[list[tuple[str, list[Path]]], list[str]]:
     """Return (name, files) of what belongs together, and images without partners."""
-    from .pairs import images_by_stem
-
     paths = fused, ir, vis
     folders = [path.is_dir() for path in paths]
     if not any(folders):
@@ -397,8 +383,7 @@ def benchmark(
     weights_dir: str | os.PathLike[str] | None = None,
     csv: str | os.PathLike[str] | None = None,
     jobs: int | None = 1,
-    executor: Any = None,
-    client: Any = None,
+    executor: Executor | None = None,
     cost: bool = False,
     progress: bool = True,
 ) -> pd.DataFrame:
@@ -420,15 +405,14 @@ def benchmark(
         same method with the same weights, are not measured again. For pairs that are not of a
         registered data set, the column dataset also names a hash of their content.
     jobs : int, optional
-        Processes that score at the same time; None: one per core. Rows and their order do not
-        depend on it.
+        Processes that score at the same time, while this one fuses; None: one per core. Rows and
+        their order do not depend on it.
     executor : concurrent.futures.Executor, optional
-        Scores there instead, four times `jobs` images at a time.
-    client : distributed.Client, optional
-        Fuses and scores on the workers of this Dask scheduler. A data set given by name must be
-        where they are, with the same folder `data_dir` or environment; pairs are sent, and methods
-        with their weights. The loss of a worker loses no row and doubles none. `jobs` and
-        `executor` are then not used.
+        Fuses and scores there instead, with `jobs` workers, which have four images each in hand or
+        waiting. Methods are sent with their weights, pairs too; but a data set that is given by
+        name must be where the workers are, in the same folder `data_dir` or environment. On Dask's
+        workers (``client.get_executor(pure=False)``, `fusionlib.executors.dask_workers`) the loss
+        of one loses no row and doubles none.
     cost : bool
         Whether each image also gets rows with the seconds that fusing took and the most memory
         that the process which did it held meanwhile (see `fusionlib.costs.Cost`).
@@ -444,219 +428,189 @@ def benchmark(
     Raises
     ------
     FusionError
-        Of what is found wrong with a method, the data set, a pair or a metric; or with the
-        scheduler and its workers: rows that are measured are then in `csv`.
+        Of what is found wrong with a method, the data set, a pair or a metric; or if a process is
+        killed: rows that are measured are then in `csv`.
     """
     from .datasets import load_dataset
-    from .methods import create
-    from .pairs import Dataset, pixel_hash
 
     _check_colour(colour)
+    jobs = checked_jobs(jobs) if executor is None else jobs or 1
     chosen = _once_each(select(metrics, convention))
-    if not isinstance(methods, Sequence) or isinstance(methods, str):
-        methods = [methods]
-    ready = [create(m, weights_dir=weights_dir) if isinstance(m, str) else m for m in methods]
-    ready = list({method.identity: method for method in ready}.values())
+    ready = _created(methods, weights_dir)
     if isinstance(dataset, str):
         name = dataset
         pairs: Sequence[Pair] = load_dataset(dataset, data_dir=data_dir, limit=limit)
     else:
         name, pairs = getattr(dataset, "name", "given pairs"), dataset[:limit]
-    names = pairs.names if isinstance(pairs, Dataset) else [pair.name for pair in pairs]
-    # Files of a registered data set are verified; of others only the content tells whether a
-    # value in the CSV file is theirs.
-    verified = getattr(pairs, "card", None) is not None or csv is None
+    table = _Table(csv, COLUMNS, without=_unkept(ready, csv))
+    places = _places(name, pairs, verified=csv is None)
+    keys = [(*method.identity, *place) for method in ready for place in places]
+    if len({*keys}) < len(keys):
+        raise FusionError(f"several pairs of {name} have one name; give each its own.")
+    wanted = []
+    for number, key in enumerate(keys):
+        missing = table.lacking(key, chosen, colour)
+        priced = cost and table.value(key, ("seconds", COSTS["seconds"]), colour) is None
+        if missing or priced:
+            wanted.append((number, _Wanted(key, key[-1], missing, priced)))
 
-    def source(i: int) -> str:
-        if verified:
-            return name
-        return f"{name} {pixel_hash(pairs[i].ir)[:6]}{pixel_hash(pairs[i].vis)[:6]}"
+    def work(some: Sequence[tuple[int, _Wanted]]) -> Iterator[tuple[_Wanted, Callable[[], _Made]]]:
+        for number, one in some:
+            method, i = ready[number // len(pairs)], number % len(pairs)
+            pair = partial(_same, pairs[i])
+            if executor is not None and isinstance(dataset, str):
+                pair = partial(_pair_of, dataset, folder, i)
+            make = partial(_fuse, method, pair, colour)
+            yield one, partial(_same, make()) if executor is None else make
 
-    sources = [source(i) for i in range(len(pairs))]
-    work = [(method, i) for method in ready for i in range(len(pairs))]
-    keys = [(*method.identity, sources[i], names[i]) for method, i in work]
-    table = _Table(csv, COLUMNS)
-
-    def wanted() -> Iterator[_Wanted]:
-        for (method, i), key in zip(work, keys, strict=True):
-            missing = [one for one in chosen if not table.holds(key, _measured(one), colour)]
-            unpriced = cost and not table.holds(key, ("seconds", COSTS["seconds"]), colour)
-            if missing or unpriced:
-                yield _Wanted(key, names[i], method, i, missing, unpriced)
-            else:
-                bar.update()
-
-    bar = tqdm(total=len(work), desc=f"scoring on {name}", disable=not progress)
-    with bar, table:
-        if client is not None:
-            # Workers look from folders of their own.
-            place = None if data_dir is None else Path(data_dir).absolute()
-            opened = partial(_pair_of, dataset, place) if isinstance(dataset, str) else None
-            _spread(client, wanted(), opened, pairs, colour, table, bar)
-        else:
-            _score_all(_fused(wanted(), pairs, colour), table, jobs, executor, bar)
-    return table.asked(keys, chosen, colour, cost=cost)
-
-
-class _Wanted(NamedTuple):
-    """One image to fuse and to score."""
-
-    key: tuple[str, ...]
-    name: str
-    method: Fuser
-    pair: int
-    chosen: list[Chosen]
-    priced: bool  # whether its cost is asked for
+    # Workers look from folders of their own.
+    folder = None if data_dir is None else str(Path(data_dir).absolute())
+    pool = executor or processes(min(jobs, len(wanted)))
+    # Without an executor first fuse some, then score them: PyTorch's threads and the processes
+    # would fight for the cores.
+    size = 4 * jobs if executor is None else max(1, len(wanted))
+    held = {"total": len(keys), "initial": len(keys) - len(wanted)}
+    with tqdm(**held, desc=f"scoring on {name}", disable=not progress) as bar, table:
+        for start in range(0, len(wanted), size):
+            _score_all(work(wanted[start : start + size]), table, pool, 4 * jobs, bar)
+    measured = [*map(_measured, chosen), *(COSTS.items() if cost else ())]
+    return table.frame(keys, measured, colour)
 
 
-def _fused(wanted: Iterable[_Wanted], pairs: Sequence[Pair], colour: str) -> Iterator[_Task]:
-    for one in wanted:
-        pair = pairs[one.pair]
-        fused, spent = measure(partial(one.method.fuse_pair, pair))
-        images = fused, pair.ir, pair.vis
-        cost = spent if one.priced else None
-        yield _task(one.key, one.name, images, one.chosen, colour, cost)
+def _created(
+    methods: Sequence[str | Fuser] | str | Fuser, weights_dir: str | os.PathLike[str] | None
+) -> list[Fuser]:
+    """Create the methods that are named; what is asked for twice counts once."""
+    from .methods import create
+
+    if not isinstance(methods, Sequence) or isinstance(methods, str):
+        methods = [methods]
+    ready = [create(m, weights_dir=weights_dir) if isinstance(m, str) else m for m in methods]
+    return list({method.identity: method for method in ready}.values())
 
 
-# ---------------------------------------------------------------- on a cluster
+def _unkept(methods: Iterable[Fuser], csv: str | os.PathLike[str] | None) -> set[Identity]:
+    """Return methods whose rows are not to be kept: the next call may mean another function."""
+    found = {m.identity for m in methods if isinstance(m, OwnMethod) and not m.version}
+    for one in found if csv is not None else ():
+        warnings.warn(
+            f"rows of {one.method} are not kept in {csv}: nothing says when its function has "
+            "changed. Give OwnMethod a version.",
+            stacklevel=3,
+        )
+    return found
 
 
-def _spread(
-    client: Any,
-    wanted: Iterable[_Wanted],
-    opened: Callable[[int], Pair] | None,
-    pairs: Sequence[Pair],
-    colour: str,
-    table: _Table,
-    bar: tqdm,
-) -> None:
-    """Fuse and score on the workers of a Dask scheduler.
+def _places(name: str, pairs: Sequence[Pair], *, verified: bool) -> list[tuple[str, str]]:
+    """Return what rows say of each pair: data set and name.
 
-    They open pairs of a named data set themselves, by `opened`; others are sent.
+    Files of a registered data set are verified; of others only the content tells whether a value
+    in the CSV file is theirs.
     """
-    from .scale import share, spread
-
-    sent: dict[Identity, Any] = {}
-    asked: deque[_Wanted] = deque()
-
-    def calls() -> Iterator[tuple[Any, ...]]:
-        for one in wanted:
-            if one.method.identity not in sent:
-                sent[one.method.identity] = share(client, one.method)
-            labels = [f"{each.metric.name}:{each.convention}" for each in one.chosen]
-            number = one.pair
-            source = partial(opened, number) if opened else partial(_given, pairs[number])
-            asked.append(one)
-            yield sent[one.method.identity], source, labels, colour
-
-    for how, scores, messages, spent in spread(client, _fuse_and_score, calls()):
-        one = asked.popleft()
-        _warn(one.name, messages)
-        table.record(one.key, how, one.chosen, scores, spent if one.priced else None)
-        bar.update()
+    if verified or getattr(pairs, "card", None) is not None:
+        names = pairs.names if isinstance(pairs, Dataset) else [pair.name for pair in pairs]
+        return [(name, each) for each in names]
+    return [
+        (f"{name} {pixel_hash(pair.ir)[:6]}{pixel_hash(pair.vis)[:6]}", pair.name) for pair in pairs
+    ]
 
 
-def _fuse_and_score(
-    method: Fuser, open_pair: Callable[[], Pair], labels: list[str], colour: str
-) -> tuple[str, list[float], list[str], Cost]:
-    """Work on a worker: what the rows say of colour, scores, warnings, and what fusing took."""
+def _fuse(method: Fuser, open_pair: Callable[[], Pair], colour: str) -> _Made:
     pair = open_pair()
     fused, spent = measure(partial(method.fuse_pair, pair))
-    chosen = select(labels) if labels else []
-    task = _task((), pair.name, (fused, pair.ir, pair.vis), chosen, colour)
-    return task.colour, *_score_task(task.views, labels), spent
+    return _made((fused, pair.ir, pair.vis), colour, spent)
 
 
-def _pair_of(dataset: str, data_dir: str | os.PathLike[str] | None, number: int) -> Pair:
-    """Open a pair of a data set that this process opens once."""
-    return _opened(dataset, None if data_dir is None else str(data_dir))[number]
+def _pair_of(dataset: str, data_dir: str | None, number: int) -> Pair:
+    return _opened(dataset, data_dir)[number]
 
 
 @cache
 def _opened(dataset: str, data_dir: str | None) -> Sequence[Pair]:
+    """Open a data set once in each worker."""
     from .datasets import load_dataset
 
     return load_dataset(dataset, data_dir=data_dir)
-
-
-def _given(pair: Pair) -> Pair:
-    return pair
 
 
 # ---------------------------------------------------------------- rows on disk
 
 
 class _Table:
-    """Rows that are also kept in a CSV file, if one is named; a context that saves at its end."""
+    """Values by what they are of, also in a CSV file if one is named; a context that saves it.
 
-    def __init__(self, csv: str | os.PathLike[str] | None, columns: list[str]) -> None:
-        self.csv = csv
-        self.columns = columns
+    Parameters
+    ----------
+    csv : path or None
+    columns : list of str
+        The last one is the value.
+    without : collection of tuple
+        Beginnings of rows that are not written.
+    """
+
+    def __init__(
+        self,
+        csv: str | os.PathLike[str] | None,
+        columns: list[str],
+        without: Collection[tuple[str, ...]] = (),
+    ) -> None:
         if csv is not None:
             check_writable(csv)
-        self.rows = _read_rows(csv, columns)
-        self.known = {tuple(row[c] for c in columns[:-1]) for row in self.rows}
+        self.csv, self.columns, self.without = csv, columns, without
+        self.values = _read_values(csv, columns)
         self._saved = time.monotonic()
         self._changed = False
 
-    def holds(self, key: tuple[str, ...], measured: tuple[str, str], colour: str) -> bool:
-        """Tell whether a metric's value in a convention is there.
+    def value(
+        self, key: tuple[str, ...], measured: tuple[str, str], colour: str
+    ) -> tuple[str, float] | None:
+        """Return how the image was scored and a metric's value, if it is there.
 
         That an image is gray shows only when it is read.
         """
-        return any((*key, *measured, how) in self.known for how in ("gray", colour))
+        for how in ("gray", colour):
+            if (row := (*key, *measured, how)) in self.values:
+                return how, self.values[row]
+        return None
 
-    def add(self, rows: Iterable[dict[str, Any]]) -> None:
-        self.rows += rows
+    def lacking(self, key: tuple[str, ...], chosen: Iterable[Chosen], colour: str) -> list[Chosen]:
+        """Return those of the metrics whose value is not there."""
+        return [one for one in chosen if self.value(key, _measured(one), colour) is None]
+
+    def record(self, one: _Wanted, outcome: _Outcome) -> None:
+        """Add the rows of an image, and those of its cost where that was asked for."""
+        new = dict(zip(map(_measured, one.chosen), outcome.scores, strict=True))
+        if one.priced and outcome.cost is not None:
+            costs = zip(COSTS.items(), outcome.cost, strict=True)
+            new |= {what: value for what, value in costs if value is not None}
+        self.values |= {(*one.key, *what, outcome.colour): value for what, value in new.items()}
         self._changed = True
         if time.monotonic() - self._saved > SECONDS_BETWEEN_SAVES:
             self._save()
 
-    def record(
-        self,
-        key: tuple[str, ...],
-        colour: str,
-        chosen: Sequence[Chosen],
-        scores: Sequence[float],
-        cost: Cost | None,
-    ) -> None:
-        """Add the rows of one fused image, and those of its cost where that was asked for."""
-        values: list[tuple[str, str, float | None]] = [
-            (*_measured(one), score) for one, score in zip(chosen, scores, strict=True)
-        ]
-        if cost is not None:
-            values += [(*what, value) for what, value in zip(COSTS.items(), cost, strict=True)]
-        self.add(
-            dict(zip(self.columns, (*key, metric, how, colour, value), strict=True))
-            for metric, how, value in values
-            if value is not None
-        )
-
-    def asked(
-        self,
-        keys: Iterable[tuple[str, ...]],
-        chosen: Sequence[Chosen],
-        colour: str,
-        *,
-        cost: bool = False,
+    def frame(
+        self, keys: Iterable[tuple[str, ...]], measured: Iterable[tuple[str, str]], colour: str
     ) -> pd.DataFrame:
-        """Return the rows of these images and metrics; a file may hold others."""
+        """Return the rows of these images and metrics, in this order; a file may hold others."""
         import pandas as pd
 
-        measured = [_measured(one) for one in chosen]
-        measured += COSTS.items() if cost else ()
-        wanted = {
-            (*key, *what, how) for key in keys for what in measured for how in ("gray", colour)
-        }
-        rows = [row for row in self.rows if tuple(row[c] for c in self.columns[:-1]) in wanted]
+        rows = [
+            (*key, *what, *found)
+            for key, what in itertools.product(keys, measured)
+            if (found := self.value(key, what, colour)) is not None
+        ]
         return pd.DataFrame(rows, columns=self.columns)
 
     def _save(self) -> None:
         if self.csv is not None and self._changed:
             import pandas as pd
 
-            frame = pd.DataFrame(self.rows, columns=self.columns)
-            write_text(self.csv, frame.to_csv(index=False))
+            rows = [
+                (*key, value)
+                for key, value in self.values.items()
+                if key[: len(Identity._fields)] not in self.without
+            ]
+            write_text(self.csv, pd.DataFrame(rows, columns=self.columns).to_csv(index=False))
         self._saved, self._changed = time.monotonic(), False
 
     def __enter__(self) -> _Table:
@@ -666,23 +620,24 @@ class _Table:
         self._save()
 
 
-def _read_rows(csv: str | os.PathLike[str] | None, columns: list[str]) -> list[dict[str, Any]]:
+def _read_values(
+    csv: str | os.PathLike[str] | None, columns: list[str]
+) -> dict[tuple[str, ...], float]:
     import pandas as pd
 
     if csv is None or not Path(csv).exists():
-        return []
+        return {}
     try:
         # As text, since a pair may be called "007" or "NA"; only a value is a number.
         frame = pd.read_csv(csv, dtype=str, keep_default_na=False)
         if list(frame.columns) != columns:
             raise ValueError(f"it has the columns {', '.join(frame.columns)}")
-        frame["value"] = [float(value) for value in frame["value"]]
+        return {(*row[:-1],): float(row[-1]) for row in frame.itertuples(index=False)}
     except (ValueError, OSError) as error:  # ValueError: base of pandas' errors of damaged files
         raise FusionError(
             f"{csv} does not hold scores: {error}; expected the columns {', '.join(columns)}. "
             "Delete it or name another file."
         ) from error
-    return [dict(zip(columns, row, strict=True)) for row in frame.itertuples(index=False)]
 
 
 # ---------------------------------------------------------------- means
@@ -713,9 +668,12 @@ def bootstrap_interval(
     if not np.isfinite(values).all():  # PSNR of equal images: no mean to speak of
         low, high = float(values.min()), float(values.max())
         return (low, high) if low == high else (float("nan"), float("nan"))
-    chosen = np.random.default_rng(seed).integers(len(values), size=(draws, len(values)))
-    low, high = np.quantile(values[chosen].mean(axis=1), [0.025, 0.975])
-    return float(low), float(high)
+    from scipy import stats
+
+    # random_state is what SciPy before 1.15 calls rng.
+    random = {"random_state": np.random.default_rng(seed)}
+    drawn = stats.bootstrap((values,), np.mean, n_resamples=draws, method="percentile", **random)
+    return float(drawn.confidence_interval.low), float(drawn.confidence_interval.high)
 
 
 def summarise(per_pair: pd.DataFrame, by: Sequence[str] = ("row", "metric")) -> pd.DataFrame:

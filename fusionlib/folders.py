@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import multiprocessing
+import copy
 import os
-import warnings
-from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+import loky
 from tqdm.auto import tqdm
 
 from .errors import CannotWrite, FusionError, ImageError
+from .executors import CONTINUE, checked_jobs, in_order, processes
 from .files import check_writable
 from .images import write_image
 from .pairs import match_folders, read_pair
@@ -21,10 +22,7 @@ if TYPE_CHECKING:
     from .methods import Method
     from .pairs import Pair
 
-__all__ = ["Fused", "check_workers", "fuse_file", "fuse_folders", "has_processes"]
-
-
-CONTINUE = "What is written stays; --skip-existing (skip_existing=True) goes on from there."
+__all__ = ["Fused", "fuse_file", "fuse_folders"]
 
 
 class Fused(NamedTuple):
@@ -42,43 +40,6 @@ class _Work(NamedTuple):
     ir: Path
     vis: Path
     output: Path
-
-
-def check_workers(workers: int, what: str) -> None:
-    """Make sure that a number of workers is possible; warn of more than there are cores.
-
-    Raises
-    ------
-    FusionError
-        If it is below 1.
-    """
-    if workers < 1:
-        raise FusionError(f"{what} must be at least 1, not {workers}.")
-    import loky
-
-    cores = loky.cpu_count()  # knows the limits of a container
-    if workers > cores:
-        warnings.warn(
-            f"{workers} {what} for {cores} cores: they wait for each other; give {cores} or fewer.",
-            stacklevel=3,
-        )
-
-
-def has_processes() -> bool:
-    """Whether other processes can share this one's work; where they cannot, a warning says so.
-
-    They wait for each other by semaphores, which Linux keeps in /dev/shm; a container may lack it.
-    """
-    try:
-        multiprocessing.Lock()
-    except (ImportError, OSError) as error:
-        warnings.warn(
-            f"this system has no semaphores ({error}; on Linux they need /dev/shm), so all work is "
-            "done in one process.",
-            stacklevel=2,
-        )
-        return False
-    return True
 
 
 def fuse_file(method: Method, ir: Path, vis: Path, output: Path) -> None:
@@ -138,7 +99,7 @@ def fuse_folders(
     FusionError
         If there is nothing to match, `jobs` is below 1, or a process was killed.
     """
-    check_workers(jobs, "jobs")
+    jobs = checked_jobs(jobs)
     found = match_folders(ir, vis)
     faults = [f"{path}: only in {ir}" for path in found.only_ir]
     faults += [f"{path}: only in {vis}" for path in found.only_vis]
@@ -148,55 +109,22 @@ def fuse_folders(
         check_writable(left[0].output)
     size = method.execution.batch
     batches = [left[i : i + size] for i in range(0, len(left), size)]
+    if pool := processes(min(jobs, len(batches))):
+        threads = method.execution.threads or max(1, loky.cpu_count() // jobs)
+        method = copy.copy(method)
+        method.execution = replace(method.execution, threads=threads)
+    calls = ((batch, partial(_fuse_batch, method, batch)) for batch in batches)
     written = 0
-    with tqdm(total=len(work), desc="fusing", unit="pair", disable=not progress) as bar:
-        bar.update(len(work) - len(left))
+    held = {"total": len(work), "initial": len(work) - len(left)}
+    with tqdm(**held, desc="fusing", unit="pair", disable=not progress) as bar:
         try:
-            for count, some in _each(method, batches, jobs):
-                written += count - len(some)
+            for batch, some in in_order(calls, pool, 4 * jobs):
+                written += len(batch) - len(some)
                 faults += some
-                bar.update(count)
+                bar.update(len(batch))
         except CannotWrite as error:
             raise CannotWrite(f"{error} {CONTINUE}") from error
     return Fused(written, len(work) - len(left), faults)
-
-
-def _each(
-    method: Method, batches: Sequence[list[_Work]], jobs: int
-) -> Iterator[tuple[int, list[str]]]:
-    """Fuse batches; of each give the number of its pairs and their faults."""
-    if jobs == 1 or not has_processes():
-        for batch in batches:
-            yield len(batch), _fuse_batch(method, batch)
-        return
-    import loky
-
-    threads = method.execution.threads or max(1, loky.cpu_count() // jobs)
-    start = (method, threads)
-    with loky.ProcessPoolExecutor(jobs, initializer=_start, initargs=start) as pool:
-        done = 0
-        try:
-            for batch, faults in zip(batches, pool.map(_fuse_in_worker, batches), strict=True):
-                yield len(batch), faults
-                done += len(batch)
-        except loky.process_executor.TerminatedWorkerError as error:
-            raise FusionError(
-                f"a process that fused was killed after {done} pairs or more; a system without "
-                f"memory does that. Take fewer jobs or smaller tiles. {CONTINUE}"
-            ) from error
-
-
-#: The method of a worker process.
-_METHOD: list[Method] = []
-
-
-def _start(method: Method, threads: int) -> None:
-    method.execution = replace(method.execution, threads=threads)
-    _METHOD[:] = [method]
-
-
-def _fuse_in_worker(batch: list[_Work]) -> list[str]:
-    return _fuse_batch(_METHOD[0], batch)
 
 
 def _fuse_batch(method: Method, batch: list[_Work]) -> list[str]:

@@ -28,8 +28,8 @@ from tqdm.auto import tqdm
 from fusionlib.costs import measure
 from fusionlib.datasets import load_dataset
 from fusionlib.errors import FusionError, WeightsNotFound
+from fusionlib.executors import has_processes
 from fusionlib.files import write_text
-from fusionlib.folders import has_processes
 from fusionlib.images import luminance
 from fusionlib.methods import Method, create, find_method, registry
 from fusionlib.tiles import check_device, run_network

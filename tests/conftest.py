@@ -12,7 +12,7 @@ import pytest
 import torch
 from hypothesis import settings
 
-from fusionlib.folders import has_processes
+from fusionlib.executors import has_processes
 from fusionlib.memory import glibc
 
 pytest_plugins = ["tests.line"]

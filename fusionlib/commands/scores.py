@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from contextlib import ExitStack
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -171,9 +171,9 @@ def _add_benchmark(commands: argparse._SubParsersAction) -> None:
 def _benchmark(options: argparse.Namespace) -> None:
     from ..card import Identity
     from ..evaluation import benchmark
+    from ..executors import dask_workers
     from ..methods import create, create_available
     from ..own import OwnMethod
-    from ..scale import connect
 
     if options.scheduler and options.jobs is not None:
         raise FusionError(
@@ -197,8 +197,8 @@ def _benchmark(options: argparse.Namespace) -> None:
             methods.append(create(name, **where))
     if not methods:
         raise FusionError("no method is given; 'fusionlib methods' lists them, or give all.")
-    with ExitStack() as stack:
-        client = stack.enter_context(connect(options.scheduler)) if options.scheduler else None
+    here = nullcontext((None, options.jobs))
+    with dask_workers(options.scheduler) if options.scheduler else here as (executor, jobs):
         rows = benchmark(
             methods,
             options.dataset,
@@ -208,8 +208,8 @@ def _benchmark(options: argparse.Namespace) -> None:
             limit=options.limit,
             data_dir=options.data_dir,
             csv=options.csv,
-            jobs=options.jobs,
-            client=client,
+            jobs=jobs,
+            executor=executor,
             cost=options.cost,
         )
     _print_scores(rows, by=[*Identity._fields, "metric", "convention"])

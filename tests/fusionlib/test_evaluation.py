@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import math
+import os
+import signal
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
+import loky
 import numpy as np
 import pandas as pd
 import pytest
+from distributed import Client, LocalCluster
 from hypothesis import given, settings
 from hypothesis.extra.numpy import arrays
 from PIL import Image
@@ -128,19 +135,29 @@ def test_unknown_way_to_score_colour():
         evaluate(*[picture(0)] * 3, "EN", colour="RGB")
 
 
-def test_conventions():
+def test_names_and_conventions():
     images = [picture(seed) for seed in range(3)]
+    assert list(evaluate(*images, "SCD")) == ["SCD"]
+    assert list(evaluate(*images, ["SCD", "EN"])) == ["SCD", "EN"]
     assert evaluate(*images, "MI") == evaluate(*images, ["MI"], "standard")
     assert evaluate(*images, "MI", "li")["MI"] == 2 * evaluate(*images, "EN")["EN"]
     both = evaluate(*images, ["MI:li", "MI"])
     assert list(both) == ["MI:li", "MI"] and both["MI:li"] != both["MI"]
     # What a name says goes before the argument, the argument before the selection.
     assert evaluate(*images, ["MI:li", "MI"], "tang")["MI:li"] == both["MI:li"]
-    with pytest.raises(UnknownName, match="Q_CB has no convention 'li', only standard, vifb"):
-        evaluate(*images, ["EN", "Q_CB"], "li")
+    for metrics, convention, message in (
+        (["EN", "Q_CB"], "li", "Q_CB has no convention 'li', only standard, vifb"),
+        ([], None, "no metric is named"),
+        (["EN:"], None, "EN has no convention ''"),
+        (["common:tang"], None, "unknown metric 'common'"),
+        (["SCDD"], None, "unknown metric 'SCDD'.*Known: .*SCD.*res2netfuse"),
+        ("res2netfusion", None, "Did you mean 'res2netfuse'"),
+    ):
+        with pytest.raises(UnknownName, match=message):
+            evaluate(*images, metrics, convention)
 
 
-def test_the_papers_columns():
+def test_selections():
     images = [picture(seed, (48, 52)) for seed in range(3)]
     for name, columns in SELECTIONS.items():
         if name in ("res2netfuse", "refinefuse"):
@@ -151,14 +168,14 @@ def test_the_papers_columns():
     assert evaluate(*images, "refinefuse", "standard") == evaluate(
         *images, ["VIF", "AG", "SCD", "Qabf", "SF", "EN", "SSIM"]
     )
-
-
-def test_default_is_common_in_the_standard_convention():
-    images = [picture(seed, (41, 52)) for seed in range(3)]
     assert evaluate(*images) == evaluate(*images, "common", "standard")
+    scores = evaluate(*images, ["SD", "refinefuse"])
+    assert scores == evaluate(*images, "SD") | evaluate(*images, "refinefuse")
 
 
-def test_too_small_is_named():
+def test_sizes():
+    with pytest.raises(PairMismatch, match="28x24 and 30x24"):
+        evaluate(picture(0), picture(1), picture(2, (24, 30)))
     images = [picture(seed, (40, 52)) for seed in range(3)]
     with pytest.raises(ImageTooSmall, match=r"VIF needs images of at least 41x41 pixels.*52x40"):
         evaluate(*images)
@@ -180,36 +197,6 @@ def test_channels_of_infinite_score_and_the_reverse():
     with pytest.warns(MetricWarning, match="infinite values of both signs"):
         score = evaluate(fused, source, source, "PSNR", "cddfuse", colour="channels")
     assert score == {"PSNR": -math.inf}
-
-
-def test_selections_in_a_list():
-    images = [picture(seed, (48, 52)) for seed in range(3)]
-    scores = evaluate(*images, ["SD", "refinefuse"])
-    assert scores == evaluate(*images, "SD") | evaluate(*images, "refinefuse")
-    with pytest.raises(UnknownName, match="no metric is named"):
-        evaluate(*images, [])
-    with pytest.raises(UnknownName, match="EN has no convention ''"):
-        evaluate(*images, ["EN:"])
-    with pytest.raises(UnknownName, match="unknown metric 'common'"):
-        evaluate(*images, ["common:tang"])
-
-
-def test_metrics_by_name():
-    images = [picture(seed) for seed in range(3)]
-    assert list(evaluate(*images, "SCD")) == ["SCD"]
-    assert list(evaluate(*images, ["SCD", "EN"])) == ["SCD", "EN"]
-
-
-def test_unknown_metric():
-    with pytest.raises(UnknownName, match=r"unknown metric 'SCDD'.*Known: .*SCD.*res2netfuse"):
-        evaluate(*[picture(0)] * 3, ["SCDD"])
-    with pytest.raises(UnknownName, match="Did you mean 'res2netfuse'"):
-        evaluate(*[picture(0)] * 3, "res2netfusion")
-
-
-def test_sizes_must_be_equal():
-    with pytest.raises(PairMismatch, match="28x24 and 30x24"):
-        evaluate(picture(0), picture(1), picture(2, (24, 30)))
 
 
 @pytest.mark.parametrize(
@@ -243,18 +230,24 @@ def test_tidy_columns_and_values(methods):
         assert row.value == METRICS[row.metric].compute(*images)
 
 
-def test_one_method_by_name_or_object(methods):
-    by_object = benchmark(methods[0], PAIRS, metrics=FAST, progress=False)
-    assert by_object.equals(benchmark([methods[0]], PAIRS, metrics=FAST, progress=False))
+def test_what_is_named_once_or_twice(methods):
     by_name = benchmark("res2netfuse", PAIRS[:1], metrics=FAST, progress=False)
     assert by_name["rule"].unique().tolist() == ["l1_norm"]
+    twice, metrics = [methods[0]] * 2, ["MI", "MI:standard"]
+    assert len(benchmark(twice, PAIRS[:1], metrics=metrics, progress=False)) == 1
+    with pytest.raises(FusionError, match="several pairs of given pairs have one name"):
+        benchmark(methods[0], [pair("one", 0), pair("one", 1)], progress=False)
+    with pytest.raises(UnknownName, match="'res2netfuse'"):
+        benchmark("res2net", PAIRS)
+    with pytest.raises(UnknownName, match="'tno20'"):
+        benchmark(methods[0], "tno2")
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_cost_is_a_row_of_every_image(methods, fuses, tmp_path, jobs):
     options = {"metrics": FAST, "progress": False, "jobs": jobs}
     csv = tmp_path / "scores.csv"
-    plain = benchmark(methods[0], PAIRS, **options, csv=tmp_path / "plain.csv")
+    plain = benchmark(methods[0], PAIRS, **options, csv=csv)  # their cost is measured later
     frame = benchmark(methods[0], PAIRS, **options, csv=csv, cost=True)
     costs = frame[frame["metric"].isin(COSTS)]
     assert frame.drop(costs.index).reset_index(drop=True).equals(plain)
@@ -263,18 +256,11 @@ def test_cost_is_a_row_of_every_image(methods, fuses, tmp_path, jobs):
         name: ["one", "two", "three"] for name in COSTS
     }
     assert (costs["value"] > 0).all()
-    # Kept with the scores, and not measured again; what was scored without is.
+    assert len(fuses) == 6
     del fuses[:]
     again = benchmark(methods[0], PAIRS, **options, csv=csv, cost=True)
     assert again.equals(frame) and not fuses
     assert benchmark(methods[0], PAIRS, **options, csv=csv).equals(plain)
-
-
-def test_cost_of_images_scored_before(methods, fuses, tmp_path):
-    options = {"metrics": FAST, "progress": False, "csv": tmp_path / "scores.csv"}
-    benchmark(methods[0], PAIRS, **options)
-    frame = benchmark(methods[0], PAIRS, **options, cost=True)
-    assert len(fuses) == 6 and (frame["metric"] == "seconds").sum() == 3
 
 
 def test_limit(methods, fuses):
@@ -286,13 +272,6 @@ def test_limit(methods, fuses):
     assert frame["colour"].tolist() == ["Y"]  # its visible image is RGB
 
 
-def test_unknown_names(methods):
-    with pytest.raises(UnknownName, match="'res2netfuse'"):
-        benchmark("res2net", PAIRS)
-    with pytest.raises(UnknownName, match="'tno20'"):
-        benchmark(methods[0], "tno2")
-
-
 # ---------------------------------------------------------------- interrupted
 
 
@@ -301,7 +280,7 @@ def test_interrupted_and_continued(methods, fuses, monkeypatch, tmp_path, done):
     whole = benchmark(methods, PAIRS, metrics=FAST, progress=False)
     csv = tmp_path / "scores.csv"
     count = 0
-    score = evaluation._score_task
+    score = evaluation._score
 
     def interrupted(*arguments):
         nonlocal count
@@ -311,7 +290,7 @@ def test_interrupted_and_continued(methods, fuses, monkeypatch, tmp_path, done):
         return score(*arguments)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(evaluation, "_score_task", interrupted)
+        patch.setattr(evaluation, "_score", interrupted)
         benchmark(methods, PAIRS, metrics=FAST, csv=csv, progress=False)
     assert len(pd.read_csv(csv)) == 3 * done
     fuses.clear()
@@ -327,24 +306,16 @@ def test_interrupted_and_continued(methods, fuses, monkeypatch, tmp_path, done):
 def test_rows_are_saved_while_others_are_measured(methods, monkeypatch, tmp_path):
     csv = tmp_path / "scores.csv"
     lengths = []
-    score = evaluation._score_task
+    score = evaluation._score
 
     def watch(*arguments):
         lengths.append(len(pd.read_csv(csv)) if csv.exists() else 0)
         return score(*arguments)
 
-    monkeypatch.setattr(evaluation, "_score_task", watch)
+    monkeypatch.setattr(evaluation, "_score", watch)
     monkeypatch.setattr(evaluation, "SECONDS_BETWEEN_SAVES", 0)
     benchmark(methods[0], PAIRS, metrics=FAST, csv=csv, progress=False)
     assert lengths == [0, 3, 6]
-
-
-def test_processes_give_the_same_rows_in_the_same_order(methods):
-    whole = benchmark(methods, PAIRS, metrics=FAST, progress=False)
-    options = {"metrics": FAST, "progress": False}
-    assert benchmark(methods, PAIRS, jobs=2, **options).equals(whole)
-    with ThreadPoolExecutor(3) as executor:
-        assert benchmark(methods, PAIRS, executor=executor, **options).equals(whole)
 
 
 def test_no_space_for_results(methods, monkeypatch, tmp_path):
@@ -379,22 +350,23 @@ def test_warnings_and_errors_come_back_from_a_worker(methods, jobs):
         benchmark(methods[0], PAIRS, metrics="VIF", jobs=jobs, progress=False)
 
 
-def test_only_missing_metrics_are_computed(methods, fuses, tmp_path):
-    csv = tmp_path / "scores.csv"
-    benchmark(methods[0], PAIRS[:1], metrics="EN", csv=csv, progress=False)
-    frame = benchmark(methods[0], PAIRS[:1], metrics=["EN", "SCD"], csv=csv, progress=False)
-    assert list(frame["metric"]) == ["EN", "SCD"]
-    assert len(fuses) == 2
-
-
-def test_other_weights_are_measured_anew(methods, fuses, tmp_path):
-    csv = tmp_path / "scores.csv"
-    benchmark(methods[0], PAIRS[:1], metrics="EN", csv=csv, progress=False)
+def test_only_what_is_missing_is_computed(methods, fuses, tmp_path):
+    """Metrics, conventions and weights are told apart; rows come in the order that is asked for."""
+    options = {"csv": tmp_path / "scores.csv", "progress": False}
+    benchmark(methods[0], PAIRS[:1], metrics="MI", **options)
+    asked = [["MI", "MI:li"], ["EN", "MI:li", "MI"], ["EN", "MI"]]
+    rows = [["MI", "standard"], ["MI", "li"]]
+    for metrics, expected in zip(
+        asked, [rows, [["EN", "standard"], *rows[::-1]], [["EN", "standard"], rows[0]]], strict=True
+    ):
+        frame = benchmark(methods[0], PAIRS[:1], metrics=metrics, **options)
+        assert frame[["metric", "convention"]].values.tolist() == expected
+    assert len(fuses) == 3
     other = fusionlib.create("res2netfuse", rule="mean", weights="res2netfuse_1_released_coco34")
-    frame = benchmark(other, PAIRS[:1], metrics="EN", csv=csv, progress=False)
+    frame = benchmark(other, PAIRS[:1], metrics="EN", **options)
     assert frame["weights"].tolist() == [other.identity.weights]
-    assert pd.read_csv(csv)["weights"].nunique() == 2
-    assert len(fuses) == 2
+    assert pd.read_csv(options["csv"])["weights"].nunique() == 2
+    assert len(fuses) == 4
 
 
 def test_only_what_is_asked_for_comes_back(methods, tmp_path):
@@ -414,12 +386,6 @@ def test_other_pairs_of_the_same_name_are_measured(methods, tmp_path):
     assert second["value"].tolist() == expected["value"].tolist() != first["value"].tolist()
 
 
-def test_what_is_named_twice_counts_once(methods):
-    same = [methods[0], methods[0]]
-    frame = benchmark(same, PAIRS[:1], metrics=["MI", "MI:standard"], progress=False)
-    assert len(frame) == 1
-
-
 def test_a_csv_that_cannot_be_written_is_noticed_first(methods, fuses, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(FusionError, match="cannot write"):
@@ -429,7 +395,7 @@ def test_a_csv_that_cannot_be_written_is_noticed_first(methods, fuses, tmp_path)
 
 def test_the_bar_counts_what_is_scored(methods, monkeypatch):
     counts = []
-    score = evaluation._score_task
+    score = evaluation._score
 
     class Bar(evaluation.tqdm):
         def update(self, n=1):
@@ -437,12 +403,12 @@ def test_the_bar_counts_what_is_scored(methods, monkeypatch):
             return super().update(n)
 
     monkeypatch.setattr(evaluation, "tqdm", Bar)
-    monkeypatch.setattr(evaluation, "_score_task", lambda *a: counts.append("score") or score(*a))
+    monkeypatch.setattr(evaluation, "_score", lambda *a: counts.append("score") or score(*a))
     benchmark(methods[0], PAIRS, metrics="EN", progress=False)
     assert counts == ["score", "bar"] * 3
 
 
-@pytest.mark.parametrize("name", ["NA", "null", "nan", "007", "1e5", "", 'a,"b"\nc', "Größe"])
+@pytest.mark.parametrize("name", ["NA", "007", "", 'a,"b"\nc', "Größe"])
 def test_any_pair_name_survives_the_file(methods, fuses, tmp_path, name):
     csv = tmp_path / "scores.csv"
     given = [pair(name, 0)]
@@ -463,15 +429,6 @@ def test_infinity_survives_the_file(fuses, tmp_path):
     assert first.equals(second)
 
 
-def test_conventions_are_rows_of_their_own(methods, fuses, tmp_path):
-    csv = tmp_path / "scores.csv"
-    options = {"csv": csv, "progress": False}
-    benchmark(methods[0], PAIRS[:1], metrics="MI", **options)
-    frame = benchmark(methods[0], PAIRS[:1], metrics=["MI", "MI:li"], **options)
-    assert frame[["metric", "convention"]].values.tolist() == [["MI", "standard"], ["MI", "li"]]
-    assert len(fuses) == 2
-
-
 @pytest.mark.parametrize(
     ("content", "words"),
     [
@@ -488,6 +445,95 @@ def test_other_files_are_refused(methods, tmp_path, content, words):
     with pytest.raises(FusionError, match=rf"scores\.csv does not hold scores.*{words}|{words}"):
         benchmark(methods[0], PAIRS, metrics=FAST, csv=csv, progress=False)
     assert csv.read_text(encoding="latin-1") == content
+
+
+# ---------------------------------------------------------------- on other processes
+
+CROPS = {"limit": 3, "metrics": ["EN", "SD"], "progress": False}
+
+
+@pytest.fixture(scope="module")
+def crops():
+    return [Pair(p.name, p.ir[:96, :96], p.vis[:96, :96]) for p in fusionlib.load_dataset("sample")]
+
+
+def cluster(workers):
+    return LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None)
+
+
+@pytest.fixture(scope="module")
+def dask(processes):
+    with cluster(2) as two, Client(two) as client:
+        yield client.get_executor(pure=False)
+
+
+@pytest.mark.usefixtures("processes", "one_thread")
+@pytest.mark.parametrize("place", ["loky", "threads", "dask"])
+def test_the_same_rows_in_the_same_order(methods, crops, request, place):
+    here = benchmark(methods, crops, **CROPS)
+    executor = ThreadPoolExecutor(3) if place == "threads" else None
+    if place == "dask":
+        executor = request.getfixturevalue("dask")
+    assert benchmark(methods, crops, jobs=2, executor=executor, **CROPS).equals(here)
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_workers_open_a_data_set_by_its_name(methods, dask):
+    options = {"limit": 1, "metrics": "EN", "progress": False}
+    here = benchmark(methods[0], "sample", **options)
+    frame = benchmark(methods[0], "sample", executor=dask, cost=True, **options)
+    assert frame["metric"].tolist()[:2] == ["EN", "seconds"]
+    assert frame[:1].equals(here)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no such signal here")
+@pytest.mark.usefixtures("processes", "one_thread")
+def test_no_row_is_lost_or_doubled_when_a_worker_dies(methods, crops, tmp_path, monkeypatch):
+    """It dies when the first row is written, with calls under way and more to come."""
+    options = {**CROPS, "limit": 8}
+    here = benchmark(methods, crops, csv=tmp_path / "here.csv", **options)
+    csv, saved, save = tmp_path / "scores.csv", [], evaluation._Table._save
+
+    def save_and_kill(table):
+        save(table)
+        if not saved:
+            os.kill(victim, signal.SIGKILL)
+        saved.append(len(pd.read_csv(csv)))
+
+    monkeypatch.setattr(evaluation, "SECONDS_BETWEEN_SAVES", 0)
+    monkeypatch.setattr(evaluation._Table, "_save", save_and_kill)
+    with cluster(2) as two, Client(two) as client:
+        victim = next(iter(client.run(os.getpid).values()))
+        executor = client.get_executor(pure=False)
+        frame = benchmark(methods, crops, csv=csv, executor=executor, jobs=2, **options)
+        assert victim not in client.run(os.getpid).values()
+    assert saved[0] < len(here) and frame.equals(here)
+    assert csv.read_bytes() == (tmp_path / "here.csv").read_bytes()
+
+
+def kill_at(name, ir, vis):
+    """A method whose process dies at one pair, while its file is there."""
+    if ir.mean() == np.float32(0.5) and Path(name).exists():
+        Path(name).unlink()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return ir
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no such signal here")
+@pytest.mark.usefixtures("processes")
+def test_what_is_finished_stays_when_a_process_is_killed(crops, tmp_path):
+    file, csv = tmp_path / "alive", tmp_path / "scores.csv"
+    gray = replace(crops[0], name="gray", ir=np.full_like(crops[0].ir, 0.5))
+    pairs = [*crops[:5], gray, *crops[5:8]]
+    method = fusionlib.OwnMethod("mine", partial(kill_at, str(file)), version="1")
+    options = {"csv": csv, "metrics": ["EN", "SD"], "progress": False}
+    here = benchmark(method, pairs, **options | {"csv": tmp_path / "here.csv"})
+    file.touch()
+    with pytest.raises(FusionError, match=r"a process was killed.*What is finished is kept"):
+        benchmark(method, pairs, executor=loky.get_reusable_executor(1), **options)
+    found = pd.read_csv(csv)
+    assert 2 <= len(found) < len(here) and not found.duplicated().any()
+    assert benchmark(method, pairs, jobs=2, **options).equals(here)
 
 
 # ---------------------------------------------------------------- files and folders
@@ -528,8 +574,8 @@ def test_files_with_the_same_content_are_not_scored_again(folders, monkeypatch, 
     options = {"metrics": FAST, "csv": csv, "progress": False}
     first = evaluate_files(*folders, **options).rows
     scored = []
-    score = evaluation._score_task
-    monkeypatch.setattr(evaluation, "_score_task", lambda *a: scored.append(a) or score(*a))
+    score = evaluation._score
+    monkeypatch.setattr(evaluation, "_score", lambda *a: scored.append(a) or score(*a))
     assert evaluate_files(*folders, **options).rows.equals(first)
     assert scored == []
     write_image(folders[0] / "2.png", picture(99))

@@ -330,7 +330,8 @@ def test_a_scheduler_and_processes_here(refused):
 
 
 def test_a_scheduler_that_is_not_there(refused, monkeypatch):
-    monkeypatch.setattr("fusionlib.scale.connect.__defaults__", (0.5,))  # seconds
+    defaults = {"timeout": 0.5, "patience": 0.5}  # seconds
+    monkeypatch.setattr("fusionlib.executors.dask_workers.__wrapped__.__kwdefaults__", defaults)
     message = refused("benchmark", "res2netfuse", "sample", "--scheduler", "tcp://127.0.0.1:9")
     assert message.startswith("no Dask scheduler answers at tcp://127.0.0.1:9.")
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -78,7 +76,7 @@ def test_a_function_may_write_into_what_it_gets(pairs):
     assert np.array_equal(pair.ir, before)
 
 
-def test_rows_of_another_state_are_measured_again(pairs, tmp_path):
+def test_rows_of_a_version_are_kept(pairs, tmp_path):
     csv, calls = tmp_path / "scores.csv", []
 
     def counted(name, **options):
@@ -87,38 +85,28 @@ def test_rows_of_another_state_are_measured_again(pairs, tmp_path):
             return ir
 
         method = fl.OwnMethod("mine", fuse, **options)
-        return fl.benchmark(method, pairs, metrics=["EN"], csv=csv, progress=False)
+        return fl.benchmark([method, "mst"], pairs, metrics=["EN"], csv=csv, progress=False)
 
-    counted("first", version="1")
-    counted("again", version="1")
-    counted("changed", version="2")
+    first = counted("first", version="2026-11-29")
+    assert counted("again", version="2026-11-29").equals(first)
+    counted("changed", version="2026-11-30")
     assert calls == ["first"] * 2 + ["changed"] * 2
-    plain, other = fl.OwnMethod("a", brighter), fl.OwnMethod("a", lambda ir, vis: ir)
-    assert plain.identity != other.identity == fl.OwnMethod("a", other._function).identity
+    assert set(pd.read_csv(csv)["weights"]) == {"own@2026-11-29", "own@2026-11-30", "none"}
 
 
-def test_functions_are_told_apart_by_all_that_they_hold():
-    def weighted(share, table=None):
-        return fl.OwnMethod("mine", lambda ir, vis: share * ir + (0 if table is None else table))
-
-    assert weighted(0.1).identity == weighted(0.1).identity != weighted(0.9).identity
-    ones, twos = np.ones((2, 2)), np.full((2, 2), 2.0)
-    assert weighted(0.1, ones).identity == weighted(0.1, ones.copy()).identity
-    assert weighted(0.1, ones).identity != weighted(0.1, twos).identity
-    pair = [
-        fl.OwnMethod("mine", f).identity for f in (lambda ir, vis: ir, lambda ir, vis: vis[..., 0])
-    ]
-    assert pair[0] != pair[1]
-    defaults = [fl.OwnMethod("mine", lambda ir, vis, w=w: w * ir).identity for w in (1, 2)]
-    assert defaults[0] != defaults[1]
-    # What cannot be looked into is never taken for what it was.
-    part = functools.partial(brighter)
-    assert fl.OwnMethod("mine", part).identity != fl.OwnMethod("mine", part).identity
-
-
-def test_a_registered_name_is_taken():
-    with pytest.raises(FusionError, match="'mst' is the name of a registered method"):
-        fl.OwnMethod("mst", brighter)
+def test_rows_of_no_version_are_not_kept(pairs, tmp_path, recwarn):
+    csv = tmp_path / "scores.csv"
+    options = {"metrics": ["EN"], "progress": False}
+    methods = [fl.OwnMethod("mine", brighter), "mst"]
+    whole = fl.benchmark(methods, pairs, **options)
+    assert not recwarn.list
+    for function, same in ((brighter, True), (lambda ir, vis: ir, False)):
+        methods[0] = fl.OwnMethod("mine", function)
+        with pytest.warns(UserWarning, match=r"rows of mine are not kept .*Give .* a version"):
+            frame = fl.benchmark(methods, pairs, csv=csv, **options)
+        assert frame["method"].tolist() == ["mine", "mine", "mst", "mst"]
+        assert (frame["value"] == whole["value"]).all() == same
+        assert set(pd.read_csv(csv)["method"]) == {"mst"}
 
 
 def test_another_image_in_the_folder_is_another_state(pairs, tmp_path):
@@ -148,6 +136,8 @@ def test_folders_that_cannot_be_used(pairs, tmp_path):
         fl.OwnMethod("mine", tmp_path / "gone")
     with pytest.raises(FusionError, match="has no image of the pair 'day_street'"):
         fl.OwnMethod("mine", tmp_path).fuse_pair(pairs[0])
+    with pytest.raises(FusionError, match="'mst' is the name of a registered method"):
+        fl.OwnMethod("mst", tmp_path)
 
 
 def test_on_the_command_line(tmp_path, capsys):

@@ -1,0 +1,246 @@
+"""Where many calls run: here, on other processes of this machine, or on the workers of Dask.
+
+Each place is a `concurrent.futures.Executor`, so any other one serves as well.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
+from contextlib import contextmanager
+from itertools import islice
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+import loky
+
+from . import __version__
+from .errors import FusionError
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+__all__ = ["Workers", "checked_jobs", "dask_workers", "has_processes", "in_order", "processes"]
+
+Label = TypeVar("Label")
+Result = TypeVar("Result")
+
+GONE = "the executor, or its scheduler, has gone."
+CONTINUE = (
+    "What is finished is kept, and the same command goes on from there: fuse with --skip-existing, "
+    "evaluate and benchmark with --csv."
+)
+
+
+def checked_jobs(jobs: int | None) -> int:
+    """Return how many processes work at a time, by default one per core; warn of more than that.
+
+    Raises
+    ------
+    FusionError
+        If it is below 1.
+    """
+    cores = loky.cpu_count()  # knows the limits of a container
+    if jobs is None:
+        return cores
+    if jobs < 1:
+        raise FusionError(f"jobs must be at least 1, not {jobs}.")
+    if jobs > cores:
+        warnings.warn(
+            f"{jobs} jobs for {cores} cores: they wait for each other; give {cores} or fewer.",
+            stacklevel=3,
+        )
+    return jobs
+
+
+def processes(count: int) -> Executor | None:
+    """Return an executor of so many processes; None where this process is to do the work."""
+    return loky.get_reusable_executor(count) if count > 1 and has_processes() else None
+
+
+def has_processes() -> bool:
+    """Whether other processes can share this one's work; where they cannot, a warning says so.
+
+    They wait for each other by semaphores, which Linux keeps in /dev/shm; a container may lack it.
+    """
+    try:
+        multiprocessing.Lock()
+    except (ImportError, OSError) as error:
+        warnings.warn(
+            f"this system has no semaphores ({error}; on Linux they need /dev/shm), so all work is "
+            "done in one process.",
+            stacklevel=2,
+        )
+        return False
+    return True
+
+
+def in_order(
+    calls: Iterable[tuple[Label, Callable[[], Result]]], executor: Executor | None, ahead: int
+) -> Iterator[tuple[Label, Result]]:
+    """Make calls, several at a time; give their labels and results in the order of the calls.
+
+    Parameters
+    ----------
+    calls : iterable of (label, callable)
+        Read as they are needed: the first `ahead` before any is made.
+    executor : Executor or None
+        None makes them here, one by one.
+    ahead : int
+        How many are under way. More than the executor's workers keeps these busy; all their
+        arguments are in memory.
+
+    Raises
+    ------
+    FusionError
+        If a process was killed, or the executor has gone.
+    Exception
+        Whatever a call raises, after the results of those that have finished.
+    """
+    if executor is None:
+        for label, call in calls:
+            yield label, call()
+        return
+    calls = iter(calls)
+    waiting: deque[tuple[Label, Future[Result]]] = deque()
+    try:
+        while True:
+            more = list(islice(calls, ahead - len(waiting)))
+            waiting += [(label, executor.submit(call)) for label, call in more]
+            if not waiting:
+                return
+            label, future = waiting.popleft()
+            if future.exception() is not None:
+                yield from ((each, done.result()) for each, done in waiting if _succeeded(done))
+            yield label, future.result()
+    except BrokenExecutor as error:
+        raise FusionError(
+            "a process was killed; a system that has no more memory does that. Take fewer jobs, "
+            f"smaller batches or tiles. {CONTINUE}"
+        ) from error
+    except CancelledError as error:
+        raise FusionError(f"{GONE} {CONTINUE}") from error
+    finally:
+        for _, future in waiting:
+            future.cancel()
+
+
+def _succeeded(future: Future[Result]) -> bool:
+    return future.done() and not future.cancelled() and future.exception() is None
+
+
+# ---------------------------------------------------------------- Dask
+
+
+class _OnDask(Executor):
+    """As `distributed.Client.get_executor` gives.
+
+    The futures of that one never end if the scheduler goes away while a result is on its way
+    (distributed 2026.8).
+    """
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+
+    def submit(self, fn: Callable[..., Result], /, *args: Any, **kwargs: Any) -> Future[Result]:
+        if self.client.status == "closed":
+            raise CancelledError
+        remote = self.client.submit(fn, *args, **kwargs, pure=False)
+        local: Future[Result] = Future()
+
+        def finish(_: object) -> None:
+            if local.set_running_or_notify_cancel():
+                try:
+                    local.set_result(remote.result())
+                except BaseException as error:
+                    gone = self.client.status != "running"
+                    local.set_exception(CancelledError() if gone else error)
+
+        remote.add_done_callback(finish)
+        local.add_done_callback(lambda local: local.cancelled() and remote.cancel())
+        return local
+
+
+class Workers(NamedTuple):
+    """The workers of a Dask scheduler, as `dask_workers` gives them."""
+
+    executor: Executor
+    jobs: int  # their threads
+
+
+@contextmanager
+def dask_workers(
+    address: str, *, timeout: float = 10.0, patience: float = 60.0
+) -> Iterator[Workers]:
+    """Connect to a scheduler, whose workers then do the work.
+
+    Dask calls again what a worker had when it was lost. Where all are lost it waits for others.
+
+    Parameters
+    ----------
+    address : str
+        As ``dask scheduler`` prints it: tcp://host:8786.
+    timeout, patience : float
+        Seconds to wait for the scheduler, and for its first worker.
+
+    Raises
+    ------
+    FusionError
+        If Dask is not installed, no scheduler answers, it has no workers, it or a worker has not
+        this version of fusionlib, or a call killed several workers one after the other.
+    """
+    try:
+        import dask.config
+        from distributed import Client, KilledWorker
+        from distributed.comm import CommClosedError
+    except ImportError as error:
+        raise FusionError(
+            "Dask is not installed, which runs work on several processes or machines; "
+            "pip install 'irvis-fusionlib[scale]'."
+        ) from error
+    try:
+        client = Client(address, timeout=timeout)
+    except (OSError, ValueError) as error:  # TimeoutError is an OSError
+        raise FusionError(
+            f"no Dask scheduler answers at {address}. Start one with 'dask scheduler', give the "
+            "address that it prints, and start workers with 'dask worker ADDRESS --nthreads 1'."
+        ) from error
+    # Images and weights are sent on purpose: no advice about the size of graphs.
+    silent = dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 TB"})
+    with silent, client:
+        try:
+            client.wait_for_workers(1, timeout=patience)
+        except TimeoutError as error:
+            raise FusionError(
+                f"the Dask scheduler {address} has no workers; start some: "
+                f"'dask worker {address} --nthreads 1'."
+            ) from error
+        try:
+            _check_versions({client.run_on_scheduler(_version), *client.run(_version).values()})
+            yield Workers(_OnDask(client), sum(client.nthreads().values()))
+        except ModuleNotFoundError as error:
+            raise FusionError(
+                f"the Dask scheduler {address} or a worker has no module {error.name!r}: install "
+                "this version of the package there, and start it again."
+            ) from error
+        except CommClosedError as error:
+            raise FusionError(f"{GONE} {CONTINUE}") from error
+        except KilledWorker as error:
+            raise FusionError(
+                f"a call killed {error.allowed_failures + 1} workers one after the other: it may "
+                f"need more memory than they have. {CONTINUE}"
+            ) from error
+
+
+def _version() -> str:
+    return __version__
+
+
+def _check_versions(found: set[str]) -> None:
+    if others := found - {__version__}:
+        raise FusionError(
+            f"the Dask scheduler or a worker has fusionlib {', '.join(sorted(others))}, this is "
+            f"{__version__}: numbers could differ. Install one version, and start them again."
+        )
