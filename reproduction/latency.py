@@ -30,7 +30,7 @@ from fusionlib.execution import check_device, run_network
 from fusionlib.files import write_text
 from fusionlib.folders import has_processes
 from fusionlib.images import luminance
-from fusionlib.methods import Method, create, find_method, registry
+from fusionlib.methods import Method, create_here, find_method, registry
 
 from . import ROOT, results
 from .compare import CLOSE
@@ -177,15 +177,9 @@ def _fuser(
 ) -> tuple[Callable[[], object], str]:
     """Return what is timed, and the weights' name."""
     configuration = find_method(method).default
-    # The authors' weights, else this project's own.
-    names = [file.name for file in configuration.weights[:1]]
-    names += [file.name for file in configuration.weights if file.packaged]
-    for name in names or (None,):
-        with contextlib.suppress(WeightsNotFound):
-            made = create(method, weights=name, weights_dir=weights_dir, device=device)
-            break
-    else:
-        made = None
+    made = None
+    with contextlib.suppress(WeightsNotFound):
+        made = create_here(method, weights_dir=weights_dir, device=device)
     if made is not None and made.network is None:
         return partial(_fuse_afresh, made, gray), made.card.weights
     if made is None:

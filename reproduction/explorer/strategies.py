@@ -1,17 +1,15 @@
 """Fusion strategies to compare: a method, a rule in between, a post-processing, on one pair.
 
-What moves the sliders of `reproduction.explorer`, without any widget. A pair is encoded once;
-another rule only fuses and decodes, another post-processing only finishes.
+What the sliders move, without any widget. A pair is encoded once; another rule only fuses and
+decodes, another post-processing only finishes.
 """
 
 from __future__ import annotations
 
 import os
-from collections import OrderedDict
-from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -33,8 +31,6 @@ __all__ = ["Comparison", "Fused", "Scores", "Strategy"]
 # Larger images are run in tiles, each time anew: of a megapixel a pair has half a GiB of features.
 KEPT_PIXELS = 1_500_000
 KEPT = 16  # of what was fused last
-
-Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -191,7 +187,7 @@ class Comparison:
         device: str = "cpu",
     ) -> None:
         self._options: dict[str, Any] = {"weights_dir": weights_dir, "device": device}
-        self._methods: dict[tuple[str, str], Method] = {}
+        self._method = lru_cache(None)(self._make)
         self.pair = pair
 
     @property
@@ -202,11 +198,11 @@ class Comparison:
     @pair.setter
     def pair(self, pair: Pair) -> None:
         self._pair = pair
-        self._features: _Newest[Features] = _Newest(2)  # one method on either side
         kept = KEPT if pair.ir.size <= KEPT_PIXELS else 2  # one on either side
-        self._outputs: _Newest[tuple[np.ndarray, np.ndarray | None]] = _Newest(kept)
-        self._fused: _Newest[Fused] = _Newest(kept)
-        self._scores: _Newest[Scores] = _Newest(KEPT)
+        self._encoded = lru_cache(2)(self._encode)
+        self._output = lru_cache(kept)(self._run)
+        self._fused = lru_cache(kept)(self._finish)
+        self._scored = lru_cache(KEPT)(self._score)
 
     def fuse(self, strategy: Strategy) -> Fused:
         """Fuse the pair.
@@ -218,7 +214,7 @@ class Comparison:
         ImageError, PairMismatch, MemoryError
             As `Method.fuse` does.
         """
-        return self._fused.get(strategy, lambda: self._finish(strategy))
+        return self._fused(strategy)
 
     def score(self, strategy: Strategy, metrics: str) -> Scores:
         """Score the fused pair by every metric that it is large enough for.
@@ -234,34 +230,28 @@ class Comparison:
         FusionError
             As `fuse` does.
         """
-        return self._scores.get(
-            (strategy, metrics), lambda: self._score(self.fuse(strategy).image, metrics)
-        )
+        return self._scored(strategy, metrics)
 
-    def _score(self, image: np.ndarray, metrics: str) -> Scores:
-        chosen = select(metrics)
-        ask = partial(evaluate, image, self.pair.ir, self.pair.vis)
+    def _score(self, strategy: Strategy, metrics: str) -> Scores:
+        ask = partial(evaluate, self.fuse(strategy).image, self.pair.ir, self.pair.vis)
         with notes() as found:
             try:
                 return Scores(ask(metrics), found)
             except ImageTooSmall:
                 values: dict[str, float] = {}
-                for one in chosen:
-                    try:
-                        values |= {
-                            one.label: ask([one.metric.name], one.convention)[one.metric.name]
-                        }
-                    except ImageTooSmall as error:
-                        values[one.label] = float("nan")
-                        found.append(str(error))
+        with notes() as found:
+            for one in select(metrics):
+                try:
+                    (values[one.label],) = ask([one.metric.name], one.convention).values()
+                except ImageTooSmall as error:
+                    values[one.label] = float("nan")
+                    found.append(str(error))
         return Scores(values, found)
 
     def _finish(self, strategy: Strategy) -> Fused:
-        method = self._method(strategy)
+        method = self._method(strategy.method, strategy.setting)
         # The same output whatever is done with it afterwards.
-        raw, weights = self._outputs.get(
-            replace(strategy, post=""), lambda: self._fuse(method, strategy)
-        )
+        raw, weights = self._output(replace(strategy, post=""))
         image = method.finish_pair(raw, self.pair.vis, strategy.post or None)
         usual = [file.name for file in strategy.configuration().weights[:1]]
         named = method.card.weights if usual and method.card.weights not in usual else ""
@@ -269,16 +259,16 @@ class Comparison:
         title = f"{method.card.method} {rule.name}" if rule else method.card.method
         return Fused(image, weights, title, strategy.code(named))
 
-    def _method(self, strategy: Strategy) -> Method:
-        key = strategy.method, strategy.setting
-        if key not in self._methods:
-            axis = find_method(strategy.method).axis
-            setting: dict[str, Any] = {axis: strategy.setting} if strategy.setting else {}
-            self._methods[key] = create_here(strategy.method, **setting, **self._options)
-        return self._methods[key]
+    def _make(self, name: str, setting: str) -> Method:
+        chosen: dict[str, Any] = {find_method(name).axis: setting} if setting else {}
+        return create_here(name, **chosen, **self._options)
 
-    def _fuse(self, method: Method, strategy: Strategy) -> tuple[np.ndarray, np.ndarray | None]:
+    def _encode(self, name: str, setting: str) -> Features:
+        return self._method(name, setting).encode(self.pair.ir, self.pair.vis)
+
+    def _run(self, strategy: Strategy) -> tuple[np.ndarray, np.ndarray | None]:
         ir, vis = self.pair.ir, self.pair.vis
+        method = self._method(strategy.method, strategy.setting)
         if not isinstance(method.network, AutoEncoder):
             return method.raw(ir, vis), None
         rule = strategy.made_rule()
@@ -288,22 +278,5 @@ class Comparison:
             raw = ruled.raw(ir, vis)
             weights = ruled.weight_maps(ir, vis) if rule.weigh else None
         else:
-            key = strategy.method, strategy.setting
-            features = self._features.get(key, lambda: method.encode(ir, vis))
-            raw, weights = method.decode(features, rule)
+            raw, weights = method.decode(self._encoded(strategy.method, strategy.setting), rule)
         return raw, None if weights is None else weights[0].mean(axis=0)
-
-
-class _Newest(Generic[Value]):
-    """Keeps the values that were asked for last, at most `size` of them."""
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._values: OrderedDict[Hashable, Value] = OrderedDict()
-
-    def get(self, key: Hashable, make: Callable[[], Value]) -> Value:
-        value = self._values.pop(key, None)
-        self._values[key] = make() if value is None else value
-        if len(self._values) > self._size:
-            self._values.popitem(last=False)
-        return self._values[key]

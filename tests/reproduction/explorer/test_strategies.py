@@ -10,8 +10,9 @@ import pytest
 import fusionlib as fl
 from fusionlib.errors import FusionError, UnknownName, WeightsNotFound
 from fusionlib.rules import blend, favour, sharpen
-from reproduction import strategies
-from reproduction.strategies import Comparison, Strategy
+
+pytest.importorskip("anywidget")
+from reproduction.explorer import Comparison, Strategy, strategies
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -80,7 +81,7 @@ def test_rules_without_weights_have_no_map(pair):
 
 def test_a_pair_is_encoded_once(pair, monkeypatch):
     comparison, calls = Comparison(pair), []
-    method = comparison._method(Strategy("res2netfuse"))
+    method = comparison._method("res2netfuse", "")
     for name in ("encode", "decode"):
         run = getattr(method, name)
         monkeypatch.setattr(
@@ -110,14 +111,6 @@ def test_large_images_are_run_in_tiles(pair, monkeypatch):
         else:
             maps = method.weight_maps(pair.ir, pair.vis)
             assert np.array_equal(fused.weights, maps[0].mean(axis=0))
-
-
-def test_only_the_newest_are_kept():
-    kept = strategies._Newest(2)
-    made_ = []
-    for key in "abacb":  # "b" is asked for again when it has made room for "c"
-        kept.get(key, lambda key=key: made_.append(key) or key.upper())
-    assert made_ == ["a", "b", "c", "b"]
 
 
 def test_scores_are_those_of_evaluate(pair):
