@@ -21,7 +21,7 @@ from urllib.parse import unquote
 from docutils.utils.math.latex2mathml import tex2mathml
 from sphinx.cmd.build import main as sphinx
 
-from fusionlib.__main__ import main as fusionlib
+from reproduction.__main__ import main as reproduction
 
 ROOT = Path(__file__).parent.parent
 FILES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "data/README.md")
@@ -75,7 +75,7 @@ def train_help() -> str:
     """Return the help of ``reproduction train``: what recipes take is not in the parser."""
     os.environ["COLUMNS"] = "100"
     with contextlib.redirect_stdout(io.StringIO()) as text, contextlib.suppress(SystemExit):
-        fusionlib(["train", "--help"])
+        reproduction(["train", "--help"])
     return text.getvalue()
 
 

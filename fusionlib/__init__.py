@@ -38,7 +38,6 @@ if TYPE_CHECKING:
         evaluate as evaluate,
         evaluate_files as evaluate_files,
     )
-    from .execution import Execution as Execution
     from .images import luminance as luminance, read_image as read_image, write_image as write_image
     from .methods import (
         Method as Method,
@@ -49,6 +48,7 @@ if TYPE_CHECKING:
     from .metrics import list_metrics as list_metrics
     from .own import OwnMethod as OwnMethod
     from .pairs import Pair as Pair, read_pair as read_pair, read_pairs as read_pairs
+    from .tiles import Execution as Execution
 
 __version__ = "0.1.0"
 
@@ -72,7 +72,7 @@ _HOME = {
     "benchmark": "evaluation",
     "evaluate": "evaluation",
     "evaluate_files": "evaluation",
-    "Execution": "execution",
+    "Execution": "tiles",
     "read_image": "images",
     "luminance": "images",
     "write_image": "images",

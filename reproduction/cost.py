@@ -23,10 +23,10 @@ from torch.nn.modules.module import register_module_forward_hook
 from fusionlib.costs import measure
 from fusionlib.datasets import package_data
 from fusionlib.errors import unknown
-from fusionlib.execution import check_device, run_network
 from fusionlib.methods import find_method, registry
 from fusionlib.networks.refinefuse import VARIANTS, RefineFuse
 from fusionlib.rules import get_rule
+from fusionlib.tiles import check_device, run_network
 
 from . import results
 from .show import show_lines
@@ -195,12 +195,16 @@ class _Otherwise(nn.Module):
 
 
 def _rgb_densefuse() -> nn.Module:
+    """The authors' variant for RGB images: three channels in and out, 74,771 parameters."""
+    from fusionlib.networks.autoencoder import conv
     from fusionlib.networks.densefuse import DenseFuse
 
     def fuse(network: DenseFuse, *images: Tensor) -> Tensor:
         return network(*(image.expand(-1, 3, -1, -1) for image in images))
 
-    return _Otherwise(DenseFuse("pytorch", channels=3), fuse)
+    network = DenseFuse("pytorch")
+    network.first, network.last = conv(3, 16, 3), conv(16, 3, 3)
+    return _Otherwise(network, fuse)
 
 
 def _sdnet_with_decomposition() -> nn.Module:
@@ -210,9 +214,19 @@ def _sdnet_with_decomposition() -> nn.Module:
 
 
 def _swinfusion_without_padding() -> nn.Module:
-    from fusionlib.networks.swinfusion import SwinFusion
+    """On sides that are multiples of 8; the softmax is a module there, which thop counts."""
+    from fusionlib.networks.swinfusion import HEADS, SwinFusion, WindowAttention
 
-    return _Otherwise(SwinFusion(), lambda network, ir, vis: network.core(ir, vis))
+    def count_softmax(attention: Any, _: Any, windows: Tensor) -> None:
+        count, pixels, _ = windows.shape
+        attention.softmax(windows.new_empty(count, HEADS, pixels, pixels))
+
+    network = SwinFusion()
+    for module in network.modules():
+        if isinstance(module, WindowAttention):
+            module.softmax = nn.Softmax(dim=-1)
+            module.register_forward_hook(count_softmax)
+    return _Otherwise(network, lambda network, ir, vis: network.core(ir, vis))
 
 
 class Counting(NamedTuple):

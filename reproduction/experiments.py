@@ -33,7 +33,7 @@ from .compare import compare
 from .papers import paper_values
 from .published import PublishedImages, fused_dataset
 from .rows import READINGS, SOURCES, TABLES, Row, Source, data_hash, dataset_of
-from .scores import Scores, this_run
+from .scores import Scores, score_versions, this_run
 from .tracing import layer_table
 
 if TYPE_CHECKING:
@@ -247,7 +247,7 @@ def fusion_table(
     this = this_run(_facts(started, methods, dataset, **run))
     rows, runs = Scores(folder.parent, dataset).measure(methods, pairs, list(columns), this)
     rows.insert(0, "table", table)
-    facts = _facts(started, methods, dataset, **run)
+    facts = _facts(started, methods, dataset, score_versions=score_versions(), **run)
     if earlier := {row: every for row, every in runs.items() if every != [this]}:
         facts["measured_by"] = earlier
     headings = (rows["metric"] + ":" + rows["convention"]).map(columns)

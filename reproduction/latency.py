@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
+import cv2
 import numpy as np
 import pandas as pd
 import torch
@@ -25,12 +26,13 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from fusionlib.costs import measure
+from fusionlib.datasets import load_dataset
 from fusionlib.errors import FusionError, WeightsNotFound
-from fusionlib.execution import check_device, run_network
 from fusionlib.files import write_text
 from fusionlib.folders import has_processes
 from fusionlib.images import luminance
-from fusionlib.methods import Method, create_here, find_method, registry
+from fusionlib.methods import Method, create, find_method, registry
+from fusionlib.tiles import check_device, run_network
 
 from . import ROOT, results
 from .compare import CLOSE
@@ -78,7 +80,7 @@ def measure_latency(
         Of a network what counts is from input to output, as in Table 11; of a classical method
         everything.
     size : str
-        "640x480": width x height of the rendered pair that is fused.
+        "640x480": width x height of the pair that is fused.
     device : str
         "cpu", or for networks "cuda".
     weights_dir : path, optional
@@ -120,12 +122,10 @@ def measure_latency(
 def _measure_here(
     method: str, size: str, device: str, weights_dir: str | os.PathLike[str] | None
 ) -> dict[str, Any]:
-    from fusionlib.scenes import render
-
-    width, height = _sides(size)
-    pair = render("day_street", size=(width, height))
-    fuse, weights = _fuser(method, [pair.ir, luminance(pair.vis)], device, weights_dir)
-    seconds, cost = measure(partial(_repeat, fuse))  # its peak is not that of rendering
+    pair = load_dataset("sample")["day_street"]
+    images = [cv2.resize(image, _sides(size)) for image in (pair.ir, luminance(pair.vis))]
+    fuse, weights = _fuser(method, images, device, weights_dir)
+    seconds, cost = measure(partial(_repeat, fuse))
     lower, median, upper = 1000 * np.percentile(seconds, [25, 50, 75])
     return {
         "weights": weights,
@@ -179,7 +179,7 @@ def _fuser(
     configuration = find_method(method).default
     made = None
     with contextlib.suppress(WeightsNotFound):
-        made = create_here(method, weights_dir=weights_dir, device=device)
+        made = create(method, retrained=True, weights_dir=weights_dir, device=device)
     if made is not None and made.network is None:
         return partial(_fuse_afresh, made, gray), made.card.weights
     if made is None:

@@ -100,8 +100,8 @@ def provenance(
 
 #: Modules that decide no score: what reads and writes tables, trains, fetches, draws.
 WITHOUT_SCORES = (
-    *("reproduction", "__init__", "__main__", "losses", "checkpoints", "sources"),
-    *("tensor_bundle", "costs", "folders", "scale", "own", "commands"),
+    *("reproduction", "__init__", "__main__", "losses", "checkpoints", "tensorflow"),
+    *("costs", "folders", "scale", "own", "commands"),
 )
 
 

@@ -18,13 +18,16 @@ from fusionlib.card import Identity
 from fusionlib.errors import FusionError
 from fusionlib.evaluation import COLUMNS, Fuser, benchmark
 from fusionlib.files import write_text
+from fusionlib.methods import registry
+from fusionlib.metrics import METRICS
 from fusionlib.pairs import Dataset, Pair
 
 from .rows import data_hash
 
-__all__ = ["Scores", "this_run"]
+__all__ = ["Scores", "score_versions", "this_run"]
 
 METHOD = [*Identity._fields]
+KEYS = ["row", "pair", "metric"]
 
 
 class Scores:
@@ -51,6 +54,7 @@ class Scores:
         for frame, facts in tables:
             if facts["data"].get(dataset) != data or not {*COLUMNS} <= {*frame}:
                 continue  # of other data, or of a table that is not of scores
+            frame = _of_these_versions(frame, facts.get("score_versions", {}))
             frame = frame[~_keys(frame).isin(_keys(rows))]
             rows = pd.concat([rows, frame[COLUMNS]])
             for (row, *method), _ in frame.groupby(["row", *METHOD], sort=False):
@@ -58,12 +62,19 @@ class Scores:
                 known += [run for run in _runs(facts, str(row)) if run not in known]
         self._runs = runs
         write_text(self.csv, rows.to_csv(index=False))
+        self._write_log()
 
     def _read(self) -> tuple[pd.DataFrame, dict[Identity, list[dict[str, str]]]]:
         if not (self.csv.is_file() and self._log.is_file()):
             return pd.DataFrame(columns=COLUMNS, dtype=str), {}
-        listed = json.loads(self._log.read_text(encoding="utf-8"))
-        return _read_text(self.csv), {Identity(*key): runs for *key, runs in listed}
+        log = json.loads(self._log.read_text(encoding="utf-8"))
+        rows = _of_these_versions(_read_text(self.csv), log["score_versions"])
+        return rows, {Identity(*key): runs for *key, runs in log["runs"]}
+
+    def _write_log(self) -> None:
+        listed = [[*key, runs] for key, runs in self._runs.items()]
+        log = {"score_versions": score_versions(), "runs": listed}
+        write_text(self._log, json.dumps(log, indent=1) + "\n")
 
     def measure(
         self,
@@ -79,7 +90,7 @@ class Scores:
         methods : mapping of str to Fuser
             Row -> its method.
         pairs, metrics
-            As `fusionlib.benchmark` takes them.
+            As `fusionlib.benchmark` takes them; a metric with its convention: "MI:li".
         run : mapping of str to str
             What is to be said of this run where it measures something.
 
@@ -97,18 +108,34 @@ class Scores:
             runs = self._runs.setdefault(method.identity, [])
             if have.get(method.identity, 0) < len(pairs) * len(metrics) and run not in runs:
                 runs.append(dict(run))
-        listed = [[*key, runs] for key, runs in self._runs.items()]
-        write_text(self._log, json.dumps(listed, indent=1) + "\n")
+        self._write_log()
         every = [*methods.values()]
         scores = benchmark(every, pairs, metrics=metrics, csv=self.csv, jobs=None)
         rows = {method.identity: row for row, method in methods.items()}
         of_row = [rows[Identity(*one)] for one in scores[METHOD].itertuples(index=False)]
         scores.insert(0, "row", of_row)
-        places = {row: place for place, row in enumerate(methods)}
-        scores = scores.sort_values(
-            "row", key=lambda row: row.map(places), kind="stable", ignore_index=True
-        )
+        # Not as they were measured, which may have been for several tables.
+        measured = scores["metric"] + ":" + scores["convention"]
+        columns = (scores["row"], methods), (scores["pair"], pairs.names), (measured, metrics)
+        places = [
+            column.map({name: place for place, name in enumerate(order)})
+            for column, order in columns
+        ]
+        order = pd.concat(places, axis=1, keys=KEYS).sort_values(KEYS).index
+        scores = scores.loc[order].reset_index(drop=True)
         return scores, {row: self._runs[method.identity] for row, method in methods.items()}
+
+
+def score_versions() -> dict[str, int]:
+    """Return the versions that methods and metrics carry, for a table's provenance."""
+    methods = {name: spec.version for name, spec in registry().items()}
+    return methods | {name: metric.version for name, metric in METRICS.items()}
+
+
+def _of_these_versions(rows: pd.DataFrame, recorded: Mapping[str, int]) -> pd.DataFrame:
+    """Leave out rows of other versions; what was recorded before there were any is of the first."""
+    others = [name for name, one in score_versions().items() if recorded.get(name, 1) != one]
+    return rows[~rows["method"].isin(others) & ~rows["metric"].isin(others)]
 
 
 def _keys(rows: pd.DataFrame) -> pd.Series:

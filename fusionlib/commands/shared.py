@@ -16,7 +16,7 @@ from ..errors import FusionError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ..execution import Execution
+    from ..tiles import Execution
 
 
 # ---------------------------------------------------------------- help
@@ -117,7 +117,7 @@ def add_execution(parser: argparse.ArgumentParser) -> None:
 
 
 def execution_of(options: argparse.Namespace) -> Execution:
-    from ..execution import Execution
+    from ..tiles import Execution
 
     names = ("precision", "tile", "overlap", "channels_last", "threads")
     batch = given(options, "batch") if "batch" in options else {}
@@ -185,7 +185,7 @@ def run_program(parser: argparse.ArgumentParser, arguments: Sequence[str] | None
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         if "device" in options:
-            from ..execution import check_device
+            from ..tiles import check_device
 
             check_device(options.device)
         options.run(options)

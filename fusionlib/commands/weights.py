@@ -64,7 +64,6 @@ def _add_list(actions: argparse._SubParsersAction) -> None:
 
 def _list_weights(options: argparse.Namespace) -> None:
     from ..methods import list_weights
-    from ..sources import sources
     from ..weights import read_facts
 
     frame = list_weights(options.weights_dir, users=_users(options))
@@ -79,8 +78,7 @@ def _list_weights(options: argparse.Namespace) -> None:
     if facts["state"] == "found":
         for fact, value in sorted(read_facts(facts["path"]).items()):
             print(f"  {fact}: {value}")
-    source = sources().get(options.name)
-    for file in source.files if source else ():
+    for file in (file for one in entry.checkpoints for file in one.files):
         print(f"published file: {file.url}")
         for fact, value in (("size", file.size), ("sha256", file.sha256), ("git blob", file.blob)):
             print(f"  {fact}: {value or 'unknown'}")

@@ -103,6 +103,7 @@ def ordinal(rank: int) -> str:
 
 @cache
 def measured_table(table: str) -> Measured:
+    """Return a recorded table."""
     return recorded(table)
 
 
@@ -146,10 +147,12 @@ def default_row(table: str, paper: str) -> str:
 
 
 def means_of(table: str) -> Any:
+    """Return our means, a row per row and a column per metric."""
     return measured_table(table).compared.pivot(index="row", columns="metric", values="mean")
 
 
 def pairs_of(table: str) -> int:
+    """Return over how many pairs our means are."""
     return int(measured_table(table).compared["n"].max())
 
 

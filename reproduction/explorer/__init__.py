@@ -20,6 +20,7 @@ except ImportError as error:
     ) from error
 
 from .page import Explorer
+from .rules import blend, favour, sharpen
 from .strategies import Comparison, Strategy
 
-__all__ = ["Comparison", "Explorer", "Strategy"]
+__all__ = ["Comparison", "Explorer", "Strategy", "blend", "favour", "sharpen"]

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from fusionlib.datasets import list_datasets, load_dataset
 from fusionlib.errors import FusionError, unknown
 from fusionlib.images import collapse_gray, decode_image, require_gray
-from fusionlib.methods import create_here, find_method, list_here
+from fusionlib.methods import create, find_method, list_weights, registry
 from fusionlib.metrics import SELECTIONS
 from fusionlib.pairs import Pair
 from fusionlib.pipelines import POSTS, STRETCH
@@ -83,10 +83,7 @@ class Explorer(ipywidgets.VBox):
         device: str = "cpu",
     ) -> None:
         self._source = _Source(dataset, pair, data_dir)
-        here, missing = list_here(weights_dir)
-        methods: dict[str, list[str]] = {}
-        for spec, setting in here:
-            methods.setdefault(spec.name, []).append(setting)
+        methods, missing = _find_methods(weights_dir)
         self._sides = [_Side(methods, start) for start in (left, right)]
         if metrics not in SELECTIONS:
             raise unknown("selection of metrics", metrics, SELECTIONS)
@@ -253,6 +250,28 @@ def _all_inside(box: Any) -> list[Any]:
     return [*children, *(inner for child in children for inner in _all_inside(child))]
 
 
+def _find_methods(
+    weights_dir: str | os.PathLike[str] | None,
+) -> tuple[dict[str, list[str]], dict[str, str]]:
+    """Say what can be created: methods -> settings, the default one first; and what is missing.
+
+    That is methods of which nothing is here -> the weights that they need.
+    """
+    listed = list_weights(weights_dir)
+    found = set(listed.loc[listed["state"] == "found", "name"])
+    methods: dict[str, list[str]] = {}
+    missing = {}
+    for spec in registry().values():
+        for setting, configuration in spec.configurations.items():
+            files = configuration.weights
+            usable = {one.name for one in (*files[:1], *(f for f in files if f.packaged))}
+            if not files or usable & found:
+                methods.setdefault(spec.name, []).append(setting)
+        if spec.name not in methods:
+            missing[spec.name] = spec.default.weights[0].name
+    return methods, missing
+
+
 def _missing_text(missing: Mapping[str, str]) -> str:
     if not missing:
         return ""
@@ -261,7 +280,7 @@ def _missing_text(missing: Mapping[str, str]) -> str:
         f"<p>Weights that are not here: {escape(names)}. "
         "<code>fusionlib weights fetch NAME</code> gets those that authors publish. "
         "<code>blend</code>, <code>sharpen</code> and <code>favour</code> are in "
-        "<code>fusionlib.rules</code>.</p>"
+        "<code>reproduction.explorer</code>.</p>"
     )
 
 
@@ -479,7 +498,7 @@ def _check_here(start: Strategy, methods: Mapping[str, Sequence[str]]) -> None:
     usual = next(iter(spec.configurations))
     if (start.setting or usual) not in methods.get(start.method, ()):
         setting: dict[str, Any] = {spec.axis: start.setting or usual}
-        create_here(start.method, **setting)  # says what is missing
+        create(start.method, retrained=True, **setting)  # says what is missing
     if start.power > SHARPEST:
         raise FusionError(
             f"the power of the weights is {start.power:g}; the slider ends at {SHARPEST}."

@@ -15,12 +15,15 @@ import numpy as np
 
 from fusionlib.errors import ImageTooSmall, unknown
 from fusionlib.evaluation import evaluate
-from fusionlib.methods import Features, Method, create_here, find_method
+from fusionlib.methods import Method, create, find_method
 from fusionlib.metrics import select
 from fusionlib.metrics.plane import notes
 from fusionlib.networks.autoencoder import AutoEncoder
 from fusionlib.pipelines import find_post
-from fusionlib.rules import Rule, blend, exact_text, favour, get_rule, sharpen
+from fusionlib.rules import Rule, get_rule
+from fusionlib.tiles import decode, encode, rule_weights, run_network
+
+from .rules import blend, exact_text, favour, sharpen
 
 if TYPE_CHECKING:
     from fusionlib.card import Configuration
@@ -252,7 +255,7 @@ class Comparison:
         method = self._method(strategy.method, strategy.setting)
         # The same output whatever is done with it afterwards.
         raw, weights = self._output(replace(strategy, post=""))
-        image = method.finish_pair(raw, self.pair.vis, strategy.post or None)
+        image = method.finish(raw, strategy.post or None, self.pair.vis)
         usual = [file.name for file in strategy.configuration().weights[:1]]
         named = method.card.weights if usual and method.card.weights not in usual else ""
         rule = strategy.made_rule()
@@ -261,10 +264,13 @@ class Comparison:
 
     def _make(self, name: str, setting: str) -> Method:
         chosen: dict[str, Any] = {find_method(name).axis: setting} if setting else {}
-        return create_here(name, **chosen, **self._options)
+        return create(name, **chosen, retrained=True, **self._options)
 
-    def _encode(self, name: str, setting: str) -> Features:
-        return self._method(name, setting).encode(self.pair.ir, self.pair.vis)
+    def _encode(self, name: str, setting: str) -> tuple[Any, Any]:
+        method = self._method(name, setting)
+        assert isinstance(method.network, AutoEncoder)
+        tensors, crop = method.inputs(self.pair.ir, self.pair.vis)
+        return encode(method.network, tensors, method.execution), crop
 
     def _run(self, strategy: Strategy) -> tuple[np.ndarray, np.ndarray | None]:
         ir, vis = self.pair.ir, self.pair.vis
@@ -273,10 +279,15 @@ class Comparison:
             return method.raw(ir, vis), None
         rule = strategy.made_rule()
         assert rule is not None  # an auto-encoder has rules
+        network = method.network.with_rule(rule)
         if ir.size > KEPT_PIXELS:
-            ruled = method.with_rule(rule)
-            raw = ruled.raw(ir, vis)
-            weights = ruled.weight_maps(ir, vis) if rule.weigh else None
+            tensors, crop = method.inputs(ir, vis)
+            output = run_network(network, tensors, method.execution)
+            weights = rule_weights(network, tensors, method.execution) if rule.weigh else None
         else:
-            raw, weights = method.decode(self._encoded(strategy.method, strategy.setting), rule)
-        return raw, None if weights is None else weights[0].mean(axis=0)
+            maps, crop = self._encoded(strategy.method, strategy.setting)
+            output, weights = decode(network, maps, method.execution)
+        raw = output[0, 0].cpu().numpy()[crop]
+        if weights is None:
+            return raw, None
+        return raw, weights[0, :, 0, 0].cpu().numpy()[..., *crop].mean(axis=0)

@@ -13,10 +13,10 @@ import pytest
 
 from fusionlib.errors import CannotWrite, FusionError
 from fusionlib.evaluation import benchmark
-from fusionlib.execution import Execution
 from fusionlib.folders import check_workers, fuse_folders
 from fusionlib.images import read_image, write_image
 from fusionlib.methods import create
+from fusionlib.tiles import Execution
 from reproduction.latency import measure_latency
 
 SIZES = {"a": (20, 24), "b": (20, 24), "c": (18, 24), "d": (20, 24)}

@@ -10,10 +10,17 @@ import pandas as pd
 import pytest
 
 import fusionlib as fl
-from fusionlib.networks.refinefuse import ABLATIONS, METHOD, TRAINED, VARIANTS
+from fusionlib.networks.refinefuse import METHOD, VARIANTS
 from fusionlib.weights import read_facts, read_weights
 from reproduction import ablations, experiments
-from reproduction.ablations import SCHEDULES, Schedule, directions, train_ablations
+from reproduction.ablations import (
+    ABLATIONS,
+    SCHEDULES,
+    TRAINED,
+    Schedule,
+    directions,
+    train_ablations,
+)
 from reproduction.recipes.refinefuse import RefineFuseRecipe
 
 SMALL = {"refinefuse_short": ABLATIONS["refinefuse_short"],
@@ -96,6 +103,17 @@ def test_commands_are_the_schedule():
         departs, _ = VARIANTS[ablation.variant]
         read = {key: RefineFuseRecipe.options[key].read(value) for key, value in options.items()}
         assert read == {**TRAINED, "setting": ablation.setting, **departs}
+
+
+def test_every_row_of_the_ablations_can_be_created():
+    names = {
+        variant: {file.name for file in one.weights} - {"refinefuse"}
+        for variant, one in METHOD.configurations.items()
+    }
+    assert names == {
+        variant: {name for name, one in ABLATIONS.items() if one.variant == variant}
+        for variant in VARIANTS
+    }
 
 
 def test_every_row_of_the_tables_has_weights():

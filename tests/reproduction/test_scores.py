@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pandas as pd
@@ -9,8 +10,10 @@ import pytest
 import torch
 
 from fusionlib.errors import FusionError
-from fusionlib.methods import Method
+from fusionlib.methods import Method, registry
+from fusionlib.metrics import METRICS
 from reproduction import results
+from reproduction.scores import Scores
 from tests.given import leave_this_machine, make_table_small, measure
 
 
@@ -87,6 +90,29 @@ def test_scores_of_other_data_do_not_count(fused, tmp_path):
     fused.clear()
     assert "measured_by" not in measure(tmp_path, limit=1).facts
     assert fused == ["mean", "average"]
+
+
+@pytest.mark.parametrize("cached", [True, False])
+@pytest.mark.parametrize(("which", "again"), [("method", 18), ("metric", 2)])
+def test_a_version_that_moved_is_measured_again(monkeypatch, fused, tmp_path, which, again, cached):
+    first = measure(tmp_path, limit=1).per_pair
+    if not cached:
+        for file in (tmp_path / "sample" / "cache").iterdir():
+            file.unlink()
+    if which == "method":
+        spec = dataclasses.replace(registry()["res2netfuse"], version=2)
+        monkeypatch.setitem(registry(), "res2netfuse", spec)
+    else:
+        monkeypatch.setitem(METRICS, "EN", dataclasses.replace(METRICS["EN"], version=2))
+    kept = Scores(tmp_path / "sample", "sample")
+    assert len(first) - len(pd.read_csv(kept.csv)) == again
+    fused.clear()
+    second = measure(tmp_path, limit=1)
+    assert fused == ["mean", "average"] and second.per_pair.equals(first)
+    assert second.facts["score_versions"]["EN"] == 1 + (which == "metric")
+    fused.clear()
+    measure(tmp_path, limit=1)
+    assert not fused
 
 
 def test_results_that_are_not_whole(tmp_path):
