@@ -177,15 +177,9 @@ def _fuser(
 ) -> tuple[Callable[[], object], str]:
     """Return what is timed, and the weights' name."""
     configuration = find_method(method).default
-    # The authors' weights, else this project's own.
-    names = [file.name for file in configuration.weights[:1]]
-    names += [file.name for file in configuration.weights if file.packaged]
-    for name in names or (None,):
-        with contextlib.suppress(WeightsNotFound):
-            made = create(method, weights=name, weights_dir=weights_dir, device=device)
-            break
-    else:
-        made = None
+    made = None
+    with contextlib.suppress(WeightsNotFound):
+        made = create(method, retrained=True, weights_dir=weights_dir, device=device)
     if made is not None and made.network is None:
         return partial(_fuse_afresh, made, gray), made.card.weights
     if made is None:
@@ -354,33 +348,19 @@ def show_times(times: pd.DataFrame) -> Styler:
 
 def _time_cell(row: dict[Any, Any]) -> str:
     middle, low, high = (
-        _milliseconds(row[f"{name} ms"]) for name in ("median", "lower quartile", "upper quartile")
+        _three_digits(row[f"{name} ms"]) for name in ("median", "lower quartile", "upper quartile")
     )
     peak = f"{row['peak GiB']:.2f} GiB" if row["peak GiB"] == row["peak GiB"] else "memory unknown"
     return f"{middle} [{low}, {high}]\n{peak}"
 
 
-def _milliseconds(value: float) -> str:
-    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
-
-
-def trade_off(
-    times: pd.DataFrame,
-    *,
-    table: str = "refinefuse_01",
-    metric: str = "VIF",
-    size: str = "640x480",
-) -> pd.DataFrame:
-    """Join what a method costs with what it gives.
+def trade_off(times: pd.DataFrame) -> pd.DataFrame:
+    """Join what a method takes for a pair of MSRS with its mean VIF there, as recorded.
 
     Parameters
     ----------
     times : DataFrame
-        From `latency_table`.
-    table, metric : str
-        A recorded table of fusion results, and the column that stands for quality.
-    size : str
-        Of the times.
+        From `latency_table`, of one device, with 640x480.
 
     Returns
     -------
@@ -394,14 +374,14 @@ def trade_off(
     FusionError
         If the times are of several devices, or not of that size.
     """
-    check_times(times, [size])
-    measured = recorded(table)
+    check_times(times, ["640x480"])
+    measured = recorded("refinefuse_01")
     rows = measured.per_pair.drop_duplicates("row").set_index("row")["method"]
-    found = measured.compared[measured.compared["metric"] == metric].set_index("row")
+    found = measured.compared[measured.compared["metric"] == "VIF"].set_index("row")
     far = (found["difference"] / found["paper"]).abs()
     far = far.where(far > CLOSE, 0)  # of several near ones the first
     label = far.groupby(rows).idxmin()
-    chosen = times[(times["size"] == size) & times["method"].isin(label.index)]
+    chosen = times[(times["size"] == "640x480") & times["method"].isin(label.index)]
     labels = chosen["method"].map(label)
     return pd.DataFrame(
         {
@@ -500,18 +480,6 @@ def recorded_speed(part: str) -> pd.DataFrame:
     return pd.read_csv(path).replace({"weights": dict.fromkeys(UNTRAINED, "untrained")})
 
 
-#: Columns of the recorded speeds, by how their names end -> format. The first that fits counts.
-_SPEEDS = {
-    "difference": "{:.0e}",
-    "first 10 %": "{:.0e}",
-    "last loss": "{:.1e}",
-    "seconds": "{:.0f}",
-    "largest %": "{:.0f}",
-    "mean %": "{:.0f}",
-    " s": "{:#.3g}",
-}
-
-
 def show_speed(part: str, speed: pd.DataFrame) -> Styler:
     """Style a part of the recorded speeds.
 
@@ -526,8 +494,10 @@ def show_speed(part: str, speed: pd.DataFrame) -> Styler:
     first = shown.columns[0]
     shown = shown.set_index(first).rename_axis(None).rename_axis(first, axis=1)
     styler = shown.style.format(na_rep="")
-    for name in shown.select_dtypes("number"):
-        fits = (one for end, one in _SPEEDS.items() if str(name).endswith(end))
-        styler.format(next(fits, "{:.2f}"), subset=[name], na_rep="")
+    styler.format(_three_digits, subset=shown.select_dtypes("number").columns, na_rep="")
     right = {"selector": "th, td", "props": "text-align: right; padding: 0.2em 0.5em"}
     return styler.set_table_styles([right]).set_uuid(part)  # type: ignore[list-item]
+
+
+def _three_digits(value: Any) -> str:
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"

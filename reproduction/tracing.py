@@ -1,9 +1,9 @@
-"""What a network does, seen while it runs: its operations, and the modules that it calls."""
+"""What a network does, seen while it runs: the modules that it calls, and from where to where."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -11,169 +11,29 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode, resolve_name
 
-__all__ = [
-    "Operation",
-    "Step",
-    "layer_table",
-    "steps",
-    "trace",
-]
-
-# ---------------------------------------------------------------- operations
-
-
-@dataclass(eq=False)
-class Operation:
-    """One step of a network as it ran.
-
-    Attributes
-    ----------
-    kind : {"input", "conv", "add", "concat", "split"}
-    inputs : list of int
-        Indices of the operations whose results it takes.
-    name : str
-        Of the module, for convolutions.
-    kernel, stride, channels_in, channels_out : int
-        Of a convolution.
-    activation : str
-        "ReLU" or "" .
-    uses : int
-        How many times this convolution's weights had been used before, plus one.
-    """
-
-    kind: str
-    inputs: list[int]
-    name: str = ""
-    kernel: int = 0
-    stride: int = 1
-    channels_in: int = 0
-    channels_out: int = 0
-    activation: str = ""
-    uses: int = 1
-    shape: tuple[int, ...] = field(default=())
-
-
-class _Recorder(TorchFunctionMode):
-    """Records convolutions, activations, sums, splits and concatenations as they run."""
-
-    def __init__(self, network: nn.Module, images: Sequence[Tensor]) -> None:
-        super().__init__()
-        self.operations: list[Operation] = []
-        # Results are kept alive, or a new tensor could take an old one's identity.
-        self.made_by: dict[int, int] = {}
-        self.alive: list[Any] = []
-        self.names = {
-            id(m.weight): name for name, m in network.named_modules() if isinstance(m, nn.Conv2d)
-        }
-        self.uses: dict[int, int] = {}
-        for image in images:
-            self._add(Operation("input", [], channels_out=image.shape[1]), image)
-
-    def _add(self, operation: Operation, result: Tensor) -> None:
-        operation.shape = tuple(result.shape)
-        self.operations.append(operation)
-        self._remember(result, len(self.operations) - 1)
-
-    def _remember(self, result: Tensor, index: int) -> None:
-        self.made_by[id(result)] = index
-        self.alive.append(result)
-
-    def _sources(self, *tensors: Any) -> list[int]:
-        return [self.made_by[id(t)] for t in tensors if id(t) in self.made_by]
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        name = (resolve_name(func) or "").rpartition(".")[2]
-        if name == "conv2d":
-            x, weight, _, stride, *_ = args
-            self.uses[id(weight)] = self.uses.get(id(weight), 0) + 1
-            self._add(
-                Operation(
-                    "conv",
-                    self._sources(x),
-                    self.names.get(id(weight), ""),
-                    kernel=weight.shape[-1],
-                    stride=stride[0],
-                    channels_in=weight.shape[1],
-                    channels_out=weight.shape[0],
-                    uses=self.uses[id(weight)],
-                ),
-                result,
-            )
-        elif name in ("relu", "relu_"):
-            sources = self._sources(args[0])
-            for index in sources:
-                self.operations[index].activation = "ReLU"
-                self._remember(result, index)
-        elif name == "pad":
-            for index in self._sources(args[0]):
-                self._remember(result, index)
-        elif name == "chunk":
-            sources = self._sources(args[0])
-            # One group is no split (networks whose rule sees all features at once).
-            if len(result) == 1 and sources:
-                self._remember(result[0], sources[0])
-            elif sources:
-                for part in result:
-                    self._add(Operation("split", sources, channels_out=part.shape[1]), part)
-        elif name in ("add", "__add__", "cat"):
-            tensors = args[0] if name == "cat" else args[:2]
-            sources = self._sources(*tensors)
-            if sources:
-                kind = "concat" if name == "cat" else "add"
-                self._add(Operation(kind, sources, channels_out=result.shape[1]), result)
-        return result
-
-
-def trace(network: nn.Module) -> list[Operation]:
-    """Run an auto-encoder on an image of 32x32 and list what it did, in order.
-
-    Parameters
-    ----------
-    network : AutoEncoder
-        Taken as it is, with its weights.
-    """
-    image = torch.rand(1, 1, 32, 32)
-    recorder = _Recorder(network, [image])
-    with torch.inference_mode(), recorder:
-        network(image)
-    return recorder.operations
-
-
-def layer_table(network: nn.Module) -> pd.DataFrame:
-    """List the convolutions of an auto-encoder in the order they run, as the papers print them."""
-    return pd.DataFrame(
-        {
-            "layer": operation.name,
-            "size": operation.kernel,
-            "stride": operation.stride,
-            "input channels": operation.channels_in,
-            "output channels": operation.channels_out,
-            "activation": operation.activation or "-",
-            "use of these weights": operation.uses,
-        }
-        for operation in trace(network)
-        if operation.kind == "conv"
-    )
-
-
-# ---------------------------------------------------------------- modules
+__all__ = ["Step", "layer_table", "steps", "trace"]
 
 
 @dataclass(eq=False)
 class Step:
-    """A module of a network as it ran on a pair.
+    """A module or an operation of a network as it ran.
 
     Attributes
     ----------
     name, kind : str
-        Of the module, and of its class; "infrared" or "visible" and "image" for the images.
+        Of a module its name and its class; of an image its name and "image"; of an operation
+        "add", "concat" or "split", twice.
     inputs : list of int
-        Indices of the steps whose results reach it, through operations outside of modules.
+        Indices of the steps whose results reach it, through operations that are no steps.
     before : list of Tensor
         What it was given.
     after : Tensor
         Its result.
+    module : Module or None
+    activation : str
+        "ReLU" where one follows, or "".
+    uses : int
+        How many times this module had run before, plus one.
     """
 
     name: str
@@ -181,13 +41,21 @@ class Step:
     inputs: list[int]
     before: list[Tensor]
     after: Tensor
+    module: nn.Module | None = None
+    activation: str = ""
+    uses: int = 1
+
+
+#: Operations between modules that a diagram of layers shows.
+OPERATIONS = {"add": "add", "__add__": "add", "cat": "concat", "chunk": "split"}
 
 
 class _Origins(TorchFunctionMode):
     """Keeps in mind from which steps each tensor comes."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, operations: bool) -> None:
         super().__init__()
+        self.operations = operations
         self.steps: list[Step] = []
         self.origins: dict[int, set[int]] = {}
         self.alive: list[Any] = []  # or a new tensor could take an old one's identity
@@ -204,29 +72,108 @@ class _Origins(TorchFunctionMode):
         self.origins[id(tensor)] = origins
         self.alive.append(tensor)
 
-    def add(self, name: str, kind: str, before: Sequence[Tensor], after: Tensor) -> None:
-        inputs = sorted(self.of(tuple(before)))
-        self.steps.append(Step(name, kind, inputs, list(before), after))
+    def add(
+        self,
+        name: str,
+        kind: str,
+        before: Iterable[Tensor],
+        after: Tensor,
+        module: nn.Module | None = None,
+    ) -> None:
+        before = list(before)
+        # In order, for whoever looks at what is concatenated.
+        inputs = list(dict.fromkeys(i for tensor in before for i in sorted(self.of(tensor))))
+        uses = 1 + sum(step.module is module for step in self.steps if module)
+        self.steps.append(Step(name, kind, inputs, before, after, module, uses=uses))
         self.remember(after, {len(self.steps) - 1})
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        for tensor in result if isinstance(result, list | tuple) else (result,):
+        name = (resolve_name(func) or "").rpartition(".")[2]
+        origins = self.of(args)
+        results = result if isinstance(result, list | tuple) else (result,)
+        if name in ("relu", "relu_"):
+            for index in origins:
+                self.steps[index].activation = "ReLU"
+        # One group is no split (networks whose rule sees all features at once).
+        alone = name == "chunk" and len(results) == 1
+        if self.operations and name in OPERATIONS and origins and not alone:
+            kind = OPERATIONS[name]
+            given = args[0] if name == "cat" else args[:2] if kind == "add" else args[:1]
+            for part in results:
+                self.add(kind, kind, [x for x in given if isinstance(x, Tensor)], part)
+            return result
+        for part in results:
             # In-place operations and views of nothing new keep what they have.
-            if isinstance(tensor, Tensor) and id(tensor) not in self.origins:
-                self.remember(tensor, self.of(args))
+            if isinstance(part, Tensor) and id(part) not in self.origins:
+                self.remember(part, origins)
         return result
 
 
-def _parts(network: nn.Module, prefix: str = "") -> list[tuple[str, nn.Module]]:
-    """List the modules that a network calls itself, those in lists one by one."""
-    found = []
-    for name, child in network.named_children():
-        if isinstance(child, nn.ModuleList | nn.ModuleDict):
-            found += _parts(child, f"{prefix}{name}.")
-        else:
-            found.append((prefix + name, child))
-    return found
+def _run(
+    network: nn.Module,
+    images: dict[str, Tensor],
+    parts: Sequence[tuple[str, nn.Module]],
+    *,
+    operations: bool,
+) -> list[Step]:
+    """Run a network on images and list the calls of its parts, in order."""
+    origins = _Origins(operations=operations)
+    for name, image in images.items():
+        origins.add(name, "image", [], image)
+    handles = [
+        part.register_forward_hook(
+            lambda module, given, result, name=name: origins.add(
+                name,
+                type(module).__name__,
+                [x for x in given if isinstance(x, Tensor)],
+                result,
+                module,
+            )
+        )
+        for name, part in parts
+    ]
+    try:
+        with torch.inference_mode(), origins:
+            network(*images.values())
+    finally:
+        for handle in handles:
+            handle.remove()
+    return origins.steps
+
+
+def trace(network: nn.Module) -> list[Step]:
+    """Run an auto-encoder on an image of 32x32 and list its convolutions and what joins them.
+
+    Parameters
+    ----------
+    network : AutoEncoder
+        Taken as it is, with its weights.
+
+    Returns
+    -------
+    list of Step
+        First the image.
+    """
+    parts = [(name, m) for name, m in network.named_modules() if isinstance(m, nn.Conv2d)]
+    return _run(network, {"image": torch.rand(1, 1, 32, 32)}, parts, operations=True)
+
+
+def layer_table(network: nn.Module) -> pd.DataFrame:
+    """List the convolutions of an auto-encoder in the order they run, as the papers print them."""
+    return pd.DataFrame(
+        {
+            "layer": step.name,
+            "size": step.module.kernel_size[0],
+            "stride": step.module.stride[0],
+            "input channels": step.module.in_channels,
+            "output channels": step.module.out_channels,
+            "activation": step.activation or "-",
+            "use of these weights": step.uses,
+        }
+        for step in trace(network)
+        if isinstance(step.module, nn.Conv2d)
+    )
 
 
 def steps(network: nn.Module, ir: Tensor, vis: Tensor) -> list[Step]:
@@ -243,21 +190,16 @@ def steps(network: nn.Module, ir: Tensor, vis: Tensor) -> list[Step]:
     list of Step
         First the two images.
     """
-    origins = _Origins()
-    origins.add("infrared", "image", [], ir)
-    origins.add("visible", "image", [], vis)
-    handles = [
-        part.register_forward_hook(
-            lambda module, given, result, name=name: origins.add(
-                name, type(module).__name__, [x for x in given if isinstance(x, Tensor)], result
-            )
-        )
-        for name, part in _parts(network)
-    ]
-    try:
-        with torch.inference_mode(), origins:
-            network(ir, vis)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return origins.steps
+    images = {"infrared": ir, "visible": vis}
+    return _run(network, images, _parts(network), operations=False)
+
+
+def _parts(network: nn.Module, prefix: str = "") -> list[tuple[str, nn.Module]]:
+    """List the modules that a network calls itself, those in lists one by one."""
+    found = []
+    for name, child in network.named_children():
+        if isinstance(child, nn.ModuleList | nn.ModuleDict):
+            found += _parts(child, f"{prefix}{name}.")
+        else:
+            found.append((prefix + name, child))
+    return found

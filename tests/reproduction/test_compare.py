@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from fusionlib.evaluation import summarise
-from reproduction.compare import compare
+from reproduction.compare import compare, rank
 
 PRINTED = 6.66296  # DenseFuse, EN, table II
 
@@ -132,3 +132,17 @@ def test_rows_keep_their_order_and_their_columns():
     added = ["paper", "difference", "verdict", "paper_rank"]
     assert list(compared) == [*ours, *added] and compared[list(ours)].equals(ours)
     assert list(compare(ours[:0], "table_02", papers={}, comparable=True)) == list(compared)
+
+
+@pytest.mark.parametrize(
+    ("metric", "values", "ranks"),
+    [
+        ("EN", [1.0, 4.0, 3.0, 2.0], [0, 1, 2, 3]),
+        ("EN:li", [1.0, 2.0], [2, 1]),  # a convention in the label
+        ("MSE", [1.0, 4.0, 3.0, 2.0], [1, 0, 3, 2]),  # lower is better
+        ("EN", [2.0, 2.0, 1.0, np.nan], [1, 1, 3, 0]),
+        ("seconds", [1.0, 2.0], [0, 0]),  # an unknown metric has no best
+    ],
+)
+def test_best_three(metric, values, ranks):
+    assert list(rank(pd.Series(values), metric)) == ranks

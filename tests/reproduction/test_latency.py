@@ -231,6 +231,6 @@ def test_shown_speed():
     speed = pd.DataFrame({"method": ["a", "b"], "plain s": [1.042, 73], "ratio": [1.234, 5]})
     speed = speed.assign(equal=[True, False], commit=["c", "d"], **{"ours difference": [0, 2e-5]})
     text = show_speed("speeds", speed).to_html()
-    for part in ("1.04", "73.0", "method", "0e+00", "2e-05", "1.23", "5.00", "True", "T_speeds"):
+    for part in ("1.04", "73", "method", "2e-05", "1.23", "True", "T_speeds"):
         assert part in text
     assert "commit" not in text and ">a<" in text

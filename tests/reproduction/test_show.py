@@ -54,33 +54,10 @@ def test_best_three_are_marked_by_more_than_colour():
     assert len({re.search(r"color: (#\w+)", style)[1] for style in styles}) == 3
 
 
-@pytest.mark.parametrize("metric", ["MSE", "Nabf:standard"])
-def test_lower_is_better(metric):
-    html = show(compared(1.0, 4.0, 3.0, 2.0, metric=metric)).to_html()
-    assert marks(html) == {"row 0": "①", "row 3": "②", "row 2": "③", "row 1": None}
-
-
-def test_convention_in_the_label():
-    assert list(marks(show(compared(1.0, 2.0, metric="EN:li")).to_html()).values()) == ["②", "①"]
-
-
-def test_nothing_is_best_of_an_unknown_metric():
-    assert set(marks(show(compared(1.0, 2.0, metric="seconds")).to_html()).values()) == {None}
-
-
-def test_ties_share_a_mark():
-    assert list(marks(show(compared(2.0, 2.0, 1.0)).to_html()).values()) == ["①", "①", "③"]
-
-
 def test_undefined_mean_has_no_mark():
     html = show(compared(np.nan, 2.0)).to_html()
     assert marks(html) == {"row 0": None, "row 1": "①"}
     assert "nan" not in html
-
-
-def test_html_is_the_same_every_time():
-    frame = compared(1.0, 2.0)
-    assert show(frame, caption="Table").to_html() == show(frame, caption="Table").to_html()
 
 
 def texts(cell):

@@ -79,16 +79,16 @@ def test_stride_is_read():
 
 def test_trace_is_connected(network):
     operations = trace(network)
-    assert operations[0].kind == "input" and not operations[0].inputs
+    assert operations[0].kind == "image" and not operations[0].inputs
     for index, operation in enumerate(operations[1:], start=1):
         assert operation.inputs and max(operation.inputs) < index
     used = {source for operation in operations for source in operation.inputs}
     assert used == set(range(len(operations) - 1))  # all but the output lead somewhere
-    assert operations[-1].shape == (1, 1, 32, 32)
-    sums = [o for o in operations if o.kind == "concat"]
-    for operation in sums:
-        parts = [operations[i].channels_out for i in operation.inputs]
-        assert operation.channels_out == sum(parts)
+    assert operations[-1].after.shape == (1, 1, 32, 32)
+    for operation in operations:
+        if operation.kind == "concat":
+            parts = [operations[i].after.shape[1] for i in operation.inputs]
+            assert operation.after.shape[1] == sum(parts)
 
 
 def test_residual_of_the_released_network():

@@ -15,7 +15,7 @@ from PIL import Image
 
 from fusionlib.datasets import load_dataset
 from fusionlib.methods import create
-from reproduction.strategies import sharpen
+from reproduction.explorer import sharpen
 
 pytest.importorskip("jupyterlab")
 pytest.importorskip("selenium")
@@ -145,6 +145,7 @@ def test_own_files_and_what_is_wrong_with_them(page, tmp_path):
     menu = Select(page.control("images", 0, "select"))
     menu.select_by_visible_text("your own two files")
     page.driver.execute_script(CHOOSERS)
+    page.until(lambda: all(button.is_displayed() for button in page.all(".widget-upload")))
     for button in page.all(".widget-upload"):
         button.click()
     infrared, visible = page.all(".chooser")

@@ -1,4 +1,4 @@
-"""explorer: widgets moved from Python; what a browser shows is in test_explorer_browser.py."""
+"""page: widgets moved from Python; what a browser shows is in test_browser.py."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from PIL import Image
 
 import fusionlib as fl
 from fusionlib.errors import DatasetNotFound, FusionError, UnknownName, WeightsNotFound
-from reproduction.strategies import Strategy, blend
 
 pytest.importorskip("anywidget")
 import ipywidgets
 
-from reproduction import explorer as module
-from reproduction.explorer import OWN_FILES, Explorer, _Latest, _Panel
+from reproduction.explorer import Explorer, Strategy, blend, page as module, picture as drawing
+from reproduction.explorer.page import OWN_FILES, _Latest
+from reproduction.explorer.picture import Panel
 
 #: Seconds after which a thread is said to hang.
 PATIENCE = 600
@@ -50,7 +50,7 @@ def all_closed():
 
 def move(explorer, name, value, side=1):
     """Move a widget of one side and wait for what comes."""
-    getattr(explorer._sides[side], f"_{name}").value = value
+    getattr(explorer._sides[side], name).value = value
     assert explorer.wait()
 
 
@@ -66,7 +66,7 @@ def png(image):
 
 def upload(explorer, **files):
     """Choose files as a browser does: one after the other."""
-    for widget, (name, content) in zip(explorer._source._files, files.items(), strict=True):
+    for widget, (name, content) in zip(explorer._source.files, files.items(), strict=True):
         facts = {"name": name, "type": "image/png", "size": len(content)}
         dated = {**facts, "last_modified": datetime.datetime(2026, 1, 1)}
         widget.value = ({**dated, "content": memoryview(content)},)
@@ -103,7 +103,7 @@ def test_sliders_change_the_picture_and_its_numbers(explorer):
     assert explorer.images[0] is before[0]
     assert explorer.scores["right"] == fl.evaluate(expected, pair.ir, pair.vis)
     assert explorer.scores["right"] != scores["right"]
-    assert "blend(" in explorer._sides[1]._code.value
+    assert "blend(" in explorer._sides[1].code.value
     shown = {panel["name"]: panel for panel in explorer._picture.panels}
     # Of two changes, both of the right side.
     assert {name for name, panel in shown.items() if panel["stamp"] == 3} == {
@@ -115,9 +115,7 @@ def test_sliders_change_the_picture_and_its_numbers(explorer):
     assert not explorer._picture.busy and not explorer._picture.message
 
 
-@pytest.mark.parametrize("long, first", [(-1.0, True), (float("inf"), False)])
-def test_pictures_do_not_wait_for_metrics_that_take_long(explorer, monkeypatch, long, first):
-    monkeypatch.setattr(module, "LONG", long)
+def test_pictures_do_not_wait_for_metrics(explorer, monkeypatch):
     score, before, seen = explorer._comparison.score, explorer._picture.panels, []
     monkeypatch.setattr(
         explorer._comparison,
@@ -125,7 +123,7 @@ def test_pictures_do_not_wait_for_metrics_that_take_long(explorer, monkeypatch, 
         lambda *asked: seen.append(explorer._picture.panels is not before) or score(*asked),
     )
     move(explorer, "share", 0.4)
-    assert seen == [first, first] and explorer._picture.panels is not before
+    assert seen == [True, True]
 
 
 def test_stretch_and_finish(explorer):
@@ -140,7 +138,7 @@ def test_stretch_and_finish(explorer):
 def test_what_a_method_does_not_take_cannot_be_moved(explorer):
     def disabled(side):
         names = ("setting", "rule", "other", "share", "power", "infrared", "post", "stretch")
-        return {name for name in names if getattr(explorer._sides[side], f"_{name}").disabled}
+        return {name for name in names if getattr(explorer._sides[side], name).disabled}
 
     ruled = {"rule", "other", "share", "power", "infrared"}
     assert disabled(0) == ruled  # MST has two pipelines
@@ -158,38 +156,38 @@ def test_what_a_method_does_not_take_cannot_be_moved(explorer):
 def test_another_method_brings_its_own_settings(explorer):
     asked = []
     explorer._worker.ask = asked.append
-    explorer._sides[0]._method.value = "res2netfuse"
+    explorer._sides[0].method.value = "res2netfuse"
     assert len(asked) == 1  # once, though method, setting, rule and finish changed
     assert asked[0].strategies[0] == Strategy("res2netfuse", rule="l1_norm", other="l1_norm")
-    explorer._sides[0]._method.value = "mst"
+    explorer._sides[0].method.value = "mst"
     assert asked[1].strategies[0] == Strategy("mst")
 
 
 def test_another_pair_and_data_set(explorer):
     source = explorer._source
-    source._pair.value = "smoke"
+    source.pair.value = "smoke"
     assert explorer.wait()
     assert explorer._shown.pair.name == "smoke" and "smoke" in explorer._picture.table
-    source._dataset.value = "sample_mri_pet"
+    source.dataset.value = "sample_mri_pet"
     assert explorer.wait()
     assert explorer._shown.pair.name == fl.load_dataset("sample_mri_pet").names[0]
-    assert source._pair.options == tuple(fl.load_dataset("sample_mri_pet").names)
+    assert source.pair.options == tuple(fl.load_dataset("sample_mri_pet").names)
     assert not explorer._picture.message
 
 
 def test_own_files(explorer):
     pair = fl.load_dataset("sample")[2]
     before = explorer.images
-    explorer._source._dataset.value = OWN_FILES
-    assert explorer.wait() and explorer._source._pair.layout.display == "none"
+    explorer._source.dataset.value = OWN_FILES
+    assert explorer.wait() and explorer._source.pair.layout.display == "none"
     assert explorer.images[0] is before[0]  # until both files are there
     upload(explorer, **{"my ir.png": png(pair.ir), "my vis.png": png(pair.vis)})
     ir, vis = (np.rint(image * 255).astype(np.uint8) for image in (pair.ir, pair.vis))
     assert np.array_equal(explorer.images[0], fl.create("mst").fuse(ir, vis))
     assert "my ir.png + my vis.png" in explorer._picture.table
-    explorer._source._dataset.value = "sample"
+    explorer._source.dataset.value = "sample"
     assert explorer.wait() and explorer._shown.pair.name == "day_street"
-    explorer._source._dataset.value = OWN_FILES  # which are still chosen
+    explorer._source.dataset.value = OWN_FILES  # which are still chosen
     assert explorer.wait() and explorer._shown.pair.name == "my ir"
     assert "my ir.png + my vis.png" in explorer._picture.table
 
@@ -205,11 +203,11 @@ def test_own_files(explorer):
 )  # fmt: skip
 def test_files_that_are_no_pair(explorer, files, message):
     before = explorer.images
-    explorer._source._dataset.value = OWN_FILES
+    explorer._source.dataset.value = OWN_FILES
     upload(explorer, **files)
     assert message in explorer._picture.message and not explorer._picture.busy
     assert explorer.images[0] is before[0]  # the last good one stays
-    explorer._source._dataset.value = "sample"
+    explorer._source.dataset.value = "sample"
     assert explorer.wait() and not explorer._picture.message
 
 
@@ -217,32 +215,31 @@ def test_a_defect_says_where_it_is(explorer, monkeypatch):
     monkeypatch.setattr(explorer._comparison, "fuse", lambda strategy: 1 / 0)
     move(explorer, "share", 0.3)
     assert "ZeroDivisionError" in explorer._picture.message
-    assert "test_explorer.py, line" in explorer._picture.message
+    assert "test_page.py, line" in explorer._picture.message
 
 
 @pytest.mark.parametrize("part", ["fuse", "score"])
 def test_after_an_error_all_that_is_shown_belongs_together(explorer, monkeypatch, part):
     """Another pair is chosen and something fails: pictures, maps, code and numbers stay."""
-    monkeypatch.setattr(module, "LONG", -1)  # pictures are there before the metrics fail
     before = {p["name"]: picture(p).tolist() for p in explorer._picture.panels if p["png"]}
-    table, code = explorer._picture.table, explorer._sides[1]._code.value
+    table, code = explorer._picture.table, explorer._sides[1].code.value
 
     def fail(*_):
         raise FusionError("out of order.")
 
     monkeypatch.setattr(explorer._comparison, part, fail)
-    explorer._source._pair.value = "smoke"
+    explorer._source.pair.value = "smoke"
     assert explorer.wait()
     assert explorer._picture.message.startswith("out of order. Shown is what was shown before.")
     after = {p["name"]: picture(p).tolist() for p in explorer._picture.panels if p["png"]}
     assert after == before and explorer._picture.table == table
-    assert explorer._sides[1]._code.value == code
+    assert explorer._sides[1].code.value == code
     assert explorer._shown.pair.name == "day_street"
     assert np.array_equal(explorer._shown.pair.ir, fl.load_dataset("sample")[0].ir)
 
 
 def test_a_pair_that_is_too_small_for_a_metric_has_the_others(explorer):
-    explorer._source._dataset.value = OWN_FILES
+    explorer._source.dataset.value = OWN_FILES
     noise = png(np.random.default_rng(0).random((30, 30)))
     upload(explorer, **{"a.png": noise, "b.png": noise})
     assert explorer.images[0].shape == (30, 30) and "a.png + b.png" in explorer._picture.table
@@ -261,7 +258,7 @@ def test_a_closed_explorer_leaves_no_widget():
 
 def test_warnings_of_metrics_are_shown(explorer):
     """Constant images: some metrics are 0/0, for which a rule stands in."""
-    explorer._source._dataset.value = OWN_FILES
+    explorer._source.dataset.value = OWN_FILES
     flat = png(np.full((48, 48), 0.5))
     upload(explorer, **{"a.png": flat, "b.png": flat})
     assert "SCD" in explorer._picture.message or "CC" in explorer._picture.message
@@ -270,27 +267,27 @@ def test_warnings_of_metrics_are_shown(explorer):
 def test_panels_are_the_pictures_the_right_way_round():
     rng = np.random.default_rng(0)
     for image in (rng.random((5, 7)), rng.random((5, 7, 3))):
-        assert np.array_equal(picture(_Panel("", "", image).message()), np.rint(image * 255))
+        assert np.array_equal(picture(Panel("", "", image).message()), np.rint(image * 255))
     values = np.array([[-8.0, 0.0, 8.0, 99.0]])
-    message = _Panel("", "", values, "PuOr_r", -8, 8).message()
+    message = Panel("", "", values, "PuOr_r", -8, 8).message()
     low, middle, high, beyond = picture(message)[0].tolist()
     assert low[2] > low[0] and high[0] > high[2]  # purple and orange
     assert min(middle) > 240 and beyond == high
     assert (message["low"], message["high"]) == ("-8", "8")
     assert message["colours"].startswith("#") and message["colours"].count(",") == 8
-    assert _Panel("", "", None).message()["png"] is None
+    assert Panel("", "", None).message()["png"] is None
 
 
 def test_large_pictures_are_shown_reduced(monkeypatch):
-    monkeypatch.setattr(module, "LARGEST_SIDE", 4)
+    monkeypatch.setattr(drawing, "LARGEST_SIDE", 4)
     image = np.kron([[0.2, 0.4], [0.6, 0.8]], np.ones((3, 3)))
-    shown = picture(_Panel("", "", image).message())
+    shown = picture(Panel("", "", image).message())
     assert shown.shape == (3, 3) and shown[0, 0] == 51 and shown[2, 2] == 204
 
 
 def test_the_scale_of_differences_changes_in_steps(explorer):
     def ends():
-        panel = {p.name: p for p in module._maps(explorer._shown)}["difference"]
+        panel = {p.name: p for p in explorer._shown.panels()}["difference"]
         return panel.high, np.abs(panel.values).max()
 
     high, largest = ends()
