@@ -19,8 +19,8 @@ from .commands.shared import (
     DATA_DIR,
     DEVICE,
     EXECUTION,
-    LIMIT,
     ONE,
+    SHARED,
     WEIGHTS_DIR,
     Commands,
     Options,
@@ -89,8 +89,6 @@ def _fuse(options: argparse.Namespace) -> None:
 
     Images of folders are matched by file name. Colour of the visible image is kept.
 
-    Examples
-    --------
     fuse ir.png vis.png -o fused.png
     fuse ir.png vis.png -o fused.png --rule mean --post stretch:0.5
     fuse ir vis -o fused --method mst --skip-existing
@@ -137,10 +135,7 @@ BENCHMARK: Options = {
     "DATASET": "'fusionlib datasets' lists them",
     **SCORING,
     "--cost": "also the seconds per pair and the peak memory",
-    **LIMIT,
-    **DATA_DIR,
-    **WEIGHTS_DIR,
-    **DEVICE,
+    **SHARED,
     "--scheduler ADDRESS": "fuse and score on the workers of this Dask scheduler, such as "
     "tcp://host:8786; they need the data set where they are",
     **EXECUTION,
@@ -153,8 +148,6 @@ def _evaluate(options: argparse.Namespace) -> None:
     Give three files, or three folders whose images are matched by name. Prints the
     values, of several images the means with 95 % bootstrap intervals.
 
-    Examples
-    --------
     evaluate fused.png ir.png vis.png
     evaluate fused.png ir.png vis.png -m EN,MI:tang,SSIM_a
     evaluate fused ir vis -m refinefuse --csv scores.csv
@@ -176,8 +169,6 @@ def _benchmark(options: argparse.Namespace) -> None:
 
     Every pair is fused with every method. Prints means with 95 % bootstrap intervals.
 
-    Examples
-    --------
     benchmark mst,res2netfuse sample --limit 3
     benchmark all sample --limit 1 --cost
     benchmark mine=FOLDER,mst tno20 -m res2netfuse --csv scores.csv
@@ -255,8 +246,6 @@ def _methods(options: argparse.Namespace) -> None:
     The list has their variants or pipelines and whether their weights are here; of one
     you see paper, licence, rules, pre- and post-processing, weights.
 
-    Examples
-    --------
     methods
     methods res2netfuse
     """
@@ -285,8 +274,6 @@ def _metrics(options: argparse.Namespace) -> None:
     The list has the conventions in which their codes differ; of one you see definition,
     range, source, what each convention changes.
 
-    Examples
-    --------
     metrics
     metrics MI
     """
@@ -307,8 +294,6 @@ def _list_datasets(options: argparse.Namespace) -> None:
 
     The list says what they hold, under which licence, whether and where they are here.
 
-    Examples
-    --------
     datasets
     datasets list --data-dir data
     """
@@ -322,8 +307,6 @@ def _fetch_dataset(options: argparse.Namespace) -> None:
 
     What arrives is verified by its hashes.
 
-    Examples
-    --------
     datasets fetch tno20
     """
     from .datasets import fetch_dataset

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 #: Arguments as a help shows them (``-j --jobs N``, ``--restart``, ``IR``) -> what they are: a text,
 #: or settings of `argparse.ArgumentParser.add_argument`.
 Options = Mapping[str, str | dict[str, Any]]
-#: Commands (of actions ``weights fetch``) -> what they run, whose docstring is their help, and
-#: their options.
+#: Commands (of actions ``weights fetch``) -> what they run, whose docstring is their help with
+#: examples as its last paragraph, and their options.
 Commands = Mapping[str, tuple[Callable[[argparse.Namespace], None], Options]]
 
 # ---------------------------------------------------------------- building
@@ -43,14 +43,12 @@ def program(
     levels = {"": commands}
     for path, (run, options) in table.items():
         above, _, last = path.rpartition(" ")
-        about, _, examples = inspect.cleandoc(run.__doc__ or "").partition(
-            "\n\nExamples\n--------\n"
-        )
+        about, _, examples = inspect.cleandoc(run.__doc__ or "").rpartition("\n\n")
         one = levels[above].add_parser(
             last,
             help=about.partition("\n")[0].rstrip("."),
             description=about,
-            epilog=f"examples:\n{examples}".replace("\n", f"\n  {name} "),
+            epilog=listed("examples", [f"{name} {line}" for line in examples.splitlines()]),
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         if any(other.startswith(f"{path} ") for other in table):
@@ -89,10 +87,16 @@ def add_options(parser: argparse._ActionsContainer, options: Options) -> None:
 # ---------------------------------------------------------------- options
 
 ONE: Options = {"NAME": {"nargs": "?", "help": "say all about this one"}}
-LIMIT: Options = {"--limit N": "only the first N pairs of a data set"}
 DATA_DIR: Options = {"--data-dir FOLDER": "where to look for data first"}
 WEIGHTS_DIR: Options = {"--weights-dir FOLDER": "where to look for weights first"}
 DEVICE: Options = {"--device NAME": "cpu (default), or cuda where there is an NVIDIA GPU"}
+#: Of whatever fuses a data set.
+SHARED: Options = {
+    "--limit N": "only the first N pairs of a data set",
+    **DATA_DIR,
+    **WEIGHTS_DIR,
+    **DEVICE,
+}
 #: How networks are run; `execution_of` reads it.
 EXECUTION: Options = {
     "--precision NAME": "float32 (default), or bfloat16: faster where the hardware has it, and "
@@ -130,7 +134,7 @@ def run_program(parser: argparse.ArgumentParser, arguments: Sequence[str] | None
     """
     options = parser.parse_args(arguments)
     run = vars(options).pop("run")
-    warnings.showwarning = _show_warning  # type: ignore[assignment]
+    warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
     if isinstance(sys.stdout, io.TextIOWrapper):  # a file's name may hold bytes that are no text
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
@@ -155,10 +159,6 @@ def run_program(parser: argparse.ArgumentParser, arguments: Sequence[str] | None
         return 130
 
 
-def _show_warning(message: Warning | str, *_: object) -> None:
-    print(f"warning: {message}", file=sys.stderr)
-
-
 def fail_each(faults: Sequence[str], what: str) -> None:
     """Fail with a line per image, if there are any."""
     if faults:
@@ -178,8 +178,6 @@ def print_frame(frame: pd.DataFrame, width: int | None = 60) -> None:
 
 
 # ---------------------------------------------------------------- for `train` and `detect`
-
-SHARED: Options = {**LIMIT, **DATA_DIR, **WEIGHTS_DIR, **DEVICE}
 
 
 def add_shared(parser: argparse._ActionsContainer, *names: str) -> None:

@@ -49,8 +49,6 @@ def _list_weights(options: argparse.Namespace) -> None:
     this project come with it. Those of the authors are made from what they publish: fetch
     downloads it, convert takes files that you downloaded.
 
-    Examples
-    --------
     weights
     weights list densefuse_tf_1e2
     """
@@ -59,10 +57,10 @@ def _list_weights(options: argparse.Namespace) -> None:
     from ..weights import read_facts
 
     frame = list_weights(**given(options, "weights_dir"), users=_users(options))
-    name = getattr(options, "name", None)
-    if name is None:
+    if "name" not in given(options):
         print_frame(frame)
         return
+    name = options.name
     entry, _ = _weight_set(options, name)
     facts = frame[frame["name"] == name].iloc[0].to_dict()
     facts["hash of the tensors"] = entry.digest or "unknown"
@@ -81,8 +79,6 @@ def _verify_weights(options: argparse.Namespace) -> None:
 
     Fails if one is damaged or does not fit.
 
-    Examples
-    --------
     weights verify
     """
     from ..methods import list_weights
@@ -100,8 +96,6 @@ def _fetch_weights(options: argparse.Namespace) -> None:
 
     What arrives is checked. 'fusionlib weights' lists the names.
 
-    Examples
-    --------
     weights fetch seafusion
     weights fetch densefuse nestfuse
     """
@@ -126,8 +120,6 @@ def _fetch_weights(options: argparse.Namespace) -> None:
 def _convert_weights(options: argparse.Namespace) -> None:
     """Convert an author's files that you downloaded.
 
-    Examples
-    --------
     weights convert densefuse densefuse_gray.model
     """
     from ..weights import convert_weights

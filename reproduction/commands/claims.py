@@ -22,8 +22,6 @@ def claims(options: argparse.Namespace) -> None:
     The verdict is that of this repository's results; of one claim you see where it
     stands, what would confirm it, what was measured.
 
-    Examples
-    --------
     claims --verdict "not reproduced"
     claims --paper res2netfuse
     claims one-image-suffices

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from fusionlib.commands.shared import DATA_DIR, DEVICE, LIMIT, WEIGHTS_DIR, Options, given
+from fusionlib.commands.shared import SHARED, Options, given
 
 OPTIONS: Options = {
     "--profile NAME": {
@@ -12,10 +12,7 @@ OPTIONS: Options = {
         "help": "sample: built-in images, minutes (default); paper: the real data, hours",
     },
     "--only NN": {"action": "append", "help": "only this notebook, may be repeated"},
-    **LIMIT,
-    **DATA_DIR,
-    **WEIGHTS_DIR,
-    **DEVICE,
+    **SHARED,
     "--seed N": "given to the notebooks; default: 0",
     "--results-dir FOLDER": "default: results/ of the checkout",
     "--restart": "run finished ones again too",
@@ -30,8 +27,6 @@ def run(options: argparse.Namespace) -> None:
 
     What is finished and unchanged is not run again; a stopped run continues.
 
-    Examples
-    --------
     run --only 03
     run --profile paper --only 03 --limit 5
     """
