@@ -2,7 +2,7 @@
 
 Usage: python -m benchmarks.classical [--size 640x480] [--patches 3000]
 
-Prints the seconds of each method on one rendered pair, with its dictionary given; then the
+Prints the seconds of each method on one pair, with its dictionary given; then the
 microseconds per pair of patches of `JointPursuit` and of two loops over single ones: the textbook
 (least squares over the picked atoms) and `JointPursuit` itself with one signal at a time; and
 whether they give the same.
@@ -18,11 +18,11 @@ from typing import TypeVar
 import numpy as np
 
 import fusionlib as fl
+from benchmarks.sample import enlarged
 from fusionlib.classical.dictionary import columns, patches
 from fusionlib.classical.pursuit import SPARSITY, Codes, JointPursuit
 from fusionlib.images import luminance
 from fusionlib.methods import registry
-from fusionlib.scenes import render
 from fusionlib.weights import find_weights, read_weights
 
 Result = TypeVar("Result")
@@ -94,7 +94,7 @@ def main() -> None:
     parser.add_argument("--patches", type=int, default=3000)
     options = parser.parse_args()
     width, height = map(int, options.size.split("x"))
-    pair = render("day_street", size=(width, height))
+    pair = enlarged("day_street", (width, height))
     print(f"{width}x{height}")
     for name in ("mst", "dchwt", "jsr", "jsrsd"):
         fixed = {"pipeline": "fixed"} if name.startswith("jsr") else {}

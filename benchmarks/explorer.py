@@ -19,7 +19,7 @@ from selenium.webdriver.common.keys import Keys
 
 import fusionlib as fl
 from benchmarks.timing import alone
-from fusionlib.rules import favour
+from reproduction.strategies import favour
 from tests.reproduction.lab import CHROMIUM, DRIVER, opened_lab, opened_page
 
 # When a key was pressed and how long it took until pictures and table were new, in milliseconds.

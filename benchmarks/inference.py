@@ -1,4 +1,4 @@
-"""Time of fusing one rendered pair: the plain module called eagerly, and the execution engine.
+"""Time of fusing one pair: the plain module called eagerly, and `fusionlib.tiles`.
 
 Usage: python -m benchmarks.inference [--size 640x480] [--rounds 2] [--methods a,b] [--tiles]
 
@@ -28,9 +28,9 @@ from torch.nn import functional as F
 
 import fusionlib as fl
 from benchmarks.refinefuse import plain as plain_refinefuse
+from benchmarks.sample import enlarged
 from benchmarks.timing import alone
 from fusionlib.card import Configuration
-from fusionlib.execution import TILE, Execution, check_execution, run_network
 from fusionlib.images import luminance
 from fusionlib.methods import registry
 from fusionlib.networks.aefusion import AEFusion, AxialAttention
@@ -38,7 +38,7 @@ from fusionlib.networks.mufusion import MUFusion
 from fusionlib.networks.network import FusionNetwork
 from fusionlib.pipelines import Levels
 from fusionlib.rules import get_rule
-from fusionlib.scenes import render
+from fusionlib.tiles import TILE, Execution, check_execution, run_network
 from fusionlib.weights import load_state
 from reproduction.latency import RANDOM, RECIPE, UNTRAINED
 from tests.recipe import GAINS, recipe_state
@@ -190,7 +190,7 @@ class Run(NamedTuple):
 
 def sources(size: tuple[int, int]) -> list[np.ndarray]:
     """Return the infrared image and the luminance of the visible one."""
-    pair = render("day_street", size=size)
+    pair = enlarged("day_street", size)
     return [pair.ir, luminance(pair.vis)]
 
 

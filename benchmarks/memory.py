@@ -18,8 +18,8 @@ import pandas as pd
 
 from benchmarks.timing import alone
 from fusionlib.costs import peak_memory
-from fusionlib.execution import Execution
 from fusionlib.methods import create
+from fusionlib.tiles import Execution
 
 LIMIT_GIB = 4.0
 SIDES = [4096, 8192]

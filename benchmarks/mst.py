@@ -21,7 +21,7 @@ import fusionlib as fl
 from fusionlib.classical.mst import MST
 from fusionlib.files import write_text
 from fusionlib.images import exact_levels, luminance
-from reproduction.tables import paper_values
+from reproduction.papers import paper_values
 
 SETS = {"refinefuse_01": "msrs", "refinefuse_03": "tno42"}
 

@@ -21,9 +21,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.timing import difference, in_turn
-from fusionlib.execution import has_bfloat16, run_network
 from fusionlib.losses import FusionLoss
 from fusionlib.networks.refinefuse import PSIM, SFIM, RefineFuse
+from fusionlib.tiles import has_bfloat16, run_network
 
 BATCH, SIDE = 8, 64
 LARGE = (2048, 1536)

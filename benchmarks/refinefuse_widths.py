@@ -12,7 +12,7 @@ widths of multiples of the step, not falling from scale to scale, are tried with
 - decoders whose 1x1 convolution changes the number of channels, or whose 3x3 does.
 
 Prints those within 3 % of all three figures, nearest first, and what
-`reproduction.efficiency.count_macs` counts of the library's network, as Table 11 does.
+`reproduction.cost.count_macs` counts of the library's network, as Table 11 does.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import pandas as pd
 
 from fusionlib.datasets import package_data
 from fusionlib.networks.refinefuse import GRIDS, WIDTHS, RefineFuse
-from reproduction.efficiency import count_macs
+from reproduction.cost import count_macs
 
 LARGEST = 256
 WITHIN = 0.03

@@ -2,12 +2,12 @@
 
 Usage: python -m benchmarks.throughput [--pairs 48] [--workers 1,2,4] [--method res2netfuse]
 
-Pairs are rendered scenes of 640x480 in PNG files. Every worker has one thread, and is at work when
-the clock starts: the workers of a service are not started for each folder. Fusing reads, fuses and
-writes; the benchmark fuses and computes RefineFuse's metrics, on a local cluster of processes that
-talk over TCP as machines do. Training is Res2NetFuse's on many images, in batches of four, under
-torchrun; 1, 2 and 4 processes share a batch. Beside the rates whether the results are those of one
-worker.
+Pairs are scenes of the sample, enlarged to 640x480, in PNG files. Every worker has one thread, and
+is at work when the clock starts: the workers of a service are not started for each folder. Fusing
+reads, fuses and writes; the benchmark fuses and computes RefineFuse's metrics, on a local cluster
+of processes that talk over TCP as machines do. Training is Res2NetFuse's on many images, in
+batches of four, under torchrun; 1, 2 and 4 processes share a batch. Beside the rates whether the
+results are those of one worker.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ import numpy as np
 import pandas as pd
 
 import fusionlib as fl
+from benchmarks.sample import enlarged
 from benchmarks.timing import alone
 from fusionlib.evaluation import benchmark
-from fusionlib.execution import Execution
 from fusionlib.folders import fuse_folders
 from fusionlib.images import read_image, write_image
-from fusionlib.scenes import SCENES, render
+from fusionlib.tiles import Execution
 
 SIZE = (640, 480)
 METRICS = "refinefuse"
 
 
 def make_pairs(folder: Path, count: int) -> None:
-    """Render each scene once and write it as often as it takes; a few levels tell copies apart."""
-    scenes = [render(name, size=SIZE) for name in SCENES[:4]]
+    """Enlarge some scenes and write each as often as it takes; a few levels tell copies apart."""
+    scenes = [enlarged(name, SIZE) for name in fl.load_dataset("sample").names[:4]]
     for number in range(count):
         pair, darker = scenes[number % len(scenes)], np.float32(1 - number / 500)
         write_image(folder / "ir" / f"{number:03}.png", pair.ir * darker)

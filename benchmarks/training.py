@@ -24,14 +24,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from benchmarks.sample import enlarged
 from benchmarks.saving import save, what_decides
 from benchmarks.timing import alone
-from fusionlib.execution import has_bfloat16
 from fusionlib.files import check_writable, write_text
 from fusionlib.images import luminance, quantise, read_image
 from fusionlib.losses import MS_SSIM_WEIGHTS, SIGMA, WINDOW
 from fusionlib.networks.res2netfuse import Res2NetFuse
-from fusionlib.scenes import render
+from fusionlib.tiles import has_bfloat16
 from reproduction.training import ONE_IMAGE, TrainingConfig, train_res2netfuse
 
 #: Curves are compared by medians over so many iterations.
@@ -39,9 +39,9 @@ SPAN = 100
 
 
 def picture(file: Path | None) -> np.ndarray:
-    """Return the gray levels (256, 256) to learn from: of a file, or of a rendered scene."""
+    """Return the gray levels (256, 256) to learn from: of a file, or of a scene of the sample."""
     if file is None:
-        image = render("day_street", size=(ONE_IMAGE.size, ONE_IMAGE.size)).vis
+        image = enlarged("day_street", (ONE_IMAGE.size, ONE_IMAGE.size)).vis
     else:
         from reproduction.recipes.samples import resized
 
@@ -150,7 +150,7 @@ def table(levels: np.ndarray, iterations: int) -> tuple[pd.DataFrame, pd.DataFra
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--iterations", type=int, default=ONE_IMAGE.iterations)
-    parser.add_argument("--image", type=Path, help="default: a rendered scene")
+    parser.add_argument("--image", type=Path, help="default: a scene of the sample")
     parser.add_argument("--save", type=Path, metavar="FOLDER", help="table and curves as CSV")
     options = parser.parse_args()
     if options.save:

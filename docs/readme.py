@@ -18,9 +18,10 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from reproduction.claims import bases
+from reproduction.compare import SYMBOLS
 from reproduction.detection.report import ALL, DetectionTable, recorded
 from reproduction.latency import recorded_speed
-from reproduction.tables import SYMBOLS, grid, markdown
+from reproduction.show import grid, markdown
 
 ROOT = Path(__file__).parent.parent
 TIMES = "results/times.csv"

@@ -20,7 +20,6 @@ from .evaluation import (
     evaluate as evaluate,
     evaluate_files as evaluate_files,
 )
-from .execution import Execution as Execution
 from .images import luminance as luminance, read_image as read_image, write_image as write_image
 from .methods import (
     Method as Method,
@@ -31,5 +30,6 @@ from .methods import (
 from .metrics import list_metrics as list_metrics
 from .own import OwnMethod as OwnMethod
 from .pairs import Pair as Pair, read_pair as read_pair, read_pairs as read_pairs
+from .tiles import Execution as Execution
 
 __version__: str

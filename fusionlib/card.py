@@ -12,13 +12,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
-from .images import luminance
-from .pipelines import GRAY_LEVELS, Levels
+from .pipelines import GRAY_LEVELS, Levels, Preparation, prepare_luminance
 
 if TYPE_CHECKING:
-    import numpy as np
     from torch import Tensor, nn
 
+    from .checkpoints import Checkpoint
     from .classical.algorithm import Algorithm
     from .networks.network import FusionNetwork
 
@@ -32,7 +31,6 @@ __all__ = [
     "Sheet",
     "WeightFile",
     "WeightUser",
-    "WeightUsers",
 ]
 
 #: What stands in place of a rule's name where the network learnt how to fuse.
@@ -50,7 +48,7 @@ LABELS = {
 
 @dataclass(frozen=True)
 class WeightFile:
-    """One set of trained weights.
+    """One set of trained weights, as ``weights.toml`` has it.
 
     Attributes
     ----------
@@ -65,10 +63,11 @@ class WeightFile:
     licence : str
         Licence of the weights; "none stated" forbids redistribution.
     origin : str
-        Authors' repository and path, for people; `fusionlib.sources` knows the files. Empty
-        for weights trained by this project.
+        Authors' repository and path, for people. Empty for weights trained by this project.
     made_by : str
         The command that trains them, where they are this project's and not in the package.
+    checkpoints : tuple of Checkpoint
+        The files that the authors publish, and how they are read.
     """
 
     name: str
@@ -78,6 +77,7 @@ class WeightFile:
     licence: str
     origin: str = ""
     made_by: str = ""
+    checkpoints: tuple[Checkpoint, ...] = ()
 
     @property
     def packaged(self) -> bool:
@@ -126,9 +126,8 @@ class Configuration:
         That way's name.
     levels : Levels
         The values of black and white in the network's input and output.
-    prepare : callable
-        Image in [0, 1] -> gray image in [0, 1]; its text's first line is shown. By default
-        the luminance.
+    prepare : Preparation
+        Image in [0, 1] -> gray image in [0, 1]. By default the luminance.
     chroma : {"after", "before"}
         Whether the chroma of a colour image joins after post-processing or before it, which
         then acts on the RGB image.
@@ -144,7 +143,7 @@ class Configuration:
     rules: tuple[str, ...] = ()
     own_rule: str = LEARNT
     levels: Levels = GRAY_LEVELS
-    prepare: Callable[[np.ndarray], np.ndarray] = luminance
+    prepare: Preparation = prepare_luminance
     chroma: Literal["after", "before"] = "after"
     adapt: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None
 
@@ -168,6 +167,9 @@ class MethodSpec:
         What its configurations are: readings of a paper, or published ways of use.
     configurations : mapping of str to Configuration
         The first is the default: the one that produced the published tables.
+    version : int
+        Raise it when a change of the code moves its results: kept scores of another version are
+        not taken for its own.
     """
 
     name: str
@@ -179,6 +181,7 @@ class MethodSpec:
     licence: str
     axis: Literal["variant", "pipeline"]
     configurations: Mapping[str, Configuration]
+    version: int = 1
 
     @property
     def default(self) -> Configuration:

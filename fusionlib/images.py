@@ -10,17 +10,17 @@ from __future__ import annotations
 import io
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import cv2
 import numpy as np
+import tifffile
+from PIL import Image, ImageOps
 
 from .errors import ImageError, PairMismatch
 from .files import atomic_file
-
-if TYPE_CHECKING:
-    from PIL import Image, ImageFile
 
 __all__ = [
     "MAX_PIXELS",
@@ -55,17 +55,9 @@ SUFFIXES = {
     ".tiff": "TIFF",
     ".webp": "WEBP",
 }
-_FORMATS = "PNG, JPEG, BMP, TIFF or WebP"
-_MAGIC = (
-    (b"\x89PNG\r\n\x1a\n", "PNG"),
-    (b"\xff\xd8\xff", "JPEG"),
-    (b"BM", "BMP"),
-    (b"II*\0", "TIFF"),
-    (b"MM\0*", "TIFF"),
-    (b"II+\0", "TIFF"),
-    (b"MM\0+", "TIFF"),
-)
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _PNG_END = b"IEND\xaeB`\x82"
+_ORIENTATION = 0x0112  # the tag of EXIF and TIFF
 _AGAIN = "Download or export the file again."
 
 
@@ -468,25 +460,27 @@ def decode_image(data: bytes, name: str) -> np.ndarray:
     """
     if not data:
         raise ImageError(f"{name}: the file is empty (0 bytes). {_AGAIN}")
-    kind = next((kind for magic, kind in _MAGIC if data.startswith(magic)), None)
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        kind = "WEBP"
-    if kind is None:
-        raise ImageError(
-            f"{name}: not an image in a known format (it begins with {data[:8]!r}), expected "
-            f"{_FORMATS}. Convert it, or check that the download is not an error page."
-        )
+    decode = _decode_tiff if data.startswith(_TIFF) else _decode_other
     try:
-        if kind == "TIFF":
-            pixels, alpha = _decode_tiff(data, name)
-        else:
-            pixels, alpha = _decode_other(data, kind, name)
+        with warnings.catch_warnings():  # Pillow warns of sizes below `MAX_PIXELS`
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            pixels, alpha = decode(data, name)
     except ImageError:
         raise
+    except Image.DecompressionBombError as error:
+        raise ImageError(
+            f"{name}: {error} Crop it or reduce it; if it is genuine, raise "
+            "`PIL.Image.MAX_IMAGE_PIXELS` and `fusionlib.images.MAX_PIXELS`."
+        ) from error
+    except Image.UnidentifiedImageError as error:
+        raise ImageError(
+            f"{name}: damaged, or not an image in a known format (it begins with {data[:8]!r}), "
+            "expected PNG, JPEG, BMP, TIFF or WebP. Convert it, or check that the download is not "
+            "an error page."
+        ) from error
     except Exception as error:  # decoders raise nearly every type on damaged input
         raise ImageError(
-            f"{name}: the {kind} file is truncated or damaged ({type(error).__name__}: {error}). "
-            f"{_AGAIN}"
+            f"{name}: the file is truncated or damaged ({type(error).__name__}: {error}). {_AGAIN}"
         ) from error
     image = check_image(pixels, name)
     if alpha is None:
@@ -505,36 +499,26 @@ def decode_image(data: bytes, name: str) -> np.ndarray:
 Decoded = tuple[np.ndarray, np.ndarray | None]  # pixels and, where there is one, alpha
 
 
-def _decode_other(data: bytes, kind: str, name: str) -> Decoded:
+def _decode_other(data: bytes, name: str) -> Decoded:
     """Decode PNG, JPEG, BMP or WebP."""
-    from PIL import BmpImagePlugin, Image, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
-
-    # Not Image.open: its own limit on the size is a global, and warns below ours.
-    readers: dict[str, Callable[[io.BytesIO], ImageFile.ImageFile]] = {
-        "PNG": PngImagePlugin.PngImageFile,
-        "JPEG": JpegImagePlugin.JpegImageFile,
-        "BMP": BmpImagePlugin.BmpImageFile,
-        "WEBP": WebPImagePlugin.WebPImageFile,
-    }
-    try:
-        picture = readers[kind](io.BytesIO(data))
-    except Image.DecompressionBombError as error:
-        raise ImageError(f"{name}: {error} Crop it or reduce it first.") from error
+    picture = _open(data)
     _check_header(name, *picture.size, getattr(picture, "n_frames", 1))
-    if kind == "PNG" and _PNG_END not in data:  # Pillow forgives a missing end
-        raise ImageError(f"{name}: the PNG file is truncated (its end is missing). {_AGAIN}")
-    orientation = picture.getexif().get(0x0112, 1)
-    picture.load()
-    if kind == "PNG" and data[24] == 16:
-        pixels, alpha = _decode_png16(data, picture.info.get("transparency"))
-    else:
-        pixels, alpha = _from_pillow(picture, name)
-    return _orient(pixels, orientation), None if alpha is None else _orient(alpha, orientation)
+    if picture.format == "PNG":
+        if _PNG_END not in data:  # Pillow forgives a missing end
+            raise ImageError(f"{name}: the PNG file is truncated (its end is missing). {_AGAIN}")
+        if data[24] == 16:  # the header's bit depth
+            return _decode_png16(data, picture)
+    return _from_pillow(picture, name)
 
 
-def _decode_png16(data: bytes, key: int | tuple[int, ...] | None) -> Decoded:
+def _open(data: bytes) -> Image.Image:
+    return Image.open(io.BytesIO(data), formats=sorted(set(SUFFIXES.values())))
+
+
+def _decode_png16(data: bytes, picture: Image.Image) -> Decoded:
     """Decode a 16-bit PNG, which Pillow reduces to 8 bits unless it is plain gray."""
-    pixels = _decode_cv2(data)
+    pixels = _orient(_decode_cv2(data), picture.getexif().get(_ORIENTATION, 1))
+    key = picture.info.get("transparency")
     gray = data[25] in (0, 4)  # the colour type: gray, gray and alpha
     if pixels.ndim == 2:
         return pixels, None if key is None else np.where(pixels == key, 0, 65535).astype(np.uint16)
@@ -544,16 +528,11 @@ def _decode_png16(data: bytes, key: int | tuple[int, ...] | None) -> Decoded:
 
 def _decode_tiff(data: bytes, name: str) -> Decoded:
     """Decode TIFF: up to 8 bits by Pillow, above by tifffile, or OpenCV for LZW."""
-    import tifffile
-    from PIL import TiffImagePlugin
-
     with tifffile.TiffFile(io.BytesIO(data)) as tiff:
         page = tiff.pages.first
         _check_header(name, page.imagewidth, page.imagelength, len(tiff.pages))
         if page.bitspersample <= 8:
-            picture = TiffImagePlugin.TiffImageFile(io.BytesIO(data))
-            picture.load()  # applies the orientation
-            return _from_pillow(picture, name)
+            return _from_pillow(_open(data), name)
         known = page.bitspersample in (16, 32, 64) and page.photometric <= 2
         if not known or page.axes not in ("YX", "YXS", "SYX"):
             raise ImageError(
@@ -566,8 +545,7 @@ def _decode_tiff(data: bytes, name: str) -> Decoded:
             pixels = page.asarray()
             if page.axes == "SYX":
                 pixels = np.moveaxis(pixels, 0, -1)
-            tag = page.tags.get("Orientation")
-            pixels = _orient(pixels, 1 if tag is None else int(tag.value))
+            pixels = _orient(pixels, page.tags.valueof(_ORIENTATION, 1))
         if page.photometric == 0:  # white is zero
             pixels = (1 if pixels.dtype.kind == "f" else np.iinfo(pixels.dtype).max) - pixels
         colours = 3 if page.photometric == 2 else 1
@@ -580,8 +558,6 @@ def _decode_tiff(data: bytes, name: str) -> Decoded:
 
 def _decode_cv2(data: bytes) -> np.ndarray:
     """Decode at the depth of the file, as gray, RGB or RGBA; the bytes must be complete."""
-    import cv2
-
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None:
         raise ValueError("OpenCV cannot decode it")
@@ -591,16 +567,14 @@ def _decode_cv2(data: bytes) -> np.ndarray:
 
 
 def _from_pillow(picture: Image.Image, name: str) -> Decoded:
+    picture.load()  # applies the orientation of a TIFF
+    picture = ImageOps.exif_transpose(picture)
+    gray = picture.mode in ("1", "L", "LA")
     if picture.has_transparency_data:
-        gray = picture.mode in ("1", "L", "LA")
         pixels = np.asarray(picture.convert("LA" if gray else "RGBA"))
         return pixels[..., 0] if gray else pixels[..., :3], pixels[..., -1]
-    if picture.mode == "1":
-        return np.asarray(picture.convert("L")), None
-    if picture.mode in ("P", "CMYK", "YCbCr", "RGBX"):
-        return np.asarray(picture.convert("RGB")), None
-    if picture.mode in ("L", "RGB"):
-        return np.asarray(picture), None
+    if gray or picture.mode in ("P", "RGB", "RGBX", "CMYK", "YCbCr"):
+        return np.asarray(picture.convert("L" if gray else "RGB")), None
     raise ImageError(
         f"{name}: the pixel type {picture.mode!r} is not supported, expected gray or RGB of 8 or "
         "16 bits. Convert it."
@@ -681,21 +655,15 @@ def write_image(path: str | os.PathLike[str], image: np.ndarray, *, bits: int = 
 def _encode(pixels: np.ndarray, kind: str) -> bytes:
     stream = io.BytesIO()
     if pixels.dtype == np.uint8:
-        from PIL import Image
-
         options: dict[str, dict[str, Any]] = {
             "JPEG": {"quality": 95, "subsampling": 0},
             "WEBP": {"lossless": True},
         }
         Image.fromarray(pixels).save(stream, kind, **options.get(kind, {}))
     elif kind == "TIFF":
-        import tifffile
-
         photometric = "rgb" if pixels.ndim == 3 else "minisblack"
         tifffile.imwrite(stream, pixels, photometric=photometric, metadata=None)
     else:
-        import cv2
-
         bgr = pixels[..., ::-1] if pixels.ndim == 3 else pixels
         stream.write(cv2.imencode(".png", bgr)[1].tobytes())
     return stream.getvalue()

@@ -6,11 +6,8 @@
 
 from __future__ import annotations
 
-import copy
-import dataclasses
 import functools
 import importlib
-import inspect
 import itertools
 import os
 import pkgutil
@@ -33,30 +30,20 @@ from .errors import (
     WeightsNotFound,
     unknown,
 )
-from .execution import (
-    SAFE,
-    Execution,
-    check_device,
-    check_execution,
-    decode,
-    encode,
-    rule_weights,
-    run_network,
-)
 from .files import check_folder
 from .images import (
     check_image,
     check_one_size,
     exact_levels,
-    luminance,
     merge_luminance,
     quantise,
     require_gray,
 )
 from .networks.autoencoder import AutoEncoder
 from .networks.network import FusionNetwork
-from .pipelines import Levels, find_post
+from .pipelines import find_post
 from .rules import Rule, get_rule
+from .tiles import SAFE, Execution, check_device, check_execution, rule_weights, run_network
 from .weights import (
     SUFFIXES,
     check_fit,
@@ -73,16 +60,14 @@ if TYPE_CHECKING:
     from .pairs import Pair
 
 __all__ = [
-    "Features",
     "Method",
     "create",
     "create_available",
-    "create_here",
     "find_method",
-    "list_here",
     "list_methods",
     "list_weights",
     "registry",
+    "weight_users",
 ]
 
 
@@ -115,10 +100,10 @@ def list_methods() -> pd.DataFrame:
     """Return one row per method and configuration, for people and notebooks."""
     import pandas as pd
 
-    rows = [
+    return pd.DataFrame(
         {
             "method": spec.name,
-            spec.axis: name,
+            "variant or pipeline": name,
             "year": spec.year,
             "kind": spec.kind,
             "rules": ", ".join(configuration.rules) or configuration.own_rule,
@@ -129,18 +114,13 @@ def list_methods() -> pd.DataFrame:
         }
         for spec in registry().values()
         for name, configuration in spec.configurations.items()
-    ]
-    frame = pd.DataFrame(rows)
-    axes = [axis for axis in ("variant", "pipeline") if axis in frame]
-    frame.insert(1, "variant or pipeline", frame[axes].bfill(axis=1).iloc[:, 0])
-    return frame.drop(columns=axes)
+    )
 
 
 def _count_found(files: tuple[WeightFile, ...]) -> str:
     if not files:
         return "none needed"
-    states = [_weight_state(file, None)[0] for file in files]
-    return f"{states.count('found')} of {len(files)}"
+    return f"{sum(_weight_state(file, None)[0] == 'found' for file in files)} of {len(files)}"
 
 
 def list_weights(
@@ -236,6 +216,7 @@ def create(
     post: str | None = None,
     weights: str | os.PathLike[str] | None = None,
     weights_dir: str | os.PathLike[str] | None = None,
+    retrained: bool = False,
     device: str = "cpu",
     execution: Execution = SAFE,
 ) -> Method:
@@ -257,6 +238,9 @@ def create(
         Name of one of the method's weight sets, or a safetensors (or .npz) file of your own.
     weights_dir : path, optional
         Where to look for weights first.
+    retrained : bool
+        Whether weights that this project trained are taken where the default ones are missing. The
+        card and every row of results name them.
     device : str
         "cpu", "cuda", ...; classical methods run on the CPU in any case.
     execution : Execution
@@ -283,10 +267,12 @@ def create(
     _check_owner(spec, key, weights)
     loaded = None
     if configuration.weights or weights is not None:
-        path, entry, state = _state(configuration, weights, weights_dir)
+        check_folder(weights_dir, "weights")
+        path, entry = _find(configuration, weights, weights_dir, retrained)
+        state = verify_weights(entry, path) if entry else read_weights(path)
         load_into(configuration, fuser, state, path)
-        count = entry.parameters if entry else sum(tensor.numel() for tensor in state.values())
-        loaded = Loaded(path, entry, digest(state), count)
+        # As in the file: that is what the registered digest is of.
+        loaded = Loaded(path, entry, state)
     if isinstance(fuser, FusionNetwork):
         fuser = fuser.to(device)
     return Method(spec, key, fuser, post or configuration.post, loaded, execution)
@@ -299,13 +285,10 @@ def create_available(
 ) -> tuple[list[Method], dict[str, str]]:
     """Create every method in its default configuration, with weights that are here.
 
-    Where the authors' weights are missing and this project trained some, the method has those;
-    its card and every row of results name them.
-
     Parameters
     ----------
     weights_dir, device, execution
-        As in `create`.
+        As in `create`, with ``retrained=True``.
 
     Returns
     -------
@@ -323,90 +306,14 @@ def create_available(
     missing: dict[str, str] = {}
     for name in registry():
         try:
-            methods.append(
-                create_here(name, weights_dir=weights_dir, device=device, execution=execution)
+            method = create(
+                name, weights_dir=weights_dir, retrained=True, device=device, execution=execution
             )
         except (WeightsNotFound, WeightsMismatch) as error:
             missing[name] = str(error)
+        else:
+            methods.append(method)
     return methods, missing
-
-
-def create_here(
-    name: str,
-    *,
-    variant: str | None = None,
-    pipeline: str | None = None,
-    weights_dir: str | os.PathLike[str] | None = None,
-    device: str = "cpu",
-    execution: Execution = SAFE,
-) -> Method:
-    """Create a method with the authors' weights or, where those are missing, with this project's.
-
-    Parameters as in `create`.
-
-    Raises
-    ------
-    UnknownName, FusionError
-        As in `create`.
-    WeightsNotFound
-        If neither are here; it says how to get the authors'.
-    WeightsMismatch
-        If weights are damaged: no others take their place.
-    """
-    _, configuration = _configuration(find_method(name), variant, pipeline)
-    files = configuration.weights
-    tried = [file.name for file in (*files[:1], *(one for one in files if one.packaged))]
-    first: WeightsNotFound | None = None
-    for weights in dict.fromkeys(tried) or [None]:
-        try:
-            return create(
-                name,
-                variant=variant,
-                pipeline=pipeline,
-                weights=weights,
-                weights_dir=weights_dir,
-                device=device,
-                execution=execution,
-            )
-        except WeightsNotFound as error:
-            first = first or error
-    assert first is not None
-    raise first
-
-
-def list_here(
-    weights_dir: str | os.PathLike[str] | None = None,
-) -> tuple[list[tuple[MethodSpec, str]], dict[str, str]]:
-    """Say what `create_here` can create, without reading weights.
-
-    Parameters
-    ----------
-    weights_dir : path, optional
-        Where to look for weights first.
-
-    Returns
-    -------
-    here : list of (MethodSpec, str)
-        Methods and their variants or pipelines, the default one first.
-    missing : dict of str to str
-        Method of which nothing is here -> the weights that it needs.
-
-    Raises
-    ------
-    FusionError
-        If there is no such folder.
-    """
-    check_folder(weights_dir, "weights")
-    here, missing = [], {}
-    for spec in registry().values():
-        for key, configuration in spec.configurations.items():
-            files = configuration.weights
-            usable = [*files[:1], *(one for one in files if one.packaged)]
-            if not files or any(_weight_state(one, weights_dir)[0] == "found" for one in usable):
-                here.append((spec, key))
-        if spec not in [one for one, _ in here]:
-            missing[spec.name] = spec.default.weights[0].name
-    return here, missing
 
 
 def _build(
@@ -455,63 +362,88 @@ def _configuration(
     return key, spec.configurations[key]
 
 
-def _state(
+def _find(
     configuration: Configuration,
     weights: str | os.PathLike[str] | None,
     weights_dir: str | os.PathLike[str] | None,
-) -> tuple[Path, WeightFile | None, dict[str, Tensor]]:
-    """Find and read weights; a registered set is verified, a file of the user's is not.
-
-    The tensors are as in the file: that is what the registered digest is of.
-    """
-    check_folder(weights_dir, "weights")
-    registered = {file.name: file for file in configuration.weights}
+    retrained: bool,
+) -> tuple[Path, WeightFile | None]:
+    """Find weights; a file of the user's is no registered set."""
+    files = configuration.weights
     if weights is None:
-        weights = configuration.weights[0].name
-    if str(weights) in registered:
-        entry = registered[str(weights)]
-        path = find_weights(entry, weights_dir, alternatives=configuration.weights)
-        state = verify_weights(entry, path)
-    elif isinstance(weights, str | os.PathLike) and Path(weights).suffix in SUFFIXES:
-        entry, path = None, Path(weights)
-        state = read_weights(path)
+        asked = files[:1]
+        if retrained:
+            asked += tuple(file for file in files[1:] if file.packaged)
     else:
-        raise unknown("weights", weights, [*registered, "a .safetensors or .npz file of your own"])
-    return path, entry, state
+        asked = tuple(file for file in files if file.name == str(weights))
+    if not asked:
+        if isinstance(weights, str | os.PathLike) and Path(weights).suffix in SUFFIXES:
+            return Path(weights), None
+        known = [*(file.name for file in files), "a .safetensors or .npz file of your own"]
+        raise unknown("weights", weights, known)
+    missing: list[WeightsNotFound] = []
+    for file in asked:
+        try:
+            return find_weights(file, weights_dir, alternatives=files), file
+        except WeightsNotFound as error:
+            missing.append(error)
+    raise missing[0]
 
 
 class Loaded(NamedTuple):
-    """The weights that a method was created with.
-
-    Attributes
-    ----------
-    path : Path
-    entry : WeightFile or None
-        The registered set, if it is one.
-    sha256 : str
-    parameters : int
-        Some files hold a few that the network never uses; papers count them.
-    """
+    """The weights that a method was created with: the registered set, if it is one."""
 
     path: Path
     entry: WeightFile | None
-    sha256: str
-    parameters: int
+    state: dict[str, Tensor]
 
 
-class Features(NamedTuple):
-    """What an auto-encoder's encoder makes of a pair, from `Method.encode`.
+def _make_card(
+    spec: MethodSpec, key: str, fuser: FusionNetwork | Algorithm, post: str, loaded: Loaded | None
+) -> Card:
+    configuration = spec.configurations[key]
+    saved = {"round": "rounded", "truncate": "truncated"}[configuration.quantise]
+    before = [configuration.prepare.summary, f"gray levels {configuration.levels}"]
+    after = [f"{find_post(post).summary}, {saved} to 8 bits"]
+    after.insert(configuration.chroma == "after", "chroma of the visible image")
+    padded = f"; sides below {fuser.min_side} are padded" if fuser.min_side > 1 else ""
+    rule = f"{fuser.rule.name}: {fuser.rule.summary}" if isinstance(fuser, AutoEncoder) else ""
+    return Card(
+        method=spec.title,
+        paper=spec.paper,
+        doi=spec.doi,
+        year=spec.year,
+        kind=spec.kind,
+        licence=spec.licence,
+        variant=f"{key}: {configuration.summary}",
+        rule=rule or configuration.own_rule,
+        **_weight_facts(fuser, loaded),
+        preprocessing=f"{', '.join(filter(None, before))}; colour by its luminance Y",
+        postprocessing="; ".join(after),
+        size=fuser.size + padded,
+    )
 
-    Attributes
-    ----------
-    maps : list of Tensor, shape (1, C, H, W)
-        One per image, of the padded image where it is too small for the network.
-    crop : (slice, slice)
-        Where the image is in that.
-    """
 
-    maps: list[Tensor]
-    crop: tuple[slice, slice]
+def _weight_facts(fuser: FusionNetwork | Algorithm, loaded: Loaded | None) -> dict[str, Any]:
+    learnt = fuser.learnt if isinstance(fuser, Algorithm) else "none"
+    entry = loaded.entry if loaded else None
+    facts: dict[str, Any] = {
+        "weights": learnt,
+        "weights_trained": "none",
+        "weights_sha256": "",
+        "weights_licence": "none",
+        "parameters": 0,
+    }
+    if loaded:
+        trained = entry.trained if entry else "unknown"
+        facts["weights"] = entry.name if entry else loaded.path.name
+        facts["weights_trained"] = trained if learnt == "none" else f"{trained}; {learnt}"
+        facts["weights_sha256"] = digest(loaded.state)
+        facts["weights_licence"] = entry.licence if entry else "unknown"
+        # Some files hold a few that the network never uses; papers count them.
+        count = sum(tensor.numel() for tensor in loaded.state.values())
+        facts["parameters"] = entry.parameters if entry else count
+    return facts
 
 
 class Method:
@@ -528,6 +460,8 @@ class Method:
         The fusion rule in use; None if the method has its own way to fuse.
     post : str
         The post-processing in use.
+    levels : Levels
+        The values of black and white in the method's input and raw output.
     execution : Execution
         How the network is run.
     card : Card
@@ -543,15 +477,21 @@ class Method:
         loaded: Loaded | None,
         execution: Execution = SAFE,
     ) -> None:
+        configuration = spec.configurations[key]
         self.name = spec.name
         self.execution = execution
         self.network = fuser if isinstance(fuser, FusionNetwork) else None
         self.rule = fuser.rule if isinstance(fuser, AutoEncoder) else None
         self.post = post
+        self.levels = configuration.levels
+        self.card = _make_card(spec, key, fuser, post, loaded)
         self._fuser = fuser
         self._key = key
-        self._configuration = spec.configurations[key]
-        self.card = self._make_card(spec, key, loaded)
+        # Not the configuration itself, whose functions could not be sent to other processes.
+        self._prepare = configuration.prepare
+        self._quantise = configuration.quantise
+        self._chroma = configuration.chroma
+        self._rule_name = self.rule.name if self.rule else configuration.own_rule
 
     @property
     def identity(self) -> Identity:
@@ -560,15 +500,6 @@ class Method:
         departure = self.execution.departure(self.network)
         variant = f"{self._key}, {departure}" if departure else self._key
         return Identity(self.name, variant, self._rule_name, self.post, weights)
-
-    @property
-    def levels(self) -> Levels:
-        """The values of black and white in the method's input and raw output."""
-        return self._configuration.levels
-
-    @property
-    def _rule_name(self) -> str:
-        return self.rule.name if self.rule else self._configuration.own_rule
 
     def __repr__(self) -> str:
         return (
@@ -600,35 +531,7 @@ class Method:
         PairMismatch
             If the sizes differ, or the method fuses two images and more are given.
         """
-        return self.finish_pair(self._run(self._sources(ir, vis, *others)), vis)
-
-    def finish_pair(self, raw: np.ndarray, vis: np.ndarray, post: str | None = None) -> np.ndarray:
-        """Turn raw output into the image that is saved, with the chroma of the visible one.
-
-        Parameters
-        ----------
-        raw, post
-            As of `finish`.
-        vis : ndarray, shape (H, W) or (H, W, 3)
-
-        Returns
-        -------
-        ndarray of float32, shape of `vis`
-            As `fuse` does.
-
-        Raises
-        ------
-        ImageError, UnknownName, FusionError
-            As `fuse` and `finish` do.
-        """
-        colour = check_image(vis, "visible image")
-        if colour.ndim == 2:
-            return self.finish(raw, post)
-        if self._configuration.chroma == "before":
-            gray = np.clip(self.levels.unscale(raw), 0, 1)
-            return self.finish(self.levels.scale(merge_luminance(gray, colour)), post)
-        fused = merge_luminance(self.finish(raw, post), colour)
-        return quantise(fused).astype(np.float32) / np.float32(255)
+        return self.finish(self.raw(ir, vis, *others), vis=vis)
 
     def fuse_pair(self, pair: Pair) -> np.ndarray:
         """Fuse the images of a `fusionlib.Pair`; see `fuse`."""
@@ -661,7 +564,7 @@ class Method:
             while some := list(itertools.islice(group, size)):
                 raws = self._run_all([sources for _, sources in some])
                 for (vis, _), raw in zip(some, raws, strict=True):
-                    yield self.finish_pair(raw, vis)
+                    yield self.finish(raw, vis=vis)
 
     def raw(self, ir: np.ndarray, vis: np.ndarray, *others: np.ndarray) -> np.ndarray:
         """Return the method's output before any post-processing.
@@ -673,7 +576,7 @@ class Method:
         ndarray of float32, for classical methods of float64, shape (H, W)
             Between the levels of black and white that the card states, or outside: not clipped.
         """
-        return self._run(self._sources(ir, vis, *others))
+        return self._run_all([self._sources(ir, vis, *others)])[0]
 
     def reconstruct(self, image: np.ndarray) -> np.ndarray:
         """Encode and decode one image, without fusion, with the method's post-processing.
@@ -696,11 +599,14 @@ class Method:
 
     def raw_reconstruction(self, image: np.ndarray) -> np.ndarray:
         """Return the decoder's output (H, W) for one image before any post-processing."""
-        self._autoencoder("it cannot reconstruct one image")
-        return self._run([self._configuration.prepare(check_image(image, "image"))])
+        if not isinstance(self.network, AutoEncoder):
+            raise FusionError(f"{self.name} is no auto-encoder: it cannot reconstruct one image.")
+        return self._run_all([[self._prepare(check_image(image, "image"))]])[0]
 
-    def finish(self, raw: np.ndarray, post: str | None = None) -> np.ndarray:
-        """Turn raw output (H, W) into the 8-bit image that is saved, as the authors do.
+    def finish(
+        self, raw: np.ndarray, post: str | None = None, vis: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Turn raw output into the 8-bit image that is saved, as the authors do.
 
         Parameters
         ----------
@@ -708,28 +614,40 @@ class Method:
             From `raw` or `raw_reconstruction`.
         post : str, optional
             As `fusionlib.pipelines.find_post` knows it, by default the method's own.
+        vis : ndarray, shape (H, W) or (H, W, 3), optional
+            The visible image, whose chroma the result gets.
 
         Returns
         -------
-        ndarray of float32, shape (H, W), exact multiples of 1/255.
+        ndarray of float32, shape (H, W) or of `vis`, exact multiples of 1/255.
 
         Raises
         ------
         UnknownName
             If there is no such post-processing.
+        ImageError
+            If `vis` cannot be used.
         FusionError
             If a value is not finite.
         """
         apply = find_post(post or self.post).apply
         if not np.isfinite(raw).all():
             raise FusionError("the raw output has values that are not finite.")
+        colour = None if vis is None else check_image(vis, "visible image")
+        if colour is not None and colour.ndim == 2:
+            colour = None
+        if colour is not None and self._chroma == "before":
+            gray = np.clip(self.levels.unscale(raw), 0, 1)
+            raw = self.levels.scale(merge_luminance(gray, colour))
         levels = apply(raw.astype(np.float64), self.levels)
         # In place: of a large image each copy takes half a GiB.
         np.clip(levels, 0, 255, out=levels)
-        if self._configuration.quantise == "round":
+        if self._quantise == "round":
             levels += 0.5
         image = np.floor(levels, out=levels).astype(np.float32)
         image /= np.float32(255)
+        if colour is not None and self._chroma == "after":
+            image = quantise(merge_luminance(image, colour)).astype(np.float32) / np.float32(255)
         return image
 
     def weight_maps(self, ir: np.ndarray, vis: np.ndarray, *others: np.ndarray) -> np.ndarray:
@@ -752,84 +670,26 @@ class Method:
             raise FusionError(
                 f"the rule {self._rule_name!r} has no weight maps; use l1_norm or mean."
             )
-        padded, crop = self._padded(self._sources(ir, vis, *others))
-        weights = rule_weights(self.network, self._tensors(padded), self.execution)
+        tensors, crop = self.inputs(ir, vis, *others)
+        weights = rule_weights(self.network, tensors, self.execution)
         return weights[:, :, 0, 0].cpu().numpy()[..., *crop]
 
-    def with_rule(self, rule: str | Rule) -> Method:
-        """Return this method with another rule; network and weights are shared.
+    def inputs(
+        self, ir: np.ndarray, vis: np.ndarray, *others: np.ndarray
+    ) -> tuple[list[Tensor], tuple[slice, slice]]:
+        """Return what the network is given, to run it or a part of it by oneself.
 
-        Raises
-        ------
-        UnknownName
-            If there is no such rule.
-        FusionError
-            If the network is no auto-encoder.
-        """
-        network = self._autoencoder("it takes no rule").with_rule(rule)
-        other = copy.copy(self)
-        other.network = other._fuser = network
-        other.rule = network.rule
-        text = f"{network.rule.name}: {network.rule.summary}"
-        other.card = dataclasses.replace(self.card, rule=text)
-        return other
-
-    def encode(self, ir: np.ndarray, vis: np.ndarray, *others: np.ndarray) -> Features:
-        """Return what the encoder makes of the images, so that several rules can fuse it.
-
-        Parameters as in `fuse`. The images are run in one piece: of a megapixel, 64 channels take
-        a quarter of a GiB per image.
-
-        Raises
-        ------
-        FusionError
-            If the network is no auto-encoder.
-        MemoryError
-            If the images are too large.
-        """
-        network = self._autoencoder("it has no features to fuse by rules")
-        padded, crop = self._padded(self._sources(ir, vis, *others))
-        return Features(encode(network, self._tensors(padded), self.execution), crop)
-
-    def decode(
-        self, features: Features, rule: str | Rule | None = None
-    ) -> tuple[np.ndarray, np.ndarray | None]:
-        """Fuse features by a rule and decode them.
-
-        Parameters
-        ----------
-        features : Features
-            From `encode`.
-        rule : str or Rule, optional
-            By default the method's.
+        Parameters as in `fuse`.
 
         Returns
         -------
-        raw : ndarray of float32, shape (H, W)
-            What `raw` gives for the images, if they are run in one piece.
-        weights : ndarray of float32, shape (K, groups, H, W), or None
-            What `weight_maps` gives; None if the rule has none.
-
-        Raises
-        ------
-        UnknownName
-            If there is no such rule.
-        FusionError
-            If the network is no auto-encoder.
+        tensors : list of Tensor, shape (1, 1, H, W)
+            In the network's levels, on its device; small images are padded.
+        crop : (slice, slice)
+            Where the images are in them.
         """
-        network = self._autoencoder("it has nothing to decode")
-        if rule is not None:
-            network = network.with_rule(rule)
-        output, weights = decode(network, features.maps, self.execution)
-        raw = output[0, 0].cpu().numpy()[features.crop]
-        if weights is None:
-            return raw, None
-        return raw, weights[:, :, 0, 0].cpu().numpy()[..., *features.crop]
-
-    def _autoencoder(self, otherwise: str) -> AutoEncoder:
-        if not isinstance(self.network, AutoEncoder):
-            raise FusionError(f"{self.name} is no auto-encoder: {otherwise}.")
-        return self.network
+        padded, crop = self._padded(self._sources(ir, vis, *others))
+        return self._tensors(padded), crop
 
     def _sources(self, ir: np.ndarray, vis: np.ndarray, *others: np.ndarray) -> list[np.ndarray]:
         """Check the images and prepare each, which makes it gray."""
@@ -844,7 +704,7 @@ class Method:
             *(require_gray(check_image(image, "image"), what="image") for image in others),
         ]
         check_one_size(sources, "the images to fuse")
-        return [self._configuration.prepare(source) for source in sources]
+        return [self._prepare(source) for source in sources]
 
     def _padded(self, sources: list[np.ndarray]) -> tuple[list[np.ndarray], tuple[slice, slice]]:
         """Repeat the borders of images that are too small; say where they are then."""
@@ -869,9 +729,6 @@ class Method:
             tensors.append(torch.from_numpy(scaled).to(device))
         return tensors
 
-    def _run(self, sources: list[np.ndarray]) -> np.ndarray:
-        return self._run_all([sources])[0]
-
     def _run_all(self, batch: list[list[np.ndarray]]) -> list[np.ndarray]:
         """Fuse the sources of several pairs of one size; a network's are used up."""
         padded, (crop, *_) = zip(*map(self._padded, batch), strict=True)
@@ -887,44 +744,3 @@ class Method:
                 f"({self.card.weights}) are unusable."
             )
         return [raw[crop] for raw in output]
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave out what processes find in the registry: it holds functions."""
-        return {name: value for name, value in vars(self).items() if name != "_configuration"}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
-        self._configuration = registry()[self.name].configurations[self._key]
-
-    def _make_card(self, spec: MethodSpec, key: str, loaded: Loaded | None) -> Card:
-        configuration = self._configuration
-        saved = {"round": "rounded", "truncate": "truncated"}[configuration.quantise]
-        before = [f"gray levels {self.levels}"]
-        if configuration.prepare is not luminance:
-            doc = inspect.getdoc(configuration.prepare) or ""
-            before.insert(0, doc.splitlines()[0].rstrip(".").lower())
-        after = [f"{find_post(self.post).summary}, {saved} to 8 bits"]
-        after.insert(configuration.chroma == "after", "chroma of the visible image")
-        least = self._fuser.min_side
-        entry = loaded.entry if loaded else None
-        unknown_or_none = "unknown" if loaded else "none"
-        trained = entry.trained if entry else unknown_or_none
-        learnt = self._fuser.learnt if isinstance(self._fuser, Algorithm) else "none"
-        return Card(
-            method=spec.title,
-            paper=spec.paper,
-            doi=spec.doi,
-            year=spec.year,
-            kind=spec.kind,
-            licence=spec.licence,
-            variant=f"{key}: {configuration.summary}",
-            rule=f"{self.rule.name}: {self.rule.summary}" if self.rule else configuration.own_rule,
-            weights=(entry.name if entry else loaded.path.name) if loaded else learnt,
-            weights_trained=trained if learnt == "none" or not loaded else f"{trained}; {learnt}",
-            weights_sha256=loaded.sha256 if loaded else "",
-            weights_licence=entry.licence if entry else unknown_or_none,
-            parameters=loaded.parameters if loaded else 0,
-            preprocessing=f"{', '.join(before)}; colour by its luminance Y",
-            postprocessing="; ".join(after),
-            size=self._fuser.size + (f"; sides below {least} are padded" if least > 1 else ""),
-        )

@@ -15,6 +15,7 @@ import numpy as np
 
 from .errors import DatasetNotFound, PairMismatch, unknown
 from .images import SUFFIXES, collapse_gray, quantise, read_image, require_gray
+from .labels import Box
 
 __all__ = [
     "Box",
@@ -30,19 +31,6 @@ __all__ = [
 ]
 
 PathLike = str | os.PathLike[str]
-
-
-class Box(NamedTuple):
-    """An annotated object: its class and its corners in pixels, x to the right, y down.
-
-    ``x1`` and ``y1`` are exclusive, so the width is ``x1 - x0``.
-    """
-
-    label: str
-    x0: float
-    y0: float
-    x1: float
-    y1: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,7 +121,9 @@ class DatasetCard:
     kind : str
         "infrared-visible", "medical", or "images" (single pictures, not pairs).
     folder : str
-        Its folder below the data folder; empty if built in.
+        Its folder below the data folder, or in the package.
+    package : str
+        The installed Python package that ships the files; empty if none does.
     about, home, licence, reference : str
         What it is, where it is published, under which licence, and what to cite.
     remedy : str
@@ -152,6 +142,7 @@ class DatasetCard:
     title: str
     kind: str
     folder: str
+    package: str = ""
     about: str = ""
     home: str = "not stated"
     licence: str = "not stated"

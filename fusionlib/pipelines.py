@@ -3,7 +3,7 @@
 A *preparation* turns an image in [0, 1], gray (H, W) or RGB (H, W, 3), into the gray image that
 is scaled to the network's levels; for most methods that is its luminance. A *post-processing*
 turns raw output into levels 0..255, which the method then rounds or truncates to 8 bits. The
-first line of its text stands on the method's card.
+summaries of both stand on the method's card.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ __all__ = [
     "POSTS",
     "Levels",
     "Post",
+    "Preparation",
     "find_post",
+    "prepare_luminance",
     "prepare_minmax",
     "prepare_pillow",
     "prepare_rounded",
@@ -59,24 +61,48 @@ GRAY_LEVELS = Levels(0, 255)
 # ---------------------------------------------------------------- preparations
 
 
-def prepare_minmax(image: np.ndarray) -> np.ndarray:
-    """Each image stretched to its range."""
+class Preparation(NamedTuple):
+    """A preparation; called with an image it prepares it.
+
+    Attributes
+    ----------
+    summary : str
+        For the card; empty for the luminance.
+    apply : callable
+        Image in [0, 1], gray or RGB -> gray image in [0, 1].
+    """
+
+    summary: str
+    apply: Callable[[np.ndarray], np.ndarray]
+
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        return self.apply(image)
+
+
+def _to_range(image: np.ndarray) -> np.ndarray:
     gray = luminance(image)
     low, high = gray.min(), gray.max()
     # A constant image has no range: black, as with LRRNet's epsilon.
     return (gray - low) / (high - low) if high > low else np.zeros_like(gray)
 
 
-def prepare_rounded(image: np.ndarray) -> np.ndarray:
-    """The luminance of colour rounded to 8 bits."""
+def _to_8_bits(image: np.ndarray) -> np.ndarray:
     return image if image.ndim == 2 else np.rint(luminance(image) * 255) / np.float32(255)
 
 
-def prepare_pillow(image: np.ndarray) -> np.ndarray:
-    """Read as the luminance of Pillow's YCbCr: 22 of the 256 gray levels become one lower."""
+def _by_pillow(image: np.ndarray) -> np.ndarray:
     levels = Image.fromarray(np.rint(image * 255).astype(np.uint8)).convert("RGB")
     # Fixed-point arithmetic, each of R, G and B rounded by itself.
     return np.asarray(levels.convert("YCbCr").getchannel("Y")) / np.float32(255)
+
+
+prepare_luminance = Preparation("", luminance)
+prepare_minmax = Preparation("each image stretched to its range", _to_range)
+prepare_rounded = Preparation("the luminance of colour rounded to 8 bits", _to_8_bits)
+prepare_pillow = Preparation(
+    "read as the luminance of Pillow's YCbCr: 22 of the 256 gray levels become one lower",
+    _by_pillow,
+)
 
 
 # ---------------------------------------------------------------- post-processing

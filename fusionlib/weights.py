@@ -5,17 +5,21 @@ directory given, then in ``$FUSIONLIB_WEIGHTS``, then in the user's cache, then 
 ``fusionlib/weights/``, which holds those trained by this project. A file that was found is
 checked by a hash over its tensors and loaded strictly; nothing is ever put in its place. The
 authors' sets are made from the files that they publish, by `fetch_weights` or `convert_weights`.
+What is known of each set is in ``fusionlib/weights.toml``.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import os
 import tempfile
+import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import quote
 
 import numpy as np
 import torch
@@ -24,22 +28,24 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from .card import WeightFile, WeightUser
-from .checkpoints import read_checkpoint
-from .classical.algorithm import Algorithm
-from .errors import UnknownName, WeightsMismatch, WeightsNotFound
+from .checkpoints import Checkpoint, PublishedFile, read_checkpoint
+from .errors import WeightsMismatch, WeightsNotFound, unknown
 from .files import atomic_file, check_writable
-from .sources import Source, check_file, download, find_source, sha256
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from .classical.algorithm import Algorithm
 
 
 __all__ = [
     "Obtained",
     "cache_folder",
+    "check_file",
     "check_fit",
     "convert_weights",
     "digest",
+    "download",
     "fetch_weights",
     "find_weights",
     "load_into",
@@ -51,6 +57,8 @@ __all__ = [
     "training_facts",
     "training_losses",
     "verify_weights",
+    "weight_files",
+    "weight_sets",
     "write_tensors",
 ]
 
@@ -60,6 +68,83 @@ SUFFIXES = (".safetensors", ".npz")
 
 #: What to do about a missing set of this project.
 RESTORE = "They are part of this project: restore the file with git, or reinstall."
+
+#: Addresses of a file at a full commit, and at a short one or a branch.
+FULL = "https://raw.githubusercontent.com/{repository}/{commit}/{path}"
+SHORT = "https://github.com/{repository}/raw/{commit}/{path}"
+#: Of a file that was attached to a release.
+RELEASE = "https://github.com/{repository}/releases/download/{commit}/{path}"
+
+#: More files than these are not listed one by one in a text.
+FEW = 4
+
+
+# ---------------------------------------------------------------- what is known of each set
+
+
+def weight_files(*names: str) -> tuple[WeightFile, ...]:
+    """Return the weight sets of these names, as a method's file states them.
+
+    Raises
+    ------
+    UnknownName
+        If ``weights.toml`` has no table of that name.
+    """
+    for name in names:
+        if name not in weight_sets():
+            known = unknown("weight set", name, weight_sets())
+            raise type(known)(f"{known} A new one is a table [{name}] in fusionlib/weights.toml.")
+    return tuple(weight_sets()[name] for name in names)
+
+
+@functools.cache
+def weight_sets() -> Mapping[str, WeightFile]:
+    """Return every set of ``weights.toml`` by name."""
+    tables = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
+    return {name: _weight_set(name, table) for name, table in tables.items()}
+
+
+def _weight_set(name: str, table: dict[str, Any]) -> WeightFile:
+    """Turn a table of the file into objects; whatever does not belong there is an error."""
+    repository, commit = table.pop("repository", ""), table.pop("commit", "")
+    form = FULL if len(commit) == 40 else SHORT
+    if table.pop("release", False):
+        form = RELEASE
+
+    def published(file: dict[str, Any]) -> PublishedFile:
+        url = form.format(repository=repository, commit=commit, path=quote(file["path"]))
+        return PublishedFile(url=url, **file)
+
+    checkpoints = tuple(
+        Checkpoint(
+            **{
+                **one,
+                "files": tuple(map(published, one["files"])),
+                "members": tuple(one.get("members", ())),
+            }
+        )
+        for one in table.pop("checkpoints", ())
+    )
+    origin = ""
+    if repository:
+        paths = [one.files[0].path.removesuffix(".index") for one in checkpoints]
+        origin = f"github.com/{repository} @{commit[:7]} {_listed(paths)}"
+    facts = {"digest": "", **table}
+    return WeightFile(name=name, origin=origin, checkpoints=checkpoints, **facts)
+
+
+def _listed(items: Sequence[object]) -> str:
+    """Name a few things in a text, of many the first and the last."""
+    if len(items) > FEW:
+        return f"{len(items)} files, {items[0]} to {items[-1]}"
+    return " and ".join(map(str, items))
+
+
+def _published_files(entry: WeightFile) -> list[PublishedFile]:
+    return [file for one in entry.checkpoints for file in one.files]
+
+
+# ---------------------------------------------------------------- where they are found
 
 
 def places(directory: str | os.PathLike[str] | None = None) -> list[Path]:
@@ -120,19 +205,17 @@ def find_weights(
     if not entry.origin:
         raise WeightsNotFound(message, _own_remedy(entry))
     folder = "set FUSIONLIB_WEIGHTS to a folder that holds it."
-    try:
-        source = find_source(entry.name)
-    except UnknownName:  # a set that somebody registered without saying where its files are
+    if entry.checkpoints:
+        message += f" Fetched, it will be {_target(entry, directory)}."
+        remedy = (
+            f"`{program} weights fetch {entry.name}` makes it from "
+            f"{_listed(_published_files(entry))} (licence: {entry.licence}), `{program} weights "
+            f"convert {entry.name} FILE` from what you downloaded yourself; or {folder}"
+        )
+    else:  # a set that somebody made without saying where its files are
         remedy = (
             f"It is published as {entry.origin} (licence: {entry.licence}), from where it cannot "
             f"be fetched here; {folder}"
-        )
-    else:
-        message += f" Fetched, it will be {_target(entry, directory)}."
-        remedy = (
-            f"`{program} weights fetch {entry.name}` makes it from {source} "
-            f"(licence: {entry.licence}), `{program} weights convert {entry.name} FILE` from what "
-            f"you downloaded yourself; or {folder}"
         )
     ours = [repr(other.name) for other in alternatives if other.packaged]
     if ours:
@@ -140,11 +223,18 @@ def find_weights(
     raise WeightsNotFound(message, remedy)
 
 
-def _check_published(entry: WeightFile) -> None:
+def _published(entry: WeightFile) -> list[PublishedFile]:
+    """Return the files that the authors publish; errors as `fetch_weights`."""
     if not entry.origin:
         raise WeightsNotFound(
             f"nobody else publishes the weights {entry.name!r}.", _own_remedy(entry)
         )
+    if not entry.checkpoints:
+        raise WeightsNotFound(
+            f"the weights {entry.name!r} are published as {entry.origin}, but nothing says in "
+            "which files. Add them to its table in fusionlib/weights.toml."
+        )
+    return _published_files(entry)
 
 
 def _own_remedy(entry: WeightFile) -> str:
@@ -444,8 +534,7 @@ def fetch_weights(
     FusionError
         If the file cannot be written there.
     """
-    _check_published(entry)
-    source, path = find_source(entry.name), _target(entry, directory)
+    published, path = _published(entry), _target(entry, directory)
     if _is_right(entry, configuration, path):
         return Obtained(path, new=False, verified=bool(entry.digest))
     check_writable(path)
@@ -455,13 +544,13 @@ def fetch_weights(
         with tempfile.TemporaryDirectory(dir=downloads) as folder:
             files = [
                 download(file, Path(folder) / str(i), progress=progress)
-                for i, file in enumerate(source.files)
+                for i, file in enumerate(published)
             ]
-            return _convert(entry, configuration, source, files, path)
+            return _convert(entry, configuration, files, path)
     except (WeightsNotFound, WeightsMismatch) as error:
         raise type(error)(
-            f"{entry.name} could not be fetched from {source}; nothing was written to {path}. "
-            f"{error} If you can download the files otherwise: `fusionlib weights convert "
+            f"{entry.name} could not be fetched from {_listed(published)}; nothing was written to "
+            f"{path}. {error} If you can download the files otherwise: `fusionlib weights convert "
             f"{entry.name} FILE...`."
         ) from error
 
@@ -487,47 +576,44 @@ def convert_weights(
     WeightsNotFound, WeightsMismatch, FusionError
         As `fetch_weights`.
     """
-    _check_published(entry)
-    source, path = find_source(entry.name), _target(entry, directory)
-    given = _in_order(entry, source, [Path(file) for file in files])
-    for file, published in zip(given, source.files, strict=True):
-        check_file(file, published)
-    return _convert(entry, configuration, source, given, path)
+    published, path = _published(entry), _target(entry, directory)
+    given = _in_order(entry, published, [Path(file) for file in files])
+    for file, one in zip(given, published, strict=True):
+        check_file(file, one)
+    return _convert(entry, configuration, given, path)
 
 
-def _in_order(entry: WeightFile, source: Source, files: Sequence[Path]) -> list[Path]:
+def _in_order(
+    entry: WeightFile, published: Sequence[PublishedFile], files: Sequence[Path]
+) -> list[Path]:
     """Bring the user's files into the order of the published ones."""
-    if len(files) == len(source.files) == 1:
+    if len(files) == len(published) == 1:
         return list(files)
     by_name = {path.name: path for path in files}
-    names = [file.name for file in source.files]
+    names = [file.name for file in published]
     if sorted(path.name for path in files) != sorted(names):
         raise WeightsMismatch(
             f"{entry.name} is made from {' and '.join(names)}, given: "
-            f"{', '.join(map(str, files))}. They are published as {source}."
+            f"{', '.join(map(str, files))}. They are published as {_listed(published)}."
         )
     return [by_name[name] for name in names]
 
 
 def _convert(
-    entry: WeightFile,
-    configuration: WeightUser,
-    source: Source,
-    files: Sequence[Path],
-    path: Path,
+    entry: WeightFile, configuration: WeightUser, files: Sequence[Path], path: Path
 ) -> Obtained:
     """Read the published files, check the tensors, write them."""
     tensors: dict[str, Tensor] = {}
     rest = iter(files)
-    for checkpoint in source.checkpoints:
+    for checkpoint in entry.checkpoints:
         tensors |= read_checkpoint(checkpoint, [next(rest) for _ in checkpoint.files])
     what = " and ".join(file.name for file in files)
     _check_digest(entry, tensors, what)
     if not entry.digest:
         check_fit(configuration, tensors, what)
     origins = [
-        f"{published.url} sha256 {sha256(file)}"
-        for published, file in zip(source.files, files, strict=True)
+        f"{published.url} sha256 {_hash(file, hashlib.sha256())}"
+        for published, file in zip(_published_files(entry), files, strict=True)
     ]
     write_tensors(
         path, tensors, {"source": ", ".join(origins), "converted_by": "fusionlib weights"}
@@ -571,7 +657,74 @@ def load_into(
         As `load_state`, or `Algorithm.load`.
     """
     adapted = configuration.adapt(tensors) if configuration.adapt else tensors
-    if isinstance(fuser, Algorithm):
-        fuser.load(adapted, source)
-    else:
+    if isinstance(fuser, nn.Module):
         load_state(fuser, adapted, source)
+    else:
+        fuser.load(adapted, source)
+
+
+# ---------------------------------------------------------------- downloads
+
+
+def download(published: PublishedFile, folder: Path, *, progress: bool = True) -> Path:
+    """Download a file into a folder and check it.
+
+    Raises
+    ------
+    WeightsNotFound
+        If the download fails.
+    WeightsMismatch
+        If what arrives is not the published file.
+    """
+    import pooch
+
+    pooch.get_logger().setLevel("WARNING")  # else it prints the hash of a file without a known one
+    try:
+        # Known hashes are checked below, with the size and git's id.
+        pooch.retrieve(
+            published.url,
+            known_hash=None,
+            fname=published.name,
+            path=folder,
+            downloader=pooch.HTTPDownloader(progressbar=progress),
+        )
+    except Exception as error:  # of requests or of the file system
+        reason = " ".join(str(error).split())
+        raise WeightsNotFound(
+            f"Downloading {published.name} failed ({type(error).__name__}: {reason})."
+        ) from error
+    check_file(folder / published.name, published)
+    return folder / published.name
+
+
+def check_file(path: Path, published: PublishedFile) -> None:
+    """Compare a file with what is known of the published one, before anything opens it.
+
+    Raises
+    ------
+    WeightsNotFound
+        If there is no such file.
+    WeightsMismatch
+        If its size or a hash differs.
+    """
+    if not path.is_file():
+        raise WeightsNotFound(f"no such file: {path}")
+    size = path.stat().st_size
+    # Git's id is the sha1 of the file behind a heading.
+    blob = hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
+    for kind, found, expected in (
+        ("size", size, published.size),
+        ("sha256", _hash(path, hashlib.sha256()), published.sha256),
+        ("git blob", _hash(path, blob), published.blob),
+    ):
+        if expected not in (None, "", found):
+            raise WeightsMismatch(
+                f"{path.name} is not the file published at {published.url}: its {kind} is {found}, "
+                f"expected {expected}. It was not opened."
+            )
+
+
+def _hash(path: Path, begun: hashlib._Hash) -> str:
+    """Go on with a hash over a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: begun).hexdigest()

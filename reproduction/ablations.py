@@ -1,35 +1,29 @@
-"""RefineFuse's ablations, Tables 8 to 10: training every row alike, what rows cost, which wins.
+"""RefineFuse's ablations, Tables 8 to 10: training every row alike, and which wins.
 
-The rows themselves are `fusionlib.networks.refinefuse.ABLATIONS` and, as tables, in
-`reproduction.experiments`.
+The rows themselves are `ABLATIONS` and, as tables, in `reproduction.experiments`. What a missing
+row's error tells the user to type, `made_by` in ``fusionlib/weights.toml``, says the same; a test
+compares.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-import statistics
-from collections.abc import Hashable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-import torch
-from torch import Tensor
 
-from fusionlib.costs import measure
-from fusionlib.datasets import load_dataset, package_data
+from fusionlib.datasets import load_dataset
 from fusionlib.errors import unknown
 from fusionlib.evaluation import bootstrap_interval
-from fusionlib.execution import check_device, run_network
 from fusionlib.files import write_text
-from fusionlib.networks.refinefuse import ABLATIONS, OURS, SHORT, TRAINED, VARIANTS, RefineFuse
-from fusionlib.weights import find_weights, read_facts, save_weights
+from fusionlib.networks.refinefuse import VARIANTS
+from fusionlib.weights import find_weights, read_facts, save_weights, weight_files
 
-from . import results
-from .efficiency import count_macs
+from .show import show_lines
 from .training import train_by_recipe
 
 if TYPE_CHECKING:
@@ -38,10 +32,12 @@ if TYPE_CHECKING:
     from .experiments import Measured
 
 __all__ = [
+    "ABLATIONS",
     "SCHEDULES",
+    "TRAINED",
+    "Ablation",
     "Schedule",
     "ablation_folder",
-    "cost_table",
     "count_verdicts",
     "directions",
     "show_directions",
@@ -49,8 +45,43 @@ __all__ = [
 ]
 
 
+class Ablation(NamedTuple):
+    """A training that Tables 8 to 10 compare: what the network is, with which loss, which seed.
+
+    Attributes
+    ----------
+    variant : str
+        A key of `fusionlib.networks.refinefuse.VARIANTS`.
+    setting : str
+        A key of `reproduction.recipes.refinefuse.SETTINGS`.
+    seed : int
+    """
+
+    variant: str = "paper"
+    setting: str = "ours"
+    seed: int = 0
+
+
+#: Weights' name -> what they are of. All are trained alike, shorter than the default ones.
+ABLATIONS: Mapping[str, Ablation] = {
+    "refinefuse_short": Ablation(),
+    "refinefuse_short_seed_1": Ablation(seed=1),
+    "refinefuse_short_seed_2": Ablation(seed=2),
+    "refinefuse_setting_a": Ablation(setting="A"),
+    "refinefuse_setting_b": Ablation(setting="B"),
+    "refinefuse_setting_c": Ablation(setting="C"),
+    **{f"refinefuse_{name}": Ablation(name) for name in VARIANTS if name != "paper"},
+}
+
+#: Options of the recipe that all of this project's trainings have.
+TRAINED: Mapping[str, Any] = {"optimiser": "adam", "rise": 0.3, "precision": "mixed"}
+
+#: What profile sample goes on from.
+(OURS,) = weight_files("refinefuse")
+
+
 class Schedule(NamedTuple):
-    """How every row is trained, besides `fusionlib.networks.refinefuse.TRAINED`.
+    """How every row is trained, besides `TRAINED`.
 
     Profile sample departs from it, too: it trains in single precision.
 
@@ -82,7 +113,7 @@ LOSSES = ("refinefuse_short", *(f"refinefuse_setting_{x}" for x in "abc"))
 #: few iterations on rendered scenes: enough to see where each leads.
 SCHEDULES = {
     "sample": Schedule("sample", 64, 2, 20, 10, 3, True, LOSSES),
-    "paper": Schedule(*SHORT, start=False, rows=tuple(ABLATIONS)),
+    "paper": Schedule("msrs_train128", 64, 8, 2000, 500, 27, False, tuple(ABLATIONS)),
 }
 
 
@@ -180,85 +211,6 @@ def _is_of(weights: Path, wanted: Mapping[str, object]) -> bool:
         return False
     facts = read_facts(weights)
     return all(facts.get(name) == str(value) for name, value in wanted.items())
-
-
-# ---------------------------------------------------------------- cost
-
-#: Size of MSRS's images, which Table 10 times.
-WIDTH, HEIGHT = 640, 480
-
-
-def cost_table(
-    *,
-    profile: str,
-    results_dir: str | os.PathLike[str],
-    device: str = "cpu",
-    repeats: int = 5,
-    seed: int = 0,
-) -> pd.DataFrame:
-    """Measure what each variant costs, beside the times of Table 10, and save it.
-
-    Parameters
-    ----------
-    profile, results_dir, device, seed
-        As in `reproduction.experiments.fusion_table`; costs are the same in both profiles.
-    repeats : int
-        Every variant fuses so many times, in turn.
-
-    Returns
-    -------
-    DataFrame
-        One row per variant: parameters, multiply-accumulates for 256x256 (in thop's
-        convention), our median milliseconds for 640x480 pixels, and the paper's, which are of
-        an RTX 4090.
-
-    Raises
-    ------
-    FusionError
-        If the device cannot be used.
-    """
-    check_device(device)
-    torch.manual_seed(seed)
-    networks = {name: RefineFuse(**departs).to(device) for name, (departs, _) in VARIANTS.items()}
-    images = list(torch.rand(2, 1, 1, HEIGHT, WIDTH).to(device))
-
-    def fuse(network: RefineFuse) -> Tensor:
-        return run_network(network, images).cpu()  # which waits for an accelerator
-
-    times: dict[str, list[float]] = {name: [] for name in networks}
-    for _ in range(repeats):
-        for name, network in networks.items():
-            _, cost = measure(partial(fuse, network))
-            times[name].append(cost.seconds)
-    printed = pd.read_csv(package_data("paper_tables/refinefuse_table_10_depth_ablation.csv"))
-    paper = printed.set_index("setting")["time_ms_rtx4090"]
-    papers = {"scales_3": "A", "scales_5": "B", "paper": "Ours"}
-    frame = pd.DataFrame(
-        {
-            "variant": name,
-            "parameters": sum(p.numel() for p in network.parameters()),
-            "MACs": count_macs(network.cpu(), 256, 256, convention="thop"),
-            "ms": 1000 * statistics.median(times[name]),
-            "paper ms": paper.get(papers.get(name, ""), np.nan),
-        }
-        for name, network in networks.items()
-    )
-    facts = results.provenance(
-        profile=profile, device=device, seed=seed, repeats=repeats, size=f"{WIDTH}x{HEIGHT}"
-    )
-    folder = Path(results_dir) / profile / "refinefuse_10_time"
-    results.save(folder, summary=frame, facts=facts)
-    return frame
-
-
-def show_costs(cost: pd.DataFrame) -> Styler:
-    """Style `cost_table`, with both times also as shares of the whole network's."""
-    whole = cost.set_index("variant").loc["paper"]
-    times = ("ms", "paper ms")
-    ratios = cost.assign(**{f"{name} / four scales": cost[name] / whole[name] for name in times})
-    styler = ratios.set_index("variant").rename_axis(None).style.format(precision=2, na_rep="")
-    styler.format("{:,}", subset=["parameters", "MACs"]).format("{:.0f}", subset=["ms"])
-    return styler.set_uuid("costs")
 
 
 # ---------------------------------------------------------------- which wins
@@ -360,23 +312,17 @@ SIGNS = {"same direction": "✓", "opposite direction": "✗", "no difference": 
 
 def show_directions(found: pd.DataFrame, caption: str = "") -> Styler:
     """Style `directions` as a table: rows against rows, a column per metric."""
-    cells = [_cell(one) for one in found.to_dict("records")]
-    frame = found.assign(cell=cells, row=found["row"] + " − " + found["against"])
-    wide = frame.pivot(index="row", columns="metric", values="cell")
-    wide = wide.loc[list(dict.fromkeys(frame["row"])), list(dict.fromkeys(frame["metric"]))]
-    styler = wide.rename_axis(index=None, columns=None).style.set_caption(caption)
-    lines = {"selector": "td", "props": "white-space: pre; text-align: right"}
-    return styler.set_table_styles([lines]).set_uuid("directions")  # type: ignore[list-item]
+    rows = found["row"] + " − " + found["against"]
+    cells = found.assign(cell=found.apply(_cell, axis=1), row=rows)
+    wide = cells.pivot(index="row", columns="metric", values="cell").loc[rows.unique()]
+    texts = {metric: list(wide[metric]) for metric in found["metric"].unique()}
+    return show_lines(texts, list(wide.index), caption)
 
 
-def _cell(one: dict[Hashable, Any]) -> str:
-    lines = [f"{SIGNS.get(one['verdict'], '')} {_signed(one['mean'])}"]
+def _cell(one: pd.Series) -> str:
+    lines = [f"{SIGNS.get(one['verdict'], '')} {one['mean']:+.3f}"]
     if not np.isnan(one["ci_low"]):
-        lines.append(f"[{_signed(one['ci_low'])}, {_signed(one['ci_high'])}]")
+        lines.append(f"[{one['ci_low']:+.3f}, {one['ci_high']:+.3f}]")
     if not np.isnan(one["paper"]):
-        lines.append(f"paper {_signed(one['paper'])}")
-    return "\n".join(lines)
-
-
-def _signed(value: float) -> str:
-    return f"{value:+.3f}".replace("-", "−")
+        lines.append(f"paper {one['paper']:+.3f}")
+    return "\n".join(lines).replace("-", "\N{MINUS SIGN}")

@@ -19,7 +19,6 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from fusionlib.card import Identity
 from fusionlib.datasets import load_dataset, load_images, package_data
 from fusionlib.errors import FusionError, UnknownName, unknown
 from fusionlib.evaluation import Fuser, benchmark, evaluate, levels, summarise
@@ -29,10 +28,12 @@ from fusionlib.metrics.structure import mse, psnr, ssim
 from fusionlib.networks.res2netfuse import Res2NetFuse
 from fusionlib.pairs import Dataset, Pair
 
-from . import results, tables
-from .kept import read_kept, scores_file
+from . import results, show
+from .compare import compare
+from .papers import paper_values
 from .published import PublishedImages, fused_dataset
 from .rows import READINGS, SOURCES, TABLES, Row, Source, data_hash, dataset_of
+from .scores import Scores, score_versions, this_run
 from .tracing import layer_table
 
 if TYPE_CHECKING:
@@ -87,9 +88,9 @@ class Measured:
     facts: Mapping[str, Any]
 
     def show(self, *metrics: str, caption: str = "", **options: Any) -> Styler:
-        """Style the table, or some of its columns; see `reproduction.tables.show`."""
+        """Style the table, or some of its columns; see `reproduction.show.show`."""
         asked = self.compared["metric"].isin(metrics or self.compared["metric"])
-        return tables.show(self.compared[asked], caption=caption, **options)
+        return show.show(self.compared[asked], caption=caption, **options)
 
     def caption(self, title: str, *, images: str = "pair") -> str:
         """Return a caption: the title, over how many pairs the means are, and the profile."""
@@ -220,8 +221,8 @@ def fusion_table(
     profile : {"sample", "paper"}
         The built-in pairs, or the paper's.
     results_dir : path
-        ``<results_dir>/<profile>/<table>/`` receives the results. Scores that this code has
-        measured before, for another table or in a run that was interrupted, are reused.
+        ``<results_dir>/<profile>/<table>/`` receives the results. Scores that are there, of any
+        table or of a run that was stopped, are not measured again.
     data_dir, weights_dir, device, seed, limit
         As a notebook's parameters.
 
@@ -241,21 +242,14 @@ def fusion_table(
     )
     folder = Path(results_dir) / profile / table
     pairs = load_dataset(dataset, data_dir=data_dir, limit=limit)
-    scores = scores_file(dataset, folder.parent)
     columns = _columns(table)
-    rows = benchmark(list(methods.values()), pairs, metrics=list(columns), csv=scores, jobs=None)
-    labels = {method.identity: label for label, method in methods.items()}
-    keys = rows[list(Identity._fields)].itertuples(index=False)
-    rows.insert(0, "table", table)
-    rows.insert(1, "row", [labels.get(Identity(*key)) for key in keys])
-    places = {label: i for i, label in enumerate(methods)}
-    rows = rows.sort_values("row", key=lambda row: row.map(places), kind="stable")
-    rows = rows.reset_index(drop=True)
     run = {"profile": profile, "device": device, "seed": seed, "limit": limit}
-    facts = _facts(started, methods, dataset, **run)
-    kept = read_kept(scores)
-    if entries := {label: kept[key] for key, label in labels.items() if key in kept}:
-        facts["kept"] = entries
+    this = this_run(_facts(started, methods, dataset, **run))
+    rows, runs = Scores(folder.parent, dataset).measure(methods, pairs, list(columns), this)
+    rows.insert(0, "table", table)
+    facts = _facts(started, methods, dataset, score_versions=score_versions(), **run)
+    if earlier := {row: every for row, every in runs.items() if every != [this]}:
+        facts["measured_by"] = earlier
     headings = (rows["metric"] + ":" + rows["convention"]).map(columns)
     by_label = {row.label: row for row in TABLES[table]}
     return _compared(table, rows, headings, by_label, missing, facts, folder)
@@ -289,7 +283,7 @@ MENDED = {"MI:li": "MI:standard", "SSIM:cddfuse": "SSIM:cddfuse_255"}
 
 def _columns(table: str) -> dict[str, str]:
     """Return the columns to measure, "metric:convention" -> heading."""
-    printed = list(dict.fromkeys(tables.paper_values(table)["metric"]))
+    printed = list(dict.fromkeys(paper_values(table)["metric"]))
     columns = {
         f"{one.metric.name}:{one.convention}": one.metric.name
         for one in select(SOURCES[table].metrics)
@@ -453,7 +447,7 @@ def _compared(
     folder: Path,
 ) -> Measured:
     """Put the paper's values beside the measured rows, by label and heading, and save them."""
-    compared = tables.compare(
+    compared = compare(
         summarise(per_pair.assign(metric=headings)),
         table,
         papers={label: row.paper for label, row in labels.items()},
@@ -519,7 +513,7 @@ def _facts(
 def _missing_rows(table: str, missing: Mapping[str, str]) -> dict[str, str]:
     """Rows without weights, and rows of the paper that none of ours can reproduce."""
     rest = {}
-    for paper in dict.fromkeys(tables.paper_values(table)["row"]):
+    for paper in dict.fromkeys(paper_values(table)["row"]):
         rows = [row for row in TABLES[table] if row.paper == paper]
         if not rows:
             rest[paper] = "its method is not in this version of fusionlib"

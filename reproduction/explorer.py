@@ -30,14 +30,14 @@ from matplotlib.figure import Figure
 from fusionlib.datasets import list_datasets, load_dataset
 from fusionlib.errors import FusionError, unknown
 from fusionlib.images import collapse_gray, decode_image, require_gray
-from fusionlib.methods import create_here, find_method, list_here
+from fusionlib.methods import create, find_method, list_weights, registry
 from fusionlib.metrics import SELECTIONS
 from fusionlib.pairs import Pair
 from fusionlib.pipelines import POSTS, STRETCH
 
-from . import figures, tables
+from . import figures
+from .show import RANKS, show_scores
 from .strategies import Comparison, Fused, Scores, Strategy
-from .tables import RANKS
 
 try:
     import anywidget
@@ -108,10 +108,7 @@ class Explorer(ipywidgets.VBox):
         device: str = "cpu",
     ) -> None:
         self._source = _Source(dataset, pair, data_dir)
-        here, missing = list_here(weights_dir)
-        methods: dict[str, list[str]] = {}
-        for spec, setting in here:
-            methods.setdefault(spec.name, []).append(setting)
+        methods, missing = _find_methods(weights_dir)
         self._sides = [
             _Side(name, methods, start) for name, start in zip(SIDES, (left, right), strict=True)
         ]
@@ -158,7 +155,7 @@ class Explorer(ipywidgets.VBox):
 
     def show_scores(self) -> Styler:
         """Style the metrics shown, the better of each marked."""
-        return tables.show_scores(self.scores)
+        return show_scores(self.scores)
 
     def wait(self, seconds: float = 600.0) -> bool:
         """Wait until what was asked for is shown; False if it takes longer."""
@@ -284,6 +281,32 @@ def _all_inside(box: Any) -> list[Any]:
     return [*children, *(inner for child in children for inner in _all_inside(child))]
 
 
+def _find_methods(
+    weights_dir: str | os.PathLike[str] | None,
+) -> tuple[dict[str, list[str]], dict[str, str]]:
+    """Say what can be created: methods -> settings, the default one first; and what is missing.
+
+    That is methods of which nothing is here -> the weights that they need.
+    """
+    listed = list_weights(weights_dir)
+    found = set(listed.loc[listed["state"] == "found", "name"])
+    methods: dict[str, list[str]] = {}
+    for spec in registry().values():
+        for setting, configuration in spec.configurations.items():
+            files = configuration.weights
+            usable = {one.name for one in files[1:] if one.packaged} | {
+                one.name for one in files[:1]
+            }
+            if not files or usable & found:
+                methods.setdefault(spec.name, []).append(setting)
+    missing = {
+        spec.name: spec.default.weights[0].name
+        for spec in registry().values()
+        if spec.name not in methods
+    }
+    return methods, missing
+
+
 def _missing_text(missing: Mapping[str, str]) -> str:
     if not missing:
         return ""
@@ -292,7 +315,7 @@ def _missing_text(missing: Mapping[str, str]) -> str:
         f"<p>Weights that are not here: {escape(names)}. "
         "<code>fusionlib weights fetch NAME</code> gets those that authors publish. "
         "<code>blend</code>, <code>sharpen</code> and <code>favour</code> are in "
-        "<code>fusionlib.rules</code>.</p>"
+        "<code>reproduction.strategies</code>.</p>"
     )
 
 
@@ -599,7 +622,7 @@ def _check_here(start: Strategy, methods: Mapping[str, Sequence[str]]) -> None:
     usual = next(iter(spec.configurations))
     if (start.setting or usual) not in methods.get(start.method, ()):
         setting: dict[str, Any] = {spec.axis: start.setting or usual}
-        create_here(start.method, **setting)  # says what is missing
+        create(start.method, retrained=True, **setting)  # says what is missing
     if start.power > SHARPEST:
         raise FusionError(
             f"the power of the weights is {start.power:g}; the slider ends at {SHARPEST}."

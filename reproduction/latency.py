@@ -1,4 +1,4 @@
-"""What fusing a pair takes: seconds and memory of every method; what they buy.
+"""What fusing a pair takes: seconds and memory of every method, their ranks, what they buy.
 
 Every figure is of a process of its own where the system has such, and says on how many threads and
 beside how much other work it was taken.
@@ -7,45 +7,50 @@ beside how much other work it was taken.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import math
 import os
-import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 from unittest import mock
 
-from fusionlib import costs
+import cv2
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+from tqdm.auto import tqdm
+
 from fusionlib.costs import measure
-from fusionlib.errors import FusionError
-from fusionlib.execution import Execution, check_device, check_execution, run_network
+from fusionlib.datasets import load_dataset
+from fusionlib.errors import FusionError, WeightsNotFound
 from fusionlib.files import write_text
 from fusionlib.folders import has_processes
-from fusionlib.methods import find_method
+from fusionlib.images import luminance
+from fusionlib.methods import Method, create, find_method, registry
+from fusionlib.tiles import check_device, run_network
 
-from . import ROOT
-from .efficiency import build_untrained, check_times, count_parameters
-from .tables import CLOSE, show_lines
+from . import ROOT, results
+from .compare import CLOSE
+from .cost import build_untrained, count_parameters, printed_costs
+from .experiments import recorded
+from .show import show_lines
 
 if TYPE_CHECKING:
-    import pandas as pd
     from pandas.io.formats.style import Styler
     from torch import Tensor
 
-    from fusionlib.methods import Method
-
 __all__ = [
     "SIZES",
-    "Latency",
     "latency_table",
     "measure_latency",
-    "recorded_latency",
+    "rank_table",
     "recorded_speed",
+    "show_speed",
     "show_times",
     "trade_off",
 ]
@@ -60,36 +65,13 @@ SECONDS, FEWEST, MOST, ONCE = 6.0, 3, 25, 30.0
 RANDOM, RECIPE = UNTRAINED = ("random", "tests.recipe")
 
 
-class Latency(NamedTuple):
-    """What fusing one pair takes.
-
-    Attributes
-    ----------
-    seconds : list of float
-        Wall time of each run after the first, which warms up; of the first where that took long.
-    peak : float or None
-        GiB: the most memory that the process held meanwhile, Python and libraries included, None
-        where the system does not tell; on a GPU the most that its tensors took.
-    weights : str
-        What weights it had; "untrained": cost does not depend on them.
-    threads : int
-        Of PyTorch.
-    """
-
-    seconds: list[float]
-    peak: float | None
-    weights: str
-    threads: int
-
-
 def measure_latency(
     method: str,
     size: str,
     *,
     device: str = "cpu",
     weights_dir: str | os.PathLike[str] | None = None,
-    execution: Execution | None = None,
-) -> Latency:
+) -> dict[str, Any]:
     """Measure a method in its default configuration, in a process of its own.
 
     Parameters
@@ -98,41 +80,39 @@ def measure_latency(
         Of a network what counts is from input to output, as in Table 11; of a classical method
         everything.
     size : str
-        "640x480": width x height of the rendered pair that is fused.
+        "640x480": width x height of the pair that is fused.
     device : str
         "cpu", or for networks "cuda".
     weights_dir : path, optional
         Where to look for weights first.
-    execution : Execution, optional
-        How networks are run; default: as `fusionlib.create` does. Its threads are those of
-        classical methods, too.
+
+    Returns
+    -------
+    dict
+        "weights", "untrained" where there are none: cost does not depend on them; "threads" of
+        PyTorch; "median ms", "lower quartile ms", "upper quartile ms" of the "runs" after the
+        first, which warms up; "peak GiB": the most memory that the process held meanwhile, Python
+        and libraries included, None where the system does not tell; on a GPU the most that its
+        tensors took.
 
     Raises
     ------
     UnknownName
         If there is no such method.
     FusionError
-        If the size is none or too small, the device or the precision cannot be used, or the process
-        was killed, as a system does that has not enough memory.
+        If the size is none or too small, the device cannot be used, or the process was killed, as
+        a system does that has not enough memory.
     MemoryError
         If the memory does not suffice, and the system says so.
     """
     import loky
-    import torch
 
     _check(method, size, device)
-    check_execution(execution or Execution(), device)
-
-    asked = (method, size, device, weights_dir, execution or Execution())
     if not has_processes():
-        threads = torch.get_num_threads()
-        try:
-            return _measure_here(*asked)
-        finally:
-            torch.set_num_threads(threads)
+        return _measure_here(method, size, device, weights_dir)
     with loky.ProcessPoolExecutor(1) as pool:
         try:
-            return pool.submit(_measure_here, *asked).result()
+            return pool.submit(_measure_here, method, size, device, weights_dir).result()
         except loky.process_executor.TerminatedWorkerError as error:
             raise FusionError(
                 f"the process that ran {method} on {size} was killed; the memory does not suffice."
@@ -140,25 +120,24 @@ def measure_latency(
 
 
 def _measure_here(
-    method: str,
-    size: str,
-    device: str,
-    weights_dir: str | os.PathLike[str] | None,
-    execution: Execution,
-) -> Latency:
-    import torch
-
-    from fusionlib.images import luminance
-    from fusionlib.scenes import render
-
-    width, height = _sides(size)
-    pair = render("day_street", size=(width, height))
-    if execution.threads:
-        torch.set_num_threads(execution.threads)
-    fuse, weights = _fuser(method, [pair.ir, luminance(pair.vis)], device, weights_dir, execution)
-    seconds, cost = measure(partial(_repeat, fuse))  # its peak is not that of rendering
-    peak = cost.peak if device == "cpu" else torch.cuda.max_memory_allocated(device) / 2**30
-    return Latency(seconds, peak, weights, torch.get_num_threads())
+    method: str, size: str, device: str, weights_dir: str | os.PathLike[str] | None
+) -> dict[str, Any]:
+    pair = load_dataset("sample")["day_street"]
+    images = [cv2.resize(image, _sides(size)) for image in (pair.ir, luminance(pair.vis))]
+    fuse, weights = _fuser(method, images, device, weights_dir)
+    seconds, cost = measure(partial(_repeat, fuse))
+    lower, median, upper = 1000 * np.percentile(seconds, [25, 50, 75])
+    return {
+        "weights": weights,
+        "threads": torch.get_num_threads(),
+        "median ms": median,
+        "lower quartile ms": lower,
+        "upper quartile ms": upper,
+        "runs": len(seconds),
+        "peak GiB": cost.peak
+        if device == "cpu"
+        else torch.cuda.max_memory_allocated(device) / 2**30,
+    }
 
 
 def _repeat(call: Callable[[], object]) -> list[float]:
@@ -195,14 +174,8 @@ def _fuser(
     gray: list[Any],
     device: str,
     weights_dir: str | os.PathLike[str] | None,
-    execution: Execution,
 ) -> tuple[Callable[[], object], str]:
     """Return what is timed, and the weights' name."""
-    import torch
-
-    from fusionlib.errors import WeightsNotFound
-    from fusionlib.methods import create
-
     configuration = find_method(method).default
     # The authors' weights, else this project's own.
     names = [file.name for file in configuration.weights[:1]]
@@ -227,7 +200,7 @@ def _fuser(
     images = [tensor.to(device) for tensor in tensors]
 
     def fuse() -> Tensor:
-        output = run_network(network, images, execution)
+        output = run_network(network, images)
         if device != "cpu":
             torch.cuda.synchronize(device)
         return output
@@ -271,7 +244,7 @@ def latency_table(
     Parameters
     ----------
     folder : path
-        The table is written there row by row. Rows that it holds of the same code, device and
+        The table is written there row by row. Rows that it holds of the same commit, device and
         threads are not measured again; rows of other devices are kept.
     methods : sequence of str, optional
         Default: all; on an accelerator those with a network.
@@ -298,33 +271,19 @@ def latency_table(
     FusionError
         If the device cannot be used, a size is none, or the folder cannot be written.
     """
-    import pandas as pd
-    import torch
-    from tqdm.auto import tqdm
-
-    from fusionlib.methods import registry
-
-    from . import results
-
     check_device(device)
-    folder, specs, code = Path(folder), registry(), _code()
-    provenance = results.provenance(device=device, **facts)
-    begun = (
-        provenance["commit"],
-        round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else math.nan,
-    )
-    runs = folder / "runs.csv"
-    known = (
-        pd.read_csv(runs) if runs.exists() else pd.DataFrame(columns=["code", "device", "threads"])
-    )
-    same = (known["code"] == code) & (known["threads"] == torch.get_num_threads())
-    known = known[same | (known["device"] != device)]
-    rows = known.to_dict("records")
-    done = {(row["method"], row["size"]) for row in rows if row["device"] == device}
-    able = [name for name, spec in specs.items() if device == "cpu" or spec.default.has_network]
+    able = [n for n, spec in registry().items() if device == "cpu" or spec.default.has_network]
     work = [(name, size) for size in sizes for name in methods or able]
     for name, size in work:  # before anything is measured
         _check(name, size, device)
+    folder, provenance = Path(folder), results.provenance(device=device, **facts)
+    load = round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else math.nan
+    begun = {"commit": provenance["commit"], "load": load}
+    runs = folder / "runs.csv"
+    known = pd.read_csv(runs) if runs.exists() else pd.DataFrame(columns=TIME_COLUMNS)
+    same = (known["commit"] == begun["commit"]) & (known["threads"] == torch.get_num_threads())
+    rows = known[same | (known["device"] != device)][TIME_COLUMNS].to_dict("records")
+    done = {(row["method"], row["size"]) for row in rows if row["device"] == device}
     for name, size in tqdm(work, desc="measuring", disable=not progress):
         if (name, size) in done:
             continue
@@ -333,80 +292,43 @@ def latency_table(
         except (FusionError, MemoryError) as error:
             tqdm.write(f"{name}, {size}: {error}", file=sys.stderr)
             continue
-        spec = specs[name]
-        about = (name, spec.title, spec.kind, found.weights, size, device, found.threads)
-        quartiles = _quartiles([1000 * one for one in found.seconds])
-        row = (*about, *quartiles, len(found.seconds), found.peak, *begun)
-        rows.append({"code": code, **dict(zip(TIME_COLUMNS, row, strict=True))})
-        write_text(runs, pd.DataFrame(rows).to_csv(index=False, float_format="%.6g"))
-    table = pd.DataFrame(rows, columns=["code", *TIME_COLUMNS]).drop(columns="code")
+        rows.append({"method": name, "size": size, "device": device, **found, **begun})
+        write_text(runs, _times(rows).to_csv(index=False, float_format="%.6g"))
+    table = _times(rows)
     table = table[table["size"].isin(sizes)].reset_index(drop=True)
     results.save(folder, summary=table, facts=provenance)
     return table
 
 
-def _code() -> str:
-    """Hash the code that decides a time: the methods', and how it is measured."""
-    from .results import score_hash
-
-    measuring = [Path(__file__), Path(costs.__file__)]
-    sha = hashlib.sha256(score_hash().encode())
-    for path in measuring:
-        sha.update(path.read_bytes())
-    return sha.hexdigest()
+def _times(rows: Sequence[dict[Any, Any]]) -> pd.DataFrame:
+    table = pd.DataFrame(rows, columns=TIME_COLUMNS)
+    specs = table["method"].map(find_method)
+    return table.assign(title=[one.title for one in specs], kind=[one.kind for one in specs])
 
 
-def _quartiles(values: Sequence[float]) -> tuple[float, float, float]:
-    """Return median, lower and upper quartile."""
-    if len(values) == 1:
-        return values[0], values[0], values[0]
-    lower, median, upper = statistics.quantiles(values, n=4, method="inclusive")
-    return median, lower, upper
-
-
-def recorded_latency() -> pd.DataFrame:
-    """Return `latency_table` as the committed run of profile "paper" measured it.
-
-    Raises
-    ------
-    FusionError
-        If it is not there: it is part of the repository, not of the package.
-    """
-    return _recorded(
-        "refinefuse_11_time/summary.csv", "python -m reproduction run --profile paper --only 10"
-    )
-
-
-def recorded_speed(part: str) -> pd.DataFrame:
-    """Return a part of the ratio table as the committed run of the benchmarks measured it.
+def check_times(times: pd.DataFrame, sizes: Collection[str] = ()) -> None:
+    """Make sure that times can stand in one table.
 
     Parameters
     ----------
-    part : {"networks", "metrics", "training", "workers", "memory", "backends"}
-        In "networks" what has no trained weights has "untrained" ones.
+    times : DataFrame
+        From `latency_table`.
+    sizes : collection of str
+        Sizes that it must have.
 
     Raises
     ------
     FusionError
-        If it is not there: it is part of the repository, not of the package.
+        If they are of several devices, or lack a size.
     """
-    command = "benchmarks.backends" if part == "backends" else f"benchmarks --only {part}"
-    found = _recorded(f"speed/{part}.csv", f"python -m {command} --save FOLDER")
-    return found.replace({"weights": dict.fromkeys(UNTRAINED, "untrained")})
-
-
-def _recorded(name: str, command: str) -> pd.DataFrame:
-    import pandas as pd
-
-    path = ROOT / "results" / "paper" / name
-    if not path.exists():
+    devices = sorted({*times["device"]})
+    if len(devices) != 1:
         raise FusionError(
-            f"{path} is not there. Work in a clone of the repository, or measure it: {command}."
+            f"the times are of {' and '.join(devices) or 'no device'}; choose one: "
+            'times[times["device"] == "cpu"].'
         )
-    return pd.read_csv(path)
-
-
-# ---------------------------------------------------------------- to read
+    if missing := [size for size in sizes if size not in {*times["size"]}]:
+        raise FusionError(f"the times lack {', '.join(missing)}; measure these sizes, too.")
 
 
 def show_times(times: pd.DataFrame) -> Styler:
@@ -418,17 +340,12 @@ def show_times(times: pd.DataFrame) -> Styler:
         If they are of several devices.
     """
     check_times(times)
-    sizes = list(dict.fromkeys(times["size"]))
+    found = {(row["title"], row["size"]): _time_cell(row) for row in times.to_dict("records")}
     titles = list(dict.fromkeys(times["title"]))
-    cells: dict[str, list[str]] = {size: [] for size in sizes}
-    found = {(row["title"], row["size"]): row for row in times.to_dict("records")}
-    for title in titles:
-        for size in sizes:
-            row = found.get((title, size))
-            cells[size].append("" if row is None else _time_cell(row))
+    sizes = dict.fromkeys(times["size"])
     some = times.iloc[0]
     return show_lines(
-        cells,
+        {size: [found.get((title, size), "") for title in titles] for size in sizes},
         titles,
         f"Milliseconds for a pair: median [quartiles], and the process's peak memory; "
         f"{some['device']}, {some['threads']} threads",
@@ -459,7 +376,7 @@ def trade_off(
     Parameters
     ----------
     times : DataFrame
-        From `latency_table` or `recorded_latency`.
+        From `latency_table`.
     table, metric : str
         A recorded table of fusion results, and the column that stands for quality.
     size : str
@@ -477,32 +394,140 @@ def trade_off(
     FusionError
         If the times are of several devices, or not of that size.
     """
-    import pandas as pd
-    from torch import nn
-
-    from .experiments import recorded
-
     check_times(times, [size])
-    found = recorded(table)
-    scores = found.per_pair[found.per_pair["metric"] == metric]
-    compared = found.compared[found.compared["metric"] == metric].set_index("row")
-    rows = scores.drop_duplicates("row").set_index("row")["method"]
-    far = (compared["difference"] / compared["paper"]).abs()
+    measured = recorded(table)
+    rows = measured.per_pair.drop_duplicates("row").set_index("row")["method"]
+    found = measured.compared[measured.compared["metric"] == metric].set_index("row")
+    far = (found["difference"] / found["paper"]).abs()
     far = far.where(far > CLOSE, 0)  # of several near ones the first
-    labels = far.groupby(rows).idxmin()
-    quality = labels.map(compared["mean"])
-    chosen = times[times["size"] == size].set_index("method")
-    known = [name for name in chosen.index if name in quality.index]
-
-    def parameters(method: str) -> int:
-        network = build_untrained(find_method(method).default)
-        return count_parameters(network) if isinstance(network, nn.Module) else 0
-
+    label = far.groupby(rows).idxmin()
+    chosen = times[(times["size"] == size) & times["method"].isin(label.index)]
+    labels = chosen["method"].map(label)
     return pd.DataFrame(
         {
-            "label": labels[known],
-            "ms": chosen.loc[known, "median ms"],
-            "parameters": [parameters(name) for name in known],
-            "quality": quality[known],
+            "label": labels,
+            "ms": chosen["median ms"],
+            "parameters": chosen["method"].map(_parameters),
+            "quality": labels.map(found["mean"]),
         }
     ).reset_index(drop=True)
+
+
+def _parameters(method: str) -> int:
+    network = build_untrained(find_method(method).default)
+    return count_parameters(network) if isinstance(network, nn.Module) else 0
+
+
+# ---------------------------------------------------------------- Table 11
+
+#: Size of pictures whose times Table 11 prints -> how its column names them.
+TIMED: Mapping[str, str] = {"640x480": "msrs", "1024x768": "m3fd"}
+
+
+def rank_table(sizes: pd.DataFrame, times: pd.DataFrame) -> pd.DataFrame:
+    """Put ranks and times beside the sizes of Table 11, those printed and ours.
+
+    Ranks are recomputed by one rule: rank each column (ties share the mean of their ranks), average
+    the ranks of a row, and rank the averages (ties share the better rank).
+
+    Parameters
+    ----------
+    sizes : DataFrame
+        From `reproduction.cost.table_11`.
+    times : DataFrame
+        From `latency_table`, of one device, at the sizes of MSRS and M3FD.
+
+    Returns
+    -------
+    DataFrame
+        The sizes with "size, printed", "size, from the print's columns", "size, ours" (parameters
+        and multiply-accumulates, each once); "speed, printed", "speed, from the print's columns",
+        "speed, ours"; "device", "ms ..." and "paper ms ...".
+
+    Raises
+    ------
+    FusionError
+        If the times are of several devices or lack a size.
+    """
+    check_times(times, TIMED)
+    printed = printed_costs().loc[list(sizes["row"])].reset_index(drop=True)
+    wide = times.pivot(index="method", columns="size", values="median ms")
+    ours = wide.reindex(list(sizes["method"]))[list(TIMED)].reset_index(drop=True)
+    theirs = printed[[f"runtime_ms_{data}_rtx4090" for data in TIMED.values()]]
+    ranks = {
+        "size, printed": printed["size_rank"],
+        "size, from the print's columns": _average_rank(printed[["params_m", "flops_g_256"]]),
+        "size, ours": _average_rank(sizes[["parameters", "MACs 256"]]),
+        "speed, printed": printed["speed_rank"],
+        "speed, from the print's columns": _average_rank(theirs),
+        "speed, ours": _average_rank(ours.dropna()),  # without what could not be run
+    }
+    frame = pd.concat([sizes, pd.DataFrame(ranks).astype("Int64")], axis=1)
+    frame["device"] = times["device"].iloc[0]
+    for size, column in zip(TIMED, theirs, strict=True):
+        frame[f"ms {size}"] = ours[size]
+        frame[f"paper ms {size}, RTX 4090"] = theirs[column]
+    return frame
+
+
+def _average_rank(columns: pd.DataFrame) -> pd.Series:
+    return columns.rank().mean(axis=1).rank(method="min")
+
+
+# ---------------------------------------------------------------- the benchmarks' speeds
+
+
+def recorded_speed(part: str) -> pd.DataFrame:
+    """Return a part of the ratio table as the committed run of the benchmarks measured it.
+
+    Parameters
+    ----------
+    part : {"networks", "metrics", "training", "workers", "memory", "backends"}
+        In "networks" what has no trained weights has "untrained" ones.
+
+    Raises
+    ------
+    FusionError
+        If it is not there: it is part of the repository, not of the package.
+    """
+    path = ROOT / "results" / "paper" / "speed" / f"{part}.csv"
+    if not path.exists():
+        command = "benchmarks.backends" if part == "backends" else f"benchmarks --only {part}"
+        raise FusionError(
+            f"{path} is not there. Work in a clone of the repository, or measure it: "
+            f"python -m {command} --save FOLDER."
+        )
+    return pd.read_csv(path).replace({"weights": dict.fromkeys(UNTRAINED, "untrained")})
+
+
+#: Columns of the recorded speeds, by how their names end -> format. The first that fits counts.
+_SPEEDS = {
+    "difference": "{:.0e}",
+    "first 10 %": "{:.0e}",
+    "last loss": "{:.1e}",
+    "seconds": "{:.0f}",
+    "largest %": "{:.0f}",
+    "mean %": "{:.0f}",
+    " s": "{:#.3g}",
+}
+
+
+def show_speed(part: str, speed: pd.DataFrame) -> Styler:
+    """Style a part of the recorded speeds.
+
+    Parameters
+    ----------
+    part : str
+        Its name in `recorded_speed`; tells the tables of a page apart.
+    speed : DataFrame
+        Its first column names what was measured; the commit and remarks are left out.
+    """
+    shown = speed.drop(columns=["commit", "remark"], errors="ignore")
+    first = shown.columns[0]
+    shown = shown.set_index(first).rename_axis(None).rename_axis(first, axis=1)
+    styler = shown.style.format(na_rep="")
+    for name in shown.select_dtypes("number"):
+        fits = (one for end, one in _SPEEDS.items() if str(name).endswith(end))
+        styler.format(next(fits, "{:.2f}"), subset=[name], na_rep="")
+    right = {"selector": "th, td", "props": "text-align: right; padding: 0.2em 0.5em"}
+    return styler.set_table_styles([right]).set_uuid(part)  # type: ignore[list-item]

@@ -21,13 +21,14 @@ import pandas as pd
 from fusionlib.errors import FusionError
 from fusionlib.files import write_text
 
-from . import ROOT, tables
+from . import ROOT
+from .show import latex, markdown
 
 if TYPE_CHECKING:
     from fusionlib.evaluation import Fuser
 
 __all__ = [
-    "code_hash",
+    "commit",
     "provenance",
     "read_recorded",
     "save",
@@ -76,7 +77,7 @@ def provenance(
     import torch
 
     return {
-        "commit": _commit(),
+        "commit": commit(),
         "versions": {"python": platform.python_version()}
         | {package: _version(package) for package in PACKAGES}
         | {"torch": torch.__version__},  # its build too, CPU or CUDA
@@ -99,14 +100,9 @@ def provenance(
 
 #: Modules that decide no score: what reads and writes tables, trains, fetches, draws.
 WITHOUT_SCORES = (
-    *("reproduction", "__init__", "__main__", "losses", "checkpoints", "sources"),
-    *("tensor_bundle", "costs", "folders", "scale", "own", "commands"),
+    *("reproduction", "__init__", "__main__", "losses", "checkpoints", "tensorflow"),
+    *("costs", "folders", "scale", "own", "commands"),
 )
-
-
-def code_hash() -> str:
-    """Hash the source of this package: results of other code are not this code's results."""
-    return _hash_of_code(without=())
 
 
 def score_hash() -> str:
@@ -132,7 +128,8 @@ def _version(package: str) -> str:
         return "not installed"
 
 
-def _commit() -> str:
+def commit() -> str:
+    """Return the commit of the repository, with "-dirty" where it has changes; or "unknown"."""
     root = Path(__file__).parent.parent
     # Installed into site-packages, it may lie inside a repository that is not this one.
     if not (root / ".git").exists():
@@ -162,7 +159,7 @@ def save(
 ) -> None:
     """Write a table's results into `folder`.
 
-    A table that measures no pairs has no ``per_pair``, one that is not from `tables.compare`
+    A table that measures no pairs has no ``per_pair``, one that is not from `compare`
     no ``summary.tex``.
 
     Raises
@@ -174,9 +171,9 @@ def save(
     if per_pair is not None:
         write_text(folder / "per_pair.csv", per_pair.to_csv(index=False))
     write_text(folder / "summary.csv", summary.to_csv(index=False, float_format="%.8g"))
-    write_text(folder / "summary.md", f"# {folder.name}\n\n{tables.markdown(summary)}")
+    write_text(folder / "summary.md", f"# {folder.name}\n\n{markdown(summary)}")
     if "paper" in summary:
-        write_text(folder / "summary.tex", tables.latex(summary, caption=folder.name))
+        write_text(folder / "summary.tex", latex(summary, caption=folder.name))
     _save_facts(folder, facts)
 
 

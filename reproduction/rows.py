@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, NamedTuple
 
-import fusionlib
 from fusionlib.datasets import package_data
 from fusionlib.errors import unknown
 from fusionlib.methods import registry
-from fusionlib.networks.refinefuse import ABLATIONS
+
+from .ablations import ABLATIONS
 
 __all__ = [
     "READINGS",
@@ -365,10 +366,11 @@ def dataset_of(table: str, profile: str) -> str:
 
 
 def data_hash(dataset: str) -> str:
-    """Hash what a data set is: the list of its files and their hashes, or the renderer's code."""
-    if dataset.startswith("sample"):
-        here = Path(fusionlib.__file__).parent
-        files = [here / "scenes.py", here / "_props.py", here / "_render.py"]
-    else:
-        files = [package_data(f"splits/{dataset}.csv")]
-    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
+    """Hash what a data set is: the names of its items and the hashes of their files."""
+    text = package_data(f"splits/{dataset}.csv").read_text(encoding="utf-8")
+    rows = csv.DictReader(line for line in text.splitlines() if not line.startswith("#"))
+    facts = [
+        sorted((key, row[key]) for key in row if key == "name" or key.endswith("_sha256"))
+        for row in rows
+    ]
+    return hashlib.sha256(json.dumps([dataset, facts]).encode()).hexdigest()

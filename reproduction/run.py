@@ -19,7 +19,7 @@ from fusionlib.files import check_folder, write_text
 from fusionlib.weights import places
 
 from . import ROOT
-from .results import code_hash
+from .results import commit
 
 __all__ = ["clean_notebook", "find_notebooks", "reproduce"]
 
@@ -61,13 +61,13 @@ def reproduce(
     seed: int = 0,
     restart: bool = False,
     in_place: bool = False,
-    keep: bool = False,
 ) -> None:
     """Run the notebooks.
 
-    Executed notebooks and results are written to ``<results_dir>/<profile>/``. A notebook
-    is run again when its source, its parameters or the package has changed since; a
-    notebook that was interrupted continues from the rows that it had written.
+    Executed notebooks and results are written to ``<results_dir>/<profile>/``. A notebook that is
+    finished is not run again, unless its source, its parameters or the commit is another; in a
+    clone with uncommitted changes all run. One that was stopped continues from the scores that it
+    had written.
 
     Parameters
     ----------
@@ -86,9 +86,6 @@ def reproduce(
         Run what is finished too.
     in_place : bool
         Also write the executed notebooks, cleaned, back into ``notebooks/``.
-    keep : bool
-        Take the scores that are in the results already for this code's own
-        (`reproduction.kept.keep_scores`).
 
     Raises
     ------
@@ -111,11 +108,6 @@ def reproduce(
         "seed": seed,
         "limit": limit,
     }
-    if keep:
-        from .kept import keep_scores
-
-        for table, count in keep_scores(profile, results).items():
-            print(f"{table}: {count} scores kept")
     state_file = results / profile / "reproduce.json"
     state = _read_state(state_file)
     failed = []
@@ -237,11 +229,13 @@ def _relative(path: Path, start: Path) -> str:
 
 
 def _stamp(notebook: Path, parameters: dict[str, Any]) -> str:
-    """Hash everything that decides a notebook's result: its cells, the package, the settings."""
+    """Hash everything that decides a notebook's result: its cells, the commit, the settings."""
     sha = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode())
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
     sha.update(json.dumps([cell["source"] for cell in cells]).encode())
-    sha.update(code_hash().encode())
+    sha.update((code := commit()).encode())
+    if code.endswith("-dirty"):  # what the change is, is not known: nothing counts as finished
+        sha.update(os.urandom(16))
     sha.update("\n".join(map(str, [*data_roots(None), *places(None)])).encode())
     return sha.hexdigest()
 

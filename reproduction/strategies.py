@@ -1,34 +1,39 @@
 """Fusion strategies to compare: a method, a rule in between, a post-processing, on one pair.
 
 What moves the sliders of `reproduction.explorer`, without any widget. A pair is encoded once;
-another rule only fuses and decodes, another post-processing only finishes.
+another rule only fuses and decodes, another post-processing only finishes. Rules in between are
+made of those of `fusionlib.rules`: `blend` mixes two, `sharpen` makes weights more or less decided,
+`favour` gives an image more or less of a say.
 """
 
 from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import partial, reduce
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from fusionlib.errors import ImageTooSmall, unknown
+from fusionlib.errors import FusionError, ImageTooSmall, unknown
 from fusionlib.evaluation import evaluate
-from fusionlib.methods import Features, Method, create_here, find_method
+from fusionlib.methods import Method, create, find_method
 from fusionlib.metrics import select
 from fusionlib.metrics.plane import notes
 from fusionlib.networks.autoencoder import AutoEncoder
 from fusionlib.pipelines import find_post
-from fusionlib.rules import Rule, blend, exact_text, favour, get_rule, sharpen
+from fusionlib.rules import Rule, get_rule, normalised
+from fusionlib.tiles import decode, encode, rule_weights, run_network
 
 if TYPE_CHECKING:
     from fusionlib.card import Configuration
     from fusionlib.pairs import Pair
 
-__all__ = ["Comparison", "Fused", "Scores", "Strategy"]
+__all__ = ["Comparison", "Fused", "Scores", "Strategy", "blend", "favour", "sharpen"]
 
 # Larger images are run in tiles, each time anew: of a megapixel a pair has half a GiB of features.
 KEPT_PIXELS = 1_500_000
@@ -166,6 +171,13 @@ class Scores(NamedTuple):
     notes: list[str]
 
 
+class _Features(NamedTuple):
+    """What an encoder makes of a pair, and where the pair is in it: small images are padded."""
+
+    maps: list[Tensor]
+    crop: tuple[slice, slice]
+
+
 class Comparison:
     """Fuses one pair by many strategies, and keeps what the next one can use.
 
@@ -202,7 +214,7 @@ class Comparison:
     @pair.setter
     def pair(self, pair: Pair) -> None:
         self._pair = pair
-        self._features: _Newest[Features] = _Newest(2)  # one method on either side
+        self._features: _Newest[_Features] = _Newest(2)  # one method on either side
         kept = KEPT if pair.ir.size <= KEPT_PIXELS else 2  # one on either side
         self._outputs: _Newest[tuple[np.ndarray, np.ndarray | None]] = _Newest(kept)
         self._fused: _Newest[Fused] = _Newest(kept)
@@ -262,7 +274,7 @@ class Comparison:
         raw, weights = self._outputs.get(
             replace(strategy, post=""), lambda: self._fuse(method, strategy)
         )
-        image = method.finish_pair(raw, self.pair.vis, strategy.post or None)
+        image = method.finish(raw, strategy.post or None, self.pair.vis)
         usual = [file.name for file in strategy.configuration().weights[:1]]
         named = method.card.weights if usual and method.card.weights not in usual else ""
         rule = strategy.made_rule()
@@ -274,7 +286,7 @@ class Comparison:
         if key not in self._methods:
             axis = find_method(strategy.method).axis
             setting: dict[str, Any] = {axis: strategy.setting} if strategy.setting else {}
-            self._methods[key] = create_here(strategy.method, **setting, **self._options)
+            self._methods[key] = create(strategy.method, **setting, retrained=True, **self._options)
         return self._methods[key]
 
     def _fuse(self, method: Method, strategy: Strategy) -> tuple[np.ndarray, np.ndarray | None]:
@@ -283,15 +295,25 @@ class Comparison:
             return method.raw(ir, vis), None
         rule = strategy.made_rule()
         assert rule is not None  # an auto-encoder has rules
+        network = method.network.with_rule(rule)
         if ir.size > KEPT_PIXELS:
-            ruled = method.with_rule(rule)
-            raw = ruled.raw(ir, vis)
-            weights = ruled.weight_maps(ir, vis) if rule.weigh else None
+            tensors, crop = method.inputs(ir, vis)
+            output = run_network(network, tensors, method.execution)
+            weights = rule_weights(network, tensors, method.execution) if rule.weigh else None
         else:
             key = strategy.method, strategy.setting
-            features = self._features.get(key, lambda: method.encode(ir, vis))
-            raw, weights = method.decode(features, rule)
-        return raw, None if weights is None else weights[0].mean(axis=0)
+            features = self._features.get(key, lambda: self._encode(method))
+            output, weights = decode(network, features.maps, method.execution)
+            crop = features.crop
+        raw = output[0, 0].cpu().numpy()[crop]
+        if weights is None:
+            return raw, None
+        return raw, weights[0, :, 0, 0].cpu().numpy()[..., *crop].mean(axis=0)
+
+    def _encode(self, method: Method) -> _Features:
+        assert isinstance(method.network, AutoEncoder)
+        tensors, crop = method.inputs(self.pair.ir, self.pair.vis)
+        return _Features(encode(method.network, tensors, method.execution), crop)
 
 
 class _Newest(Generic[Value]):
@@ -307,3 +329,162 @@ class _Newest(Generic[Value]):
         if len(self._values) > self._size:
             self._values.popitem(last=False)
         return self._values[key]
+
+
+# ---------------------------------------------------------------- rules in between
+
+
+def blend(rule: str | Rule, other: str | Rule, share: float) -> Rule:
+    """Mix two rules: what they fuse is added, (1 - share) of the first and `share` of the other.
+
+    Parameters
+    ----------
+    rule, other : str or Rule
+    share : float
+        From 0, the first rule itself, to 1, the other itself.
+
+    Raises
+    ------
+    UnknownName
+        If there is no such rule.
+    FusionError
+        If the share is not in [0, 1].
+    """
+    first, second = get_rule(rule), get_rule(other)
+    _check_share("share of the second rule", share)
+    if share == 0 or first == second:
+        return first
+    if share == 1:
+        return second
+    parts = [(first, 1 - share), (second, share)]
+    weighing = [(one, part * (1 - _combined(one))) for one, part in parts if one.weigh]
+    combining = [(one, part * _combined(one)) for one, part in parts if one.combine]
+    return Rule(
+        f"blend({first.name}, {second.name}, {exact_text(share)})",
+        f"{1 - share:g} of what {first.name} fuses and {share:g} of what {second.name} fuses.",
+        activity=partial(_activities, [one for one, _ in weighing]) if weighing else None,
+        weigh=partial(_blended_weights, weighing) if weighing else None,
+        combine=partial(_blended, combining) if combining else None,
+        whole_map=first.whole_map or second.whole_map,
+        combined=sum(part for _, part in combining),
+        maps=sum(one.maps for one, _ in weighing),
+    )
+
+
+def sharpen(rule: str | Rule, power: float) -> Rule:
+    """Raise a rule's weights to a power and let them sum to 1 again.
+
+    Parameters
+    ----------
+    rule : str or Rule
+        A rule that weighs; of a blend only what weighs is sharpened.
+    power : float
+        0 gives equal weights, 1 the rule itself; the higher, the nearer to a choice of the most
+        active image.
+
+    Raises
+    ------
+    UnknownName
+        If there is no such rule.
+    FusionError
+        If the power is negative or not finite, or the rule has no weights.
+    """
+    rule = get_rule(rule)
+    if not 0 <= power < float("inf"):
+        raise FusionError(f"the power of the weights is {power}; it must be 0 or more, and finite.")
+    if rule.weigh is None:
+        raise FusionError(f"the rule {rule.name!r} has no weights to sharpen; use l1_norm or mean.")
+    if power == 1:
+        return rule
+    return replace(
+        rule,
+        name=f"sharpen({rule.name}, {exact_text(power)})",
+        summary=f"{rule.summary.rstrip('.')}; weights to the power of {power:g}.",
+        weigh=partial(_sharpened, rule.weigh, power),
+    )
+
+
+def favour(rule: str | Rule, first: float) -> Rule:
+    """Give the first image, the infrared one, more or less of a say than the others.
+
+    Weights are multiplied by `first` for the first image and by 1 - `first` for each other, and
+    sum to 1 again. Where a rule has none, the features are multiplied so, and `average` becomes a
+    weighted average.
+
+    Parameters
+    ----------
+    rule : str or Rule
+    first : float
+        From 0 to 1; 0.5 changes nothing.
+
+    Raises
+    ------
+    UnknownName
+        If there is no such rule.
+    FusionError
+        If `first` is not in [0, 1].
+    """
+    rule = get_rule(rule)
+    _check_share("share of the first image", first)
+    if first == 0.5:
+        return rule
+    return replace(
+        rule,
+        name=f"favour({rule.name}, {exact_text(first)})",
+        summary=f"{rule.summary.rstrip('.')}; the first image's say is {first:g}.",
+        weigh=rule.weigh and partial(_favoured_weights, rule.weigh, first),
+        combine=rule.combine and partial(_favoured, rule.combine, first),
+    )
+
+
+def exact_text(number: float) -> str:
+    """Return the shortest text that gives the number again: rules of equal names are equal."""
+    text = f"{number:g}"
+    return text if float(text) == number else repr(float(number))
+
+
+def _check_share(what: str, share: float) -> None:
+    if not 0 <= share <= 1:
+        raise FusionError(f"the {what} is {share}; it must be in [0, 1].")
+
+
+def _combined(rule: Rule) -> float:
+    return rule.combined if rule.combine else 0.0
+
+
+def _activities(rules: Sequence[Rule], features: Tensor) -> Tensor:
+    return torch.cat([rule.activity(features) for rule in rules if rule.activity], dim=1)
+
+
+def _blended_weights(parts: Sequence[tuple[Rule, float]], activity: Tensor) -> Tensor:
+    """Mix the weights of rules, each from its own of the maps that `_activities` gave."""
+    maps = activity.split([rule.maps for rule, _ in parts], dim=2)
+    weights = [
+        rule.weigh(own) * part for (rule, part), own in zip(parts, maps, strict=True) if rule.weigh
+    ]
+    return reduce(torch.add, weights) / sum(part for _, part in parts)
+
+
+def _blended(parts: Sequence[tuple[Rule, float]], features: Sequence[Tensor]) -> Tensor:
+    fused = [rule.combine(features) * part for rule, part in parts if rule.combine]
+    return reduce(torch.add, fused) / sum(part for _, part in parts)
+
+
+def _sharpened(weigh: Callable[[Tensor], Tensor], power: float, activity: Tensor) -> Tensor:
+    weights = weigh(activity)
+    # To the largest first: a high power of small weights would be 0 everywhere.
+    return normalised((weights / weights.amax(dim=0, keepdim=True)) ** power)
+
+
+def _favoured_weights(weigh: Callable[[Tensor], Tensor], first: float, activity: Tensor) -> Tensor:
+    weights = weigh(activity)
+    says = weights.new_tensor([first] + [1 - first] * (len(weights) - 1))
+    return normalised(weights * says.view(-1, 1, 1, 1, 1))
+
+
+def _favoured(
+    combine: Callable[[Sequence[Tensor]], Tensor], first: float, features: Sequence[Tensor]
+) -> Tensor:
+    says = [first] + [1 - first] * (len(features) - 1)
+    factors = [say * len(says) / sum(says) for say in says]
+    return combine([f * factor for f, factor in zip(features, factors, strict=True)])

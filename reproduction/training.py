@@ -29,12 +29,13 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from fusionlib.errors import FusionError, unknown
-from fusionlib.execution import check_device, has_bfloat16, keep_pages, memory_errors, run_network
 from fusionlib.files import atomic_file
 from fusionlib.losses import ReconstructionLoss
+from fusionlib.memory import keep_pages, memory_errors
 from fusionlib.metrics.structure import psnr
 from fusionlib.networks.res2netfuse import Res2NetFuse
 from fusionlib.pairs import Dataset
+from fusionlib.tiles import check_device, has_bfloat16, run_network
 from fusionlib.weights import digest, training_facts
 
 from .gradients import FastGradients

@@ -12,8 +12,8 @@ import pytest
 import torch
 from hypothesis import settings
 
-from fusionlib import execution
 from fusionlib.folders import has_processes
+from fusionlib.memory import glibc
 
 pytest_plugins = ["tests.line"]
 
@@ -72,7 +72,7 @@ def memory_given_back() -> Iterator[None]:
     """What a file of tests left is collected with it, and its pages are free for the next."""
     yield
     gc.collect()
-    if (libc := execution._glibc()) is not None:
+    if (libc := glibc()) is not None:
         libc.malloc_trim(0)
 
 

@@ -1,11 +1,10 @@
-"""The documentation: every module has its page, and pages need nothing from the net.
+"""The documentation: its pages need nothing from the net, and links lead somewhere.
 
 That it builds without a warning is seen by `make docs`, which CI runs.
 """
 
 from __future__ import annotations
 
-import ast
 import importlib.util
 import json
 import re
@@ -13,8 +12,6 @@ import shutil
 from pathlib import Path
 
 import pytest
-
-import fusionlib
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -31,34 +28,6 @@ def build():
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
-
-
-def test_every_module_with_public_names_is_on_one_page():
-    package = ROOT / "fusionlib"
-    modules = [
-        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-        for path in package.rglob("*.py")
-        if path.name != "__main__.py" and _has_public_names(path)
-    ]
-    modules.remove("fusionlib")
-    pages = "".join(path.read_text() for path in DOCS.glob("api/*.md") if path.stem != "index")
-    listed = re.findall(r"^   (fusionlib\.\S+)$", pages, re.MULTILINE)
-    assert sorted(set(modules) - set(listed)) == [], "name these on a page of docs/api"
-    assert len(listed) == len(set(listed))
-
-
-def _has_public_names(path):
-    """Whether a file sets `__all__`."""
-    body = ast.parse(path.read_text(encoding="utf-8")).body
-    return any(
-        isinstance(line, ast.Assign) and ast.unparse(line.targets[0]) == "__all__" for line in body
-    )
-
-
-def test_every_name_of_the_package_is_on_the_first_page_of_the_api():
-    page = (DOCS / "api/index.md").read_text()
-    listed = re.findall(r"^   ~fusionlib\.\w+\.(\w+)$", page, re.MULTILINE)
-    assert sorted(listed) == fusionlib.__all__
 
 
 def test_a_picture_is_shown_in_place_of_its_widget(build, tmp_path):

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import pandas as pd
 import pytest
 
-from reproduction import tables
+from reproduction import compare
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "results/paper"
@@ -67,8 +67,8 @@ def _reference_values() -> float:
 
 #: Prose around a number, {} -> where it comes from: what no line of results/ says as it stands.
 SOURCES: dict[str, Callable[[], float]] = {
-    r"five printed digits within {}": lambda: tables.PRINT_TOLERANCE,
-    r"within {} %": lambda: 100 * tables.CLOSE,
+    r"five printed digits within {}": lambda: compare.PRINT_TOLERANCE,
+    r"within {} %": lambda: 100 * compare.CLOSE,
     r"all columns are within {} of the print": _mst_off,
     r"{} reference values": _reference_values,
     # Ultralytics' table of released models; not measured here, and README says so.

@@ -12,10 +12,12 @@ patches. Such a dictionary depends on the draw, so results from another one diff
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import os
 from collections.abc import Iterable, Mapping
 from itertools import pairwise
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -54,19 +56,8 @@ BLACK = 1e-6
 #: are patches of the two images, to the last bit. The numbers 1 to 10 are not used: their atoms are
 #: patches of infrared images alone (of other lists of pairs), since the release's script reads the
 #: infrared folder for both, and they do not give the published images.
-TNO_PAIRS = {
-    "9c726c6cd1a8368b": "pair_11",
-    "11b0e7d01e029425": "pair_12",
-    "dc4bd46fc2414510": "pair_13",
-    "2a7cea70fef0e860": "pair_14",
-    "0226ede28c69df4e": "pair_15",
-    "8d284270f684e2b5": "pair_16",
-    "fd7a43dfec0bded9": "pair_17",
-    "ca6a76fcc6471b5b": "pair_18",
-    "72a0494ba1ece31d": "pair_19",
-    "95bc8270d99bbcd7": "pair_20",
-    "1148a3a3008f6231": "pair_21",
-}
+with (Path(__file__).parent / "jsr_pairs.csv").open(encoding="utf-8") as _file:
+    TNO_PAIRS = {row["pair_hash"]: row["dictionary"] for row in csv.DictReader(_file)}
 
 
 # ---------------------------------------------------------------- patches

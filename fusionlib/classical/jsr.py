@@ -16,8 +16,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ..card import Configuration, MethodSpec, WeightFile
+from ..card import Configuration, MethodSpec
 from ..pipelines import Levels
+from ..weights import weight_files
 from .dictionary import DictionarySource, FixedDictionary, LearntDictionaries, PublishedDictionaries
 from .pursuit import Codes
 from .sparse import JointSparseFusion, l1_norms, relative
@@ -36,38 +37,17 @@ class JSR(JointSparseFusion):
         return relative(l1_norms(codes.part(part)))
 
 
-#: The authors' dictionaries, which JSRSD uses, too.
-PUBLISHED = WeightFile(
-    name="jsr_dictionaries",
-    digest="8cb8c07fd9cd1128d6a32c056192b2f4c7e9f758c7c7cf4e86a79ae0b4244894",
-    parameters=21 * 49 * 256,
-    trained="by the authors, K-SVD, 50 iterations for each of 21 TNO pairs",
-    licence="none stated",
-    origin="github.com/thfylsty/Classic-and-state-of-the-art-image-fusion-methods @5d9457d "
-    "JSR_Image_Fusion_Codes/JSR_Fusion/dictionary/D_unit7_im1.dat to D_unit7_im21.dat",
-)
-OURS = WeightFile(
-    name="jsr_dictionary_sample",
-    digest="3defa0301b350c40ca5eb3fe670429f51c4a5f0a6e02388cb0d9df5a7a337a19",
-    parameters=49 * 256,
-    trained="by this project, K-SVD, 50 iterations on the built-in sample",
-    licence="MIT, this project",
-)
-
-
 def dictionary_configurations(
     build: Callable[[DictionarySource], JointSparseFusion], own_rule: str
 ) -> dict[str, Configuration]:
     """Make the configurations of a method that takes its dictionary from different places."""
 
-    def configuration(
-        summary: str, source: type[DictionarySource], *weights: WeightFile
-    ) -> Configuration:
+    def configuration(summary: str, source: type[DictionarySource], *weights: str) -> Configuration:
         return Configuration(
             summary=summary,
             build=lambda: build(source()),
             own_rule=own_rule,
-            weights=weights,
+            weights=weight_files(*weights),
             levels=Levels(0, 1),
             post="clip",
             quantise="round",
@@ -81,12 +61,12 @@ def dictionary_configurations(
         "published": configuration(
             "the dictionaries that the authors published, for 11 pairs of TNO; learnt for others",
             PublishedDictionaries,
-            PUBLISHED,
+            "jsr_dictionaries",
         ),
         "fixed": configuration(
             "one dictionary for all pairs: quick, not as published",
             FixedDictionary,
-            OURS,
+            "jsr_dictionary_sample",
         ),
     }
 

@@ -139,7 +139,7 @@ def run_program(parser: argparse.ArgumentParser, arguments: Sequence[str] | None
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         if device := getattr(options, "device", None):
-            from ..execution import check_device
+            from ..tiles import check_device
 
             check_device(device)
         run(options)

@@ -53,7 +53,6 @@ def _list_weights(options: argparse.Namespace) -> None:
     weights list densefuse_tf_1e2
     """
     from ..methods import list_weights
-    from ..sources import sources
     from ..weights import read_facts
 
     frame = list_weights(**given(options, "weights_dir"), users=_users(options))
@@ -69,9 +68,8 @@ def _list_weights(options: argparse.Namespace) -> None:
     if facts["state"] == "found":
         for fact, value in sorted(read_facts(facts["path"]).items()):
             print(f"  {fact}: {value}")
-    if name in sources():
-        for file in sources()[name].files:
-            print(f"published file: {file}")
+    for file in (file for one in entry.checkpoints for file in one.files):
+        print(f"published file: {file}")
 
 
 def _verify_weights(options: argparse.Namespace) -> None:

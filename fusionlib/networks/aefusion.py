@@ -27,8 +27,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..card import Configuration, MethodSpec, WeightFile
+from ..card import Configuration, MethodSpec
 from ..errors import unknown
+from ..weights import weight_files
 from .autoencoder import rename_layers
 from .nestfuse import (
     BLOCKS,
@@ -264,21 +265,11 @@ def _from_authors(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {f"{norm}num_batches_tracked": torch.tensor(0) for norm in norms} | state
 
 
-_WEIGHTS = WeightFile(
-    name="aefusion",
-    digest="",
-    parameters=3_581_501,
-    trained="by the authors, 80,000 COCO images at 256x256, 2 epochs",
-    licence="none stated",
-    origin="github.com/ljx111790/AEFusion @cbe2474 models/aefusion.model",
-)
-
-
 def _configuration(pooling: Literal["average", "nuclear"], summary: str) -> Configuration:
     return Configuration(
         summary=summary,
         build=lambda: AEFusion(pooling),
-        weights=(_WEIGHTS,),
+        weights=weight_files("aefusion"),
         post="minmax",
         quantise="truncate",
         adapt=_from_authors,

@@ -19,8 +19,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..card import Configuration, MethodSpec, WeightFile
+from ..card import Configuration, MethodSpec
 from ..pipelines import Levels
+from ..weights import weight_files
 from .network import FusionNetwork, zero_conv
 
 __all__ = ["ATGAN", "METHOD", "IntensityAttention", "Layer"]
@@ -163,17 +164,7 @@ METHOD = MethodSpec(
         "released": Configuration(
             summary="PyTorch release, truncated to 8 bits and equalised by CLAHE",
             build=ATGAN,
-            weights=(
-                WeightFile(
-                    name="atgan",
-                    digest="681760582386f2c4f1bea05a7578b6faf4d9865c780014a940fb1f43bb2571dc",
-                    parameters=10_893,
-                    trained="by the authors, 72 epochs, with a discriminator",
-                    licence="none stated",
-                    origin="github.com/YujingRao97/ATGANFusion @1a6b378 "
-                    "checkpoint/epoch_72/model-72.pt",
-                ),
-            ),
+            weights=weight_files("atgan"),
             post="clahe",
             quantise="truncate",
             levels=Levels(-1, 1),

@@ -54,7 +54,7 @@ class AutoEncoder(FusionNetwork):
     """An encoder shared by all images, a fusion rule on its features, one decoder.
 
     Subclasses define `encode` and `decode`. The steps are separate methods so that
-    the execution engine can run them tile by tile.
+    `fusionlib.tiles` can run them tile by tile.
 
     Attributes
     ----------

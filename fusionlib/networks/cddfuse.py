@@ -18,8 +18,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..card import Configuration, MethodSpec, WeightFile
+from ..card import Configuration, MethodSpec
 from ..pipelines import Levels
+from ..weights import weight_files
 from .attention import AttentionBlock, ChannelAttention, GatedMLP, block_names
 from .network import FusionNetwork
 
@@ -191,25 +192,7 @@ METHOD = MethodSpec(
         "released": Configuration(
             summary="the authors' release, stretched per image",
             build=CDDFuse,
-            weights=(
-                WeightFile(
-                    name="cddfuse",
-                    digest="",
-                    parameters=1_188_272,
-                    trained="by the authors, 128x128 patches of MSRS, 120 epochs in two phases",
-                    licence="none stated",
-                    origin="github.com/Zhaozixiang1228/MMIF-CDDFuse @40de058 "
-                    "models/CDDFuse_IVF.pth",
-                ),
-                WeightFile(
-                    name="cddfuse_retrained",
-                    digest="f0d7c19f5cf46a32828770955a8b300a8cbace07e487f318a783773048d83d92",
-                    parameters=1_188_272,
-                    trained="retrained by this project on MSRS reduced to 128x128, 1477 iterations "
-                    "of one 64x64 patch (the authors: 97,440 of eight 128x128), on a CPU",
-                    licence="MIT, this project",
-                ),
-            ),
+            weights=weight_files("cddfuse", "cddfuse_retrained"),
             post="minmax",
             quantise="round",
             levels=Levels(0, 1),

@@ -21,8 +21,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..card import Configuration, MethodSpec, WeightFile
+from ..card import Configuration, MethodSpec
 from ..pipelines import Levels, prepare_minmax
+from ..weights import weight_files
 from .autoencoder import conv, tensorflow_tensors
 from .network import FusionNetwork
 
@@ -241,18 +242,7 @@ METHOD = MethodSpec(
         "released": Configuration(
             summary="TensorFlow release, both images and the result stretched",
             build=CUFD,
-            weights=(
-                WeightFile(
-                    name="cufd",
-                    digest="b447773bc465166066555cd78d82e1fb95195c3bffaa118440726ee7aba75cd6",
-                    parameters=955_297,
-                    trained="by the authors, patches of 84x84, image pair of networks first, "
-                    "then 3 epochs of the feature pair",
-                    licence="none stated",
-                    origin="github.com/Meiqi-Gong/CUFD @7539bd3 model/1part1 (image encoder and "
-                    "decoder) and model/feature/epoch3/part2 (feature encoder and decoder)",
-                ),
-            ),
+            weights=weight_files("cufd"),
             post="minmax",
             quantise="round",
             levels=Levels(0, 1),

@@ -26,9 +26,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from ..card import Configuration, MethodSpec, WeightFile
+from ..card import Configuration, MethodSpec
 from ..errors import unknown
 from ..rules import Rule
+from ..weights import weight_files
 from .autoencoder import AutoEncoder, conv, rename_layers, tensorflow_tensors
 
 __all__ = ["METHOD", "DenseBlock", "DenseFuse"]
@@ -69,9 +70,6 @@ class DenseFuse(AutoEncoder):
         Which of the authors' releases, see the module's table.
     rule : str or Rule
         Fusion rule.
-    channels : int
-        1 for gray images, 3 for the authors' variant for RGB (74,771 parameters), whose cost
-        is what Table 11 of RefineFuse states.
 
     Raises
     ------
@@ -88,23 +86,22 @@ class DenseFuse(AutoEncoder):
         self,
         release: Literal["tensorflow", "pytorch"] = "tensorflow",
         rule: str | Rule = "addition",
-        channels: int = 1,
     ) -> None:
         super().__init__(rule)
         if release not in RELEASES:
             raise unknown("release of DenseFuse", release, RELEASES)
         self.release = release
-        self.first = conv(channels, 16, 3)
+        self.first = conv(1, 16, 3)
         self.dense = DenseBlock(16, newest_first=release == "tensorflow")
         self.decoder = nn.ModuleList([conv(64, 64, 3), conv(64, 32, 3), conv(32, 16, 3)])
-        self.last = conv(16, channels, 3)
+        self.last = conv(16, 1, 3)
 
     def encode(self, image: Tensor) -> Tensor:
-        """Turn gray levels (B, channels, H, W) in 0..255 into 64 non-negative feature maps."""
+        """Turn gray levels (B, 1, H, W) in 0..255 into 64 non-negative feature maps."""
         return self.dense(torch.relu(self.first(image)))
 
     def decode(self, features: Tensor) -> Tensor:
-        """Turn 64 feature maps into gray levels (B, channels, H, W), not clipped."""
+        """Turn 64 feature maps into gray levels (B, 1, H, W), not clipped."""
         for layer in self.decoder:
             features = torch.relu(layer(features))
         image = self.last(features)
@@ -149,17 +146,7 @@ METHOD = MethodSpec(
         "tensorflow": Configuration(
             summary="TensorFlow release, SSIM weight 100: the rows of the published tables",
             build=lambda rule: DenseFuse("tensorflow", rule),
-            weights=(
-                WeightFile(
-                    name="densefuse_tf_1e2",
-                    digest="0644e87b1ce352c7ba194747dff900943bf50a488257e0e7a4e49318298dc783",
-                    parameters=74_193,
-                    trained="by the authors, COCO images, 4 epochs, SSIM weight 100",
-                    licence="none stated",
-                    origin="github.com/hli1221/imagefusion_densefuse @ef23f0f "
-                    "models/densefuse_gray.zip",
-                ),
-            ),
+            weights=weight_files("densefuse_tf_1e2"),
             rules=("addition", "l1_norm", "average", "maximum", "mean", "mean_eq7"),
             post="minmax",
             quantise="round",
@@ -168,17 +155,7 @@ METHOD = MethodSpec(
         "pytorch": Configuration(
             summary="PyTorch release, features averaged, clipped and truncated",
             build=lambda rule: DenseFuse("pytorch", rule),
-            weights=(
-                WeightFile(
-                    name="densefuse",
-                    digest="525511b0476539b8d92f4bae26e26e08719ea68f2c3634f6c768ba80581bc3e1",
-                    parameters=74_193,
-                    trained="by the authors, 40,000 COCO images, 4 epochs",
-                    licence="none stated",
-                    origin="github.com/hli1221/densefuse-pytorch @4394b63 "
-                    "models/densefuse_gray.model",
-                ),
-            ),
+            weights=weight_files("densefuse"),
             rules=("average", "l1_norm", "addition", "maximum", "mean", "mean_eq7"),
             post="clip",
             quantise="truncate",

@@ -22,8 +22,9 @@ from itertools import pairwise, product
 import torch
 from torch import Tensor, nn
 
-from ..card import Configuration, MethodSpec, WeightFile
+from ..card import Configuration, MethodSpec
 from ..pipelines import Levels, prepare_rounded
+from ..weights import weight_files
 from .attention import AttentionBlock, ChannelAttention, GatedMLP, block_names
 from .network import FusionNetwork
 
@@ -196,17 +197,7 @@ METHOD = MethodSpec(
         "released": Configuration(
             summary="the authors' release, stretched per image",
             build=EMMA,
-            weights=(
-                WeightFile(
-                    name="emma",
-                    digest="",
-                    parameters=1_517_657,
-                    trained="by the authors, 128x128 patches of MSRS, 120 epochs, with "
-                    "equivariance and pseudo-sensing losses",
-                    licence="none stated",
-                    origin="github.com/Zhaozixiang1228/MMIF-EMMA @11c4fc3 model/EMMA.pth",
-                ),
-            ),
+            weights=weight_files("emma"),
             post="minmax",
             quantise="round",
             levels=Levels(0, 1),

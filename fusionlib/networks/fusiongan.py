@@ -20,8 +20,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..card import Configuration, MethodSpec, WeightFile
+from ..card import Configuration, MethodSpec
 from ..pipelines import Levels
+from ..weights import weight_files
 from .autoencoder import tensorflow_tensors
 from .network import FusionNetwork
 
@@ -93,25 +94,7 @@ METHOD = MethodSpec(
         "released": Configuration(
             summary="TensorFlow release, normalised by the image's own statistics, stretched",
             build=FusionGAN,
-            weights=(
-                WeightFile(
-                    name="fusiongan",
-                    digest="",
-                    parameters=924_673,
-                    trained="by the authors, 120x120 patches, 3 epochs, with a discriminator",
-                    licence="none stated",
-                    origin="github.com/jiayi-ma/FusionGAN checkpoint/CGAN_120/CGAN.model-3",
-                ),
-                WeightFile(
-                    name="fusiongan_retrained",
-                    digest="62f5a7f247796b7e40c0a0555d6599759d47b7a33ed213467bc163e786b7ad36",
-                    parameters=924_673,
-                    trained="retrained by this project on MSRS reduced to 128x128, 1500 "
-                    "iterations of four 76x76 patches at three times the published learning "
-                    "rate (the authors: 6033 of thirty-two 132x132), on a CPU",
-                    licence="MIT, this project",
-                ),
-            ),
+            weights=weight_files("fusiongan", "fusiongan_retrained"),
             post="minmax",
             quantise="round",
             levels=Levels(-1, 1),

@@ -21,8 +21,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..card import Configuration, MethodSpec, WeightFile
+from ..card import Configuration, MethodSpec
 from ..pipelines import Levels, prepare_minmax
+from ..weights import weight_files
 from .autoencoder import conv, rename_layers
 from .network import FusionNetwork
 
@@ -136,17 +137,7 @@ METHOD = MethodSpec(
         "released": Configuration(
             summary="PyTorch release; images stretched before, the result after, truncated",
             build=LRRNet,
-            weights=(
-                WeightFile(
-                    name="lrrnet",
-                    digest="620d8bbe61400afff1b7413bbf954f088560e52abddc367817355b91085d5c04",
-                    parameters=49_204,
-                    trained="by the authors, 20,000 KAIST pairs, 4 epochs",
-                    licence="none stated",
-                    origin="github.com/hli1221/imagefusion-LRRNet @e489fc3 "
-                    "model/final_lrr_net_lam2_1.5_wir_3.0_lam3_gram_2000_epoch_4_block_4.model",
-                ),
-            ),
+            weights=weight_files("lrrnet"),
             post="minmax_eps",
             quantise="truncate",
             levels=Levels(0, 1),

@@ -15,8 +15,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..card import Configuration, MethodSpec, WeightFile
+from ..card import Configuration, MethodSpec
 from ..rules import Rule
+from ..weights import weight_files
 from .autoencoder import AutoEncoder, conv, tensorflow_tensors
 from .densefuse import DenseBlock
 
@@ -84,17 +85,7 @@ METHOD = MethodSpec(
         "released": Configuration(
             summary="TensorFlow release, SSIM weight 1000; rule applied per scale",
             build=lambda rule: MSDNet(rule),
-            weights=(
-                WeightFile(
-                    name="msdnet",
-                    digest="5d7957d6d2a61b218a3395b62551aa39b6464859e31cecc8f69a4df5bdf59a1c",
-                    parameters=291_473,
-                    trained="by the authors, 80,000 COCO images, 4 epochs, SSIM weight 1000",
-                    licence="none stated",
-                    origin="github.com/songxujay/MSDNet-for-Medical-Image-Fusion @a92c37e "
-                    "models/densefuse_gray/multiScale_densefuse_epoch4_all_weight_1e3.ckpt",
-                ),
-            ),
+            weights=weight_files("msdnet"),
             rules=("l1_norm", "mean", "addition", "average", "maximum", "mean_eq7"),
             post="clip",
             quantise="round",

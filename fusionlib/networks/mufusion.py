@@ -22,9 +22,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..card import Configuration, MethodSpec, WeightFile
+from ..card import Configuration, MethodSpec
 from ..errors import ImageTooSmall
 from ..pipelines import Levels
+from ..weights import weight_files
 from .autoencoder import rename_layers
 from .network import FusionNetwork
 
@@ -182,37 +183,7 @@ def _from_pytorch(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return rename_layers(tensors, layers)
 
 
-def _released(name: str, digest: str, images: str, path: str) -> WeightFile:
-    return WeightFile(
-        name=name,
-        digest=digest,
-        parameters=554_721,
-        trained=f"by the authors, {images}, 10 epochs",
-        licence="MIT",
-        origin=f"github.com/AWCXV/MUFusion @223134e {path}",
-    )
-
-
-WEIGHTS = (
-    _released(
-        "mufusion_tno",
-        "5c35b2313c112613dc421dde7e50baa01885504b795b134e7f47b9ca41664f39",
-        "20,565 pairs of 128x128 infrared and visible patches, for TNO",
-        "ir_vis/models/TNO.model",
-    ),
-    _released(
-        "mufusion_roadscene",
-        "a2de6915cdb89c36ac0ecc8b7af1443584c656b015e38195e0e88564078f2f22",
-        "20,565 pairs of 128x128 infrared and visible patches, for RoadScene",
-        "ir_vis/models/RoadScene.model",
-    ),
-    _released(
-        "mufusion_medical",
-        "15a34f5f41180d49a7dbef559abe8fc1332ce2904f37f0c0832fc78ed8abbd7a",
-        "28,072 pairs of 128x128 medical patches",
-        "medical/models/harvard.model",
-    ),
-)
+WEIGHTS = weight_files("mufusion_tno", "mufusion_roadscene", "mufusion_medical")
 
 METHOD = MethodSpec(
     name="mufusion",

@@ -27,8 +27,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..card import Configuration, MethodSpec, WeightFile
+from ..card import Configuration, MethodSpec
 from ..errors import unknown
+from ..weights import weight_files
 from .autoencoder import conv, rename_layers
 from .network import FusionNetwork
 
@@ -324,23 +325,13 @@ def _from_authors(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return rename_layers(tensors, autoencoder_layers())
 
 
-_WEIGHTS = WeightFile(
-    name="nestfuse",
-    digest="",
-    parameters=2_732_761,
-    trained="by the authors, 80,000 COCO images, 2 epochs, SSIM weight 100",
-    licence="none stated",
-    origin="github.com/hli1221/imagefusion-nestfuse models/nestfuse_1e2.model",
-)
-
-
 def _configuration(
     pooling: Literal["average", "maximum", "nuclear"], summary: str
 ) -> Configuration:
     return Configuration(
         summary=summary,
         build=lambda: NestFuse(pooling),
-        weights=(_WEIGHTS,),
+        weights=weight_files("nestfuse"),
         post="minmax",
         quantise="truncate",
         adapt=_from_authors,

@@ -36,31 +36,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..card import Configuration, MethodSpec, WeightFile
+from ..card import Configuration, MethodSpec
 from ..errors import FusionError
 from ..pipelines import Levels
+from ..weights import weight_files
 from .network import PyramidNetwork, zero_conv
 
 __all__ = [
-    *(
-        "ABLATIONS",
-        "FIM",
-        "GRIDS",
-        "METHOD",
-        "PSIM",
-        "SFIM",
-        "SHORT",
-        "TRAINED",
-        "VARIANTS",
-        "WIDTHS",
-    ),
-    *("Ablation", "Concatenation", "Decoder", "RefineFuse"),
+    *("FIM", "GRIDS", "METHOD", "PSIM", "SFIM", "VARIANTS", "WIDTHS"),
+    *("Concatenation", "Decoder", "RefineFuse"),
 ]
 
 #: Channels of each scale, the finest first; the fifth is for Table 10.
@@ -291,23 +281,6 @@ def _encoder(widths: Sequence[int]) -> nn.ModuleList:
     )
 
 
-class Ablation(NamedTuple):
-    """A training that Tables 8 to 10 compare: what the network is, with which loss, which seed.
-
-    Attributes
-    ----------
-    variant : str
-        A key of `VARIANTS`.
-    setting : str
-        A key of `reproduction.recipes.refinefuse.SETTINGS`.
-    seed : int
-    """
-
-    variant: str = "paper"
-    setting: str = "ours"
-    seed: int = 0
-
-
 #: Variant -> how its network departs from the paper's, and in words.
 VARIANTS: Mapping[str, tuple[Mapping[str, Any], str]] = {
     "paper": ({}, "the text; widths and grid that have the printed size and cost"),
@@ -319,81 +292,29 @@ VARIANTS: Mapping[str, tuple[Mapping[str, Any], str]] = {
     "scales_3": ({"scales": 3}, "Table 10 A: three scales"),
     "scales_5": ({"scales": 5}, "Table 10 B: five scales"),
 }
-#: Weights' name -> what they are of. All are trained alike, shorter than the default ones.
-ABLATIONS: Mapping[str, Ablation] = {
-    "refinefuse_short": Ablation(),
-    "refinefuse_short_seed_1": Ablation(seed=1),
-    "refinefuse_short_seed_2": Ablation(seed=2),
-    "refinefuse_setting_a": Ablation(setting="A"),
-    "refinefuse_setting_b": Ablation(setting="B"),
-    "refinefuse_setting_c": Ablation(setting="C"),
-    **{f"refinefuse_{name}": Ablation(name) for name in VARIANTS if name != "paper"},
-}
-
-
-class ShortTraining(NamedTuple):
-    """How all rows of the ablations are trained: as of `reproduction.training.train_by_recipe`."""
-
-    dataset: str = "msrs_train128"
-    size: int = 64
-    batch_size: int = 8
-    iterations: int = 2000
-    every: int = 500
-    hold_out: int = 27
-
-
-SHORT = ShortTraining()
-#: Options of the recipe that all of this project's trainings have.
-TRAINED: Mapping[str, Any] = {"optimiser": "adam", "rise": 0.3, "precision": "mixed"}
-
-
-def _ablation(name: str, ablation: Ablation) -> WeightFile:
-    departs, _ = VARIANTS[ablation.variant]
-    options = {**TRAINED, "setting": ablation.setting}
-    options |= {key: {False: "off"}.get(value, value) for key, value in departs.items()}
-    with torch.device("meta"):
-        network = RefineFuse(**departs)
-    return WeightFile(
-        name=name,
-        digest="",
-        parameters=sum(parameter.numel() for parameter in network.parameters()),
-        trained="by this project for Tables 8 to 10; the file says on what and how long",
-        licence="MIT, this project",
-        made_by=f"python -m reproduction train refinefuse {SHORT.dataset} -o {name}.safetensors "
-        f"--crop {SHORT.size} --batch-size {SHORT.batch_size} --iterations {SHORT.iterations} "
-        f"--every {SHORT.every} --hold-out {SHORT.hold_out} --half --seed {ablation.seed} "
-        + " ".join(f"--option {key}={value}" for key, value in options.items()),
-    )
+#: The sets of the network as it is: the default one, and those that Tables 8 to 10 compare.
+PAPER = weight_files(
+    "refinefuse",
+    "refinefuse_short",
+    "refinefuse_short_seed_1",
+    "refinefuse_short_seed_2",
+    "refinefuse_setting_a",
+    "refinefuse_setting_b",
+    "refinefuse_setting_c",
+)
 
 
 def _configuration(variant: str) -> Configuration:
     departs, summary = VARIANTS[variant]
-    weights = [
-        _ablation(name, ablation)
-        for name, ablation in ABLATIONS.items()
-        if ablation.variant == variant
-    ]
-    if variant == "paper":
-        weights.insert(0, OURS)
     return Configuration(
         summary=summary,
         build=partial(RefineFuse, **departs),
-        weights=tuple(weights),
+        weights=PAPER if variant == "paper" else weight_files(f"refinefuse_{variant}"),
         post="clip",
         quantise="round",
         levels=Levels(0, 1),
     )
 
-
-OURS = WeightFile(
-    name="refinefuse",
-    digest="190d755d0f30533b0166aa6895b058864410a085f04d32ffae54cc590306d448",
-    parameters=2_232_685,
-    trained="by this project on 1042 pairs of MSRS reduced to 128x128: 8000 iterations of eight "
-    "64x64 squares (published: 40500 of eight 256x256 of the full size), Adam, mixed precision; "
-    "one thread of an AMD EPYC, 35 minutes",
-    licence="MIT, this project",
-)
 
 METHOD = MethodSpec(
     name="refinefuse",

@@ -23,9 +23,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from ..card import Configuration, MethodSpec, WeightFile
+from ..card import Configuration, MethodSpec
 from ..errors import unknown
 from ..rules import Rule
+from ..weights import weight_files
 from .autoencoder import AutoEncoder
 
 __all__ = ["METHOD", "Res2NetBlock", "Res2NetFuse"]
@@ -128,14 +129,6 @@ class Res2NetFuse(AutoEncoder):
         return self.decoder(features)
 
 
-_ONE_IMAGE = "retrained by this project on one image, {image}, 256x256, 2000 iterations, on a CPU"
-_COCO86 = "COCO 000000000086 (the authors' choice)"
-
-
-def _trained(name: str, digest: str, parameters: int, trained: str) -> WeightFile:
-    return WeightFile(f"res2netfuse_{name}", digest, parameters, trained, "MIT, this project")
-
-
 METHOD = MethodSpec(
     name="res2netfuse",
     title="Res2NetFuse",
@@ -150,33 +143,11 @@ METHOD = MethodSpec(
         "released": Configuration(
             summary="as the authors' code: one branch convolution, residual around the block",
             build=lambda rule: Res2NetFuse("released", rule),
-            weights=(
-                _trained(
-                    "1_released_coco86",
-                    "37c1c52b622ac63e9809d63e7bb19263a77fe0987a7e5bc0bfb97cdfcc641134",
-                    89_617,
-                    _ONE_IMAGE.format(image=_COCO86),
-                ),
-                _trained(
-                    "1_released_coco34",
-                    "18a5bae6d8c203e32cbd6ffc06941f6ec977d34c787210ea87c6c547d5b24c8a",
-                    89_617,
-                    _ONE_IMAGE.format(image="COCO 000000000034"),
-                ),
-                _trained(
-                    "1_released_coco86_again",
-                    "aeba00f9bd148b0d924203883b0f4d89a21ff647c7409e3b1591d30b4631dc84",
-                    89_617,
-                    _ONE_IMAGE.format(image=_COCO86)
-                    + "; the same seed on two threads instead of one, so only rounding differs",
-                ),
-                _trained(
-                    "40_released",
-                    "22f7d333e4148699b1c797ee489214305051fd685e6a08696feceebad73e66e6",
-                    89_617,
-                    "retrained by this project on 40 COCO images (the paper: 80,000), 256x256, "
-                    "2000 iterations of 4 images (the paper: 80,000), on a CPU",
-                ),
+            weights=weight_files(
+                "res2netfuse_1_released_coco86",
+                "res2netfuse_1_released_coco34",
+                "res2netfuse_1_released_coco86_again",
+                "res2netfuse_40_released",
             ),
             rules=("l1_norm", "mean", "mean_eq7", "addition", "average", "maximum"),
             post="minmax",
@@ -185,14 +156,7 @@ METHOD = MethodSpec(
         "paper": Configuration(
             summary="as the paper's text: six branch convolutions, no residual (Table I)",
             build=lambda rule: Res2NetFuse("paper", rule),
-            weights=(
-                _trained(
-                    "1_paper_coco86",
-                    "1d0c09283cb19f34a8703556f91a110d89051e741594f6bda90308ada954af08",
-                    101_217,
-                    _ONE_IMAGE.format(image=_COCO86),
-                ),
-            ),
+            weights=weight_files("res2netfuse_1_paper_coco86"),
             rules=("l1_norm", "mean", "mean_eq7", "addition", "average", "maximum"),
             post="minmax",
             quantise="truncate",

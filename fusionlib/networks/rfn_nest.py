@@ -16,7 +16,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..card import Configuration, MethodSpec, WeightFile
+from ..card import Configuration, MethodSpec
+from ..weights import weight_files
 from .autoencoder import conv, rename_layers
 from .nestfuse import CHANNELS, NestNetwork, autoencoder_layers
 
@@ -92,20 +93,7 @@ METHOD = MethodSpec(
         "released": Configuration(
             summary="PyTorch release: the rows of the published tables",
             build=RFNNest,
-            weights=(
-                WeightFile(
-                    name="rfn_nest",
-                    digest="",
-                    parameters=7_524_249,
-                    trained="by the authors, auto-encoder on 80,000 COCO images, fusion blocks on "
-                    "80,000 KAIST pairs, 2 epochs each",
-                    licence="none stated",
-                    origin="github.com/hli1221/imagefusion-rfn-nest @76e4e05 "
-                    "models/nestfuse/nestfuse_gray_1e2.model (names after 'nestfuse.') and "
-                    "models/rfn_twostage/6.0/Final_epoch_2_alpha_700_wir_6.0_wvi_3.0_ssim_vi.model "
-                    "(names after 'rfn.')",
-                ),
-            ),
+            weights=weight_files("rfn_nest"),
             post="minmax_eps",
             quantise="truncate",
             adapt=_from_authors,

@@ -23,8 +23,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import leaky_relu
 
-from ..card import Configuration, MethodSpec, WeightFile
+from ..card import Configuration, MethodSpec
 from ..pipelines import Levels, prepare_pillow
+from ..weights import weight_files
 from .autoencoder import tensorflow_tensors
 from .network import FusionNetwork, check_first, zero_conv
 
@@ -122,23 +123,6 @@ def _adapt(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return tensorflow_tensors(renamed, {ours: ours for ours in layers.values()})
 
 
-IRVIS = WeightFile(
-    name="sdnet_irvis",
-    digest="39024ac26e8208cf926baf1d0a6c3316b6bc7440560b017fd2d3d69968c429e3",
-    parameters=67_091,
-    trained="by the authors, infrared-visible patches of 120x120, to epoch 10 of 15",
-    licence="MIT",
-    origin="github.com/HaoZhang1018/SDNet @bf6a2ee IR_VIS/checkpoint",
-)
-MEDICAL = WeightFile(
-    name="sdnet_medical",
-    digest="d03ec6267a9cbec42a606ca48d8e084658b2b94a426ca1f1acc8706af5b5792c",
-    parameters=67_091,
-    trained="by the authors, patches of functional and structural medical images, 30 epochs",
-    licence="MIT",
-    origin="github.com/HaoZhang1018/SDNet @bf6a2ee Medical/checkpoint",
-)
-
 METHOD = MethodSpec(
     name="sdnet",
     title="SDNet",
@@ -153,7 +137,7 @@ METHOD = MethodSpec(
         "tang": Configuration(
             summary="as gray images stored as RGB are read: the rows of the published tables",
             build=SDNet,
-            weights=(IRVIS,),
+            weights=weight_files("sdnet_irvis"),
             post="minmax",
             quantise="round",
             levels=Levels(-1, 1),
@@ -163,7 +147,7 @@ METHOD = MethodSpec(
         "released": Configuration(
             summary="TensorFlow release for infrared and visible images",
             build=SDNet,
-            weights=(IRVIS,),
+            weights=weight_files("sdnet_irvis"),
             post="minmax",
             quantise="round",
             levels=Levels(-1, 1),
@@ -172,7 +156,7 @@ METHOD = MethodSpec(
         "medical": Configuration(
             summary="TensorFlow release for medical images, the functional image as visible",
             build=lambda: SDNet(first="vis"),
-            weights=(MEDICAL,),
+            weights=weight_files("sdnet_medical"),
             post="minmax",
             quantise="round",
             levels=Levels(-1, 1),

@@ -22,8 +22,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import leaky_relu
 
-from ..card import Configuration, MethodSpec, WeightFile
+from ..card import Configuration, MethodSpec
 from ..pipelines import Levels
+from ..weights import weight_files
 from .autoencoder import rename_layers
 from .network import FusionNetwork, zero_conv
 
@@ -140,18 +141,7 @@ METHOD = MethodSpec(
         "released": Configuration(
             summary="PyTorch release; the RGB image stretched as a whole, truncated",
             build=SeAFusion,
-            weights=(
-                WeightFile(
-                    name="seafusion",
-                    digest="a08a53796a022c9ccf02c299dd089fdd250b70d45b83c9959f723992ede6ad26",
-                    parameters=166_883,
-                    trained="by the authors, MSRS training pairs, 4 rounds of 10 epochs in turn "
-                    "with a segmentation network",
-                    licence="MIT",
-                    origin="github.com/Linfeng-Tang/VIF-Benchmark @23f2e51 "
-                    "Checkpoint/SeAFusion/SeAFusion.pth",
-                ),
-            ),
+            weights=weight_files("seafusion"),
             post="minmax",
             quantise="truncate",
             levels=Levels(0, 1),

@@ -24,8 +24,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..card import Configuration, MethodSpec, WeightFile
+from ..card import Configuration, MethodSpec
 from ..pipelines import Levels
+from ..weights import weight_files
 from .network import FusionNetwork
 
 __all__ = ["METHOD", "CrossBlock", "FusionGroup", "SwinBlock", "SwinFusion", "WindowAttention"]
@@ -55,8 +56,6 @@ class WindowAttention(nn.Module):
         self.project = _linear(CHANNELS, CHANNELS)
         self.bias = nn.Parameter(torch.empty((2 * WINDOW - 1) ** 2, HEADS))
         nn.init.trunc_normal_(self.bias, std=0.02)
-        # A module, since Table 11 of RefineFuse counts its operations as thop does.
-        self.softmax = nn.Softmax(dim=-1)
         # Row of `bias` for each query and key: their distance, down and right, counted from 0.
         place = torch.cartesian_prod(torch.arange(WINDOW), torch.arange(WINDOW))
         distance = place[:, None] - place + WINDOW - 1
@@ -83,7 +82,7 @@ class WindowAttention(nn.Module):
         scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
         scores = scores + self.bias[self.index].permute(2, 0, 1)
         apart = (regions[:, :, None] != regions[:, None, :])[:, None]
-        y = self.softmax(scores - 100.0 * apart) @ v
+        y = (scores - 100.0 * apart).softmax(dim=-1) @ v
         return self.project(y.transpose(1, 2).flatten(2))
 
 
@@ -345,29 +344,7 @@ METHOD = MethodSpec(
         "released": Configuration(
             summary="the authors' release for infrared and visible images",
             build=SwinFusion,
-            weights=(
-                WeightFile(
-                    name="swinfusion",
-                    digest="",
-                    parameters=973_681,
-                    trained="by the authors, 128x128 crops of MSRS, 10,000 iterations, moving "
-                    "average of the weights",
-                    licence="none stated",
-                    origin="github.com/Linfeng-Tang/SwinFusion @7fb403d "
-                    "Model/Infrared_Visible_Fusion/Infrared_Visible_Fusion/models/10000_E.pth",
-                ),
-                WeightFile(
-                    name="swinfusion_retrained",
-                    digest="ef481958fb8ebd4fef13177dc2bdc836a028d0af5a707dcd994b69958ba43b53",
-                    parameters=965_251,
-                    trained="retrained by this project on MSRS reduced to 128x128, 4000 "
-                    "iterations of one 64x64 patch at five times the published learning "
-                    "rate (the authors: 10,000 of twelve 128x128), on a CPU; begun as a run of "
-                    "6000 (averaged over 600 iterations, over 400 from 3750 on), so that one "
-                    "command comes close to it, not to every bit",
-                    licence="MIT, this project",
-                ),
-            ),
+            weights=weight_files("swinfusion", "swinfusion_retrained"),
             post="clip",
             quantise="round",
             levels=Levels(0, 1),

@@ -22,8 +22,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import leaky_relu
 
-from ..card import Configuration, MethodSpec, WeightFile
+from ..card import Configuration, MethodSpec
 from ..pipelines import Levels
+from ..weights import weight_files
 from .autoencoder import conv, tensorflow_tensors
 from .network import FusionNetwork, check_first
 
@@ -83,16 +84,6 @@ def _adapt(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return tensorflow_tensors(tensors, layers)
 
 
-WEIGHTS = WeightFile(
-    name="u2fusion",
-    digest="a765ce394059744b5f3085e0457c55d89248fec7c4d52eaee72b4c6418451ea1",
-    parameters=659_217,
-    trained="by the authors, 64x64 patches of multi-modal, multi-exposure and multi-focus pairs "
-    "one after the other, 3, 2 and 2 epochs",
-    licence="none stated",
-    origin="github.com/hanna-xu/U2Fusion @0a58821 model/model.ckpt",
-)
-
 METHOD = MethodSpec(
     name="u2fusion",
     title="U2Fusion",
@@ -107,7 +98,7 @@ METHOD = MethodSpec(
         "tang": Configuration(
             summary="infrared image first, stretched: the rows of the published tables",
             build=U2Fusion,
-            weights=(WEIGHTS,),
+            weights=weight_files("u2fusion"),
             post="minmax",
             quantise="round",
             levels=Levels(0, 1),
@@ -116,7 +107,7 @@ METHOD = MethodSpec(
         "released": Configuration(
             summary="TensorFlow release: visible image first, the brightest pixel made white",
             build=lambda: U2Fusion(first="vis"),
-            weights=(WEIGHTS,),
+            weights=weight_files("u2fusion"),
             post="white",
             quantise="round",
             levels=Levels(0, 1),

@@ -11,7 +11,8 @@ import pandas as pd
 
 from fusionlib.weights import training_losses
 
-from .. import results, tables
+from .. import results
+from ..compare import CLOSE
 from ..training import stable_after
 from .finding import (
     CHOSEN,
@@ -158,7 +159,7 @@ def sizes(
         for column in columns:
             paper = values[f"paper {column}"]
             here = values["parameters"] / 1e6 if once else values[f"counted {column}"]
-            near = abs(here - paper) <= max(0.005, tables.CLOSE * paper)
+            near = abs(here - paper) <= max(0.005, CLOSE * paper)
             facts = {"row": row, "column": column, "paper": paper, "here": here}
             lines.append({**facts, "outcome": outcome_of(bool(near))})
     evidence = pd.DataFrame(lines)
@@ -201,7 +202,7 @@ def extreme(
     rows : sequence of str
         Of Table 11.
     columns : sequence of str
-        Of `reproduction.efficiency.save_table_11`: "paper ..." is the print, the others ours.
+        Of `reproduction.latency.rank_table`: "paper ..." is the print, the others ours.
     largest : bool
         Which end.
     among : int
@@ -281,7 +282,7 @@ def ranks_follow(*, left: str, right: str, rows: Sequence[str] = ()) -> Finding:
     Parameters
     ----------
     left, right : str
-        Of `reproduction.efficiency.rank_table`.
+        Of `reproduction.latency.rank_table`.
     rows : sequence of str
         Default: all.
     """
@@ -316,7 +317,7 @@ def growth(*, row: str) -> Finding:
         kind: found[f"{kind} flops_g_512"] / found[f"{kind} flops_g_256"]
         for kind in ("paper", "counted")
     }
-    near = abs(times["counted"][row] / times["paper"][row] - 1) <= tables.CLOSE
+    near = abs(times["counted"][row] / times["paper"][row] - 1) <= CLOSE
     evidence = pd.DataFrame({"print": times["paper"], "here": times["counted"]}).reset_index()
     evidence["outcome"] = [outcome_of(near) if one == row else "" for one in evidence["row"]]
     others = times["paper"].drop(row)
@@ -334,7 +335,7 @@ def slower(*, order: Mapping[str, str]) -> Finding:
     Parameters
     ----------
     order : mapping of str to str
-        Name -> variant of `reproduction.ablations.cost_table`, fastest first.
+        Name -> variant of `reproduction.cost.variant_table`, fastest first.
     """
     (found,), _ = results.read_recorded("refinefuse_10_time", "summary", only="09")
     assert found is not None
@@ -368,7 +369,7 @@ def downsampling(*, whole: str, single: str) -> Finding:
     Parameters
     ----------
     whole, single : str
-        Variants of `reproduction.ablations.cost_table`.
+        Variants of `reproduction.cost.variant_table`.
     """
     (found,), _ = results.read_recorded("refinefuse_10_time", "summary", only="09")
     assert found is not None

@@ -235,6 +235,7 @@ def conclude(
 
 
 def outcome_of(holds: bool) -> str:
+    """Return the outcome of a test."""
     return HOLDS if holds else FAILS
 
 
@@ -245,6 +246,7 @@ def listed(names: Iterable[str]) -> str:
 
 
 def signed(value: float) -> str:
+    """Write a number with its sign."""
     return f"{value:+.3g}".replace("-", "\N{MINUS SIGN}")
 
 

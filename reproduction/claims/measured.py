@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .. import results, tables
+from .. import results
 from ..ablations import directions
+from ..compare import CLOSE
 from ..detection import report
 from ..experiments import SOURCES
 from .finding import (
@@ -453,7 +454,7 @@ def meant(*, table: str, metric: str, right: str) -> Finding:
     printed = compared[(compared["metric"] == metric)].set_index("row")
     printed = printed[printed["verdict"].isin(["exact", "within 2 %"])]
     mended = compared[compared["metric"] == right].set_index("row")["mean"].reindex(printed.index)
-    far = (mended / printed["paper"] - 1).abs() > tables.CLOSE
+    far = (mended / printed["paper"] - 1).abs() > CLOSE
     evidence = pd.DataFrame(
         {
             "row": printed.index,
@@ -487,7 +488,7 @@ def convention(*, table: str, row: str, metric: str, used: str, named: str) -> F
     assert summary is not None
     means = summary[summary["metric"] == metric].set_index("convention")["mean"]
     paper = printed_table(table).loc[row, metric]
-    near = abs(means[used] / paper - 1) <= tables.CLOSE
+    near = abs(means[used] / paper - 1) <= CLOSE
     evidence = pd.DataFrame({"convention": means.index, "mean": means.to_numpy(), "paper": paper})
     evidence = evidence[evidence["convention"].isin([used, named])].reset_index(drop=True)
     evidence["outcome"] = [

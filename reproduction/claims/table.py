@@ -12,8 +12,8 @@ from fusionlib.datasets import package_data
 from fusionlib.errors import FusionError, unknown
 from fusionlib.metrics import METRICS
 
-from .. import tables
 from ..experiments import READINGS, SOURCES, TABLES, Measured, recorded
+from ..papers import paper_values
 from .finding import OTHER_DATA, OUR_TRAINING, UNNAMED_DATA, Limit, listed
 
 __all__ = [
@@ -70,7 +70,7 @@ def title(table: str) -> str:
 def printed_table(table: str) -> Any:
     """Read a printed table: rows as the paper calls them, numbers in columns."""
     if table not in OTHER_TABLES:
-        tidy = tables.paper_values(table)
+        tidy = paper_values(table)
         wide = tidy.pivot(index="row", columns="metric", values="paper")
         return wide.loc[[*dict.fromkeys(tidy["row"])], [*dict.fromkeys(tidy["metric"])]]
     name, index = OTHER_TABLES[table]
@@ -103,6 +103,7 @@ def ordinal(rank: int) -> str:
 
 @cache
 def measured_table(table: str) -> Measured:
+    """Return a recorded table."""
     return recorded(table)
 
 
@@ -111,8 +112,8 @@ def labels_beside(table: str, paper: str) -> dict[str, bool]:
     measured = {*measured_table(table).compared["row"]}
     readings = [f" ({reading})" for reading in READINGS] if table == "table_03" else [""]
     beside = [row for row in TABLES[table] if row.paper == paper]
-    if not beside and paper not in {*tables.paper_values(table)["row"]}:
-        raise unknown(f"row of {table}", paper, {*tables.paper_values(table)["row"]})
+    if not beside and paper not in {*paper_values(table)["row"]}:
+        raise unknown(f"row of {table}", paper, {*paper_values(table)["row"]})
     return {
         row.label + reading: bool(row.orientation)
         for row in beside
@@ -146,10 +147,12 @@ def default_row(table: str, paper: str) -> str:
 
 
 def means_of(table: str) -> Any:
+    """Return our means, a row per row and a column per metric."""
     return measured_table(table).compared.pivot(index="row", columns="metric", values="mean")
 
 
 def pairs_of(table: str) -> int:
+    """Return over how many pairs our means are."""
     return int(measured_table(table).compared["n"].max())
 
 

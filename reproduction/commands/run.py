@@ -17,8 +17,6 @@ OPTIONS: Options = {
     "--results-dir FOLDER": "default: results/ of the checkout",
     "--restart": "run finished ones again too",
     "--in-place": "also put the executed notebooks back into notebooks/ (what is committed)",
-    "--keep": "do not measure again what the tables in the results folder hold: after a change "
-    "that moves none of their scores; their provenance says what was kept",
 }
 
 

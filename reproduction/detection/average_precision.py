@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from fusionlib.pairs import Box
 from tqdm.auto import tqdm
 
 from fusionlib.errors import DatasetNotFound, FusionError, unknown
 from fusionlib.images import read_image
+from fusionlib.pairs import Box
 
 from .detector import TO_SCORE, Detections, Detector, Thresholds
 

@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from fusionlib.pairs import Box
 
 from fusionlib.errors import ImageError
 from fusionlib.images import check_image, quantise
+from fusionlib.pairs import Box
 
 __all__ = ["Letterbox", "drawn", "letterbox", "suppress"]
 

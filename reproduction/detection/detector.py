@@ -17,12 +17,12 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from fusionlib.card import WeightFile
-from fusionlib.checkpoints import read_modules
 from fusionlib.errors import FusionError, WeightsMismatch, WeightsNotFound, unknown
-from fusionlib.execution import check_device, keep_pages, memory_errors
 from fusionlib.files import check_folder
 from fusionlib.images import check_image, quantise
+from fusionlib.memory import keep_pages, memory_errors
 from fusionlib.pairs import Box
+from fusionlib.tiles import check_device
 from fusionlib.weights import (
     find_weights,
     load_into,
@@ -30,9 +30,11 @@ from fusionlib.weights import (
     read_weights,
     save_weights,
     verify_weights,
+    weight_files,
 )
 
 from .boxes import letterbox, suppress
+from .pickled import read_modules
 from .yolov5 import SIZES, YOLOv5
 
 __all__ = [
@@ -101,31 +103,10 @@ class DetectorSpec:
         }
 
 
-def _published(size: str, commit: str, digest: str, parameters: int) -> DetectorSpec:
-    name = f"yolov5{size}"
-    weights = WeightFile(
-        name=name,
-        digest=digest,
-        parameters=parameters,
-        trained="by the authors, COCO train2017, 300 epochs",
-        licence="AGPL-3.0",
-        origin=f"github.com/ultralytics/yolov5 @{commit} : {name}.pt",
-    )
-    return DetectorSpec(size, COCO_CLASSES, 640, weights)
-
-
 #: Detectors by the name of their weights.
 DETECTORS = {
-    spec.weights.name: spec
-    for spec in (
-        _published(
-            "n",
-            "981548a",
-            "1dce4f62facdec8e2dc297b8948f33638ef9d5dc576dad95d2bb773ad111ce14",
-            1_872_157,
-        ),
-        _published("s", "v6.1", "", 7_235_389),
-    )
+    file.name: DetectorSpec(file.name.removeprefix("yolov5"), COCO_CLASSES, 640, file)
+    for file in weight_files("yolov5n", "yolov5s")
 }
 
 

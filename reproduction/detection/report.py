@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from fusionlib.pairs import Box
 
 from fusionlib.datasets import package_data
 from fusionlib.errors import FusionError
 from fusionlib.files import write_text
+from fusionlib.pairs import Box
 
 from .. import results
-from ..tables import show_lines
+from ..show import show_lines
 from .average_precision import DRAWS, Matches, Truth, interval, mean_over_classes
 
 if TYPE_CHECKING:

@@ -29,8 +29,9 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from fusionlib.errors import FusionError, unknown
-from fusionlib.execution import check_device, keep_pages, memory_errors
 from fusionlib.files import atomic_file, check_writable
+from fusionlib.memory import keep_pages, memory_errors
+from fusionlib.tiles import check_device
 from fusionlib.weights import training_facts
 
 from ..training import check_seed

@@ -1,6 +1,6 @@
 """Writing TensorFlow checkpoints (version 2), from the description of the format alone.
 
-Shares no code with `fusionlib.tensor_bundle`, which the tests read the files with.
+Shares no code with `fusionlib.tensorflow`, which the tests read the files with.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""datasets: pairs from files and folders, the registry, finding, verifying, fetching."""
+"""datasets: the registry, finding, reading, verifying, fetching."""
 
 from __future__ import annotations
 
@@ -14,10 +14,9 @@ from urllib.parse import unquote
 
 import numpy as np
 import pytest
-from hypothesis import given, strategies as st
 from PIL import Image
 
-from fusionlib import datasets, pairs
+from fusionlib import datasets
 from fusionlib.datasets import (
     dataset_parts,
     fetch_dataset,
@@ -27,11 +26,10 @@ from fusionlib.datasets import (
     load_images,
     package_data,
 )
-from fusionlib.errors import DatasetNotFound, FusionError, ImageError, PairMismatch, UnknownName
-from fusionlib.pairs import Box, Dataset, Pair, match_folders, pixel_hash, read_pair, read_pairs
+from fusionlib.errors import DatasetNotFound, FusionError, UnknownName
+from fusionlib.pairs import Box, Dataset, pixel_hash
 
 ROLES = ("ir", "vis", "image", "mask", "labels")
-SAMPLES = ("sample", "sample_mri_ct", "sample_mri_pet", "sample_mri_spect")
 
 
 def random(shape, seed=0):
@@ -53,74 +51,6 @@ def no_outside_data(monkeypatch, request):
     """Only what a test puts somewhere is found."""
     if "data_root" not in request.fixturenames:
         monkeypatch.delenv("FUSIONLIB_DATA", raising=False)
-
-
-# ---------------------------------------------------------------- Pair and own files
-
-
-def test_pair_checks_sizes():
-    gray = np.zeros((5, 4), np.float32)
-    assert not Pair("a", gray, gray).colour
-    assert Pair("a", gray, np.zeros((5, 4, 3), np.float32)).colour
-    with pytest.raises(PairMismatch, match="infrared is 4x5 and visible is 5x4"):
-        Pair("a", gray, gray.T)
-    with pytest.raises(PairMismatch, match="the mask is 5x4"):
-        Pair("a", gray, gray, mask=gray.T > 0)
-
-
-def test_read_pair(tmp_path):
-    gray, colour = random((6, 8)), random((6, 8, 3))
-    ir = save(tmp_path / "ir.png", np.stack([gray] * 3, axis=-1))
-    vis = save(tmp_path / "vis.png", colour)
-    pair = read_pair(ir, str(vis))
-    assert pair.name == "ir" and pair.colour and str(vis) in pair.source
-    assert np.array_equal(pair.ir, gray / np.float32(255))
-    assert np.array_equal(pair.vis, colour / np.float32(255))
-    again = read_pair(ir, ir, name="same")
-    assert again.name == "same" and again.vis.ndim == 2  # gray stored as RGB is gray
-    with pytest.raises(ImageError, match=r"vis.png.*colour.*swapped"):
-        read_pair(vis, ir)
-    small = save(tmp_path / "small.png", random((6, 7)))
-    with pytest.raises(PairMismatch, match="infrared is 8x6 and visible is 7x6"):
-        read_pair(ir, small)
-    with pytest.raises(ImageError, match="no such file"):
-        read_pair(ir, tmp_path / "absent.png")
-
-
-def test_match_folders(tmp_path):
-    for name in ("10.png", "2.png", "a1.PNG", "only.png", ".hidden.png", "notes.txt"):
-        save(tmp_path / "ir" / name, random((4, 4)), format="PNG")
-    for name in ("2.JPG", "10.tif", "a1.png", "b2.png", "b10.png"):
-        save(tmp_path / "vi" / name, random((4, 4)))
-    match = match_folders(tmp_path / "ir", str(tmp_path / "vi"))
-    assert [name for name, _, _ in match.matched] == ["2", "10", "a1"]
-    assert match.matched[0][1:] == (tmp_path / "ir" / "2.png", tmp_path / "vi" / "2.JPG")
-    assert [path.name for path in match.only_ir] == ["only.png"]
-    assert [path.name for path in match.only_vis] == ["b2.png", "b10.png"]
-    with pytest.warns(UserWarning, match=r"3 images without partner.*only.png"):
-        pairs = read_pairs(tmp_path / "ir", tmp_path / "vi")
-    assert pairs.names == ("2", "10", "a1") and pairs[1].name == "10"
-    assert [pair.name for pair in pairs] == list(pairs.names)
-
-
-@given(st.lists(st.text("0a1²b. ٣_", min_size=1, max_size=6)))
-def test_any_names_can_be_sorted(names):
-    assert sorted(sorted(names, key=pairs._natural)) == sorted(names)
-
-
-def test_match_folders_refuses(tmp_path):
-    save(tmp_path / "ir" / "IR1.png", random((4, 4)))
-    save(tmp_path / "vi" / "VIS1.png", random((4, 4)))
-    with pytest.raises(PairMismatch, match=r"holds IR1, .* holds VIS1.*one name"):
-        match_folders(tmp_path / "ir", tmp_path / "vi")
-    save(tmp_path / "ir" / "IR1.bmp", random((4, 4)))
-    with pytest.raises(PairMismatch, match=r"IR1.bmp and IR1.png"):
-        match_folders(tmp_path / "ir", tmp_path / "vi")
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(PairMismatch, match="no images"):
-        match_folders(tmp_path / "empty", tmp_path / "vi")
-    with pytest.raises(DatasetNotFound, match="absent: no such folder"):
-        match_folders(tmp_path / "absent", tmp_path / "vi")
 
 
 # ---------------------------------------------------------------- a data set of our own
@@ -184,20 +114,9 @@ def test_toy_pairs(toy):
     assert pairs[1].boxes == () and pairs[3].mask is None and pair.source == "A toy"
 
 
-def test_sequence(toy):
-    pairs = load_dataset("toy", data_dir=toy)
-    assert pairs[-1].name == "3" and [pair.name for pair in pairs] == ["0", "1", "2", "3"]
-    part = pairs[1:][::-2]
-    assert part.names == ("3", "1") and [pair.name for pair in part] == ["3", "1"]
-    assert len(pairs[10:]) == 0 and "4" in repr(pairs)
-    for index in (4, -5):
-        with pytest.raises(IndexError):
-            pairs[index]
+def test_limit(toy):
     assert load_dataset("toy", data_dir=toy, limit=2).names == ("0", "1")
     assert len(load_dataset("toy", data_dir=toy, limit=99)) == 4
-    assert pairs["2"].name == "2" and part["3"].name == "3"
-    with pytest.raises(UnknownName, match=r"item of data set 'toy', '2'\. Known: 1, 3\."):
-        part["2"]
     for limit in (0, -1):
         with pytest.raises(FusionError, match=f"limit is {limit}"):
             load_dataset("toy", data_dir=toy, limit=limit)
@@ -227,39 +146,10 @@ def test_damaged_files_are_refused(toy):
         pairs[0]
 
 
-@pytest.mark.parametrize(
-    "line", ["3 0.5 0.5 1 1", "-1 0.5 0.5 1 1", "0 0.5 0.5 1", "person 0 0 1 1", "0 a b c d"]
-)
-def test_bad_labels(toy, line):
-    (toy / "toys/labels/0.txt").write_text(f"0 0.5 0.5 1 1\n{line}\n")
-    with pytest.raises(FusionError, match=r"line 2: .*0 to 2.*four numbers"):
-        load_dataset("toy", data_dir=toy, verify=False)[0]
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("<annotation><object>", "no label file of Pascal VOC for person, bicycle, car"),
-        ("<a><object><name>bus</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>2</xmax>"
-         "<ymax>2</ymax></bndbox></object></a>", "class 'bus'"),
-        ("<a><object><name>car</name></object></a>", "could not convert"),
-    ],
-)  # fmt: skip
-def test_bad_labels_of_pascal_voc(toy, tmp_path, text, words):
-    """Good ones are tested with M3FD's, in tests/detection/test_experiment.py."""
-    split = tmp_path / "splits/toy.csv"
-    split.write_text(split.read_text(encoding="utf-8").replace("labels/0.txt", "labels/0.xml", 1))
-    (toy / "toys/labels/0.xml").write_text(text)
-    with pytest.raises(FusionError, match=rf"0\.xml .*{words}"):
-        load_dataset("toy", data_dir=toy, verify=False)[0]
-
-
 def test_parts_of_a_data_set():
     parts = dataset_parts("m3fd_detection")
     assert len(parts) == 4200 and set(parts.values()) == {"train", "val", "test"}
     assert dataset_parts("msrs") == dataset_parts("sample") == {}
-    with pytest.raises(UnknownName, match="data set 'toys'"):
-        dataset_parts("toys")
 
 
 def test_reencoded_files_are_accepted_by_their_pixels(toy, tmp_path):
@@ -273,15 +163,6 @@ def test_reencoded_files_are_accepted_by_their_pixels(toy, tmp_path):
     save(toy / "toys/ir/0.png", random((20, 30), 5))
     with pytest.raises(DatasetNotFound, match="damaged or another"):
         load_dataset("toy", data_dir=toy)[0]
-
-
-def test_pixel_hash():
-    image = random((3, 4, 3)) / np.float32(255)
-    assert pixel_hash(image) == pixel_hash(image.copy())
-    assert pixel_hash(image) != pixel_hash(image.reshape(4, 3, 3))
-    other = image.copy()
-    other[0, 0, 0] = abs(other[0, 0, 0] - 1 / 255)
-    assert pixel_hash(image) != pixel_hash(other)
 
 
 def test_optional_parts(toy):
@@ -353,14 +234,18 @@ def test_single_images(toy, tmp_path):
         load_images("toy", data_dir=toy)
 
 
-@pytest.mark.parametrize("line", ["# colour: red", "# title", "# pairs: many"])
-def test_bad_split_files(toy, tmp_path, line):
-    head = "# title: T\n# kind: images\n# folder: f\n"
-    (tmp_path / "splits/bad.csv").write_text(f"{head}{line}\n")
-    with pytest.raises(FusionError, match=r"bad.csv: .*expected `# key: value`.*licence"):
-        load_images("bad")
-    (tmp_path / "splits/bad.csv").write_text("# title: T\n")
-    with pytest.raises(FusionError, match="lacks folder, kind"):
+@pytest.mark.parametrize(
+    ("header", "words"),
+    [
+        ("# colour: red", "lines of colour, expected `# key: value`.*licence"),
+        ("# pairs: many", "lines of pairs, .*pairs is a number"),
+        ("# title: T", "lacks kind, folder"),
+        ("# title", "lacks title"),
+    ],
+)
+def test_bad_split_files(toy, tmp_path, header, words):
+    (tmp_path / "splits/bad.csv").write_text(f"{header}\n")
+    with pytest.raises(FusionError, match=f"bad.csv: .*{words}"):
         load_images("bad")
 
 
@@ -442,8 +327,10 @@ def test_fetch_without_addresses(tmp_path):
             fetch_dataset(name, data_dir=tmp_path)
         assert "cannot be fetched" in str(caught.value) and str(tmp_path) in str(caught.value)
         assert "https://" in str(caught.value)
-    with pytest.raises(DatasetNotFound, match="built in"):
+    with pytest.raises(DatasetNotFound, match=r"built in.*`load_dataset\('sample'\)`"):
         fetch_dataset("sample")
+    with pytest.raises(DatasetNotFound, match=r"`load_images\('sample_images'\)`"):
+        fetch_dataset("sample_images")
     assert not list(tmp_path.iterdir())
 
 
@@ -455,8 +342,13 @@ def shipped():
 
 
 def test_shipped_counts():
-    counts = {name: len(rows) for name, (_, rows) in shipped().items()}
+    counts = {name: len(split.rows) for name, split in shipped().items()}
     assert counts == {
+        "sample": 17,
+        "sample_images": 11,
+        "sample_mri_ct": 3,
+        "sample_mri_pet": 3,
+        "sample_mri_spect": 3,
         "tno20": 20,
         "tno42": 42,
         "msrs": 121,
@@ -481,17 +373,17 @@ def test_shipped_counts():
 
 @pytest.mark.parametrize("name", sorted(shipped()))
 def test_shipped_lists_are_sound(name):
-    card, rows = shipped()[name]
+    split = shipped()[name]
+    card, rows, files = split.card, split.rows, split.files()
     assert card.kind in ("infrared-visible", "medical", "images")
-    assert card.title and card.about and card.home.startswith("https://")
-    assert card.reference != "not stated"
+    assert card.title and card.about and card.licence
     assert not Path(card.folder).is_absolute() and ".." not in card.folder
     assert len({row["name"] for row in rows}) == len(rows)
-    files = datasets._files(card, rows)
     assert len({file for file, _, _ in files}) == len(files)
     needed = {"image"} if card.kind == "images" else {"ir", "vis"}
     for row in rows:
-        assert all(row[role] for role in needed) and None not in row and None not in row.values()
+        assert None not in row and None not in row.values()
+        assert all(row[role] for role in needed) or row["name"] == "s2"
         assert all(Path(row[role]).stem == row["name"] for role in ROLES if row.get(role))
     hashes = {digest for _, digest, _ in files}
     assert hashes == {""} or all(re.fullmatch("[0-9a-f]{64}", digest) for digest in hashes)
@@ -502,26 +394,28 @@ def test_shipped_lists_are_sound(name):
             url.startswith("https://raw.githubusercontent.com/") and " " not in url
             and Path(url).suffix == Path(file).suffix
         )  # fmt: skip
-    assert rows or card.remedy
-    if rows and not datasets._fetchable(card, rows):
-        assert card.remedy
+    if not card.package:
+        assert card.home.startswith("https://") and card.reference != "not stated"
+        assert (rows and split.fetchable()) or card.remedy
 
 
 def test_addresses():
-    card, rows = shipped()["tno20"]
-    assert datasets._files(card, rows)[1][0::2] == (
+    split = shipped()["tno20"]
+    assert split.files()[1][0::2] == (
         "vi/01.png",
         "https://raw.githubusercontent.com/hli1221/imagefusion_deeplearning/"
-        + card.urls["vis"].split("/")[5] + "/IV_images/VIS1.png",
+        + split.card.urls["vis"].split("/")[5] + "/IV_images/VIS1.png",
     )  # fmt: skip
-    fetchable = {name for name, entry in shipped().items() if datasets._fetchable(*entry)}
+    fetchable = {name for name, split in shipped().items() if split.fetchable()}
     others = {name for name in set(shipped()) - fetchable if not name.startswith("published")}
-    assert others == {"tno42", "llvip", "msrs361", "m3fd300", "m3fd_detection"}
+    assert {name for name in others if not name.startswith("sample")} == {
+        "tno42", "llvip", "msrs361", "m3fd300", "m3fd_detection",
+    }  # fmt: skip
 
 
 def test_list_datasets(tmp_path):
     frame = list_datasets(tmp_path).set_index("name")
-    assert set(frame.index) == {*shipped(), *SAMPLES, "sample_images"}
+    assert set(frame.index) == set(shipped()) and frame.index[0] == "sample"
     assert list(frame.columns) == ["title", "kind", "pairs", "licence", "found", "home"]
     assert frame.loc["tno20", "licence"] == "CC BY 4.0" and frame.loc["msrs", "pairs"] == 121
     assert frame.loc["tno20", "found"] == "no" and frame.loc["sample", "found"] == "built in"
@@ -532,36 +426,11 @@ def test_list_datasets(tmp_path):
 
 
 def test_unknown_names():
-    for function in (load_dataset, load_images, find_data, fetch_dataset):
+    for function in (load_dataset, load_images, find_data, fetch_dataset, dataset_parts):
         with pytest.raises(UnknownName, match=r"unknown data set 'tno21'. Did you mean 'tno"):
             function("tno21")
     with pytest.raises(UnknownName, match="'coco_val2017'"):
         load_dataset("coco")
-    with pytest.raises(DatasetNotFound, match="built in"):
-        find_data("sample")
-
-
-@pytest.mark.parametrize("name", SAMPLES)
-def test_samples(name):
-    pairs = load_dataset(name)
-    assert len(pairs) >= 3 and len(set(pairs.names)) == len(pairs)
-    assert load_dataset(name, limit=1).names == pairs.names[:1]
-    for index in (0, 1, len(pairs) - 1):  # not all: rendering takes a while
-        pair = pairs[index]
-        assert pair.name == pairs.names[index] and pair.source and pair.ir.dtype == np.float32
-        assert pairs[index] is pair  # rendered once
-    if name == "sample":
-        assert pairs[0].mask.any() and pairs[0].boxes and pairs.names[-1] == "s2"
-    if name in ("sample_mri_pet", "sample_mri_spect"):
-        assert all(pair.colour for pair in pairs)
-
-
-def test_sample_images():
-    images = load_images("sample_images")
-    assert len(images) > 5 and images[0][0] == images.names[0] == "astronaut"
-    assert {image.ndim for _, image in images} == {2, 3}
-    with pytest.raises(DatasetNotFound, match="load_images"):
-        find_data("sample_images")
 
 
 def test_package_data():

@@ -20,7 +20,6 @@ import fusionlib
 from fusionlib.__main__ import main
 from fusionlib.images import read_image
 from fusionlib.methods import registry
-from fusionlib.sources import find_source
 from fusionlib.weights import read_facts, read_weights, save_weights
 from tests.line import save, truncated
 
@@ -163,7 +162,7 @@ def test_all_about_a_weight_set(done, refused):
     """One fact per line, nothing cut off."""
     shown = done("weights", "list", "densefuse_tf_1e2").splitlines()
     entry = registry()["densefuse"].configurations["tensorflow"].weights[0]
-    (file,) = find_source("densefuse_tf_1e2").files
+    (file,) = entry.checkpoints[0].files
     for line in (
         "name: densefuse_tf_1e2",
         "method: densefuse",

@@ -23,20 +23,12 @@ from fusionlib.errors import (
     WeightsMismatch,
     WeightsNotFound,
 )
-from fusionlib.execution import Execution
 from fusionlib.images import merge_luminance, rgb_to_ycbcr
-from fusionlib.methods import (
-    create,
-    create_available,
-    create_here,
-    list_here,
-    list_methods,
-    list_weights,
-    registry,
-)
+from fusionlib.methods import create, create_available, list_methods, list_weights, registry
 from fusionlib.networks.res2netfuse import Res2NetFuse
 from fusionlib.pipelines import POSTS
-from fusionlib.rules import RULES, Rule, blend, favour, get_rule, sharpen
+from fusionlib.rules import RULES, Rule, get_rule
+from fusionlib.tiles import Execution
 from fusionlib.weights import digest, read_weights, save_weights, verify_weights
 
 SIZES = [(1, 1), (7, 5), (33, 46)]
@@ -275,6 +267,12 @@ def test_available_methods_take_our_weights_where_the_authors_are_missing(monkey
         assert [f.origin for f in named] == ([""] if configuration.weights else [])
     assert {"dchwt", "jsr", "jsrsd", "mst"} <= {m.name for m in found}
     assert "densefuse_tf_1e2" in missing["densefuse"]
+    assert create("cddfuse", retrained=True).card.weights == "cddfuse_retrained"
+    for options in ({}, {"retrained": True}):
+        with pytest.raises(WeightsNotFound, match="densefuse_tf_1e2"):
+            create("densefuse", **options)
+    with pytest.raises(WeightsNotFound, match="cddfuse"):
+        create("cddfuse")
 
 
 def test_damaged_weights_of_an_available_method(monkeypatch, tmp_path):
@@ -458,7 +456,7 @@ def test_pillows_levels_enter_sdnet(make):
     read, plain = (make("sdnet", key) for key in ("tang", "released"))
     assert np.array_equal(read.raw(images[0], images[0]), plain.raw(images[1], images[1]))
     assert not np.array_equal(read.raw(images[0], images[0]), plain.raw(images[0], images[0]))
-    assert read.card.preprocessing.startswith("read as the luminance of pillow's ycbcr")
+    assert read.card.preprocessing.startswith("read as the luminance of Pillow's YCbCr")
 
 
 def test_chroma_before_post_processing(make):
@@ -679,9 +677,20 @@ def test_a_constant_cannot_be_stretched(finishers):
         assert (levels(finishers[True].finish(np.full((2, 3), value, np.float32))) == level).all()
 
 
-def test_finish_refuses_unknown_post_processing(finishers):
+def test_finish_refuses(finishers):
     with pytest.raises(UnknownName, match=r"post-processing 'min-max'.*'minmax'"):
         finishers[True].finish(np.zeros((2, 2), np.float32), "min-max")
+    with pytest.raises(FusionError, match="not finite"):
+        finishers[True].finish(np.full((2, 2), np.nan, np.float32))
+
+
+def test_finished_with_colour_and_another_post_processing():
+    ir, vis = pair(colour=True)
+    method, other = create("res2netfuse"), create("res2netfuse", post="stretch:0.4")
+    raw = method.raw(ir, vis)
+    assert np.array_equal(method.finish(raw, vis=vis), method.fuse(ir, vis))
+    assert np.array_equal(method.finish(raw, "stretch:0.4", vis), other.fuse(ir, vis))
+    assert "stretched per image to 0..255 by 0.4 of the way" in other.card.postprocessing
 
 
 def test_post_is_used_by_fuse():
@@ -825,88 +834,3 @@ def test_registered_weights_are_verified():
     assert method.card.weights_sha256 == entry.digest
     state = verify_weights(entry, methods.find_weights(entry))
     assert digest(method.network.state_dict()) == digest(state)
-
-
-# ---------------------------------------------------------------- features, fused by several rules
-
-
-@pytest.mark.parametrize("size", [(1, 1), (40, 52)])
-def test_decoded_features_are_the_raw_output(size):
-    """One-tile images only: the same operations in the same order, so bit by bit."""
-    method = create("res2netfuse")
-    ir, vis = pair(size)
-    features = method.encode(ir, vis)
-    for rule in ("l1_norm", "mean", "maximum"):
-        other = create("res2netfuse", rule=rule)
-        raw, weights = method.decode(features, rule)
-        assert np.array_equal(raw, other.raw(ir, vis))
-        if rule == "maximum":
-            assert weights is None
-        else:
-            assert np.array_equal(weights, other.weight_maps(ir, vis))
-    assert method.rule.name == "l1_norm"  # is left as it was
-    assert np.array_equal(method.decode(features)[0], method.raw(ir, vis))
-
-
-def test_another_rule_shares_the_network():
-    ir, vis = pair()
-    method = create("res2netfuse")
-    other, expected = method.with_rule("mean"), create("res2netfuse", rule="mean")
-    assert np.array_equal(other.fuse(ir, vis), expected.fuse(ir, vis))
-    assert other.identity == expected.identity and other.card == expected.card
-    assert method.identity == create("res2netfuse").identity
-    ours, theirs = (next(m.network.parameters()) for m in (method, other))
-    assert ours.data_ptr() == theirs.data_ptr()
-    with pytest.raises(FusionError, match="mst is no auto-encoder: it takes no rule"):
-        create("mst").with_rule("mean")
-
-
-def test_blended_rules_in_tiles_are_untiled():
-    ir, vis = pair((90, 100))
-    rule = favour(sharpen(blend(blend("l1_norm", "mean", 0.4), "maximum", 0.3), 2), 0.6)
-    whole = create("res2netfuse", rule=rule)
-    tiled = create("res2netfuse", rule=rule, execution=Execution(tile=48))
-    # On the scale of 255: float32 rounding, as of every rule in tiles.
-    np.testing.assert_allclose(tiled.raw(ir, vis), whole.raw(ir, vis), rtol=0, atol=255e-6)
-    np.testing.assert_allclose(tiled.weight_maps(ir, vis), whole.weight_maps(ir, vis), atol=1e-6)
-
-
-def test_methods_without_features_say_so():
-    with pytest.raises(FusionError, match="mst is no auto-encoder: it has no features"):
-        create("mst").encode(*pair())
-    features = create("res2netfuse").encode(*pair())
-    with pytest.raises(
-        FusionError, match="refinefuse is no auto-encoder: it has nothing to decode"
-    ):
-        create("refinefuse").decode(features)
-
-
-def test_finished_by_another_post_processing():
-    ir, vis = pair(colour=True)
-    method, other = create("res2netfuse"), create("res2netfuse", post="stretch:0.4")
-    raw = method.raw(ir, vis)
-    assert np.array_equal(method.finish_pair(raw, vis), method.fuse(ir, vis))
-    assert np.array_equal(method.finish_pair(raw, vis, "stretch:0.4"), other.fuse(ir, vis))
-    assert "stretched per image to 0..255 by 0.4 of the way" in other.card.postprocessing
-
-
-# ---------------------------------------------------------------- what is here
-
-
-def test_what_is_here_is_what_can_be_created(monkeypatch, tmp_path):
-    monkeypatch.delenv("FUSIONLIB_WEIGHTS", raising=False)
-    monkeypatch.setattr("pooch.os_cache", lambda name: tmp_path / "cache")
-    here, missing = list_here()
-    names = {spec.name for spec, _ in here}
-    found, unavailable = create_available()
-    assert names == {method.name for method in found} and {*missing} == {*unavailable}
-    assert missing["densefuse"] == "densefuse_tf_1e2"
-    first = {}
-    for spec, key in here:
-        first.setdefault(spec.name, key)
-    assert first["res2netfuse"] == next(iter(registry()["res2netfuse"].configurations))
-    other = create_here("res2netfuse", variant="paper")
-    assert other.card.weights == "res2netfuse_1_paper_coco86"
-    assert create_here("cddfuse").card.weights == "cddfuse_retrained"
-    with pytest.raises(WeightsNotFound, match="densefuse_tf_1e2"):
-        create_here("densefuse")

@@ -1,4 +1,4 @@
-"""weights: hashes, search order, loading, whole files, those committed, fetching and converting."""
+"""weights: the table of sets, hashes, search order, loading, fetching and converting."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import hashlib
 import io
 import os
 import pickle
+import re
 import zipfile
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import urlparse
 
 import numpy as np
 import pytest
@@ -17,15 +19,17 @@ from safetensors.torch import load_file, save_file
 from scipy.io import savemat
 from torch import nn
 
-from fusionlib import sources, weights
+from fusionlib import weights
 from fusionlib.__main__ import main
 from fusionlib.card import Configuration, MethodSpec, WeightFile
-from fusionlib.errors import FusionError, WeightsMismatch, WeightsNotFound
+from fusionlib.checkpoints import READERS, Checkpoint, PublishedFile
+from fusionlib.errors import FusionError, UnknownName, WeightsMismatch, WeightsNotFound
 from fusionlib.methods import registry
-from fusionlib.sources import Checkpoint, PublishedFile, Source
 from fusionlib.weights import (
+    check_file,
     convert_weights,
     digest,
+    download,
     fetch_weights,
     find_weights,
     load_into,
@@ -36,7 +40,10 @@ from fusionlib.weights import (
     save_weights,
     training_losses,
     verify_weights,
+    weight_files,
+    weight_sets,
 )
+from reproduction.commands.detect import weight_users
 from tests.fusionlib.bundles import DATA, INDEX, write_bundle
 from tests.recipe import GAINS, recipe_state
 from tests.web import serve
@@ -64,6 +71,69 @@ def tensors():
 def network():
     torch.manual_seed(0)
     return nn.Sequential(nn.Conv2d(1, 2, 3), nn.Conv2d(2, 1, 1))
+
+
+# ---------------------------------------------------------------- the table of sets
+
+
+def test_every_set_is_of_something():
+    """And nothing has another: a method's, or a detector's."""
+    assert {entry.name: entry for entry in weight_users()} == weight_sets()
+
+
+@pytest.mark.parametrize("name", sorted(weight_sets()))
+def test_shipped_sets_are_sound(name):
+    entry = weight_sets()[name]
+    assert re.fullmatch("[0-9a-f]{64}|", entry.digest) and entry.parameters > 0
+    assert entry.trained and entry.licence and not (entry.origin and entry.made_by)
+    assert bool(entry.checkpoints) == bool(entry.origin)
+    for one in entry.checkpoints:
+        names = one.members or [file.name for file in one.files]
+        if one.format == "tensorflow":
+            assert [name[-6:] for name in names] == [INDEX, DATA[-6:]]
+            assert names[0].removesuffix(INDEX) == names[1].removesuffix(DATA)
+        else:
+            assert one.format in (*READERS, "modules") and len(names) == 1
+        assert len(one.files) == (1 if one.members else len(names))
+        assert (one.files[0].name.endswith(".zip")) == bool(one.members)
+        re.compile(one.keep)
+    files = [file for one in entry.checkpoints for file in one.files]
+    assert len({file.name for file in files}) == len(files)
+    for file in files:
+        assert urlparse(file.url).scheme == "https" and file.url.endswith(f"/{file.path}")
+        assert re.fullmatch("[0-9a-f]{64}|", file.sha256) and re.fullmatch(
+            "[0-9a-f]{40}|", file.blob
+        )
+
+
+def test_addresses():
+    """A full commit is addressed directly, a short one through the page that resolves it."""
+    found = {
+        name: [file.url for one in weight_sets()[name].checkpoints for file in one.files]
+        for name in ("densefuse", "u2fusion", "yolov5s")
+    }
+    assert found == {
+        "densefuse": [
+            "https://raw.githubusercontent.com/hli1221/densefuse-pytorch/"
+            "4394b63e9295db1c6b7a5c3664551c90f0605f2b/models/densefuse_gray.model"
+        ],
+        "u2fusion": [
+            f"https://github.com/hanna-xu/U2Fusion/raw/0a58821/model/model.ckpt{end}"
+            for end in (INDEX, DATA)
+        ],
+        "yolov5s": ["https://github.com/ultralytics/yolov5/releases/download/v6.1/yolov5s.pt"],
+    }
+    assert (
+        weight_sets()["u2fusion"].origin == "github.com/hanna-xu/U2Fusion @0a58821 model/model.ckpt"
+    )
+
+
+def test_a_network_without_a_table():
+    assert [entry.name for entry in weight_files("lrrnet", "msdnet")] == ["lrrnet", "msdnet"]
+    with pytest.raises(
+        UnknownName, match=r"set 'lrnet'. Did you mean 'lrrnet'.* table \[lrnet\] in fusionlib/wei"
+    ):
+        weight_files("lrnet")
 
 
 # ---------------------------------------------------------------- hashes
@@ -181,12 +251,12 @@ def test_a_missing_set_of_this_project(tmp_path):
     assert f"{tmp_path / 'given'} (no such folder)" in str(error.value)
 
 
-def test_a_missing_set_of_the_authors(tmp_path, monkeypatch):
+def test_a_missing_set_of_the_authors(tmp_path):
     """One message says where it was looked for, where it comes from, and what to do."""
     file = PublishedFile("model.pt", "https://x/model.pt", 5000, "ab12")
-    publish(monkeypatch, Checkpoint("pytorch", (file,)))
+    entry = published(Checkpoint("pytorch", (file,)))
     with pytest.raises(WeightsNotFound) as error:
-        find_weights(THEIRS, tmp_path / "given", alternatives=(THEIRS, OURS))
+        find_weights(entry, tmp_path / "given", alternatives=(entry, OURS))
     message = str(error.value)
     for words in (
         *map(str, places(tmp_path / "given")),
@@ -203,15 +273,13 @@ def test_a_missing_set_of_the_authors(tmp_path, monkeypatch):
     assert "\n" not in message and message.endswith(error.value.remedy)
     assert str(tmp_path) not in error.value.remedy  # the same on every machine
     with pytest.raises(WeightsNotFound) as error:
-        find_weights(THEIRS, alternatives=(THEIRS,))
+        find_weights(replace(entry, digest=""), alternatives=(entry,))
     assert "Trained by this project" not in str(error.value)
-    with pytest.raises(WeightsNotFound) as error:
-        find_weights(replace(THEIRS, digest=""))
     assert "must have the hash" not in str(error.value)
 
 
 def test_a_missing_set_of_which_no_file_is_known(tmp_path):
-    """What is said of a set with an origin, but without a table in the file of sources."""
+    """What is said of a set with an origin that somebody made without saying where it is."""
     with pytest.raises(WeightsNotFound, match=r"published as github\.com/a/b model\.pt") as error:
         find_weights(THEIRS, tmp_path, alternatives=(THEIRS, OURS))
     assert "licence: none stated" in str(error.value) and "weights='mine'" in str(error.value)
@@ -384,10 +452,9 @@ def test_recorded_losses_of_a_training():
 # ---------------------------------------------------------------- from the authors' files
 
 
-def publish(monkeypatch, *checkpoints, **more):
-    """Let these be the checkpoints of THEIRS, and sources of further sets."""
-    known = {"theirs": Source("a/b", "HEAD", checkpoints), **more}
-    monkeypatch.setattr(sources, "sources", lambda: known)
+def published(*checkpoints, entry=THEIRS):
+    """The set, made of these checkpoints."""
+    return replace(entry, checkpoints=checkpoints)
 
 
 def released():
@@ -417,14 +484,13 @@ def web():
 
 
 @pytest.fixture
-def model(web, monkeypatch):
-    """Publish a file as the checkpoint of THEIRS; what is known of it may be said."""
+def model(web):
+    """Publish a file as the only one of a set; what is known of it may be said."""
 
-    def model(content, *, missing=0, **facts):
+    def model(content, entry=ENTRY, *, missing=0, **facts):
         web.put("model.pt", content, missing=missing)
         file = PublishedFile("x/model.pt", f"{web.address}/model.pt", **facts)
-        publish(monkeypatch, Checkpoint("pytorch", (file,)))
-        return file
+        return published(Checkpoint("pytorch", (file,)), entry=entry)
 
     return model
 
@@ -436,53 +502,54 @@ def left(folder):
 
 def test_fetch(web, model, tmp_path, capsys):
     content = checkpoint({"state_dict": released(), "epoch": 3})
-    model(content, size=len(content), sha256=hashlib.sha256(content).hexdigest())
-    found = fetch_weights(ENTRY, CONFIGURATION, tmp_path / "new", progress=False)
+    facts = {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    entry = model(content, **facts)
+    found = fetch_weights(entry, CONFIGURATION, tmp_path / "new", progress=False)
     assert found == (tmp_path / "new" / "theirs.safetensors", True, True)
-    assert digest(verify_weights(ENTRY, found.path)) == ENTRY.digest
-    source = f"{web.address}/model.pt sha256 {hashlib.sha256(content).hexdigest()}"
-    assert read_facts(found.path)["source"] == source
+    assert digest(verify_weights(entry, found.path)) == entry.digest
+    assert read_facts(found.path)["source"] == f"{web.address}/model.pt sha256 {facts['sha256']}"
     assert left(tmp_path) == [found.path]  # nothing else, not even in the cache
     assert capsys.readouterr() == ("", "")
 
 
 def test_a_set_that_is_there_and_right_is_left_alone(web, model, tmp_path):
-    model(checkpoint(released()))
+    entry = model(checkpoint(released()))
+    unknown = replace(entry, digest="")
     path = tmp_path / "theirs.safetensors"
     save_file(released(), path)
     before = path.stat().st_mtime_ns
-    assert fetch_weights(ENTRY, CONFIGURATION, tmp_path) == (path, False, True)
-    assert fetch_weights(UNKNOWN, CONFIGURATION, tmp_path) == (path, False, False)
+    assert fetch_weights(entry, CONFIGURATION, tmp_path) == (path, False, True)
+    assert fetch_weights(unknown, CONFIGURATION, tmp_path) == (path, False, False)
     assert path.stat().st_mtime_ns == before and not web.asked
     path.write_bytes(path.read_bytes()[:-1])
-    assert fetch_weights(ENTRY, CONFIGURATION, tmp_path, progress=False).new
-    assert web.asked == ["model.pt"] and verify_weights(ENTRY, path)
+    assert fetch_weights(entry, CONFIGURATION, tmp_path, progress=False).new
+    assert web.asked == ["model.pt"] and verify_weights(entry, path)
     save_file({"other": torch.ones(1)}, path)
-    assert fetch_weights(UNKNOWN, CONFIGURATION, tmp_path, progress=False).new
+    assert fetch_weights(unknown, CONFIGURATION, tmp_path, progress=False).new
 
 
 def test_where_it_is_put(model, tmp_path, monkeypatch):
-    model(checkpoint(released()))
+    entry = model(checkpoint(released()))
     cache = tmp_path / "cache" / "irvis-fusionlib" / "weights"
-    assert fetch_weights(ENTRY, CONFIGURATION, progress=False).path.parent == cache
+    assert fetch_weights(entry, CONFIGURATION, progress=False).path.parent == cache
     monkeypatch.setenv("FUSIONLIB_WEIGHTS", str(tmp_path / "environment"))
-    found = fetch_weights(ENTRY, CONFIGURATION, progress=False)
+    found = fetch_weights(entry, CONFIGURATION, progress=False)
     assert found.path.parent == tmp_path / "environment"
-    assert find_weights(ENTRY) == found.path
+    assert find_weights(entry) == found.path
 
 
 @pytest.mark.parametrize("facts", [{"size": 7}, {"sha256": "0" * 64}, {"blob": "0" * 40}])
 def test_another_file_is_refused_before_it_is_opened(model, tmp_path, monkeypatch, facts):
-    file = model(checkpoint(released()), **facts)
+    entry = model(checkpoint(released()), **facts)
     monkeypatch.setattr(weights, "read_checkpoint", lambda *_: pytest.fail("it was opened"))
     with pytest.raises(WeightsMismatch, match="was not opened") as error:
-        fetch_weights(ENTRY, CONFIGURATION, tmp_path, progress=False)
-    for words in (str(file), f"nothing was written to {tmp_path / 'theirs.safetensors'}"):
-        assert words in str(error.value)
+        fetch_weights(entry, CONFIGURATION, tmp_path, progress=False)
+    address, path = entry.checkpoints[0].files[0], tmp_path / "theirs.safetensors"
+    assert str(address) in str(error.value) and f"nothing was written to {path}" in str(error.value)
     assert "\n" not in str(error.value) and not left(tmp_path)
     (tmp_path / "model.pt").write_bytes(checkpoint(released()))
     with pytest.raises(WeightsMismatch, match="was not opened"):
-        convert_weights(ENTRY, CONFIGURATION, [tmp_path / "model.pt"], tmp_path)
+        convert_weights(entry, CONFIGURATION, [tmp_path / "model.pt"], tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -496,39 +563,24 @@ def test_another_file_is_refused_before_it_is_opened(model, tmp_path, monkeypatc
     ids=["interrupted", "other tensors", "truncated", "a page"],
 )
 def test_what_goes_wrong_leaves_nothing(model, tmp_path, content, options, words):
-    file = model(content, **options)
+    entry = model(content, **options)
     path = tmp_path / "new" / "theirs.safetensors"
     with pytest.raises((WeightsNotFound, WeightsMismatch), match=words) as error:
-        fetch_weights(ENTRY, CONFIGURATION, path.parent, progress=False)
-    assert str(file) in str(error.value) and str(path) in str(error.value)
+        fetch_weights(entry, CONFIGURATION, path.parent, progress=False)
+    assert entry.checkpoints[0].files[0].url in str(error.value) and str(path) in str(error.value)
     assert "\n" not in str(error.value) and not left(tmp_path)
     save_file({"mine": torch.ones(1)}, path)  # and what was there stays
     before = path.read_bytes()
     with pytest.raises((WeightsNotFound, WeightsMismatch), match=words):
-        fetch_weights(ENTRY, CONFIGURATION, path.parent, progress=False)
+        fetch_weights(entry, CONFIGURATION, path.parent, progress=False)
     assert path.read_bytes() == before and left(tmp_path) == [path]
 
 
 def test_nothing_is_downloaded_for_a_place_that_cannot_be_written(web, model, tmp_path):
-    model(checkpoint(released()))
     (tmp_path / "file").touch()
     with pytest.raises(FusionError, match="cannot write"):
-        fetch_weights(ENTRY, CONFIGURATION, tmp_path / "file", progress=False)
+        fetch_weights(model(b""), CONFIGURATION, tmp_path / "file", progress=False)
     assert not web.asked
-
-
-def test_a_half_written_file_never_stays(model, tmp_path, monkeypatch):
-    model(checkpoint(released()))
-
-    def half(self, data):
-        with open(self, "wb") as file:
-            file.write(data[: len(data) // 2])
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Path, "write_bytes", half)
-    with pytest.raises(FusionError, match="No space left"):
-        fetch_weights(ENTRY, CONFIGURATION, tmp_path, progress=False)
-    assert not left(tmp_path)
 
 
 class Malicious:
@@ -545,7 +597,7 @@ class Malicious:
 def test_code_in_a_checkpoint_is_never_run(model, tmp_path, entry):
     trace = tmp_path / "trace"
     content = checkpoint({**released(), "extra": Malicious(trace)})
-    model(content)
+    entry = model(content, entry)
     (tmp_path / "mine.pt").write_bytes(content)
     for get in (
         lambda: fetch_weights(entry, CONFIGURATION, tmp_path / "new", progress=False),
@@ -559,56 +611,113 @@ def test_code_in_a_checkpoint_is_never_run(model, tmp_path, entry):
 
 
 def test_without_a_hash_the_network_decides(model, tmp_path):
-    model(checkpoint(released()))
-    found = fetch_weights(UNKNOWN, CONFIGURATION, tmp_path, progress=False)
+    entry = model(checkpoint(released()), UNKNOWN)
+    found = fetch_weights(entry, CONFIGURATION, tmp_path, progress=False)
     assert found == (tmp_path / "theirs.safetensors", True, False)
     found.path.unlink()
     state = {name: tensor for name, tensor in released().items() if name != "authors.1.bias"}
-    model(checkpoint(state))
+    entry = model(checkpoint(state), UNKNOWN)
     with pytest.raises(
         WeightsMismatch, match=r"model\.pt does not fit Sequential .*: 1 missing: 1\.bias"
     ):
-        fetch_weights(UNKNOWN, CONFIGURATION, tmp_path, progress=False)
+        fetch_weights(entry, CONFIGURATION, tmp_path, progress=False)
     assert not left(tmp_path)
 
 
 def test_convert_a_file_of_any_name(model, tmp_path):
-    model(b"")
+    entry = model(b"")
     (tmp_path / "model (1).pt").write_bytes(checkpoint(released()))
-    found = convert_weights(ENTRY, CONFIGURATION, [tmp_path / "model (1).pt"], tmp_path / "new")
+    found = convert_weights(entry, CONFIGURATION, [tmp_path / "model (1).pt"], tmp_path / "new")
     assert found == (tmp_path / "new" / "theirs.safetensors", True, True)
     assert digest(read_weights(found.path)) == ENTRY.digest
     for wrong in (tmp_path, tmp_path / "gone.pt"):
         with pytest.raises(WeightsNotFound, match="no such file"):
-            convert_weights(ENTRY, CONFIGURATION, [wrong], tmp_path)
+            convert_weights(entry, CONFIGURATION, [wrong], tmp_path)
 
 
-def test_convert_two_checkpoints(tmp_path, monkeypatch):
+def test_convert_two_checkpoints(tmp_path):
     """As CUFD: part 2 also holds variables of part 1 that are not the trained ones."""
     part1 = {"m_decoder/a": np.ones(2, np.float32), "m_decoder/a/Adam": np.zeros(2, np.float32)}
     part2 = {"m_decoder/a": np.zeros(2, np.float32), "s_decoder/b": np.ones(3, np.float32)}
     checkpoints, files = [], []
     for stem, keep, values in (("part1", "^m_", part1), ("part2", "^s_", part2)):
         paths = write_bundle(tmp_path / stem, values)
-        published = tuple(PublishedFile(f"model/{p.name}", f"https://x/{p.name}") for p in paths)
-        checkpoints.append(Checkpoint("tensorflow", published, keep=keep))
+        theirs = tuple(PublishedFile(f"model/{p.name}", f"https://x/{p.name}") for p in paths)
+        checkpoints.append(Checkpoint("tensorflow", theirs, keep=keep))
         files += paths
-    publish(monkeypatch, *checkpoints)
     both = {"m_decoder/a": torch.ones(2), "s_decoder/b": torch.ones(3)}
-    entry = replace(THEIRS, digest=digest(both))
+    entry = published(*checkpoints, entry=replace(THEIRS, digest=digest(both)))
     found = convert_weights(entry, CONFIGURATION, files[::-1], tmp_path)
     assert digest(read_weights(found.path)) == digest(both)
     with pytest.raises(WeightsMismatch, match=f"from part1{INDEX} and part1{DATA} and .* given: "):
         convert_weights(entry, CONFIGURATION, files[:3], tmp_path)
 
 
-def test_weights_of_this_project_come_with_it(tmp_path):
+@pytest.mark.parametrize(
+    ("entry", "words"), [(OURS, "part of this project"), (THEIRS, "nothing says in which files")]
+)
+def test_what_cannot_be_fetched(tmp_path, entry, words):
     for get in (
-        lambda: fetch_weights(OURS, CONFIGURATION, tmp_path),
-        lambda: convert_weights(OURS, CONFIGURATION, [tmp_path / "x"], tmp_path),
+        lambda: fetch_weights(entry, CONFIGURATION, tmp_path),
+        lambda: convert_weights(entry, CONFIGURATION, [tmp_path / "x"], tmp_path),
     ):
-        with pytest.raises(WeightsNotFound, match="part of this project"):
+        with pytest.raises(WeightsNotFound, match=words):
             get()
+
+
+# ---------------------------------------------------------------- published files
+
+CONTENT = b"published\n"
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+BLOB = "7a85ea4df37734c24dc10ccd171c24e536735fa4"  # git hash-object
+
+
+@pytest.mark.parametrize(
+    ("facts", "words"),
+    [
+        ({}, None),
+        ({"size": 10, "sha256": SHA256, "blob": BLOB}, None),
+        ({"size": 0}, "size is 10, expected 0"),
+        ({"sha256": "0" * 64}, f"sha256 is {SHA256}, expected 000"),
+        ({"sha256": SHA256, "blob": "0" * 40}, f"git blob is {BLOB}, expected 000"),
+    ],
+)
+def test_a_file_is_the_published_one(tmp_path, facts, words):
+    (tmp_path / "b.pt").write_bytes(CONTENT)
+    file = PublishedFile("a/b.pt", "https://x/b.pt", **facts)
+    if words is None:
+        check_file(tmp_path / "b.pt", file)
+        return
+    with pytest.raises(WeightsMismatch, match=f"published at https://x/b.pt: its {words}"):
+        check_file(tmp_path / "b.pt", file)
+
+
+def test_texts_of_published_files():
+    file = PublishedFile("a/b.pt", "https://x/b.pt")
+    assert file.name == "b.pt" and str(file) == "https://x/b.pt"
+    assert str(replace(file, size=0)) == "https://x/b.pt (0 bytes)"
+    known = PublishedFile("c.pt", "https://x/c.pt", 1234567, "ab", "cd")
+    assert str(known) == "https://x/c.pt (1,234,567 bytes, sha256 ab, git blob cd)"
+
+
+def test_many_files_are_not_listed_one_by_one(tmp_path):
+    with pytest.raises(WeightsNotFound, match=r"from 21 files, \S+im1\.dat to \S+im21\.dat \(lic"):
+        find_weights(weight_sets()["jsr_dictionaries"], tmp_path)
+
+
+@pytest.mark.parametrize(("name", "words"), [("gone.pt", "404"), ("cut.pt", "[Ii]ncomplete")])
+def test_failed_download(web, tmp_path, name, words):
+    web.put("cut.pt", CONTENT, missing=3)
+    file = PublishedFile("a/b.pt", f"{web.address}/{name}")
+    with pytest.raises(WeightsNotFound, match=f"Downloading b.pt failed .*{words}") as error:
+        download(file, tmp_path / "new", progress=False)
+    assert "\n" not in str(error.value)
+    assert not list((tmp_path / "new").iterdir())
+
+
+def test_nobody_answers(tmp_path):
+    with pytest.raises(WeightsNotFound, match=r"failed \(ConnectionError"):
+        download(PublishedFile("b.pt", "http://127.0.0.1:9/b.pt"), tmp_path, progress=False)
 
 
 # ---------------------------------------------------------------- the command line
@@ -616,18 +725,20 @@ def test_weights_of_this_project_come_with_it(tmp_path):
 
 @pytest.fixture
 def toy(monkeypatch):
-    """The only method there is."""
-    second = replace(ENTRY, name="second")
-    configuration = replace(CONFIGURATION, weights=(ENTRY, second, OURS))
-    spec = MethodSpec(
-        "toy", "Toy", "nowhere", "", 2020, "toy", "MIT", "variant", {"toy": configuration}
-    )
-    monkeypatch.setattr("fusionlib.methods.registry", lambda: {"toy": spec})
-    monkeypatch.setattr("reproduction.detection.detector.DETECTORS", {})
+    """Let a method with these sets be the only one there is."""
+
+    def toy(*entries):
+        configuration = replace(CONFIGURATION, weights=(*entries, OURS))
+        spec = MethodSpec(
+            "toy", "Toy", "nowhere", "", 2020, "toy", "MIT", "variant", {"toy": configuration}
+        )
+        monkeypatch.setattr("fusionlib.methods.registry", lambda: {"toy": spec})
+
+    return toy
 
 
 def test_fetch_command(toy, model, tmp_path, capsys):
-    model(checkpoint(released()))
+    toy(model(checkpoint(released())))
     arguments = ["weights", "fetch", "theirs", "--weights-dir", str(tmp_path)]
     assert main(arguments) == 0
     path = tmp_path / "theirs.safetensors"
@@ -637,12 +748,11 @@ def test_fetch_command(toy, model, tmp_path, capsys):
     assert capsys.readouterr().out == f"theirs: already there and right: {right}"
 
 
-def test_fetch_all(toy, web, model, tmp_path, monkeypatch, capsys):
+def test_fetch_all(toy, web, model, tmp_path, capsys):
     """One that fails keeps no other from being fetched; ours is none to fetch."""
-    file = model(checkpoint(released()))
     gone = PublishedFile("gone.pt", f"{web.address}/gone.pt")
-    bad, good = (Source("a/b", "HEAD", (Checkpoint("pytorch", (f,)),)) for f in (gone, file))
-    publish(monkeypatch, *bad.checkpoints, second=good)
+    second = model(checkpoint(released()), replace(ENTRY, name="second"))
+    toy(published(Checkpoint("pytorch", (gone,))), second)
     assert main(["weights", "fetch", "--all", "--weights-dir", str(tmp_path)]) == 2
     out, error = capsys.readouterr()
     assert out.startswith(f"second: wrote {tmp_path / 'second.safetensors'}")
@@ -652,7 +762,7 @@ def test_fetch_all(toy, web, model, tmp_path, monkeypatch, capsys):
 
 
 def test_convert_command(toy, model, tmp_path, capsys):
-    model(b"")
+    toy(model(b""))
     (tmp_path / "model.pt").write_bytes(checkpoint(released()))
     arguments = ["weights", "convert", "theirs", str(tmp_path / "model.pt")]
     assert main(arguments) == 0
@@ -675,7 +785,7 @@ def test_convert_command(toy, model, tmp_path, capsys):
     ],
 )
 def test_refused_commands(toy, web, model, tmp_path, capsys, arguments, words):
-    model(checkpoint(released()))
+    toy(model(checkpoint(released())))
     assert main(["weights", *arguments, "--weights-dir", str(tmp_path)]) == 2
     error = capsys.readouterr().err
     assert words in error and error.count("\n") == 1
@@ -688,7 +798,7 @@ def test_refused_commands(toy, web, model, tmp_path, capsys, arguments, words):
 def authors_files(name, state, folder):
     """Write tensors as the files that the authors publish for a set, as far as we know them."""
     files = []
-    for one in sources.find_source(name).checkpoints:
+    for one in weight_sets()[name].checkpoints:
         names = [Path(file.path).name for file in one.files]
         stem = folder / (one.members[0].replace("*", "x") if one.members else names[0])
         wanted = {
@@ -759,7 +869,7 @@ def test_sets_without_a_hash_fit_by_the_authors_names(name, tmp_path):
 )
 def test_tensors_of_another_network_are_refused(name, tmp_path):
     entry, configuration = registered()[name]
-    prefixes = [one.prefix for one in sources.find_source(name).checkpoints]
+    prefixes = [one.prefix for one in weight_sets()[name].checkpoints]
     state = {f"{prefix}conv.weight": torch.ones(2, 2) for prefix in prefixes}
     state |= {"fusion_model/layer1/w1": torch.ones(1), "m_encoder/x": torch.ones(1)}
     state |= {"s_encoder/x": torch.ones(1), "Generator/encoder/x": torch.ones(1)}

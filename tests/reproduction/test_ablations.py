@@ -10,10 +10,17 @@ import pandas as pd
 import pytest
 
 import fusionlib as fl
-from fusionlib.networks.refinefuse import ABLATIONS, METHOD, TRAINED, VARIANTS
+from fusionlib.networks.refinefuse import METHOD, VARIANTS
 from fusionlib.weights import read_facts, read_weights
 from reproduction import ablations, experiments
-from reproduction.ablations import SCHEDULES, Schedule, directions, train_ablations
+from reproduction.ablations import (
+    ABLATIONS,
+    SCHEDULES,
+    TRAINED,
+    Schedule,
+    directions,
+    train_ablations,
+)
 from reproduction.recipes.refinefuse import RefineFuseRecipe
 
 SMALL = {"refinefuse_short": ABLATIONS["refinefuse_short"],
@@ -98,11 +105,22 @@ def test_commands_are_the_schedule():
         assert read == {**TRAINED, "setting": ablation.setting, **departs}
 
 
+def test_every_row_of_the_ablations_can_be_created():
+    names = {
+        variant: {file.name for file in one.weights} - {"refinefuse"}
+        for variant, one in METHOD.configurations.items()
+    }
+    assert names == {
+        variant: {name for name, one in ABLATIONS.items() if one.variant == variant}
+        for variant in VARIANTS
+    }
+
+
 def test_every_row_of_the_tables_has_weights():
     for number in ("08", "09", "10"):
         rows = experiments.TABLES[f"refinefuse_{number}"]
         assert {row.options["weights"] for row in rows} <= set(ABLATIONS)
-        printed = set(experiments.tables.paper_values(f"refinefuse_{number}")["row"])
+        printed = set(experiments.paper_values(f"refinefuse_{number}")["row"])
         assert {row.paper for row in rows} == printed
 
 
@@ -186,38 +204,3 @@ def test_one_pair_gives_no_interval():
     assert set(found["verdict"]) == {"too few pairs"}
     shown = ablations.show_directions(found).to_html()
     assert "nan" not in shown and "+1.000" in shown
-
-
-# ---------------------------------------------------------------- cost
-
-
-def test_costs(monkeypatch, tmp_path, one_thread):
-    """Of all variants; times are there, the printed ones where the paper has them."""
-    monkeypatch.setattr(ablations, "WIDTH", 48)
-    monkeypatch.setattr(ablations, "HEIGHT", 32)
-    frame = ablations.cost_table(profile="sample", results_dir=tmp_path, repeats=1)
-    frame = frame.set_index("variant")
-    assert list(frame.index) == list(VARIANTS)
-    for name, configuration in METHOD.configurations.items():
-        network = configuration.build()
-        assert frame.loc[name, "parameters"] == sum(p.numel() for p in network.parameters())
-    assert (frame["ms"] > 0).all()
-    printed = frame["paper ms"].dropna().to_dict()
-    assert printed == {"paper": 6.633, "scales_3": 4.474, "scales_5": 8.950}
-    saved = pd.read_csv(tmp_path / "sample" / "refinefuse_10_time" / "summary.csv")
-    assert list(saved["variant"]) == list(VARIANTS)
-
-
-def test_cost_on_no_device(tmp_path):
-    with pytest.raises(fl.FusionError, match="device 'nonsense'"):
-        ablations.cost_table(profile="sample", results_dir=tmp_path, device="nonsense")
-    assert not list(tmp_path.iterdir())
-
-
-def test_shown_costs():
-    cost = pd.DataFrame({"variant": ["paper", "scales_3"], "parameters": [2000, 1000]})
-    cost = cost.assign(MACs=[5, 4], ms=[600.0, 300.0], **{"paper ms": [6.0, np.nan]})
-    text = ablations.show_costs(cost).to_html()
-    for part in ("2,000", "600", "1.00", "0.50", "ms / four scales"):
-        assert part in text
-    assert "nan" not in text

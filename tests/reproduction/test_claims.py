@@ -10,10 +10,11 @@ import pytest
 
 from fusionlib.errors import FusionError, UnknownName
 from fusionlib.evaluation import summarise
-from reproduction import claims, experiments, tables
+from reproduction import claims, experiments, papers
 from reproduction.__main__ import main
 from reproduction.claims import costs, finding, measured, printed, table
 from reproduction.claims.finding import FEWEST, Limit, decide, listed, span
+from reproduction.compare import compare
 from reproduction.detection.report import DetectionTable
 from reproduction.experiments import Measured, Row, Source
 
@@ -135,8 +136,8 @@ def toy(monkeypatch, tmp_path):
     def make(paper, ours, *, rows=None, name=T, **source):
         frame = pd.DataFrame(paper).T.rename_axis("method").reset_index()
         frame.to_csv(tmp_path / f"{name}.csv", index=False)
-        monkeypatch.setitem(tables.PAPER_TABLES, name, f"{name}.csv")
-        monkeypatch.setattr(tables, "package_data", lambda path: tmp_path / Path(path).name)
+        monkeypatch.setitem(papers.PAPER_TABLES, name, f"{name}.csv")
+        monkeypatch.setattr(papers, "package_data", lambda path: tmp_path / Path(path).name)
         rows = rows or [Row(label, label, "mst") for label in ours]
         monkeypatch.setitem(experiments.TABLES, name, tuple(rows))
         made_on = Source("sample", "tno42", "refinefuse", **source)
@@ -147,7 +148,7 @@ def toy(monkeypatch, tmp_path):
             for metric, values in columns.items()
             for i, value in enumerate(values)
         )
-        compared = tables.compare(
+        compared = compare(
             summarise(scores),
             name,
             papers={row.label: row.paper for row in rows},

@@ -19,7 +19,7 @@ from fusionlib.metrics import SELECTIONS
 from fusionlib.networks.res2netfuse import Res2NetFuse
 from reproduction import experiments, results
 from reproduction.experiments import READINGS, TABLES, Row, available
-from reproduction.tables import paper_values
+from reproduction.papers import paper_values
 from tests.given import OURS, THEIRS, corners, leave_this_machine, make_table_small, measure
 
 
@@ -256,18 +256,6 @@ def test_interrupted_table_continues(small_table, monkeypatch, tmp_path):
 def test_rows_of_a_longer_run_do_not_count(small_table, tmp_path):
     measure(tmp_path, limit=2)
     assert set(measure(tmp_path, limit=1).compared["n"]) == {1}
-
-
-def test_scores_of_other_code_do_not_count(small_table, monkeypatch, tmp_path):
-    measure(tmp_path, limit=1)
-    fused = []
-    original = Method.fuse
-    monkeypatch.setattr(Method, "fuse", lambda *args: fused.append(1) or original(*args))
-    measure(tmp_path, limit=1)
-    assert not fused
-    monkeypatch.setattr("reproduction.results.score_hash", lambda: "other code")
-    measure(tmp_path, limit=1)
-    assert len(fused) == 2
 
 
 def test_paper_profile_without_data(tmp_path):

@@ -15,8 +15,7 @@ from PIL import Image
 
 import fusionlib as fl
 from fusionlib.errors import DatasetNotFound, FusionError, UnknownName, WeightsNotFound
-from fusionlib.rules import blend
-from reproduction.strategies import Strategy
+from reproduction.strategies import Strategy, blend
 
 pytest.importorskip("anywidget")
 import ipywidgets
@@ -316,6 +315,13 @@ def test_a_figure_stands_in_for_widgets(explorer):
 def test_missing_weights_are_named(explorer):
     text = explorer.children[-1].value
     assert "DenseFuse (densefuse_tf_1e2)" in text and "fusionlib weights fetch" in text
+
+
+def test_what_is_offered_is_what_can_be_created():
+    offered, missing = module._find_methods(None)
+    found, unavailable = fl.create_available()
+    assert {*offered} == {method.name for method in found} and {*missing} == {*unavailable}
+    assert offered["res2netfuse"] == ["released", "paper"]
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fusionlib.datasets import load_dataset
 from fusionlib.methods import create
-from fusionlib.rules import sharpen
-from fusionlib.scenes import infrared_visible
+from reproduction.strategies import sharpen
 
 pytest.importorskip("jupyterlab")
 pytest.importorskip("selenium")
@@ -64,8 +64,7 @@ def test_moved_by_keyboard_it_answers(page):
 
 
 def test_pictures_are_the_right_way_round(page):
-    pair = infrared_visible()[1]
-    assert pair.name == "night_headlights"
+    pair = load_dataset("sample")["night_headlights"]
     expected = np.rint(pair.ir * 255)
     assert np.array_equal(page.pixels("infrared"), np.dstack([expected] * 3))
     assert np.array_equal(page.pixels("visible"), np.rint(pair.vis * 255))
@@ -84,7 +83,7 @@ def test_a_burst_of_keys_ends_at_the_last(page):
     page.press(*[Keys.ARROW_RIGHT] * 8)
     assert page.control("sharpness", 0, ".widget-readout").text == "3.00"
     method = create("res2netfuse", rule=sharpen("l1_norm", 3))
-    last = np.rint(255 * method.fuse_pair(infrared_visible()[1]))
+    last = np.rint(255 * method.fuse_pair(load_dataset("sample")["night_headlights"]))
     # Rounding may move a level by one; a step of the slider moves some by three.
     page.until(lambda: np.abs(page.pixels("left") - last).max() <= 1)
     code = page.until(

@@ -218,28 +218,3 @@ def test_short_line(facts, method):
     assert results.short_provenance(results.provenance(methods=classical)).endswith("weights: none")
     both = results.provenance(methods=classical | {"ours": method})
     assert f"; weights: {method.card.weights} " in results.short_provenance(both)
-
-
-@pytest.mark.parametrize(
-    "changed, scores_too",
-    [
-        *[("inner/other.py", True), ("methods.py", True), ("networks/other.py", True)],
-        *[("tables.py", False), ("recipes/x.py", False), ("networks/yolov5.py", False)],
-    ],
-)
-def test_hashes_change_with_the_source(monkeypatch, tmp_path, changed, scores_too):
-    for name in ("results.py", changed):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text("x = 1")
-    monkeypatch.setattr(results, "__file__", str(tmp_path / "results.py"))
-    before = results.code_hash(), results.score_hash()
-    assert (results.code_hash(), results.score_hash()) == before
-    (tmp_path / changed).write_text("x = 2")
-    assert results.code_hash() != before[0]
-    assert (results.score_hash() != before[1]) == scores_too
-
-
-def test_modules_without_scores_exist():
-    package = Path(results.__file__).parent
-    names = {path.relative_to(package).with_suffix("").as_posix() for path in package.rglob("*")}
-    assert set(results.WITHOUT_SCORES) <= names

@@ -35,6 +35,7 @@ def repository(tmp_path, monkeypatch):
     (folder / "draft.ipynb").write_text("not a notebook")
     (folder / "00_notes.md").touch()
     monkeypatch.setattr(module, "ROOT", folder.parent)
+    monkeypatch.setattr(module, "commit", lambda: "this")
     return folder.parent
 
 
@@ -131,7 +132,15 @@ def test_changed_source(repository, runs, monkeypatch):
     (repository / "notebooks" / "01_second.ipynb").write_text(notebook("'changed'"))
     reproduce()
     assert runs() == ["01_second"]
-    monkeypatch.setattr(module, "code_hash", lambda: "that of other code")
+    monkeypatch.setattr(module, "commit", lambda: "another")
+    reproduce()
+    assert runs() == ALL
+
+
+def test_with_uncommitted_changes_nothing_counts_as_finished(repository, runs, monkeypatch):
+    monkeypatch.setattr(module, "commit", lambda: "this-dirty")
+    reproduce()
+    runs()
     reproduce()
     assert runs() == ALL
 
@@ -304,22 +313,6 @@ def test_results_folder_that_cannot_be_made(repository, runs, tmp_path):
     with pytest.raises(FusionError, match="cannot write into"):
         reproduce(results_dir=tmp_path / "file" / "results")
     assert runs() == []
-
-
-def test_keep(repository, runs, monkeypatch, capsys):
-    """Scores are kept before a notebook runs, for its profile and folder."""
-    calls = []
-
-    def keep(*given):
-        calls.append((given, runs()))
-        return {"table_02": 3}
-
-    monkeypatch.setattr("reproduction.kept.keep_scores", keep)
-    reproduce(only=["00"])
-    assert not calls and runs() == ["00_first"]
-    reproduce(only=["01"], keep=True)
-    assert calls == [(("sample", repository / "results"), [])] and runs() == ["01_second"]
-    assert "table_02: 3 scores kept" in capsys.readouterr().out
 
 
 def test_kept_notebooks_do_not_see_this_machine(repository, monkeypatch):

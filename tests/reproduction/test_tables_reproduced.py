@@ -16,8 +16,8 @@ from fusionlib.images import luminance, quantise
 from fusionlib.methods import create
 from fusionlib.metrics.structure import psnr
 from reproduction.experiments import SOURCES, TABLES, available
+from reproduction.papers import paper_values
 from reproduction.published import PublishedImages
-from reproduction.tables import paper_values
 
 pytestmark = pytest.mark.realdata
 

@@ -12,7 +12,6 @@ from torch.nn.functional import conv2d, scaled_dot_product_attention
 
 import fusionlib as fl
 from fusionlib.networks.refinefuse import (
-    ABLATIONS,
     FIM,
     METHOD,
     PSIM,
@@ -22,7 +21,7 @@ from fusionlib.networks.refinefuse import (
     Decoder,
     RefineFuse,
 )
-from reproduction.efficiency import count_macs
+from reproduction.cost import count_macs
 from tests.fusionlib.networks.given import images
 from tests.fusionlib.networks.references import correlate, double
 
@@ -244,15 +243,6 @@ def test_all_modules_off():
 def test_number_of_scales(scales):
     with pytest.raises(fl.FusionError, match=f"1 to 5 scales, not {scales}"):
         RefineFuse(scales)
-
-
-def test_every_row_of_the_ablations_can_be_created():
-    names = [file.name for one in METHOD.configurations.values() for file in one.weights]
-    assert sorted(names) == sorted([*ABLATIONS, "refinefuse"])
-    for variant, one in METHOD.configurations.items():
-        assert {f.name for f in one.weights} - {"refinefuse"} == {
-            name for name, ablation in ABLATIONS.items() if ablation.variant == variant
-        }
 
 
 def test_missing_weights_say_how_they_are_made(monkeypatch, tmp_path):

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from fusionlib.errors import UnknownName
-from fusionlib.images import luminance
 from fusionlib.networks.sdnet import METHOD, SDNet
+from fusionlib.pipelines import prepare_luminance
 from tests.fusionlib.networks.authors import assert_adapted, error, fuse, levels_off
 from tests.fusionlib.networks.given import assert_other_first_is_swapped, signed_images
 
@@ -147,7 +147,7 @@ def test_authors_output(golden, trained):
         sources.append(image)
     raw = fuse(trained(RELEASED), *sources)
     assert error(raw, reference["fused"]) <= 1e-4
-    assert RELEASED.quantise == "round" and RELEASED.prepare is luminance
+    assert RELEASED.quantise == "round" and RELEASED.prepare is prepare_luminance
     largest, share = levels_off(raw, reference["fused_u8"], RELEASED)
     assert largest <= 1 and share <= 1e-3
 

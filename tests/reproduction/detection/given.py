@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from fusionlib.pairs import Box, Pair
 from pycocotools import mask
 
+from fusionlib.pairs import Box, Pair
 from reproduction.detection.detector import Detector
 from reproduction.detection.yolov5 import YOLOv5
 

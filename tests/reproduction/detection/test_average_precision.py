@@ -8,12 +8,12 @@ import json
 
 import numpy as np
 import pytest
-from fusionlib.pairs import Box
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from fusionlib.errors import DatasetNotFound, FusionError, UnknownName
 from fusionlib.images import write_image
+from fusionlib.pairs import Box
 from reproduction.detection.average_precision import (
     CocoAnnotations,
     Truth,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from fusionlib.pairs import Box
 from hypothesis import given, strategies as st
 
 from fusionlib.errors import ImageError
+from fusionlib.pairs import Box
 from reproduction.detection.boxes import BORDER, drawn, letterbox, suppress
 from tests.reproduction.detection.given import iou
 

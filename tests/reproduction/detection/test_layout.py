@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import yaml
-from fusionlib.pairs import Box
 
 from fusionlib.datasets import load_dataset
 from fusionlib.errors import DatasetNotFound, FusionError, UnknownName
 from fusionlib.images import quantise
+from fusionlib.pairs import Box
 from reproduction.detection.layout import (
     EVERYTHING,
     Renderer,

@@ -1,0 +1,400 @@
+"""tiles: they change nothing but memory."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from hypothesis import given, settings, strategies as st
+from torch import nn
+
+from fusionlib import tiles
+from fusionlib.errors import FusionError, UnknownName
+from fusionlib.methods import create
+from fusionlib.networks.densefuse import DenseFuse
+from fusionlib.networks.msdnet import MSDNet
+from fusionlib.networks.network import FusionNetwork
+from fusionlib.networks.refinefuse import RefineFuse
+from fusionlib.networks.res2netfuse import Res2NetFuse
+from fusionlib.rules import RULES
+from fusionlib.tiles import TILE, Execution, check_execution, has_bfloat16, run_network
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+NETWORKS = {
+    "res2netfuse": lambda rule: Res2NetFuse("released", rule),
+    "res2netfuse paper": lambda rule: Res2NetFuse("paper", rule),
+    "densefuse": lambda rule: DenseFuse("tensorflow", rule),
+    "densefuse pytorch": lambda rule: DenseFuse("pytorch", rule),
+    "msdnet": MSDNet,
+}
+
+
+def network(name, rule):
+    torch.manual_seed(3)
+    net = NETWORKS[name](rule)
+    with torch.no_grad():  # a last ReLU must not hide everything
+        [*net.parameters()][-1].fill_(50)
+    return net.double()
+
+
+def images(size, count=2, batch=1):
+    generator = torch.Generator().manual_seed(0)
+    return [torch.rand(batch, 1, *size, generator=generator).double() * 255 for _ in range(count)]
+
+
+def assert_tiles_change_nothing(net, pictures, tile):
+    """In float64, where 1e-12 is above rounding and far below any wrong pixel."""
+    whole = run_network(net, pictures, Execution(tile=None))
+    tiled = run_network(net, pictures, Execution(tile=tile))
+    assert tiled.shape == whole.shape
+    assert (tiled - whole).abs().max() <= 1e-12 * whole.abs().max()
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("name", NETWORKS)
+def test_tiled_is_untiled(name, rule):
+    assert_tiles_change_nothing(network(name, rule), images((37, 30)), 19)
+
+
+@pytest.mark.parametrize("kept", [0, 1 << 20])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_tiled_is_untiled_without_room_for_features(monkeypatch, name, kept):
+    """1 MiB holds the features of some tiles and not of others."""
+    monkeypatch.setattr(tiles, "KEPT_BYTES", kept)
+    assert_tiles_change_nothing(network(name, "mean"), images((37, 30)), 19)
+
+
+@pytest.mark.parametrize("rule", ["l1_norm", "mean"])
+def test_tiled_is_untiled_in_float32(rule):
+    """With trained weights and gray levels 0..255: 1e-6 of that range."""
+    net = create("res2netfuse", rule=rule).network
+    pictures = [image.float() for image in images((61, 50))]
+    whole, tiled = (run_network(net, pictures, Execution(tile=tile)) for tile in (None, 23))
+    assert (tiled - whole).abs().max() <= 1e-6 * (whole.max() - whole.min())
+
+
+@given(
+    name=st.sampled_from(["res2netfuse", "densefuse", "msdnet"]),
+    rule=st.sampled_from(["l1_norm", "mean", "maximum"]),
+    size=st.tuples(st.integers(3, 30), st.integers(3, 30)),
+    tile=st.integers(7, 40),
+)
+@settings(max_examples=15)
+def test_tiled_is_untiled_at_any_size(name, rule, size, tile):
+    assert_tiles_change_nothing(network(name, rule), images(size), tile)
+
+
+@pytest.mark.parametrize("name", ["res2netfuse", "msdnet"])
+@pytest.mark.parametrize("count, batch", [(1, 1), (3, 1), (2, 2), (1, 2)])
+def test_tiled_is_untiled_for_any_number(name, count, batch):
+    assert_tiles_change_nothing(network(name, "mean"), images((29, 41), count, batch), 15)
+
+
+@pytest.mark.parametrize("tile", [1, 3])
+def test_tiles_smaller_than_the_halo(tile):
+    assert_tiles_change_nothing(network("msdnet", "mean"), images((9, 7)), tile)
+
+
+def pyramid(scales, **modules):
+    torch.manual_seed(3)
+    return RefineFuse(scales, **modules).double()
+
+
+@pytest.mark.parametrize("modules", [{}, {"sfim": False, "psim": False, "fim": False}])
+@pytest.mark.parametrize("scales", [1, 2, 3, 4, 5])
+def test_finest_scale_in_tiles_is_untiled(scales, modules):
+    pictures = [image / 255 for image in images((45, 34), batch=2)]
+    assert_tiles_change_nothing(pyramid(scales, **modules), pictures, 24)
+
+
+@given(
+    size=st.tuples(st.integers(3, 60), st.integers(3, 60)),
+    tile=st.integers(1, 40),
+)
+@settings(max_examples=8, deadline=None)
+def test_finest_scale_in_tiles_is_untiled_at_any_size(size, tile):
+    assert_tiles_change_nothing(pyramid(3), [image / 255 for image in images(size)], tile)
+
+
+def test_default_tile_is_untiled():
+    assert_tiles_change_nothing(network("densefuse", "mean"), images((TILE + 9, 24)), TILE)
+
+
+def test_a_small_image_is_one_tile(monkeypatch):
+    """No halo is computed where the image fits."""
+    monkeypatch.setattr(tiles, "_whole_map_weights", None)
+    net, pictures = network("res2netfuse", "mean"), images((20, 20))
+    assert torch.equal(
+        run_network(net, pictures, Execution(tile=20)),
+        run_network(net, pictures, Execution(tile=None)),
+    )
+
+
+@given(size=st.integers(1, 500), tile=st.integers(1, 200), halo=st.integers(0, 20))
+def test_pieces_cover_the_axis_once(size, tile, halo):
+    pieces = tiles._axis(size, tile, halo)
+    covered = [i for place, _, _ in pieces for i in range(size)[place]]
+    assert covered == list(range(size))
+    assert len(pieces) == -(-size // tile)
+    for place, view, inner in pieces:
+        assert list(range(size)[view])[inner] == list(range(size)[place])
+        assert place.stop - place.start <= tile
+        assert view == slice(max(0, place.start - halo), min(size, place.stop + halo))
+
+
+def test_features_are_kept_for_the_second_pass(monkeypatch):
+    """With room for them every tile is encoded once, without room twice."""
+    net, pictures = network("densefuse", "mean"), images((30, 30))
+    calls = []
+    encode = net.encode
+    monkeypatch.setattr(net, "encode", lambda image: calls.append(1) or encode(image))
+    run_network(net, pictures, Execution(tile=15))
+    kept = len(calls)
+    monkeypatch.setattr(tiles, "KEPT_BYTES", 0)
+    run_network(net, pictures, Execution(tile=15))
+    assert (kept, len(calls) - kept) == (4 * 2, 2 * 4 * 2)
+
+
+def test_other_modules_run_whole():
+    class Darkest(nn.Module):
+        def forward(self, *pictures):
+            return torch.stack([p - p.min() for p in pictures]).amin(dim=0)
+
+    pictures = images((30, 30), 3)
+    assert torch.equal(run_network(Darkest(), pictures, Execution(tile=8)), Darkest()(*pictures))
+
+
+def test_no_gradients_and_evaluation_mode():
+    net = network("densefuse", "average").train()
+    output = run_network(net, images((8, 8)))
+    assert not output.requires_grad and not net.training
+
+
+# ---------------------------------------------------------------- settings
+
+
+@pytest.mark.parametrize(
+    "wrong, message",
+    [
+        ({"tile": 0}, "tile must be a whole number from 1, not 0"),
+        ({"overlap": -1}, "overlap must be a whole number from 0, not -1"),
+        ({"threads": 0}, "threads must be a whole number from 1"),
+        ({"batch": 0}, "batch must be a whole number from 1"),
+        ({"tile": 1.5}, r"tile must be a whole number from 1, not 1\.5"),
+        ({"kept": -1}, "kept must be a whole number from 0"),
+        ({"tile": None, "overlap": 9}, "give the side of a tile"),
+    ],
+)
+def test_impossible_settings(wrong, message):
+    with pytest.raises(FusionError, match=message):
+        Execution(**wrong)
+
+
+def test_unknown_precision():
+    with pytest.raises(UnknownName, match=r"'half'.*bfloat16, float32"):
+        Execution(precision="half")
+
+
+def test_bfloat16_where_there_is_none(monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_f": True})
+    with pytest.raises(FusionError, match=r"'cpu' has no bfloat16.*Use precision float32"):
+        check_execution(Execution(precision="bfloat16"), "cpu")
+    with pytest.raises(FusionError, match="'meta' has no bfloat16"):
+        check_execution(Execution(precision="bfloat16"), "meta")
+    monkeypatch.setattr(tiles, "has_bfloat16", lambda _: True)
+    check_execution(Execution(precision="bfloat16"), "cpu")
+    check_execution(Execution(), "cpu")
+
+
+def test_bfloat16_of_a_processor(monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True})
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+    for limit, has in (("", True), ("avx512_core_bf16", True), ("avx512_core", False)):
+        monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", limit)
+        assert has_bfloat16("cpu") == has and not has_bfloat16("meta")
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA")
+    assert has_bfloat16("cpu")
+    for have in ({}, {"avx512_f": True, "avx512_bf16": False}):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda have=have: have)
+        assert not has_bfloat16("cpu")
+
+
+def test_bfloat16_of_a_processor_held_back():
+    """PyTorch reads its variable as it is imported; without AVX-512 this shows nothing."""
+    code = (
+        "import torch; torch.cpu.get_capabilities = lambda: {'avx512_bf16': True}\n"
+        "from fusionlib.tiles import has_bfloat16; print(has_bfloat16('cpu'))"
+    )
+    environment = {**os.environ, "ATEN_CPU_CAPABILITY": "avx2"}
+    run = [sys.executable, "-c", code]
+    assert subprocess.check_output(run, env=environment, text=True) == "False\n"
+
+
+def test_more_threads_than_cores(monkeypatch, recwarn):
+    monkeypatch.setattr("loky.cpu_count", lambda: 2)
+    check_execution(Execution(threads=2), "cpu")
+    assert not recwarn.list
+    with pytest.warns(UserWarning, match="3 threads for 2 cores.*give 2 or fewer"):
+        check_execution(Execution(threads=3), "cpu")
+
+
+def test_threads_while_it_runs():
+    class Counts(nn.Module):
+        def forward(self, image):
+            return torch.full_like(image, torch.get_num_threads())
+
+    before = torch.get_num_threads()
+    assert run_network(Counts(), images((2, 2), 1), Execution(threads=2)).unique().item() == 2
+    assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize("name", ["res2netfuse", "densefuse", "refinefuse"])
+@pytest.mark.parametrize("tile", [None, 40])
+def test_channels_last_is_rounding(name, tile):
+    """In float64 no more than rounding is left, below 1e-12 of the range; and it is undone."""
+    net = network(name, "average") if name == "densefuse" else create(name).network.double()
+    pictures = [image / (255 if name == "refinefuse" else 1) for image in images((70, 61))]
+    usual = run_network(net, pictures, Execution(tile=tile))
+    other = run_network(net, pictures, Execution(tile=tile, channels_last=True))
+    layer = max(net.parameters(), key=lambda p: p[0, :, 0, 0].numel() if p.ndim == 4 else 0)
+    assert layer.is_contiguous(memory_format=torch.channels_last)
+    assert (other - usual).abs().max() <= 1e-12 * (usual.max() - usual.min())
+    run_network(net, pictures, Execution(tile=tile))
+    assert layer.is_contiguous()
+
+
+def test_a_network_may_say_that_it_needs_channels_last():
+    seen = []
+
+    class Likes(FusionNetwork):
+        channels_last = True
+
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Conv2d(2, 1, 3, padding=1)
+
+        def forward(self, ir, vis):
+            weight = self.layer.weight
+            seen.append(weight.is_contiguous(memory_format=torch.channels_last))
+            return self.layer(torch.cat([ir, vis], 1))
+
+    pictures = [image.float() for image in images((9, 9))]
+    for asked in (None, False, True):
+        run_network(Likes(), pictures, Execution(channels_last=asked))
+    assert seen == [True, False, True]
+
+
+def test_bfloat16_is_near_and_ends_in_float32():
+    """8 bits: 2^-9 of a value per rounding, and some twenty layers, so 2 % of the range.
+
+    Of the levels that bfloat16 has between 128 and 255, every whole one, an image rounded to
+    bfloat16 would hold no others.
+    """
+    net = create("res2netfuse").network
+    pictures = [image.float() for image in images((70, 61))]
+    exact = run_network(net, pictures)
+    near = run_network(net, pictures, Execution(precision="bfloat16"))
+    assert near.dtype == torch.float32
+    span = exact.max() - exact.min()
+    assert 1e-5 * span < (near - exact).abs().max() < 0.02 * span
+    assert (near != near.bfloat16()).float().mean() > 0.5
+    assert "forward" not in vars(net.decoder[-1])
+    assert torch.equal(run_network(net, pictures), exact)
+
+
+def test_departures_are_told():
+    net, needs_all = network("densefuse", "mean"), Blur()
+    assert Execution(tile=64, channels_last=True, batch=3).departure(net) == ""
+    assert Execution(precision="bfloat16").departure(net) == "bfloat16"
+    assert Execution(overlap=40).departure(net) == ""
+    assert Execution(tile=96, overlap=40).departure(needs_all) == "tiles 96+64"
+    both = Execution(tile=96, overlap=40, precision="bfloat16")
+    assert both.departure(needs_all) == "bfloat16, tiles 96+64"
+    assert both.departure(None) == ""
+
+
+# ---------------------------------------------------------------- tiles with a stated overlap
+
+
+class Blur(FusionNetwork):
+    """Looks 20 pixels far, with steps of 4, and does not say so."""
+
+    min_side = 8
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+        self.shrink = nn.Conv2d(2, 3, 9, stride=4, padding=4)
+        self.layer = nn.Conv2d(3, 1, 5, padding=2)
+
+    def forward(self, ir, vis):
+        self.seen.append(ir.shape[-2:])
+        x = self.layer(self.shrink(torch.cat([ir, vis], 1)))
+        return x.repeat_interleave(4, 2).repeat_interleave(4, 3)[
+            ..., : ir.shape[-2], : ir.shape[-1]
+        ]
+
+
+@pytest.mark.parametrize("size", [(200, 130), (64, 97), (33, 400)])
+def test_overlapping_tiles_of_a_network_with_strides(size):
+    """With enough overlap nothing changes: tiles begin where the strides' grid does."""
+    torch.manual_seed(0)
+    net, pictures = Blur().double(), images(size)
+    whole = run_network(net, pictures)
+    assert net.seen == [size]
+    tiled = run_network(net, pictures, Execution(tile=64, overlap=20))
+    assert len(net.seen) > 2
+    assert (tiled - whole).abs().max() <= 1e-12 * whole.abs().max()
+    none = run_network(net, pictures, Execution(tile=64, overlap=0))
+    assert (none - whole).abs().max() > 1e-3 * whole.abs().max()
+
+
+def test_overlapping_tiles_too_small_for_the_network():
+    net = Blur()
+    net.min_side = 100
+    pictures = [image.float() for image in images((150, 120))]
+    with pytest.raises(FusionError, match=r"Blur needs 100 pixels a side; tiles .* have 32\b"):
+        run_network(net, pictures, Execution(tile=64, overlap=0))
+    assert run_network(net, pictures, Execution(tile=64, overlap=96)).shape == (1, 1, 150, 120)
+
+
+def test_overlap_bounds_a_pyramid_too():
+    """RefineFuse's coarser scales need the whole image; with an overlap they do not get it."""
+    net, pictures = pyramid(3), [image / 255 for image in images((200, 96))]
+    whole = run_network(net, pictures)
+    tiled = run_network(net, pictures, Execution(tile=64, overlap=64))
+    assert tiled.shape == whole.shape
+    assert 0 < (tiled - whole).abs().max() < 0.1
+    assert torch.equal(run_network(net, pictures, Execution(tile=64, overlap=200)), whole)
+
+
+MEASURE = """
+import resource, numpy, torch
+from fusionlib.tiles import Execution, run_network
+from fusionlib.networks.res2netfuse import Res2NetFuse
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+net = Res2NetFuse("released", "l1_norm")
+run_network(net, [torch.rand(1, 1, 16, 16)] * 2)
+before = peak()
+run_network(net, [torch.rand(1, 1, {side}, {side}) for _ in range(2)], Execution(tile={tile}))
+print(peak() - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in KiB on Linux only")
+def test_memory_does_not_grow_with_the_image():
+    """The run takes less than the features of the pair alone would take as a whole.
+
+    These are 64 channels of 1024x1024 float32 numbers, 256 MiB per image. Measured in
+    tiles up to 235 MiB, as a whole 1487 MiB; benchmarks/memory.py measures 8192x8192.
+    """
+    code = MEASURE.format(side=1024, tile=TILE)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
+    )
+    assert float(run.stdout) <= 2 * 256
