@@ -246,7 +246,6 @@ def _methods(options: argparse.Namespace) -> None:
     The list has their variants or pipelines and whether their weights are here; of one
     you see paper, licence, rules, pre- and post-processing, weights.
 
-    methods
     methods res2netfuse
     """
     from .methods import create, find_method, list_methods
