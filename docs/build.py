@@ -15,15 +15,19 @@ import os
 import re
 import shutil
 import sys
+from argparse import ArgumentParser, _SubParsersAction
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import unquote
 
 from docutils.utils.math.latex2mathml import tex2mathml
 from sphinx.cmd.build import main as sphinx
 
-from reproduction.__main__ import main as reproduction
+import fusionlib.__main__
+import reproduction.__main__
 
 ROOT = Path(__file__).parent.parent
+PROGRAMS = {"fusionlib": fusionlib.__main__, "python -m reproduction": reproduction.__main__}
 FILES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "data/README.md")
 LINKS = re.compile(r"\s(?:src|href)=\"([^\"#?:]+)[\"#?]")
 LOADS = re.compile(r"<(?:script|link|img|iframe|source)\b[^>]*(?:src|href)=\"https?://[^>]*>")
@@ -41,7 +45,7 @@ def copy_pages(folder: Path) -> None:
     (folder / "notebooks").mkdir()
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
         copy_notebook(path, folder / "notebooks" / path.name)
-    (folder / "train_help.txt").write_text(train_help(), encoding="utf-8")
+    (folder / "cli.md").write_text(command_line(), encoding="utf-8")
 
 
 def copy_with_links(name: Path, folder: Path) -> None:
@@ -71,12 +75,28 @@ def copy_notebook(source: Path, target: Path) -> None:
     target.write_text(json.dumps(notebook), encoding="utf-8")
 
 
-def train_help() -> str:
-    """Return the help of ``reproduction train``: what recipes take is not in the parser."""
-    os.environ["COLUMNS"] = "100"
+def command_line() -> str:
+    """Return a page with the help of every command."""
+    os.environ["COLUMNS"] = "90"
+    parts = ["# Command line"]
+    for program, line in PROGRAMS.items():
+        parts += helps(line.main, program, [], line.make_parser())
+    return "\n\n".join(parts) + "\n"
+
+
+def helps(
+    main: Callable[[list[str]], int], program: str, command: list[str], parser: ArgumentParser
+) -> list[str]:
+    """Return the sections of a command and of its own commands."""
     with contextlib.redirect_stdout(io.StringIO()) as text, contextlib.suppress(SystemExit):
-        reproduction(["train", "--help"])
-    return text.getvalue()
+        main([*command, "--help"])
+    title = f"{'##' if not command else '###'} `{' '.join([program, *command])}`"
+    sections = [title, f"```text\n{text.getvalue()}```"]
+    for group in parser._actions:
+        if isinstance(group, _SubParsersAction):
+            for name, one in group.choices.items():
+                sections += helps(main, program, [*command, name], one)
+    return sections
 
 
 def loads_from_net(folder: Path) -> list[str]:

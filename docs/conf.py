@@ -26,7 +26,6 @@ extensions = [
     "numpydoc",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
-    "sphinxarg.ext",
 ]
 templates_path = ["_templates"]
 

@@ -3,37 +3,29 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from fusionlib.commands.shared import add_command, print_frame
+from fusionlib.commands.shared import Options, print_frame
 from fusionlib.errors import unknown
 
-
-def add(commands: argparse._SubParsersAction) -> None:
-    claims = add_command(
-        commands,
-        "claims",
-        "List what the papers claim, each with the verdict of this repository's results, or say "
-        "all about one claim: where it stands, what would confirm it, what was measured.",
-        'claims --verdict "not reproduced"',
-        "claims --paper res2netfuse",
-        "claims one-image-suffices",
-    )
-    claims.add_argument("id", nargs="?", metavar="ID", help="say all about this one")
-    claims.add_argument(
-        "--paper", metavar="NAME", help="only those of this one: res2netfuse or refinefuse"
-    )
-    claims.add_argument(
-        "--verdict",
-        metavar="NAME",
-        help="only those with this one: reproduced, partly, 'not reproduced' or 'cannot be tested "
-        "here'",
-    )
-    claims.add_argument("--write", type=Path, metavar="FILE", help="write the ledger as Markdown")
-    claims.set_defaults(run=_claims)
+OPTIONS: Options = {
+    "ID": {"nargs": "?", "help": "say all about this one"},
+    "--paper NAME": "only those of this one: res2netfuse or refinefuse",
+    "--verdict NAME": "only those with this one: reproduced, partly, 'not reproduced' or 'cannot "
+    "be tested here'",
+    "--write FILE": "write the ledger as Markdown",
+}
 
 
-def _claims(options: argparse.Namespace) -> None:
+def claims(options: argparse.Namespace) -> None:
+    """List what the papers claim, with verdicts, or say all about one claim.
+
+    The verdict is that of this repository's results; of one claim you see where it
+    stands, what would confirm it, what was measured.
+
+    claims --verdict "not reproduced"
+    claims --paper res2netfuse
+    claims one-image-suffices
+    """
     from reproduction import claims
 
     if options.id:

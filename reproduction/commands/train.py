@@ -163,7 +163,9 @@ class _TrainHelp(argparse.Action):
             part for line in takes for part in textwrap.wrap(line, 76, subsequent_indent=" " * 24)
         ]
         examples = parser.epilog or ""
-        parser.epilog = "\n\n".join([about, listed("values of --option", lines), examples])
+        parser.epilog = "\n\n".join(
+            [textwrap.fill(about, 80), listed("values of --option", lines), examples]
+        )
         parser.print_help()
         parser.exit()
 

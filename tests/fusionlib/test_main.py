@@ -5,31 +5,29 @@ from __future__ import annotations
 import functools
 import os
 import signal
-import struct
 import subprocess
 import sys
 import time
-import zlib
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-import tifffile
 import torch
-from PIL import Image
 from safetensors.torch import save_file
 
 import fusionlib
 from fusionlib.__main__ import main
-from fusionlib.images import read_image, write_image
-from fusionlib.methods import Method, registry
+from fusionlib.images import read_image
+from fusionlib.methods import registry
 from fusionlib.weights import read_facts, read_weights, save_weights
-from tests.line import files, save, truncated
+from tests.line import save, truncated
 
 pytestmark = pytest.mark.usefixtures("here")
 PROGRAM = "fusionlib"
 OURS = Path(fusionlib.__file__).parent / "weights" / "res2netfuse_1_released_coco86.safetensors"
+ONE_PAIR = ("fuse", "ir.png", "vis.png", "-o", "out.png")
+FOLDERS = ("fuse", "ir", "vis", "-o", "out")
 COMMAND = str(Path(sys.executable).with_name("fusionlib"))
 
 
@@ -45,41 +43,12 @@ def test_fuse_writes_what_the_library_gives(done):
     assert np.array_equal(read_image("new/out.png"), fused)
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (7, 5), (1, 30)])
-@pytest.mark.parametrize("channels", [(), (3,)])
-def test_any_size(done, shape, channels):
-    save(Path("a.png"), shape)
-    save(Path("b.png"), (*shape, *channels), seed=1)
+@pytest.mark.parametrize("shape", [(1, 1), (7, 5), (1, 30, 3)])
+def test_any_size(done, shape):
+    save(Path("a.png"), shape[:2])
+    save(Path("b.png"), shape, seed=1)
     done("fuse", "a.png", "b.png", "-o", "out.png")
-    assert read_image("out.png").shape == (*shape, *channels)
-
-
-@pytest.mark.parametrize("level", [0, 100, 255])
-@pytest.mark.parametrize("rule", ["l1_norm", "mean", "average"])
-def test_constant_images(done, level, rule):
-    for name in ("a.png", "b.png"):
-        Image.fromarray(np.full((24, 28), level, np.uint8)).save(name)
-    done("fuse", "a.png", "b.png", "-o", "out.png", "--rule", rule)
-    assert read_image("out.png").shape == (24, 28)
-
-
-def test_sizes_differ(refused):
-    save(Path("other.png"), (20, 28))
-    message = refused("fuse", "ir.png", "other.png", "-o", "out.png")
-    assert "infrared is 28x24" in message and "visible is 28x20" in message
-
-
-def large():
-    """A PNG whose header, with a right checksum, promises 60,000 x 60,000 pixels."""
-    data = bytearray(Path("vis.png").read_bytes())
-    data[16:24] = struct.pack(">II", 60_000, 60_000)
-    data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
-    return bytes(data)
-
-
-def float_tiff(value):
-    tifffile.imwrite("float.tif", np.full((24, 28), value, np.float32))
-    return Path("float.tif").read_bytes()
+    assert read_image("out.png").shape == shape
 
 
 @pytest.mark.parametrize(
@@ -88,11 +57,6 @@ def float_tiff(value):
         (truncated, "truncated"),
         (lambda: b"", "0 bytes"),
         (lambda: b"#!/bin/sh\n", "format"),
-        (large, "60000x60000"),
-        (lambda: float_tiff(np.nan), "NaN"),
-        (lambda: float_tiff(np.inf), "inf"),
-        (lambda: float_tiff(200), "200"),
-        (lambda: float_tiff(-0.5), "-0.5"),
     ],
 )
 @pytest.mark.parametrize("side", ["ir", "vis"])
@@ -102,11 +66,6 @@ def test_bad_image(refused, content, words, side):
     message = refused("fuse", *pair, "-o", "out.png")
     assert "bad.png" in message
     assert words.lower() in message.lower()
-
-
-def test_infrared_in_colour(refused):
-    save(Path("rgb.png"), (24, 28, 3))
-    assert "infrared image rgb.png" in refused("fuse", "rgb.png", "vis.png", "-o", "out.png")
 
 
 @pytest.mark.parametrize(
@@ -129,55 +88,50 @@ def test_infrared_in_colour(refused):
     ],
 )
 def test_bad_option(refused, options, words):
-    assert words in refused("fuse", "ir.png", "vis.png", "-o", "out.png", *options)
+    assert words in refused(*ONE_PAIR, *options)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_no_gpu(refused):
-    arguments = ("ir.png", "vis.png", "-o", "out.png", "--device", "cuda")
-    assert "device 'cuda' cannot be used" in refused("fuse", *arguments)
+    assert "device 'cuda' cannot be used" in refused(*ONE_PAIR, "--device", "cuda")
 
 
-@pytest.mark.parametrize("pair", [("gone.png", "vis.png"), ("ir.png", "gone.png")])
-def test_absent_image(refused, pair):
-    assert "gone.png: no such file" in refused("fuse", *pair, "-o", "out.png")
+@pytest.mark.parametrize(
+    ("pair", "words"),
+    [
+        (("gone.png", "vis.png"), "gone.png: no such file"),
+        (("ir.png", "gone.png"), "gone.png: no such file"),
+        (("ir.png", "."), "two files or two folders"),
+        ((".", "vis.png"), "two files or two folders"),
+        (("rgb.png", "vis.png"), "infrared image rgb.png"),
+        (("ir.png", "small.png"), "infrared is 28x24 and visible is 28x20"),
+    ],
+)
+def test_bad_pair(refused, pair, words):
+    save(Path("rgb.png"), (24, 28, 3))
+    save(Path("small.png"), (20, 28))
+    assert words in refused("fuse", *pair, "-o", "out.png")
 
 
-@pytest.mark.parametrize("pair", [("ir.png", "."), (".", "vis.png")])
-def test_file_and_folder(refused, pair):
-    assert "two files or two folders" in refused("fuse", *pair, "-o", "out.png")
+@pytest.mark.parametrize("name", ["vis.png", f"{'x' * 300}.png"])
+def test_bad_output(refused, name):
+    """One of the sources, and a name too long for the system."""
+    before = Path("vis.png").read_bytes()
+    message = refused("fuse", "ir.png", "vis.png", "-o", name)
+    assert "one of the sources" in message or "too long" in message
+    assert message.count("\n") == 1 and Path("vis.png").read_bytes() == before
 
 
 # ---------------------------------------------------------------- weights
 
 
-def missing(state):
-    del state["decoder.0.bias"]
-
-
-def extra(state):
-    state["decoder.9.bias"] = torch.zeros(3)
-
-
-def misshapen(state):
-    state["decoder.0.bias"] = torch.zeros(65)
-
-
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        (missing, "1 missing: decoder.0.bias (64,)"),
-        (extra, "1 extra: decoder.9.bias (3,)"),
-        (misshapen, "decoder.0.bias is (65,), expected (64,)"),
-    ],
-)
-def test_weights_that_do_not_fit(refused, change, words):
-    state = read_weights(OURS)
-    change(state)
-    save_file(state, "mine.safetensors")
-    assert words in refused(
-        "fuse", "ir.png", "vis.png", "-o", "out.png", "--weights", "mine.safetensors"
-    )
+def test_weights_that_do_not_fit(refused):
+    save_file(read_weights(OURS) | {"decoder.9.bias": torch.zeros(3)}, "mine.safetensors")
+    message = refused(*ONE_PAIR, "--weights", "mine.safetensors")
+    assert "1 extra: decoder.9.bias (3,)" in message
+    np.savez("other.npz", dictionary=np.full((64, 256), 1 / 8))
+    message = refused(*ONE_PAIR, "-m", "jsr", "--pipeline", "fixed", "--weights", "other.npz")
+    assert "other.npz: the dictionary has the shape (64, 256), expected (49, 256)" in message
 
 
 def test_damaged_weights(refused, done):
@@ -185,18 +139,11 @@ def test_damaged_weights(refused, done):
     data = OURS.read_bytes()
     Path(OURS.name).write_bytes(data[:5000])
     words = "not a readable safetensors file"
-    arguments = ("fuse", "ir.png", "vis.png", "-o", "out.png", "--weights-dir", ".")
+    arguments = (*ONE_PAIR, "--weights-dir", ".")
     assert words in refused(*arguments)
     assert f"damaged: {OURS.stem}" in refused("weights", "verify", "--weights-dir", ".")
     Path(OURS.name).write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
     assert "does not hold the registered weights" in refused(*arguments)
-
-
-def test_a_dictionary_of_another_shape(refused):
-    np.savez("other.npz", dictionary=np.full((64, 256), 1 / 8))
-    given = ("--pipeline", "fixed", "--weights", "other.npz")
-    message = refused("fuse", "ir.png", "vis.png", "-m", "jsr", *given, "-o", "no.png")
-    assert "other.npz: the dictionary has the shape (64, 256), expected (49, 256)" in message
 
 
 def test_verified_without_a_hash(refused):
@@ -225,10 +172,7 @@ def test_all_about_a_weight_set(done, refused):
         f"origin: {entry.origin}",
         "path: none",
         f"hash of the tensors: {entry.digest}",
-        f"published file: {file.url}",
-        "  size: unknown",
-        "  sha256: unknown",
-        "  git blob: unknown",
+        f"published file: {file}",
     ):
         assert line in shown
     shown = done("weights", "list", OURS.stem).splitlines()
@@ -238,11 +182,9 @@ def test_all_about_a_weight_set(done, refused):
     assert "Did you mean 'nestfuse'" in refused("weights", "list", "nestfus")
 
 
-@pytest.mark.parametrize("action", ["list", "verify"])
-def test_a_folder_of_weights_that_is_not_there(refused, action):
-    error = refused("weights", action, "--weights-dir", "gone")
-    assert error.startswith("no such folder of weights: gone.")
-    error = refused("fuse", "ir.png", "vis.png", "-o", "out.png", "--weights-dir", "gone")
+@pytest.mark.parametrize("command", [("weights", "list"), ("weights", "verify"), ONE_PAIR])
+def test_a_folder_of_weights_that_is_not_there(refused, command):
+    error = refused(*command, "--weights-dir", "gone")
     assert error.startswith("no such folder of weights: gone.")
 
 
@@ -250,93 +192,47 @@ def test_a_folder_of_weights_that_is_not_there(refused, action):
 
 
 def test_folders(done, folders):
-    assert "wrote 3 images to out" in done("fuse", "ir", "vis", "-o", "out")
+    assert "wrote 3 images to out" in done(*FOLDERS)
     assert {path.name for path in Path("out").iterdir()} == {"0.png", "1.png", "2.png"}
     assert read_image("out/1.png").shape == (24, 28, 3)
+    Path("out/1.png").unlink()
+    assert "wrote 1 images to out, 2 were there" in done(*FOLDERS, "--skip-existing")
 
 
-def test_missing_partner(refused, folders):
+def test_what_cannot_be_fused_stops_no_other(refused, folders):
     Path("vis/1.png").unlink()
     save(Path("vis/7.png"))
-    message = refused("fuse", "ir", "vis", "-o", "out", writes={"out/0.png", "out/2.png"})
-    assert message.startswith("2 could not be fused:")
+    Path("ir/2.png").write_bytes(truncated())
+    message = refused(*FOLDERS, writes={"out/0.png"})
+    assert message.startswith("3 could not be fused:") and "ir/2.png" in message
     assert "1.png: only in ir" in message and "7.png: only in vis" in message
 
 
-def test_damaged_file_in_a_folder(refused, folders):
-    Path("ir/1.png").write_bytes(truncated())
-    message = refused("fuse", "ir", "vis", "-o", "out", writes={"out/0.png", "out/2.png"})
-    assert "1 could not be fused:" in message and "ir/1.png" in message
-
-
-def test_skip_existing(done, folders, monkeypatch):
-    done("fuse", "ir", "vis", "-o", "out")
-    Path("out/1.png").unlink()
-    calls = []
-    original = Method.fuse_all
-    monkeypatch.setattr(
-        Method, "fuse_all", lambda self, pairs: calls.extend(pairs) or original(self, pairs)
-    )
-    out = done("fuse", "ir", "vis", "-o", "out", "--skip-existing")
-    assert "wrote 1 images to out, 2 were there" in out
-    assert len(calls) == 1
-
-
-def test_how_networks_are_run(done, refused, folders):
-    done("fuse", "ir", "vis", "-o", "out")
+def test_how_networks_are_run(done, folders):
+    done(*FOLDERS)
     ways = ("--tile", "16", "--threads", "1", "--channels-last", "--batch", "3", "--overlap", "8")
     done("fuse", "ir", "vis", "-o", "other", *ways)
     far = np.abs(read_image("other/1.png") - read_image("out/1.png"))
     assert far.max() <= 1.01 / 255
-    assert "tile must be a whole number from 1, not 0" in refused(
-        "fuse", "ir", "vis", "-o", "more", "--tile", "0"
-    )
-    assert "unknown precision 'half'" in refused(
-        "fuse", "ir", "vis", "-o", "more", "--precision", "half"
-    )
 
 
-def test_no_bfloat16_here(refused, folders, monkeypatch):
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((*FOLDERS, "--tile", "0"), "tile must be a whole number from 1, not 0"),
+        ((*FOLDERS, "--precision", "half"), "unknown precision 'half'"),
+        ((*FOLDERS, "--precision", "bfloat16"), "has no bfloat16 arithmetic here"),
+        ((*FOLDERS, "-j", "0"), "jobs must be at least 1"),
+        (("fuse", "ir", "others", "-o", "out"), "no infrared image has a visible partner"),
+        (("fuse", "ir", "vis", "-o", "ir.png"), "cannot write ir.png/0.png"),
+        ((*ONE_PAIR, "--jobs", "2"), "--jobs and --batch are of folders"),
+        ((*ONE_PAIR, "--batch", "2"), "--jobs and --batch are of folders"),
+    ],
+)
+def test_bad_run(refused, folders, monkeypatch, arguments, words):
+    save(Path("others/a.png"))
     monkeypatch.setattr("torch.cpu.get_capabilities", dict)
-    message = refused("fuse", "ir", "vis", "-o", "out", "--precision", "bfloat16")
-    assert "has no bfloat16 arithmetic here" in message
-
-
-def test_jobs_below_one(refused, folders):
-    assert "jobs must be at least 1" in refused("fuse", "ir", "vis", "-o", "out", "-j", "0")
-
-
-def test_no_partner_at_all(refused):
-    save(Path("ir/a.png"))
-    save(Path("vis/b.png"))
-    assert "no infrared image has a visible partner" in refused("fuse", "ir", "vis", "-o", "out")
-
-
-def test_output_folder_is_a_file(refused, folders):
-    Path("out").touch()
-    assert "cannot write out/0.png" in refused("fuse", "ir", "vis", "-o", "out")
-
-
-@pytest.mark.parametrize("option", ["--jobs", "--batch"])
-def test_options_of_folders_are_refused_for_files(refused, option):
-    message = refused("fuse", "ir.png", "vis.png", "-o", "x.png", option, "2")
-    assert message.startswith("--jobs and --batch are of folders")
-
-
-def test_a_scheduler_and_processes_here(refused):
-    options = ["--scheduler", "tcp://127.0.0.1:9", "--jobs", "2"]
-    message = refused("benchmark", "res2netfuse", "sample", *options)
-    assert message.startswith("--jobs is of this machine, and with --scheduler")
-
-
-def test_a_scheduler_that_is_not_there(refused, monkeypatch):
-    defaults = {"timeout": 0.5, "patience": 0.5}  # seconds
-    monkeypatch.setattr("fusionlib.executors.dask_workers.__wrapped__.__kwdefaults__", defaults)
-    message = refused("benchmark", "res2netfuse", "sample", "--scheduler", "tcp://127.0.0.1:9")
-    assert message.startswith("no Dask scheduler answers at tcp://127.0.0.1:9.")
-
-
-# ---------------------------------------------------------------- training
+    assert words in refused(*arguments)
 
 
 # ---------------------------------------------------------------- scores
@@ -353,6 +249,8 @@ def scored():
 
 ONE = ("evaluate", "fused/0.png", "a/0.png", "b/0.png")
 ALL = ("evaluate", "fused", "a", "b")
+BENCHMARK = ("benchmark", "res2netfuse", "sample")
+SCHEDULER = ("--scheduler", "tcp://127.0.0.1:9")
 
 
 def test_evaluate_prints_the_librarys_values(done, scored):
@@ -404,10 +302,14 @@ def test_evaluate_says_what_could_not_be_scored(refused, scored):
         (("benchmark", "densfuse", "sample"), "Did you mean 'densefuse'"),
         (("benchmark", ",", "sample"), "no method is given"),
         (("benchmark", "res2netfuse", "sampel"), "Did you mean 'sample"),
-        (("benchmark", "res2netfuse", "sample", "--limit", "0"), "limit is 0"),
+        ((*BENCHMARK, "--limit", "0"), "limit is 0"),
+        ((*BENCHMARK, *SCHEDULER, "-j", "2"), "--jobs is of this machine, and with --scheduler"),
+        ((*BENCHMARK, *SCHEDULER), "no Dask scheduler answers at tcp://127.0.0.1:9."),
     ],
 )
-def test_bad_scoring(refused, scored, arguments, words):
+def test_bad_scoring(refused, scored, monkeypatch, arguments, words):
+    defaults = {"timeout": 0.5, "patience": 0.5}  # seconds
+    monkeypatch.setattr("fusionlib.executors.dask_workers.__wrapped__.__kwdefaults__", defaults)
     assert words in refused(*arguments)
 
 
@@ -432,7 +334,10 @@ def test_listings(done, tmp_path):
     assert all(name in done("metrics") for name in ("SSIM_a", "Q_NCIE", "cddfuse"))
     assert "saturates at 255" in done("metrics", "MI")
     assert max(map(len, done("methods").splitlines())) <= 120
-    assert "weights: densefuse_tf_1e2\n  weights found: 0 of 1" in done("methods", "densefuse")
+    card = done("methods", "densefuse")  # whose weights are not here
+    assert "10.1109/TIP.2018.2887342" in card and "pipeline pytorch" in card
+    assert "weights: densefuse_tf_1e2\n  weights found: 0 of 1" in card
+    assert "FUSIONLIB_WEIGHTS" in card
     assert OURS.stem in done("weights")
     assert done("weights") == done("weights", "list")
 
@@ -455,22 +360,6 @@ def test_bad_name(refused, arguments, words):
     assert words in refused(*arguments)
 
 
-COMMANDS = [
-    *([], ["fuse"], ["evaluate"], ["benchmark"], ["methods"], ["metrics"]),
-    *(["datasets"], ["datasets", "list"], ["datasets", "fetch"]),
-    *(["weights"], ["weights", "list"], ["weights", "verify"]),
-    *(["weights", "fetch"], ["weights", "convert"]),
-]
-
-
-@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-def test_help(capsys, command):
-    with pytest.raises(SystemExit) as caught:
-        main([*command, "--help"])
-    assert caught.value.code == 0
-    assert capsys.readouterr().out.startswith(" ".join(["usage: fusionlib", *command]))
-
-
 @pytest.mark.parametrize("command", [[], ["fusee"], ["fuse"], ["fuse", "a", "b"]])
 def test_usage(capsys, command):
     with pytest.raises(SystemExit) as caught:
@@ -479,35 +368,16 @@ def test_usage(capsys, command):
     assert "error: " in capsys.readouterr().err
 
 
-def test_ctrl_c(monkeypatch, capsys):
-    def interrupted(*_):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(Method, "fuse", interrupted)
-    before = files()
-    assert main(["fuse", "ir.png", "vis.png", "-o", "out.png"]) == 130
-    assert "nothing is half-written" in capsys.readouterr().err
-    assert files() == before
-
-
-# ---------------------------------------------------------------- detect
-
-
 # ---------------------------------------------------------------- the real command
 
 
-def test_version():
+def test_real_command():
     done = subprocess.run([COMMAND, "--version"], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, f"fusionlib {fusionlib.__version__}\n")
-
-
-def test_real_failure():
     command = [COMMAND, "fuse", "ir.png", "gone.png", "-o", "out.png"]
     done = subprocess.run(command, capture_output=True, text=True)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.splitlines() == [
-        "fusionlib: gone.png: no such file. Check the spelling and the folder."
-    ]
+    message = "fusionlib: gone.png: no such file. Check the spelling and the folder.\n"
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", message)
 
 
 def test_real_ctrl_c():
@@ -515,7 +385,7 @@ def test_real_ctrl_c():
     for i in range(200):
         save(Path(f"ir/{i}.png"), (150, 150), seed=i)
     Path("vis").symlink_to("ir")
-    command = [COMMAND, "fuse", "ir", "vis", "-o", "out"]
+    command = [COMMAND, *FOLDERS]
     # A shell that runs the tests in the background lets them ignore the signal.
     heed = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     process = subprocess.Popen(command, stdout=-1, stderr=-1, text=True, preexec_fn=heed)
@@ -565,30 +435,3 @@ def test_any_locale_home_and_folder(folders):
     command = [COMMAND, "fuse", "ir", "vis", "-o", os.fspath(out)]
     subprocess.run(command, env=environment, check=True)
     assert sorted(path.name for path in out.iterdir()) == ["0.png", "1.png", "2.png"]
-
-
-def test_sources_are_not_overwritten(tmp_path, capsys):
-    image = np.zeros((20, 20), np.uint8)
-    for name in ("ir", "vis"):
-        write_image(tmp_path / f"{name}.png", image)
-    before = (tmp_path / "vis.png").read_bytes()
-    arguments = [str(tmp_path / "ir.png"), str(tmp_path / "vis.png")]
-    assert main(["fuse", *arguments, "-o", str(tmp_path / "vis.png")]) == 2
-    assert "one of the sources" in capsys.readouterr().err
-    assert (tmp_path / "vis.png").read_bytes() == before
-
-
-def test_name_too_long_for_the_system(tmp_path, capsys):
-    write_image(tmp_path / "a.png", np.zeros((20, 20), np.uint8))
-    file = str(tmp_path / "a.png")
-    assert main(["fuse", file, file, "-o", str(tmp_path / ("x" * 300 + ".png"))]) == 2
-    assert capsys.readouterr().err.count("\n") == 1
-
-
-def test_card_without_weights_says_where_to_get_them(monkeypatch, tmp_path, capsys):
-    monkeypatch.delenv("FUSIONLIB_WEIGHTS", raising=False)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert main(["methods", "densefuse"]) == 0
-    shown = capsys.readouterr().out
-    assert "10.1109/TIP.2018.2887342" in shown and "pipeline pytorch" in shown
-    assert "FUSIONLIB_WEIGHTS" in shown

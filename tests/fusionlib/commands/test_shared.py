@@ -1,10 +1,13 @@
-"""What commands share: tables as they are printed."""
+"""What commands share: options, tables as they are printed."""
 
 from __future__ import annotations
 
+import argparse
+
 import pandas as pd
 
-from fusionlib.commands.shared import print_frame
+from fusionlib import Execution
+from fusionlib.commands.shared import EXECUTION, add_options, execution_of, print_frame
 
 
 def test_text_begins_and_numbers_end_below_each_other(capsys):
@@ -29,3 +32,17 @@ def test_long_text_is_cut(capsys):
 def test_a_table_without_rows(capsys):
     print_frame(pd.DataFrame({"id": [], "n": []}).astype({"id": "str"}))
     assert "id" in capsys.readouterr().out
+
+
+def test_how_networks_are_run():
+    """What is not given is as the library has it."""
+
+    def asked(*words):
+        parser = argparse.ArgumentParser()
+        add_options(parser, EXECUTION)
+        return execution_of(parser.parse_args(words))
+
+    assert asked() == Execution()
+    ways = ("--precision", "bfloat16", "--tile", "64", "--overlap", "8", "--threads", "2")
+    expected = Execution(precision="bfloat16", tile=64, overlap=8, channels_last=True, threads=2)
+    assert asked(*ways, "--channels-last") == expected
