@@ -168,6 +168,9 @@ class MethodSpec:
         What its configurations are: readings of a paper, or published ways of use.
     configurations : mapping of str to Configuration
         The first is the default: the one that produced the published tables.
+    version : int
+        Raise it when a change of the code moves its results: kept scores of another version are
+        not taken for its own.
     """
 
     name: str
@@ -179,6 +182,7 @@ class MethodSpec:
     licence: str
     axis: Literal["variant", "pipeline"]
     configurations: Mapping[str, Configuration]
+    version: int = 1
 
     @property
     def default(self) -> Configuration:

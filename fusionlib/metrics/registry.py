@@ -66,6 +66,9 @@ class Metric(Sheet):
         The source.
     conventions : mapping of str to Convention
         By name; the first is "standard".
+    version : int
+        Raise it when a change of the code moves its results: kept scores of another version are
+        not taken for its own.
     """
 
     name: str
@@ -77,6 +80,7 @@ class Metric(Sheet):
     paper: str
     doi: str
     conventions: Mapping[str, Convention]
+    version: int = 1
 
     def compute(self, fused: Image, ir: Image, vis: Image, convention: str = "standard") -> float:
         """Score a fused image.
@@ -153,6 +157,7 @@ def metric(
     higher_is_better: bool = True,
     smallest: int = 1,
     conventions: Mapping[str, Convention],
+    version: int = 1,
 ) -> Callable[[Callable[..., float]], Callable[..., float]]:
     """Register a function as a metric and add these facts to its docstring.
 
@@ -162,7 +167,7 @@ def metric(
 
     Parameters
     ----------
-    name, title, range, paper, doi, higher_is_better
+    name, title, range, paper, doi, higher_is_better, version
         As the attributes of `Metric`.
     smallest : int
         The shortest side that an image may have, unless a convention says otherwise.
@@ -189,6 +194,7 @@ def metric(
             paper,
             doi,
             every,
+            version,
         )
         METRICS[name] = entry
         facts = [

@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 import pytest
 
 from fusionlib.card import LABELS, Card
-from fusionlib.methods import create
+from fusionlib.methods import create, registry
 
 CARD = Card(
     **{f.name: f"<{f.name}> & more" for f in fields(Card) if f.type == "str"},
@@ -51,3 +51,8 @@ def test_card_of_a_method_has_no_gaps():
     card = create("res2netfuse").card
     assert all(str(value) for value in card.rows().values())
     assert len(card.weights_sha256) == 64 and card.method == "Res2NetFuse"
+
+
+def test_a_version_is_a_whole_number_that_the_card_does_not_show():
+    assert all(isinstance(spec.version, int) and spec.version >= 1 for spec in registry().values())
+    assert "version" not in CARD.rows()

@@ -279,6 +279,7 @@ def own(monkeypatch):
         range="any",
         paper="none",
         smallest=4,
+        version=2,
         conventions={
             "standard li": Convention("the sum"),
             "tang": Convention("scaled", {"factor": 3}),
@@ -298,6 +299,7 @@ def test_registering(own):
     assert metric.conventions["standard"] == metric.conventions["li"]
     assert [c.smallest for c in metric.conventions.values()] == [4, 4, 4, 6]
     assert metric.doi == "" and metric.higher_is_better
+    assert metric.version == 2 and "version" not in str(metric)
     assert own.__name__ == "own" and own.__doc__.startswith(
         "Scale a sum.\n\nNotes\n-----\n- metric:"
     )
