@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import csv
+import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fusionlib.commands.shared import (
     SHARED,
@@ -20,7 +22,10 @@ from fusionlib.commands.shared import (
 from fusionlib.errors import FusionError, ImageError, unknown
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from fusionlib.card import WeightUsers
+    from fusionlib.pairs import Box
 
     from ..detection.average_precision import Matches
     from ..detection.detector import Detector, Thresholds
@@ -48,10 +53,8 @@ def add(commands: argparse._SubParsersAction) -> None:
         "detect export mst sample -o fused_set --block 1/4",
     )
     actions = add_actions(detect, required=True)
-    _add_run(actions)
-    _add_export(actions)
-    _add_evaluate(actions)
-    _add_train(actions)
+    for one in (_add_run, _add_export, _add_evaluate, _add_train):
+        one(actions)
 
 
 # ---------------------------------------------------------------- the detector
@@ -85,29 +88,23 @@ def _add_detector(parser: argparse.ArgumentParser) -> None:
     add_shared(parser, "--weights-dir", "--device")
 
 
-def _thresholds(options: argparse.Namespace, usual: Thresholds) -> Thresholds:
-    shares = given(options, "overlap")
-    if "confidence" in options:
-        shares["confidence"] = options.confidence
+def _thresholds(options: argparse.Namespace, usual: Thresholds, *names: str) -> Thresholds:
+    shares = given(options, *names)
     for name, value in shares.items():
         if not 0 < value < 1:
             raise FusionError(f"--{name} must be between 0 and 1, not {value}.")
     return usual._replace(**shares)
 
 
-def _classes(options: argparse.Namespace, all_of_them: Sequence[str]) -> list[str]:
-    return list(all_of_them) if options.classes is None else split_names(options.classes)
+def _classes(options: argparse.Namespace, every: Sequence[str]) -> list[str]:
+    return list(every) if options.classes is None else split_names(options.classes)
 
 
 def _detector(options: argparse.Namespace) -> Detector:
     from ..detection.detector import create_detector
 
-    return create_detector(
-        options.weights,
-        input=options.input,
-        weights_dir=options.weights_dir,
-        device=options.device,
-    )
+    settings: dict[str, Any] = {"weights_dir": options.weights_dir, "device": options.device}
+    return create_detector(options.weights, input=options.input, **settings)
 
 
 # ---------------------------------------------------------------- run
@@ -126,13 +123,7 @@ def _add_run(actions: argparse._SubParsersAction) -> None:
     run.add_argument("images", type=Path, metavar="IMAGE", help="image or folder")
     run.add_argument("-o", "--output", type=Path, metavar="FOLDER", help="write images with boxes")
     run.add_argument("--csv", type=Path, metavar="FILE", help="write the lines there instead")
-    run.add_argument(
-        "--confidence",
-        type=float,
-        default=0.25,
-        metavar="X",
-        help="lowest score; default: %(default)s",
-    )
+    run.add_argument("--confidence", type=float, metavar="X", help="lowest score; default: 0.25")
     _add_detector(run)
     run.set_defaults(run=_run)
 
@@ -142,53 +133,74 @@ def _run(options: argparse.Namespace) -> None:
     from fusionlib.images import read_image, write_image
     from fusionlib.pairs import images_by_stem
 
-    from ..detection.boxes import drawn
     from ..detection.detector import TO_SEE
 
-    thresholds = _thresholds(options, TO_SEE)
+    thresholds = _thresholds(options, TO_SEE, "confidence", "overlap")
     files = [options.images]
     if options.images.is_dir():
         files = list(images_by_stem(options.images).values())
         if not files:
             raise ImageError(f"no image in the folder {options.images}.")
     outputs = [options.output / f"{file.stem}.png" for file in files] if options.output else []
-    check_apart(files, [*outputs, *([options.csv] if options.csv else [])])
-    for path in [*outputs[:1], *([options.csv] if options.csv else [])]:
+    tables = [options.csv] if options.csv else []
+    check_apart(files, [*outputs, *tables])
+    for path in [*outputs[:1], *tables]:
         check_writable(path)
     detector = _detector(options)
-    classes = _classes(options, detector.names)
-    detector.indices(classes)
-    lines = ["image,class,score,x0,y0,x1,y1"]
-    faults = []
+    asked = _classes(options, detector.names)
+    classes = [detector.names[index] for index in detector.indices(asked)]
+    rows, faults = [], []
     for place, file in enumerate(files):
         try:
             image = read_image(file)
-            found = detector.detect(image, thresholds, only=classes)
+            found = detector.detect(image, thresholds, classes)
         except FusionError as error:
             if len(files) == 1:
                 raise
             faults.append(str(error))
             continue
-        boxes = found.named(detector.names)
-        for box, score in zip(boxes, found.scores, strict=True):
-            corners = ",".join(f"{value:.1f}" for value in box[1:])
-            lines.append(f"{_csv_text(file.name)},{_csv_text(box.label)},{score:.3f},{corners}")
+        boxes, scores = found.named(classes), found.scores.tolist()
+        for box, score in zip(boxes, scores, strict=True):
+            corners = [f"{value:.1f}" for value in box[1:]]
+            rows.append([file.name, box.label, f"{score:.3f}", *corners])
         if outputs:
-            texts = [f"{b.label} {score:.2f}" for b, score in zip(boxes, found.scores, strict=True)]
-            write_image(outputs[place], drawn(image, boxes, texts))
-    text = "\n".join(lines)
+            write_image(outputs[place], _drawn(image, boxes, scores))
+    text = io.StringIO()
+    header = ["image", "class", "score", "x0", "y0", "x1", "y1"]
+    csv.writer(text, lineterminator="\n").writerows([header, *rows])
     if options.csv:
-        write_text(options.csv, text + "\n")
-        print(f"wrote {len(lines) - 1} boxes to {options.csv}")
+        write_text(options.csv, text.getvalue())
+        print(f"wrote {len(rows)} boxes to {options.csv}")
     else:
-        print(text)
+        print(text.getvalue(), end="")
     if options.output:
         print(f"wrote {len(files) - len(faults)} images to {options.output}")
     fail_each(faults, "searched")
 
 
-def _csv_text(text: str) -> str:
-    return '"' + text.replace('"', '""') + '"' if set(text) & set(',"\n') else text
+#: Okabe and Ito's colours, told apart by the colour-blind; classes take them in turn.
+COLOURS = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00")
+
+
+def _drawn(image: np.ndarray, boxes: Sequence[Box], scores: Sequence[float]) -> np.ndarray:
+    """Draw boxes on a copy of a picture, each with its class and score."""
+    import numpy as np
+    from PIL import Image, ImageDraw
+
+    from ..detection.boxes import eight_bits
+
+    picture = Image.fromarray(eight_bits(image))
+    draw = ImageDraw.Draw(picture)
+    thick = max(round(max(picture.size) / 500), 1)
+    labels = list(dict.fromkeys(box.label for box in boxes))
+    for (label, *corners), score in zip(boxes, scores, strict=True):
+        colour = COLOURS[labels.index(label) % len(COLOURS)]
+        draw.rectangle(corners, outline=colour, width=thick)
+        text, size = f"{label} {score:.2f}", 10 * thick
+        place = (corners[0], max(corners[1] - 1.3 * size, 0))
+        draw.rectangle(draw.textbbox(place, text, font_size=size), fill=colour)
+        draw.text(place, text, fill="white", font_size=size)
+    return np.asarray(picture)
 
 
 # ---------------------------------------------------------------- export
@@ -228,36 +240,27 @@ def _export(options: argparse.Namespace) -> None:
     from fusionlib.methods import create, registry
 
     from ..detection.layout import Renderer, export, parts_by_block
-    from ..results import score_hash
 
-    sources = ("ir", "vis")
-    if options.method not in (*registry(), *sources):
-        raise unknown("method or source", options.method, [*registry(), *sources])
+    known = [*registry(), "ir", "vis"]
+    if options.method not in known:
+        raise unknown("method or source", options.method, known)
     pairs = load_dataset(options.dataset, data_dir=options.data_dir, limit=options.limit)
-    if options.method in sources:
-        role = options.method
-        renderer = Renderer(lambda pair: getattr(pair, role), {"source": role})
-    else:
-        method = create(options.method, weights_dir=options.weights_dir, device=options.device)
-        facts = {**method.identity._asdict(), "code": score_hash()}
-        renderer = Renderer(method.fuse_pair, facts)
+    source = options.method
+    if source in registry():
+        source = create(source, weights_dir=options.weights_dir, device=options.device)
     if options.block is None:
         parts = dataset_parts(options.dataset)
     else:
-        parts = parts_by_block(pairs.names, *_fraction(options.block))
-    layout = export(renderer, pairs, options.output, parts=parts)
+        part, slash, whole = options.block.partition("/")
+        if not (slash and part.isdecimal() and whole.isdecimal()):
+            raise FusionError(f"--block takes K/N, such as 1/3, not {options.block!r}.")
+        parts = parts_by_block(pairs.names, int(part), int(whole))
+    layout = export(Renderer.of(source), pairs, options.output, parts=parts)
     for part, examples in layout.parts.items():
         print(f"{part}: {len(examples)} images")
     if "val" not in layout.parts:
         print("no images are apart for validation: data.yaml names those to learn from")
     print(f"wrote {options.output / 'data.yaml'}")
-
-
-def _fraction(text: str) -> tuple[int, int]:
-    part, slash, whole = text.partition("/")
-    if not (slash and part.isdecimal() and whole.isdecimal()):
-        raise FusionError(f"--block takes K/N, such as 1/3, not {text!r}.")
-    return int(part), int(whole)
 
 
 # ---------------------------------------------------------------- evaluate
@@ -304,7 +307,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     if options.draws < 0:
         raise FusionError(f"--draws must be 0 or more, not {options.draws}.")
     matches = _matches(_detector(options), options)
-    table = precision_table(matches, draws=options.draws)
+    table = precision_table(matches, options.draws)
     print(table.to_string(index=False, float_format="{:.1f}".format, na_rep=""))
     print(f"in percent, {matches.pictures} images")
     if options.csv:
@@ -314,41 +317,32 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 def _matches(detector: Detector, options: argparse.Namespace) -> Matches:
     """Search the images of a data set and compare with what is annotated."""
-    from ..detection.average_precision import (
-        match,
-        match_coco,
-        of_classes,
-        read_coco,
-        search,
-        search_files,
-    )
+    from ..detection.average_precision import annotated, coco_examples, match, read_coco, search
     from ..detection.detector import TO_SCORE
     from ..detection.layout import EVERYTHING, read_layout
 
-    thresholds = _thresholds(options, TO_SCORE)
+    how = {"thresholds": _thresholds(options, TO_SCORE, "overlap"), "title": options.folder.name}
     if options.annotations is not None:
         if options.part is not None or options.classes is not None:
             raise FusionError(
                 "--part and --classes are of the layout of YOLO; leave them out with --annotations."
             )
-        annotations = read_coco(options.annotations)
-        files = search_files(detector, options.folder, annotations, thresholds=thresholds)
-        return match_coco(annotations, files)
+        truth = read_coco(options.annotations)
+        names = [category["name"] for category in truth["categories"]]
+        _, found = search(detector, coco_examples(options.folder, truth), names, **how)
+        return match(truth, found)
     layout = read_layout(options.folder)
-    parts = [part for part in ("test", "val", EVERYTHING) if part in layout.parts]
-    examples = layout.part(options.part or next(iter(parts), "test"))
+    part = options.part or next(
+        p for p in ("test", "val", EVERYTHING, "train") if p in layout.parts
+    )
+    if part not in layout.parts:
+        raise unknown(f"part of {options.folder}", part, layout.parts)
     classes = _classes(options, layout.names)
     for name in classes:
         if name not in layout.names:
             raise unknown(f"class of {options.folder}", name, layout.names)
-    truths, found = search(
-        detector,
-        of_classes(examples, classes),
-        classes,
-        thresholds=thresholds,
-        title=options.folder.name,
-    )
-    return match(truths, found, classes)
+    boxes, found = search(detector, layout.parts[part], classes, **how)
+    return match(annotated(boxes, classes), found)
 
 
 # ---------------------------------------------------------------- train
@@ -378,19 +372,7 @@ def _add_train(actions: argparse._SubParsersAction) -> None:
     train.add_argument(
         "--scratch", choices=["n", "s"], help="instead, start YOLOv5 n or s from random weights"
     )
-    _add_schedule(train.add_argument_group("settings"))
-    train.add_argument(
-        "--checkpoint",
-        type=Path,
-        metavar="FILE",
-        help="written after every epoch; where it exists the training continues from it; default: "
-        "beside the weights, deleted at the end",
-    )
-    add_shared(train, "--weights-dir", "--device")
-    train.set_defaults(run=_train)
-
-
-def _add_schedule(group: argparse._ArgumentGroup) -> None:
+    group = train.add_argument_group("settings")
     group.add_argument("--epochs", type=int, metavar="N", help="default: 100")
     group.add_argument("--batch", type=int, metavar="N", help="images per batch; default: 16")
     group.add_argument("--rate", type=float, metavar="X", help="learning rate; default: 0.01")
@@ -408,6 +390,15 @@ def _add_schedule(group: argparse._ArgumentGroup) -> None:
         "are kept",
     )
     group.add_argument("--seed", type=int, default=0, metavar="N", help="default: %(default)s")
+    train.add_argument(
+        "--checkpoint",
+        type=Path,
+        metavar="FILE",
+        help="written after every epoch; where it exists the training continues from it; default: "
+        "beside the weights, deleted at the end",
+    )
+    add_shared(train, "--weights-dir", "--device")
+    train.set_defaults(run=_train)
 
 
 def _train(options: argparse.Namespace) -> None:
@@ -428,12 +419,12 @@ def _train(options: argparse.Namespace) -> None:
     start: Detector | str = options.scratch or create_detector(
         options.weights, weights_dir=options.weights_dir
     )
+    history = options.output.with_suffix(".losses.csv")
     checkpoint = options.checkpoint or options.output.with_suffix(".checkpoint")
-    check_apart([], [options.output, checkpoint, options.output.with_suffix(".losses.csv")])
-    whole = layout.parts.get(EVERYTHING, ())
+    check_apart([], [options.output, checkpoint, history])
     tuned = fine_tune(
         start,
-        whole or layout.part("train"),
+        layout.parts.get(EVERYTHING) or layout.parts.get("train", ()),
         layout.names,
         schedule,
         validation=layout.parts.get("val", ()),
@@ -441,7 +432,6 @@ def _train(options: argparse.Namespace) -> None:
         checkpoint=checkpoint,
         device=options.device,
     )
-    history = options.output.with_suffix(".losses.csv")
     write_text(history, tuned.history.to_csv(index=False, float_format="%.7g"))
     save_detector(options.output, tuned.detector, tuned.facts)
     if options.checkpoint is None:
