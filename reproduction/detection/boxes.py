@@ -83,12 +83,13 @@ class Letterbox(NamedTuple):
         return np.clip((boxes - self.offset) / self.scale, 0, [width, height, width, height])
 
 
-def letterbox(picture: np.ndarray, size: int = 640) -> Letterbox:
-    """Scale a picture (H, W, 3) of 8 bits so that its longer side is `size`; add a gray border.
+def letterbox(image: np.ndarray, size: int = 640) -> Letterbox:
+    """Scale an image so that its longer side is `size`, in 8 bits, and add a gray border.
 
     Height and width become multiples of 32, 16 to 48 pixels larger than the picture: so the
-    published evaluation does for pictures of one shape.
+    published evaluation does for pictures of one shape. Raises ImageError if it cannot be used.
     """
+    picture = eight_bits(image)
     height, width = picture.shape[:2]
     if min(height, width) < 2:
         raise ImageError(f"cannot detect in {width}x{height} pixels; give 2x2 or more.")

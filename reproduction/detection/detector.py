@@ -31,7 +31,7 @@ from fusionlib.weights import (
     verify_weights,
 )
 
-from .boxes import eight_bits, letterbox, suppress
+from .boxes import letterbox, suppress
 from .yolov5 import SIZES, YOLOv5
 
 __all__ = [
@@ -221,12 +221,11 @@ class Detector:
         UnknownName
             If the detector does not know one of the classes.
         """
-        picture = eight_bits(image)
-        fitted = letterbox(picture, self.input)
+        fitted = letterbox(image, self.input)
         tensor = torch.from_numpy(np.ascontiguousarray(fitted.picture)).to(self.device)
         tensor = tensor.permute(2, 0, 1)[None].float() / 255
         tensor = tensor.contiguous(memory_format=torch.channels_last)
-        height, width = picture.shape[:2]
+        height, width = image.shape[:2]
         with (
             memory_errors(f"detecting in {width}x{height} pixels", "smaller pictures"),
             torch.inference_mode(),
