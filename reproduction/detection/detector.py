@@ -65,18 +65,7 @@ COCO_CLASSES = (
 
 @dataclass(frozen=True)
 class DetectorSpec:
-    """A detector with trained weights.
-
-    Attributes
-    ----------
-    size : str
-        A key of `reproduction.detection.yolov5.SIZES`.
-    names : tuple of str
-        Its classes, in their order.
-    input : int
-        The longer side, in pixels, to which pictures are scaled.
-    weights : WeightFile
-    """
+    """A detector with trained weights: size of the network, its classes, its input in pixels."""
 
     size: str
     names: tuple[str, ...]

@@ -48,20 +48,9 @@ __all__ = [
 class Protocol(NamedTuple):
     """How detectors are retrained and tested.
 
-    Attributes
-    ----------
-    dataset : str
-    classes : tuple of str
-        Those that are scored; detectors learn all classes of the data set.
-    weights : str
-        Where they start from.
-    schedule : Schedule
-    blocks : int
-        Into how many blocks the pairs are divided, each of which is tested once; 0: tested is the
-        part "test" of the data set's own division, and "val" chooses the best epoch.
-    seeds : tuple of int
-    rows : tuple of str
-        Labels of the rows, in the order in which they are trained.
+    Of the data set's classes, all are learnt and `classes` are scored. Its pairs are divided into
+    so many blocks, each of which is tested once; 0: tested is the part "test" of its own division,
+    and "val" chooses the best epoch. Rows are trained in their order.
     """
 
     dataset: str

@@ -102,22 +102,10 @@ def complete_iou(centres: Tensor, sizes: Tensor, others: Tensor, other_sizes: Te
 def detection_loss(
     network: YOLOv5, outputs: Sequence[Tensor], objects: Tensor, size: int
 ) -> DetectionLoss:
-    """Compute the loss of a batch.
+    """Compute the loss of a batch, summed over it, as published: gradients grow with its size.
 
-    Parameters
-    ----------
-    network : YOLOv5
-    outputs : sequence of Tensor
-        Of `YOLOv5.forward`.
-    objects : Tensor, shape (N, 6)
-        Image, class, centre x and y, width, height, in pixels.
-    size : int
-        Side of the input in pixels.
-
-    Returns
-    -------
-    DetectionLoss
-        Summed over the batch, as published: gradients grow with its size.
+    Of outputs of `YOLOv5.forward` for inputs of size x size pixels. Objects (N, 6) are image,
+    class, centre x and y, width and height in pixels.
     """
     device = outputs[0].device
     box, objectness, classes = (torch.zeros((), device=device) for _ in range(3))

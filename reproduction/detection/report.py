@@ -70,19 +70,19 @@ def paper_values() -> pd.Series:
 
 @dataclass(frozen=True)
 class DetectionTable:
-    """A measured part of Table 4.
+    """A measured part of Table 4, in percent.
 
     Attributes
     ----------
     summary : DataFrame
         Columns row, class (the last is "all", the mean), metric ("AP50", "AP"), n (pictures),
-        objects, mean, ci_low, ci_high, in percent, spread (between the random starts: the largest
-        less the smallest), paper.
+        objects, mean, ci_low, ci_high, spread (between the random starts: the largest less the
+        smallest), paper.
     differences : DataFrame
         RefineFuse less each other row: row, class, metric, difference, ci_low, ci_high, spread,
         paper, verdict.
     facts : mapping
-        The provenance.
+        The provenance, with the rows that could not be measured.
     runs : DataFrame or None
         Of retraining: row, block, seed, epoch and its losses.
     boxes : DataFrame or None
@@ -123,12 +123,10 @@ def save_table(
         What is in these pictures, as of `average_precision.annotated`.
     papers : mapping of str to str
         Row -> the row of the paper's Table 4 that stands beside it, if any.
-    facts : mapping
-        The provenance, and which rows are missing.
+    facts, runs, boxes
+        As of `DetectionTable`.
     seed : int
         Of the intervals.
-    runs, boxes : DataFrame, optional
-        As of `DetectionTable`.
     """
     printed = paper_values().to_dict()
 

@@ -128,8 +128,7 @@ class Tuned(NamedTuple):
     detector : Detector
         With the averaged weights of the last epoch, or of the best one if there was a validation.
     history : DataFrame
-        Per epoch: epoch (from 1), total, box, objectness and classes, means per picture; with a
-        validation also AP50 and AP.
+        Per epoch, from 1, the losses, means per picture; with a validation also AP50 and AP.
     facts : dict
         What a weight file should say of its training.
     """

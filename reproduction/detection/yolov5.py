@@ -123,20 +123,7 @@ class Detect(nn.Module):
 
 
 class YOLOv5(nn.Module):
-    """Detector of objects of `classes` kinds.
-
-    Parameters
-    ----------
-    size : str
-        A key of `SIZES`.
-    classes : int
-        1 or more.
-
-    Raises
-    ------
-    UnknownName
-        If there is no such size.
-    """
+    """Detector of objects of `classes` kinds, of one of the `SIZES`."""
 
     def __init__(self, size: str = "n", classes: int = 80):
         super().__init__()
@@ -144,15 +131,10 @@ class YOLOv5(nn.Module):
             raise unknown("size of YOLOv5", size, SIZES)
         self.size = size
         width, depth = SIZES[size]
-
-        def channels(published: int) -> int:
-            return math.ceil(published * width / 8) * 8
-
-        def repeats(published: int) -> int:
-            return max(round(published * depth), 1)
-
-        c64, c128, c256, c512, c1024 = map(channels, (64, 128, 256, 512, 1024))
-        three, six, nine = map(repeats, (3, 6, 9))
+        c64, c128, c256, c512, c1024 = (
+            math.ceil(channels * width / 8) * 8 for channels in (64, 128, 256, 512, 1024)
+        )
+        three, six, nine = (max(round(repeats * depth), 1) for repeats in (3, 6, 9))
         # Numbers 11, 12, 15, 16, 19 and 22 are layers without parameters, in `forward`.
         self.model = nn.ModuleDict(
             {
@@ -191,15 +173,8 @@ class YOLOv5(nn.Module):
     def forward(self, images: Tensor) -> list[Tensor]:
         """Compute what the layers give, before any sigmoid.
 
-        Parameters
-        ----------
-        images : Tensor, shape (B, 3, H, W)
-            RGB in [0, 1]; H and W multiples of 32.
-
-        Returns
-        -------
-        list of Tensor, shape (B, 3, H / stride, W / stride, 5 + classes)
-            Per scale; the last dimension is x, y, width, height, objectness, classes.
+        Of RGB images (B, 3, H, W) in [0, 1], H and W multiples of 32, one output per scale of shape
+        (B, 3, H / stride, W / stride, 5 + classes): x, y, width, height, objectness, classes.
         """
         layer, upsample = self.model, nn.Upsample(scale_factor=2)
         x = layer["2"](layer["1"](layer["0"](images)))
@@ -215,18 +190,10 @@ class YOLOv5(nn.Module):
         return self.head([fine, medium, large])
 
     def decode(self, outputs: Sequence[Tensor]) -> Tensor:
-        """Turn outputs into boxes and scores.
+        """Turn outputs of `forward` into boxes and scores, shape (B, N, 5 + classes).
 
-        Parameters
-        ----------
-        outputs : sequence of Tensor
-            Of `forward`.
-
-        Returns
-        -------
-        Tensor, shape (B, N, 5 + classes)
-            Centre x and y, width and height in pixels of the input, objectness and classes in
-            [0, 1], of all anchors of all cells of all scales.
+        Centre x and y, width and height in pixels of the input, objectness and classes in [0, 1],
+        of all anchors of all cells of all scales.
         """
         decoded = []
         for y, anchors, stride in zip(outputs, self.head.anchors, STRIDES, strict=True):
