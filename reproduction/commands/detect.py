@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import csv
+import inspect
+import io
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fusionlib.commands.shared import (
-    SHARED,
     add_actions,
     add_command,
-    add_shared,
     check_apart,
     fail_each,
     given,
@@ -20,10 +21,76 @@ from fusionlib.commands.shared import (
 from fusionlib.errors import FusionError, ImageError, unknown
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from fusionlib.card import WeightUsers
+    from fusionlib.pairs import Box
 
     from ..detection.average_precision import Matches
     from ..detection.detector import Detector, Thresholds
+
+#: Arguments as a help shows them -> what they are: a text, or settings of argparse.
+Options = Mapping[str, str | dict[str, Any]]
+
+WHERE: Options = {
+    "--weights-dir FOLDER": "where to look for weights first",
+    "--device NAME": "cpu (default), or cuda where there is an NVIDIA GPU",
+}
+DETECTOR: Options = {
+    "-w --weights NAME": "yolov5n (default) or yolov5s, as Ultralytics published them; or a file, "
+    ".safetensors of 'detect train' or .pt of Ultralytics' YOLOv5 n or s",
+    "--input N": "scale images so that the longer side has N pixels; default: as the weights were "
+    "trained",
+    "--classes NAMES": "only these, separated by commas; default: all",
+    "--overlap X": "of two boxes of a class with a larger intersection over union the better stays",
+    **WHERE,
+}
+RUN: Options = {
+    "IMAGE": {"type": Path, "help": "image or folder"},
+    "-o --output FOLDER": "write images with boxes",
+    "--csv FILE": "write the lines there instead",
+    "--confidence X": "lowest score; default: 0.25",
+    **DETECTOR,
+}
+EXPORT: Options = {
+    "METHOD": "a method with its defaults; or ir, or vis: a source",
+    "DATASET": "with boxes: sample, msrs, m3fd_detection, ...",
+    "-o --output FOLDER": {"required": True, "help": "new, or to continue"},
+    "--block K/N": "of N blocks of pairs in their order the K-th is for testing, the rest to learn "
+    "from; default: the data set's own division, or none",
+    "--limit N": "only the first N pairs of a data set",
+    "--data-dir FOLDER": "where to look for data first",
+    **WHERE,
+}
+EVALUATE: Options = {
+    "FOLDER": "with data.yaml, or images",
+    "--annotations FILE": "such as instances_val2017.json",
+    "--part NAME": "train, val or test; default: test, else val, else all",
+    "--draws N": "of the bootstrap, 0: none; default: 1000",
+    "--csv FILE": "write the table, too",
+    **DETECTOR,
+}
+TRAIN: Options = {
+    "FOLDER": "with data.yaml",
+    "-o --output FILE": {"required": True, "help": "weights, .safetensors"},
+    "-w --weights NAME": "to start from, as of 'detect evaluate'",
+    "--scratch NAME": {
+        "choices": ["n", "s"],
+        "help": "instead, start YOLOv5 n or s from random weights",
+    },
+    "--epochs N": "default: 100",
+    "--batch N": "images per batch; default: 16",
+    "--rate X": "learning rate; default: 0.01",
+    "--input N": "side in pixels; default: 640",
+    "--head NAME": "new (default): the last layer starts anew; named: it keeps what it knows of "
+    "classes of the same name",
+    "--short": "for some hundred images: 30 epochs, every batch is a step, classes of the same "
+    "name are kept",
+    "--seed N": "default: 0",
+    "--checkpoint FILE": "written after every epoch; where it exists the training continues from "
+    "it; default: beside the weights, deleted at the end",
+    **WHERE,
+}
 
 
 def weight_users() -> WeightUsers:
@@ -37,215 +104,131 @@ def weight_users() -> WeightUsers:
     return users
 
 
-def add(commands: argparse._SubParsersAction) -> None:
-    detect = add_command(
-        commands,
-        "detect",
-        "Objects in images by YOLOv5: find them, write fused data sets that any detector can be "
-        "trained on, score a detector, fine-tune one. The detector's weights are Ultralytics'; "
-        "'python -m reproduction weights fetch yolov5n' gets them.",
-        "detect run fused.png -o boxes",
-        "detect export mst sample -o fused_set --block 1/4",
-    )
-    actions = add_actions(detect, required=True)
-    _add_run(actions)
-    _add_export(actions)
-    _add_evaluate(actions)
-    _add_train(actions)
-
-
-# ---------------------------------------------------------------- the detector
-
-
-def _add_detector(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "-w",
-        "--weights",
-        default="yolov5n",
-        metavar="NAME",
-        help="yolov5n (default) or yolov5s, as Ultralytics published them; or a file, "
-        ".safetensors of 'detect train' or .pt of Ultralytics' YOLOv5 n or s",
-    )
-    parser.add_argument(
-        "--input",
-        type=int,
-        metavar="N",
-        help="scale images so that the longer side has N pixels; default: as the weights were "
-        "trained",
-    )
-    parser.add_argument(
-        "--classes", metavar="NAMES", help="only these, separated by commas; default: all"
-    )
-    parser.add_argument(
-        "--overlap",
-        type=float,
-        metavar="IOU",
-        help="of two boxes of a class with a larger intersection over union the better stays",
-    )
-    add_shared(parser, "--weights-dir", "--device")
-
-
-def _thresholds(options: argparse.Namespace, usual: Thresholds) -> Thresholds:
-    shares = given(options, "overlap")
-    if "confidence" in options:
-        shares["confidence"] = options.confidence
+def _thresholds(options: argparse.Namespace, usual: Thresholds, *names: str) -> Thresholds:
+    shares = given(options, *names)
     for name, value in shares.items():
         if not 0 < value < 1:
             raise FusionError(f"--{name} must be between 0 and 1, not {value}.")
     return usual._replace(**shares)
 
 
-def _classes(options: argparse.Namespace, all_of_them: Sequence[str]) -> list[str]:
-    return list(all_of_them) if options.classes is None else split_names(options.classes)
-
-
 def _detector(options: argparse.Namespace) -> Detector:
     from ..detection.detector import create_detector
 
-    return create_detector(
-        options.weights,
-        input=options.input,
-        weights_dir=options.weights_dir,
-        device=options.device,
-    )
-
-
-# ---------------------------------------------------------------- run
-
-
-def _add_run(actions: argparse._SubParsersAction) -> None:
-    run = add_command(
-        actions,
-        "run",
-        "Find objects in an image, or in all images of a folder. Prints a line per object: image, "
-        "class, score and corners in pixels.",
-        "detect run fused.png -o boxes",
-        "detect run fused --classes person,car --csv boxes.csv",
-        help="find objects in an image or a folder of images",
-    )
-    run.add_argument("images", type=Path, metavar="IMAGE", help="image or folder")
-    run.add_argument("-o", "--output", type=Path, metavar="FOLDER", help="write images with boxes")
-    run.add_argument("--csv", type=Path, metavar="FILE", help="write the lines there instead")
-    run.add_argument(
-        "--confidence",
-        type=float,
-        default=0.25,
-        metavar="X",
-        help="lowest score; default: %(default)s",
-    )
-    _add_detector(run)
-    run.set_defaults(run=_run)
+    return create_detector(**given(options, "weights", "input", "weights_dir", "device"))
 
 
 def _run(options: argparse.Namespace) -> None:
+    """Find objects in an image, or in all images of a folder.
+
+    Prints a line per object: image, class, score and corners in pixels.
+
+    detect run fused.png -o boxes
+    detect run fused --classes person,car --csv boxes.csv
+    """
     from fusionlib.files import check_writable, write_text
     from fusionlib.images import read_image, write_image
     from fusionlib.pairs import images_by_stem
 
-    from ..detection.boxes import drawn
     from ..detection.detector import TO_SEE
 
-    thresholds = _thresholds(options, TO_SEE)
-    files = [options.images]
-    if options.images.is_dir():
-        files = list(images_by_stem(options.images).values())
+    thresholds = _thresholds(options, TO_SEE, "confidence", "overlap")
+    files = [options.image]
+    if options.image.is_dir():
+        files = list(images_by_stem(options.image).values())
         if not files:
-            raise ImageError(f"no image in the folder {options.images}.")
+            raise ImageError(f"no image in the folder {options.image}.")
     outputs = [options.output / f"{file.stem}.png" for file in files] if options.output else []
-    check_apart(files, [*outputs, *([options.csv] if options.csv else [])])
-    for path in [*outputs[:1], *([options.csv] if options.csv else [])]:
+    tables = [options.csv] if options.csv else []
+    check_apart(files, [*outputs, *tables])
+    for path in [*outputs[:1], *tables]:
         check_writable(path)
     detector = _detector(options)
-    classes = _classes(options, detector.names)
-    detector.indices(classes)
-    lines = ["image,class,score,x0,y0,x1,y1"]
-    faults = []
+    wanted = detector.indices(detector.names if options.classes is None else options.classes)
+    classes = [detector.names[index] for index in wanted]
+    rows, faults = [], []
     for place, file in enumerate(files):
         try:
             image = read_image(file)
-            found = detector.detect(image, thresholds, only=classes)
+            found = detector.detect(image, thresholds, classes)
         except FusionError as error:
             if len(files) == 1:
                 raise
             faults.append(str(error))
             continue
-        boxes = found.named(detector.names)
-        for box, score in zip(boxes, found.scores, strict=True):
-            corners = ",".join(f"{value:.1f}" for value in box[1:])
-            lines.append(f"{_csv_text(file.name)},{_csv_text(box.label)},{score:.3f},{corners}")
+        boxes, scores = found.named(classes), found.scores.tolist()
+        for box, score in zip(boxes, scores, strict=True):
+            corners = [f"{value:.1f}" for value in box[1:]]
+            rows.append([file.name, box.label, f"{score:.3f}", *corners])
         if outputs:
-            texts = [f"{b.label} {score:.2f}" for b, score in zip(boxes, found.scores, strict=True)]
-            write_image(outputs[place], drawn(image, boxes, texts))
-    text = "\n".join(lines)
+            write_image(outputs[place], _drawn(image, boxes, scores))
+    text = io.StringIO()
+    header = ["image", "class", "score", "x0", "y0", "x1", "y1"]
+    csv.writer(text, lineterminator="\n").writerows([header, *rows])
     if options.csv:
-        write_text(options.csv, text + "\n")
-        print(f"wrote {len(lines) - 1} boxes to {options.csv}")
+        write_text(options.csv, text.getvalue())
+        print(f"wrote {len(rows)} boxes to {options.csv}")
     else:
-        print(text)
+        print(text.getvalue(), end="")
     if options.output:
         print(f"wrote {len(files) - len(faults)} images to {options.output}")
     fail_each(faults, "searched")
 
 
-def _csv_text(text: str) -> str:
-    return '"' + text.replace('"', '""') + '"' if set(text) & set(',"\n') else text
+#: Okabe and Ito's colours, told apart by the colour-blind; classes take them in turn.
+COLOURS = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00")
 
 
-# ---------------------------------------------------------------- export
+def _drawn(image: np.ndarray, boxes: Sequence[Box], scores: Sequence[float]) -> np.ndarray:
+    """Draw boxes on a copy of a picture, each with its class and score."""
+    import numpy as np
+    from PIL import Image, ImageDraw
 
+    from ..detection.boxes import eight_bits
 
-def _add_export(actions: argparse._SubParsersAction) -> None:
-    export = add_command(
-        actions,
-        "export",
-        "Fuse all pairs of a data set with boxes, and write images, label files and data.yaml, "
-        "which detectors of any kind can be trained on. Stopped, it continues.",
-        "detect export mst sample -o fused_set --block 1/4",
-        "detect export vis msrs -o visible_set",
-        help="write a fused data set in the layout of YOLO",
-    )
-    export.add_argument(
-        "method", metavar="METHOD", help="a method with its defaults; or ir, or vis: a source"
-    )
-    export.add_argument(
-        "dataset", metavar="DATASET", help="with boxes: sample, msrs, m3fd_detection, ..."
-    )
-    export.add_argument(
-        "-o", "--output", type=Path, required=True, metavar="FOLDER", help="new, or to continue"
-    )
-    export.add_argument(
-        "--block",
-        metavar="K/N",
-        help="of N blocks of pairs in their order the K-th is for testing, the rest to learn from; "
-        "default: the data set's own division, or none",
-    )
-    add_shared(export, *SHARED)
-    export.set_defaults(run=_export)
+    picture = Image.fromarray(eight_bits(image))
+    draw = ImageDraw.Draw(picture)
+    thick = max(round(max(picture.size) / 500), 1)
+    labels = list(dict.fromkeys(box.label for box in boxes))
+    for (label, *corners), score in zip(boxes, scores, strict=True):
+        colour = COLOURS[labels.index(label) % len(COLOURS)]
+        draw.rectangle(corners, outline=colour, width=thick)
+        text, size = f"{label} {score:.2f}", 10 * thick
+        place = (corners[0], max(corners[1] - 1.3 * size, 0))
+        draw.rectangle(draw.textbbox(place, text, font_size=size), fill=colour)
+        draw.text(place, text, fill="white", font_size=size)
+    return np.asarray(picture)
 
 
 def _export(options: argparse.Namespace) -> None:
+    """Write a fused data set in the layout of YOLO.
+
+    Fuses all pairs of a data set with boxes, and writes images, label files and data.yaml,
+    which detectors of any kind can be trained on. Stopped, it continues.
+
+    detect export mst sample -o fused_set --block 1/4
+    detect export vis msrs -o visible_set
+    """
     from fusionlib.datasets import dataset_parts, load_dataset
     from fusionlib.methods import create, registry
 
     from ..detection.layout import Renderer, export, parts_by_block
-    from ..results import score_hash
 
-    sources = ("ir", "vis")
-    if options.method not in (*registry(), *sources):
-        raise unknown("method or source", options.method, [*registry(), *sources])
-    pairs = load_dataset(options.dataset, data_dir=options.data_dir, limit=options.limit)
-    if options.method in sources:
-        role = options.method
-        renderer = Renderer(lambda pair: getattr(pair, role), {"source": role})
-    else:
-        method = create(options.method, weights_dir=options.weights_dir, device=options.device)
-        facts = {**method.identity._asdict(), "code": score_hash()}
-        renderer = Renderer(method.fuse_pair, facts)
+    known = [*registry(), "ir", "vis"]
+    if options.method not in known:
+        raise unknown("method or source", options.method, known)
+    pairs = load_dataset(options.dataset, **given(options, "data_dir", "limit"))
+    source: Any = options.method
+    if source in registry():
+        source = create(source, **given(options, "weights_dir", "device"))
     if options.block is None:
         parts = dataset_parts(options.dataset)
     else:
-        parts = parts_by_block(pairs.names, *_fraction(options.block))
-    layout = export(renderer, pairs, options.output, parts=parts)
+        part, slash, whole = options.block.partition("/")
+        if not (slash and part.isdecimal() and whole.isdecimal()):
+            raise FusionError(f"--block takes K/N, such as 1/3, not {options.block!r}.")
+        parts = parts_by_block(pairs.names, int(part), int(whole))
+    layout = export(Renderer.of(source), pairs, options.output, parts=parts)
     for part, examples in layout.parts.items():
         print(f"{part}: {len(examples)} images")
     if "val" not in layout.parts:
@@ -253,58 +236,28 @@ def _export(options: argparse.Namespace) -> None:
     print(f"wrote {options.output / 'data.yaml'}")
 
 
-def _fraction(text: str) -> tuple[int, int]:
-    part, slash, whole = text.partition("/")
-    if not (slash and part.isdecimal() and whole.isdecimal()):
-        raise FusionError(f"--block takes K/N, such as 1/3, not {text!r}.")
-    return int(part), int(whole)
-
-
-# ---------------------------------------------------------------- evaluate
-
-
-def _add_evaluate(actions: argparse._SubParsersAction) -> None:
-    evaluate = add_command(
-        actions,
-        "evaluate",
-        "Average precision of a detector on a data set in the layout of YOLO, or on a folder of "
-        "images with a file of COCO's annotations: at an IoU of 0.5, and over 0.5 to 0.95, with "
-        "95 % bootstrap intervals over images.",
-        "detect evaluate fused_set",
-        "detect evaluate fused_set -w mine.safetensors --csv precision.csv",
-        "detect evaluate val2017 --annotations instances_val2017.json",
-        help="average precision of a detector",
-    )
-    evaluate.add_argument("folder", type=Path, metavar="FOLDER", help="with data.yaml, or images")
-    evaluate.add_argument(
-        "--annotations", type=Path, metavar="FILE", help="such as instances_val2017.json"
-    )
-    evaluate.add_argument(
-        "--part", metavar="NAME", help="train, val or test; default: test, else val, else all"
-    )
-    evaluate.add_argument(
-        "--draws",
-        type=int,
-        default=1000,
-        metavar="N",
-        help="of the bootstrap, 0: none; default: %(default)s",
-    )
-    evaluate.add_argument("--csv", type=Path, metavar="FILE", help="write the table, too")
-    _add_detector(evaluate)
-    evaluate.set_defaults(run=_evaluate)
-
-
 def _evaluate(options: argparse.Namespace) -> None:
+    """Compute average precision of a detector.
+
+    On a data set in the layout of YOLO, or on a folder of images with a file of COCO's
+    annotations: at an IoU of 0.5, and over 0.5 to 0.95, with 95 % bootstrap intervals over
+    images.
+
+    detect evaluate fused_set
+    detect evaluate fused_set -w mine.safetensors --csv precision.csv
+    detect evaluate val2017 --annotations instances_val2017.json
+    """
     from fusionlib.files import check_writable, write_text
 
     from ..detection.average_precision import precision_table
 
     if options.csv:
         check_writable(options.csv)
-    if options.draws < 0:
+    draws = given(options, "draws")
+    if draws.get("draws", 0) < 0:
         raise FusionError(f"--draws must be 0 or more, not {options.draws}.")
     matches = _matches(_detector(options), options)
-    table = precision_table(matches, draws=options.draws)
+    table = precision_table(matches, **draws)
     print(table.to_string(index=False, float_format="{:.1f}".format, na_rep=""))
     print(f"in percent, {matches.pictures} images")
     if options.csv:
@@ -314,103 +267,43 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 def _matches(detector: Detector, options: argparse.Namespace) -> Matches:
     """Search the images of a data set and compare with what is annotated."""
-    from ..detection.average_precision import (
-        match,
-        match_coco,
-        of_classes,
-        read_coco,
-        search,
-        search_files,
-    )
+    from ..detection.average_precision import annotated, coco_examples, match, read_coco, search
     from ..detection.detector import TO_SCORE
     from ..detection.layout import EVERYTHING, read_layout
 
-    thresholds = _thresholds(options, TO_SCORE)
+    how = {"thresholds": _thresholds(options, TO_SCORE, "overlap"), "title": options.folder.name}
     if options.annotations is not None:
         if options.part is not None or options.classes is not None:
             raise FusionError(
                 "--part and --classes are of the layout of YOLO; leave them out with --annotations."
             )
-        annotations = read_coco(options.annotations)
-        files = search_files(detector, options.folder, annotations, thresholds=thresholds)
-        return match_coco(annotations, files)
+        truth = read_coco(options.annotations)
+        names = [category["name"] for category in truth["categories"]]
+        _, found = search(detector, coco_examples(options.folder, truth), names, **how)
+        return match(truth, found)
     layout = read_layout(options.folder)
-    parts = [part for part in ("test", "val", EVERYTHING) if part in layout.parts]
-    examples = layout.part(options.part or next(iter(parts), "test"))
-    classes = _classes(options, layout.names)
+    part = options.part or next(
+        p for p in ("test", "val", EVERYTHING, "train") if p in layout.parts
+    )
+    if part not in layout.parts:
+        raise unknown(f"part of {options.folder}", part, layout.parts)
+    classes = layout.names if options.classes is None else options.classes
     for name in classes:
         if name not in layout.names:
             raise unknown(f"class of {options.folder}", name, layout.names)
-    truths, found = search(
-        detector,
-        of_classes(examples, classes),
-        classes,
-        thresholds=thresholds,
-        title=options.folder.name,
-    )
-    return match(truths, found, classes)
-
-
-# ---------------------------------------------------------------- train
-
-
-def _add_train(actions: argparse._SubParsersAction) -> None:
-    train = add_command(
-        actions,
-        "train",
-        "Fine-tune YOLOv5 on a data set in the layout of YOLO, by default with the published "
-        "schedule. If there are images for validation they choose the best epoch.",
-        "detect train fused_set -o mine.safetensors --short",
-        "detect train fused_set -o mine.safetensors --scratch n --epochs 1",
-        help="fine-tune a detector",
-    )
-    train.add_argument("folder", type=Path, metavar="FOLDER", help="with data.yaml")
-    train.add_argument(
-        "-o", "--output", type=Path, required=True, metavar="FILE", help="weights, .safetensors"
-    )
-    train.add_argument(
-        "-w",
-        "--weights",
-        default="yolov5n",
-        metavar="NAME",
-        help="to start from, as of 'detect evaluate'",
-    )
-    train.add_argument(
-        "--scratch", choices=["n", "s"], help="instead, start YOLOv5 n or s from random weights"
-    )
-    _add_schedule(train.add_argument_group("settings"))
-    train.add_argument(
-        "--checkpoint",
-        type=Path,
-        metavar="FILE",
-        help="written after every epoch; where it exists the training continues from it; default: "
-        "beside the weights, deleted at the end",
-    )
-    add_shared(train, "--weights-dir", "--device")
-    train.set_defaults(run=_train)
-
-
-def _add_schedule(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--epochs", type=int, metavar="N", help="default: 100")
-    group.add_argument("--batch", type=int, metavar="N", help="images per batch; default: 16")
-    group.add_argument("--rate", type=float, metavar="X", help="learning rate; default: 0.01")
-    group.add_argument("--input", type=int, metavar="N", help="side in pixels; default: 640")
-    group.add_argument(
-        "--head",
-        metavar="NAME",
-        help="new (default): the last layer starts anew; named: it keeps what it knows of classes "
-        "of the same name",
-    )
-    group.add_argument(
-        "--short",
-        action="store_true",
-        help="for some hundred images: 30 epochs, every batch is a step, classes of the same name "
-        "are kept",
-    )
-    group.add_argument("--seed", type=int, default=0, metavar="N", help="default: %(default)s")
+    boxes, found = search(detector, layout.parts[part], classes, **how)
+    return match(annotated(boxes, classes), found)
 
 
 def _train(options: argparse.Namespace) -> None:
+    """Fine-tune a detector on a data set in the layout of YOLO.
+
+    By default with the published schedule. If there are images for validation they choose the
+    best epoch.
+
+    detect train fused_set -o mine.safetensors --short
+    detect train fused_set -o mine.safetensors --scratch n --epochs 1
+    """
     from dataclasses import replace
 
     from fusionlib.files import check_writable, write_text
@@ -425,25 +318,69 @@ def _train(options: argparse.Namespace) -> None:
     layout = read_layout(options.folder)
     settings = given(options, "epochs", "batch", "rate", "input", "head")
     schedule = replace(SHORT if options.short else PUBLISHED, **settings)
-    start: Detector | str = options.scratch or create_detector(
-        options.weights, weights_dir=options.weights_dir
-    )
+    start = options.scratch or create_detector(**given(options, "weights", "weights_dir"))
+    history = options.output.with_suffix(".losses.csv")
     checkpoint = options.checkpoint or options.output.with_suffix(".checkpoint")
-    check_apart([], [options.output, checkpoint, options.output.with_suffix(".losses.csv")])
-    whole = layout.parts.get(EVERYTHING, ())
+    check_apart([], [options.output, checkpoint, history])
     tuned = fine_tune(
         start,
-        whole or layout.part("train"),
+        layout.parts.get(EVERYTHING) or layout.parts.get("train", ()),
         layout.names,
         schedule,
         validation=layout.parts.get("val", ()),
-        seed=options.seed,
         checkpoint=checkpoint,
-        device=options.device,
+        **given(options, "seed", "device"),
     )
-    history = options.output.with_suffix(".losses.csv")
     write_text(history, tuned.history.to_csv(index=False, float_format="%.7g"))
     save_detector(options.output, tuned.detector, tuned.facts)
     if options.checkpoint is None:
         checkpoint.unlink()
     print(f"wrote {options.output} and {history}")
+
+
+def _detect(_: argparse.Namespace) -> None:
+    """Find objects in images by YOLOv5; score, train and feed detectors.
+
+    Fused data sets are written so that any detector can be trained on them. The weights are
+    Ultralytics'; 'python -m reproduction weights fetch yolov5n' gets them.
+
+    detect run fused.png -o boxes
+    detect export mst sample -o fused_set --block 1/4
+    """
+    raise FusionError("name what to do: detect run, export, evaluate or train.")
+
+
+#: What each command runs, whose docstring is its help with examples as its last paragraph.
+COMMANDS: Mapping[str, tuple[Callable[[argparse.Namespace], None], Options]] = {
+    "detect": (_detect, {}),
+    "detect run": (_run, RUN),
+    "detect export": (_export, EXPORT),
+    "detect evaluate": (_evaluate, EVALUATE),
+    "detect train": (_train, TRAIN),
+}
+
+#: What an argument takes, as its help calls it -> how that is read; others are texts.
+TYPES: dict[str, Any] = {"N": int, "X": float, "NAMES": split_names, "FILE": Path, "FOLDER": Path}
+
+
+def add(commands: argparse._SubParsersAction) -> None:
+    """Add the commands of the table to a parser."""
+    levels = {"": commands}
+    for path, (run, options) in COMMANDS.items():
+        above, _, last = path.rpartition(" ")
+        about, _, examples = inspect.cleandoc(run.__doc__ or "").rpartition("\n\n")
+        summary = about.partition("\n")[0].rstrip(".")
+        one = add_command(levels[above], last, about, *examples.splitlines(), help=summary)
+        if not above:
+            levels[path] = add_actions(one)
+        one.set_defaults(run=run)
+        for words, told in options.items():
+            *flags, last = words.split()
+            settings: dict[str, Any] = {"help": told} if isinstance(told, str) else dict(told)
+            if last.startswith("-"):
+                one.add_argument(*flags, last, action="store_true", **settings)
+            else:
+                settings = {"metavar": last, "type": TYPES.get(last, str), **settings}
+                one.add_argument(*(flags or [last.lower()]), **settings)
+        if "--device NAME" in options:
+            one.set_defaults(device="cpu")

@@ -37,16 +37,9 @@ class Scene(NamedTuple):
 class Augmentation(NamedTuple):
     """How far pictures are changed.
 
-    Attributes
-    ----------
-    translate : float
-        By how much of the side they are shifted, at most.
-    scale : float
-        By how much they grow or shrink, at most.
-    hue, saturation, value : float
-        By which factor, 1 plus or minus this, each is multiplied.
-    mirror : float
-        How probable it is that left and right change places.
+    They are shifted by `translate` of the side and grow or shrink by `scale`, at most; hue,
+    saturation and value are multiplied by 1 plus or minus their number, at most; left and right
+    change places with probability `mirror`.
     """
 
     translate: float = 0.1
@@ -70,25 +63,9 @@ def augmented(
     random: np.random.Generator,
     how: Augmentation,
 ) -> Scene:
-    """Make one picture to learn from.
+    """Make one picture of size x size pixels to learn from.
 
-    Parameters
-    ----------
-    load : callable
-        Gives the scene of an index.
-    index : int
-        The one that is to be in it; three others are drawn.
-    count : int
-        How many there are.
-    size : int
-        Its side in pixels.
-    random : Generator
-    how : Augmentation
-
-    Returns
-    -------
-    Scene
-        size x size pixels.
+    It shows the scene that `load` gives of `index`, and three others that are drawn from `count`.
     """
     chosen = [index, *random.integers(count, size=3).tolist()]
     random.shuffle(chosen)
@@ -105,12 +82,11 @@ def fitted(scene: Scene, size: int) -> Scene:
     """Scale a scene so that its longer side is `size`."""
     height, width = scene.picture.shape[:2]
     scale = size / max(height, width)
-    if scale == 1:
-        return scene
     new = (max(round(width * scale), 1), max(round(height * scale), 1))
-    picture = cv2.resize(scene.picture, new, interpolation=cv2.INTER_LINEAR)
-    ratio = np.array([new[0] / width, new[1] / height] * 2)
-    return Scene(picture, scene.boxes * ratio, scene.classes)
+    picture = scene.picture
+    if scale != 1:
+        picture = cv2.resize(picture, new, interpolation=cv2.INTER_LINEAR)
+    return Scene(picture, scene.boxes * ([new[0] / width, new[1] / height] * 2), scene.classes)
 
 
 def _mosaic(scenes: Sequence[Scene], size: int, random: np.random.Generator) -> Scene:

@@ -1,4 +1,8 @@
-"""Boxes to average precision: COCO's, by faster-coco-eval, with intervals over pictures."""
+"""Boxes to average precision: COCO's, by faster-coco-eval, with intervals over pictures.
+
+What is in pictures stands in the form of COCO's annotation files: a dict of images, annotations
+and categories, each numbered from 1.
+"""
 
 from __future__ import annotations
 
@@ -6,38 +10,31 @@ import json
 import os
 import warnings
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from fusionlib.errors import DatasetNotFound, FusionError, unknown
-from fusionlib.images import read_image
+from fusionlib.errors import DatasetNotFound, FusionError
 from fusionlib.pairs import Box
 
 from .detector import TO_SCORE, Detections, Detector, Thresholds
-
-if TYPE_CHECKING:
-    from .layout import Example
+from .layout import Example, read_picture
 
 __all__ = [
     "DRAWS",
-    "CocoAnnotations",
     "Matches",
-    "Truth",
-    "check_boxes",
+    "annotated",
+    "coco_examples",
     "interval",
     "match",
-    "match_coco",
     "mean_over_classes",
-    "of_classes",
     "precision_table",
     "read_coco",
-    "resamples",
     "search",
-    "search_files",
 ]
 
 #: Resamples of a bootstrap.
@@ -46,50 +43,139 @@ DRAWS = 1000
 #: COCO's limit of boxes per picture and class.
 MOST = 100
 
-#: How far, in pixels, rounding may put the edge of a box beyond the picture.
-SLACK = 1.0
+
+# ---------------------------------------------------------------- annotations and detections
 
 
-class Truth(NamedTuple):
-    """What is in a picture: its size and the annotated boxes, of which there may be none."""
+def search(
+    detector: Detector,
+    examples: Sequence[Example],
+    names: Sequence[str],
+    *,
+    thresholds: Thresholds = TO_SCORE,
+    title: str = "",
+    progress: bool = True,
+) -> tuple[dict[str, Sequence[Box]], dict[str, Detections]]:
+    """Detect objects of some classes in pictures, as average precision wants them.
 
-    width: int
-    height: int
-    boxes: tuple[Box, ...]
-
-
-def check_boxes(boxes: Sequence[Box], width: int, height: int, where: str) -> tuple[Box, ...]:
-    """Return annotated boxes, cut off at the edges of their picture.
-
-    Parameters
-    ----------
-    boxes : sequence of Box
-    width, height : int
-        Of the picture, in pixels.
-    where : str
-        What the error calls the source.
+    Returns
+    -------
+    boxes : dict of str to sequence of Box
+        What is annotated, by the picture's name.
+    found : dict of str to Detections
+        By the picture's name; their classes are indices into `names`.
 
     Raises
     ------
+    UnknownName
+        If the detector does not know one of the classes.
     FusionError
-        If a box is not finite, has no area, or leaves the picture by more than a pixel.
+        If a picture cannot be read, or a box is not inside it.
     """
-    inside = []
-    for number, (label, *corners) in enumerate(boxes, 1):
-        x0, y0, x1, y1 = corners
-        text = f"{where}: box {number} ({label}), {x0:.1f}, {y0:.1f} to {x1:.1f}, {y1:.1f},"
-        if not np.isfinite(corners).all() or not (x0 < x1 and y0 < y1):
-            raise FusionError(f"{text} has no area. Remove or correct it.")
-        if min(x0, y0) < -SLACK or x1 > width + SLACK or y1 > height + SLACK:
-            raise FusionError(
-                f"{text} leaves the picture of {width}x{height} pixels. Correct it; is the label "
-                "file that of this picture, and are its numbers fractions of width and height?"
-            )
-        cut = Box(label, max(x0, 0.0), max(y0, 0.0), min(x1, width), min(y1, height))
-        if not (cut.x0 < cut.x1 and cut.y0 < cut.y1):
-            raise FusionError(f"{text} has no area inside the picture. Remove or correct it.")
-        inside.append(cut)
-    return tuple(inside)
+    detector.indices(names)  # also where there is no picture
+    boxes, found = {}, {}
+    for example in tqdm(examples, title, disable=not progress):
+        picture, boxes[example.name] = example.load()
+        found[example.name] = detector.detect(picture, thresholds, names)
+    return boxes, found
+
+
+def annotated(boxes: Mapping[str, Sequence[Box]], names: Sequence[str]) -> dict[str, Any]:
+    """Write boxes by the picture's name in COCO's form; those of other classes are left out."""
+    truth: dict[str, Any] = {
+        "images": [{"id": i, "file_name": name} for i, name in enumerate(boxes, 1)],
+        "annotations": [],
+        "categories": [{"id": i, "name": name} for i, name in enumerate(names, 1)],
+    }
+    categories = {name: i for i, name in enumerate(names, 1)}
+    for image, some in enumerate(boxes.values(), 1):
+        for label, x0, y0, x1, y1 in some:
+            if label in categories:
+                _annotate(truth, image, categories[label], (x0, y0, x1 - x0, y1 - y0))
+    return truth
+
+
+def _annotate(
+    truth: Mapping[str, Any], image: int, category: int, box: Sequence[float], crowd: int = 0
+) -> None:
+    annotations = truth["annotations"]
+    annotations.append(
+        {
+            "id": len(annotations) + 1,
+            "image_id": image,
+            "category_id": category,
+            "bbox": list(box),
+            "area": box[2] * box[3],
+            "iscrowd": crowd,
+        }
+    )
+
+
+def read_coco(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read a file of COCO's annotations, such as ``instances_val2017.json``, as far as boxes go.
+
+    Numbers then count from 1, in the file's order: the library takes a 0 for none.
+
+    Raises
+    ------
+    DatasetNotFound
+        If there is no such file.
+    FusionError
+        If it holds something else, or no box.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise DatasetNotFound(f"no such file: {file}. Check the spelling.")
+    truth: dict[str, Any] = {"annotations": []}
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        places = {}
+        for kind, name in (("images", "file_name"), ("categories", "name")):
+            names = [str(one[name]) for one in content[kind]]
+            if len({*names}) < len(names):
+                raise ValueError(f"one of the {kind} is there twice")
+            places[kind] = {one["id"]: i for i, one in enumerate(content[kind], 1)}
+            truth[kind] = [{"id": i, name: text} for i, text in enumerate(names, 1)]
+        for one in content["annotations"]:
+            category = places["categories"][one["category_id"]]
+            x, y, width, height = map(float, one["bbox"])
+            if image := places["images"].get(one["image_id"]):
+                box, crowd = (x, y, width, height), int(one.get("iscrowd", 0))
+                _annotate(truth, image, category, box, crowd)
+    except (KeyError, TypeError, ValueError) as error:
+        raise FusionError(
+            f"{file} holds no annotations of COCO ({type(error).__name__}: {error}). Give a file "
+            "such as instances_val2017.json."
+        ) from error
+    _check_annotated(truth, str(file))
+    return truth
+
+
+def _check_annotated(truth: Mapping[str, Any], where: str) -> None:
+    if not truth["annotations"]:
+        raise FusionError(
+            f"nothing is annotated in any of the {len(truth['images'])} pictures of {where}, so "
+            "there is nothing to find. Give pictures with boxes."
+        )
+
+
+def coco_examples(folder: Path, truth: Mapping[str, Any]) -> list[Example]:
+    """Return the pictures of a file of COCO's annotations, without boxes, for `search`.
+
+    Raises DatasetNotFound if the folder is not there, or an image that is listed.
+    """
+    if not folder.is_dir():
+        raise DatasetNotFound(f"no such folder: {folder}. Check the spelling.")
+    names = [image["file_name"] for image in truth["images"]]
+    if missing := [name for name in names if not (folder / name).is_file()]:
+        raise DatasetNotFound(
+            f"{len(missing)} of {len(names)} images that are listed are not in {folder}, such as "
+            f"{missing[0]}. Are these the images of that file?"
+        )
+    return [Example(name, partial(read_picture, folder / name), ()) for name in names]
+
+
+# ---------------------------------------------------------------- precision
 
 
 class Matches:
@@ -105,24 +191,18 @@ class Matches:
     def __init__(self, evaluator: Any, names: Sequence[str]) -> None:
         self.names = tuple(names)
         self.pictures = len(evaluator.params.imgIds)
+        # The library has no public way to score other pictures than those that it has matched.
         self._params = evaluator._paramsEval
-        # The library's results of one picture each, of all pictures of the first class, then of
-        # the second, and so on.
+        # Its results of one picture each, of all pictures of the first class, then of the second,
+        # and so on.
         self._each = np.array([*evaluator._evalImgs_cpp, None], dtype=object)[:-1]
         self._each = self._each.reshape(len(self.names), self.pictures)
 
     def average_precision(self, pictures: np.ndarray | None = None) -> np.ndarray:
-        """Compute AP per class at IoU 0.5 and over 0.5:0.95.
+        """Compute AP per class at IoU 0.5 and over 0.5:0.95, shape (classes, 2), in [0, 1].
 
-        Parameters
-        ----------
-        pictures : ndarray of int, optional
-            Only these, in the order in which `match` had them; one may be there several times.
-
-        Returns
-        -------
-        ndarray, shape (classes, 2)
-            In [0, 1]; NaN for a class of which the pictures hold no object.
+        Only of these `pictures`, if given: places, of which one may be there several times. It is
+        NaN for a class of which they hold no object.
         """
         from faster_coco_eval.faster_eval_api_cpp import COCOevalAccumulate
 
@@ -136,27 +216,51 @@ class Matches:
         return np.stack([precision[0], precision.mean(axis=0)], axis=1)
 
     def bootstrap(self, draws: int = DRAWS, seed: int = 0) -> np.ndarray:
-        """Return `average_precision` of resampled pictures, shape (draws, classes, 2).
+        """Return `average_precision` of pictures drawn with replacement, (draws, classes, 2).
 
-        With one seed all `Matches` of as many pictures draw the same pictures: their differences
-        are paired.
+        With one seed, differences of `Matches` of the same pictures are paired.
         """
-        return np.stack(
-            [self.average_precision(one) for one in resamples(self.pictures, draws, seed)]
+        drawn = np.random.default_rng(seed).integers(self.pictures, size=(draws, self.pictures))
+        return np.stack([self.average_precision(pictures) for pictures in drawn])
+
+
+def match(truth: dict[str, Any], found: Mapping[str, Detections]) -> Matches:
+    """Compare detections with annotations, of `annotated` or `read_coco`.
+
+    Detections are by the picture's name, their classes places among the categories. Raises
+    FusionError if nothing is annotated.
+    """
+    from faster_coco_eval import COCO, COCOeval_faster
+
+    _check_annotated(truth, "the data set")
+    annotated, detected = COCO(), COCO()
+    annotated.dataset = truth
+    annotated.createIndex()
+    results = [
+        {"image_id": i, "category_id": category + 1, "bbox": [x0, y0, x1 - x0, y1 - y0], "score": s}
+        for i, image in enumerate(truth["images"], 1)
+        for (x0, y0, x1, y1), s, category in zip(
+            *(array.tolist() for array in found[image["file_name"]]), strict=True
         )
-
-
-def resamples(pictures: int, draws: int = DRAWS, seed: int = 0) -> np.ndarray:
-    """Draw pictures with replacement: indices, shape (draws, pictures)."""
-    return np.random.default_rng(seed).integers(pictures, size=(draws, pictures))
+    ]
+    if results:
+        detected = annotated.loadRes(results)
+    else:  # which loadRes refuses
+        detected.dataset = truth | {"annotations": []}
+        detected.createIndex()
+    evaluator = COCOeval_faster(
+        annotated, detected, "bbox", print_function=lambda *_: None, separate_eval=True
+    )
+    evaluator.params.areaRng, evaluator.params.areaRngLbl = [[0.0, 1e10]], ["all"]
+    evaluator.params.maxDets = [MOST]
+    evaluator.evaluate()
+    return Matches(evaluator, [category["name"] for category in truth["categories"]])
 
 
 def mean_over_classes(values: np.ndarray) -> np.ndarray:
     """Append the mean over the classes that are there to AP, (..., classes, 2)."""
-    with np.errstate(invalid="ignore"):
-        there = np.isfinite(values)
-        total = np.where(there, values, 0).sum(axis=-2, keepdims=True)
-        mean = total / there.sum(axis=-2, keepdims=True)
+    with warnings.catch_warnings(action="ignore", category=RuntimeWarning):  # where all are NaN
+        mean = np.nanmean(values, axis=-2, keepdims=True)
     return np.concatenate([values, mean], axis=-2)
 
 
@@ -167,315 +271,17 @@ def interval(draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return low, high
 
 
-def of_classes(examples: Sequence[Example], names: Sequence[str]) -> list[Example]:
-    """Leave out what is annotated of other classes."""
-    return [
-        example._replace(fractions=tuple(box for box in example.fractions if box.label in names))
-        for example in examples
-    ]
+def precision_table(matches: Matches, draws: int = DRAWS) -> pd.DataFrame:
+    """Tabulate average precision in percent: a row per class and one for "all", their mean.
 
-
-def search(
-    detector: Detector,
-    examples: Sequence[Example],
-    names: Sequence[str],
-    *,
-    thresholds: Thresholds = TO_SCORE,
-    title: str = "",
-    progress: bool = True,
-) -> tuple[dict[str, Truth], dict[str, Detections]]:
-    """Detect objects of some classes in pictures, as average precision wants them.
-
-    Parameters
-    ----------
-    detector : Detector
-    examples : sequence of Example
-    names : sequence of str
-        The classes; the detector may know others.
-    thresholds : Thresholds
-    title : str
-        For the progress bar.
-    progress : bool
-
-    Returns
-    -------
-    truths : dict of str to Truth
-    found : dict of str to Detections
-        Their classes are indices into `names`.
-
-    Raises
-    ------
-    UnknownName
-        If the detector does not know one of the classes.
-    FusionError
-        If a picture cannot be read, or a box is not inside it.
-    """
-    detector.indices(names)  # also where there is no picture
-    truths, found = {}, {}
-    for example in tqdm(examples, title, disable=not progress):
-        picture, boxes = example.load()
-        truths[example.name] = Truth(picture.shape[1], picture.shape[0], boxes)
-        found[example.name] = _as_asked(detector, picture, names, thresholds)
-    return truths, found
-
-
-class CocoAnnotations(NamedTuple):
-    """What is in a file of COCO's annotations, as far as boxes go.
-
-    Attributes
-    ----------
-    names : tuple of str
-        The categories, in the file's order.
-    images : mapping of str to object
-        File name -> the image's number.
-    boxes : list of dict
-        With image_id, category_id, bbox, area and iscrowd; a crowd counts for nothing.
-    categories : mapping of object to str
-        A category's number -> its name.
-    """
-
-    names: tuple[str, ...]
-    images: Mapping[str, Any]
-    boxes: list[dict[str, Any]]
-    categories: Mapping[Any, str]
-
-
-def read_coco(path: str | os.PathLike[str]) -> CocoAnnotations:
-    """Read a file of COCO's annotations, such as ``instances_val2017.json``.
-
-    Raises
-    ------
-    DatasetNotFound
-        If there is no such file.
-    FusionError
-        If it holds something else, or no box.
-    """
-    file = Path(path)
-    if not file.is_file():
-        raise DatasetNotFound(f"no such file: {file}. Check the spelling.")
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        categories = {one["id"]: str(one["name"]) for one in content["categories"]}
-        images = {str(one["file_name"]): one["id"] for one in content["images"]}
-        boxes = [_coco_box(one) for one in content["annotations"]]
-        if len({*categories.values()}) < len(content["categories"]):
-            raise ValueError("a category is there twice")
-        if any(box["category_id"] not in categories for box in boxes):
-            raise ValueError("a box of no category")
-    except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise FusionError(
-            f"{file} holds no annotations of COCO ({type(error).__name__}: {error}). Give a file "
-            "such as instances_val2017.json."
-        ) from error
-    if not any(box["image_id"] in {*images.values()} for box in boxes):
-        raise FusionError(f"nothing is annotated in any of the {len(images)} images of {file}.")
-    return CocoAnnotations(tuple(categories.values()), images, boxes, categories)
-
-
-def _coco_box(one: Mapping[str, Any]) -> dict[str, Any]:
-    x, y, width, height = map(float, one["bbox"])
-    return {
-        "image_id": one["image_id"],
-        "category_id": one["category_id"],
-        "bbox": [x, y, width, height],
-        "area": float(one.get("area", width * height)),
-        "iscrowd": int(one.get("iscrowd", 0)),
-    }
-
-
-def search_files(
-    detector: Detector,
-    folder: str | os.PathLike[str],
-    annotations: CocoAnnotations,
-    *,
-    thresholds: Thresholds = TO_SCORE,
-    progress: bool = True,
-) -> dict[str, Detections]:
-    """Detect objects in the images of a folder that a file of COCO's annotations lists.
-
-    Returns
-    -------
-    dict of str to Detections
-        By file name; their classes are indices into `CocoAnnotations.names`.
-
-    Raises
-    ------
-    DatasetNotFound
-        If the folder is not there, or an image that is listed.
-    UnknownName
-        If the detector does not know one of the categories.
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise DatasetNotFound(f"no such folder: {folder}. Check the spelling.")
-    names = list(annotations.images)
-    if missing := [name for name in names if not (folder / name).is_file()]:
-        raise DatasetNotFound(
-            f"{len(missing)} of {len(names)} images that are listed are not in {folder}, such as "
-            f"{missing[0]}. Are these the images of that file?"
-        )
-    return {
-        name: _as_asked(detector, read_image(folder / name), annotations.names, thresholds)
-        for name in tqdm(names, folder.name, disable=not progress)
-    }
-
-
-def _as_asked(
-    detector: Detector, image: np.ndarray, names: Sequence[str], thresholds: Thresholds
-) -> Detections:
-    """Detect objects of some classes, as indices into their names."""
-    places = {index: place for place, index in enumerate(detector.indices(names))}
-    some = detector.detect(image, thresholds, only=names)
-    classes = np.array([places[index] for index in some.classes.tolist()], dtype=np.int64)
-    return some._replace(classes=classes)
-
-
-def precision_table(matches: Matches, *, draws: int = DRAWS, seed: int = 0) -> pd.DataFrame:
-    """Tabulate average precision in percent.
-
-    Parameters
-    ----------
-    matches : Matches
-    draws, seed : int
-        Of the bootstrap; 0 draws: no intervals.
-
-    Returns
-    -------
-    DataFrame
-        A row per class and one for "all", their mean: AP50, AP, and with draws the ends of their
-        95 % intervals.
+    Columns class, AP50, AP and, with draws, the ends of their 95 % bootstrap intervals.
     """
     values = 100 * mean_over_classes(matches.average_precision())
     table = pd.DataFrame({"class": [*matches.names, "all"]})
     if draws:
-        low, high = interval(100 * mean_over_classes(matches.bootstrap(draws, seed)))
+        low, high = interval(100 * mean_over_classes(matches.bootstrap(draws)))
     for column, name in enumerate(("AP50", "AP")):
         table[name] = values[:, column]
         if draws:
             table[f"{name} low"], table[f"{name} high"] = low[:, column], high[:, column]
     return table
-
-
-def match(
-    truths: Mapping[str, Truth], found: Mapping[str, Detections], names: Sequence[str]
-) -> Matches:
-    """Compare detections with annotations.
-
-    Parameters
-    ----------
-    truths : mapping of str to Truth
-        By the picture's name.
-    found : mapping of str to Detections
-        Of the same pictures; `Detections.classes` are indices into `names`.
-    names : sequence of str
-        The classes.
-
-    Raises
-    ------
-    FusionError
-        If there is no picture, nothing is annotated in any, or a picture is without detections'
-        entry (an empty one says that nothing was found).
-    UnknownName
-        If a box is of another class.
-    """
-    if not any(truth.boxes for truth in truths.values()):
-        raise FusionError(
-            f"nothing is annotated in any of {len(truths)} pictures, so there is nothing to find. "
-            "Give pictures with boxes."
-        )
-    if without := truths.keys() - found.keys():
-        raise FusionError(f"{len(without)} pictures were not searched, such as {min(without)}.")
-    categories = {name: number for number, name in enumerate(names, 1)}
-    annotations: list[dict[str, Any]] = []
-    results: list[dict[str, Any]] = []
-    for picture, (name, truth) in enumerate(truths.items(), 1):
-        for box in truth.boxes:
-            if box.label not in categories:
-                raise unknown(f"class in {name}", box.label, names)
-            width, height = box.x1 - box.x0, box.y1 - box.y0
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,
-                    "image_id": picture,
-                    "category_id": categories[box.label],
-                    "bbox": [box.x0, box.y0, width, height],
-                    "area": width * height,
-                    "iscrowd": 0,
-                }
-            )
-        results += _results(picture, found[name], range(1, len(names) + 1))
-    truth_set = {
-        "images": [
-            {"id": picture, "width": truth.width, "height": truth.height, "file_name": name}
-            for picture, (name, truth) in enumerate(truths.items(), 1)
-        ],
-        "annotations": annotations,
-        "categories": [{"id": number, "name": name} for name, number in categories.items()],
-    }
-    return Matches(_evaluator(truth_set, results), names)
-
-
-def _results(picture: int, found: Detections, categories: Sequence[int]) -> list[dict[str, Any]]:
-    """Write detections as COCO wants them: x, y, width, height."""
-    sizes = found.boxes[:, 2:] - found.boxes[:, :2]
-    boxes = np.hstack([found.boxes[:, :2], sizes]).tolist()
-    return [
-        {"image_id": picture, "category_id": categories[index], "bbox": box, "score": score}
-        for box, score, index in zip(
-            boxes, found.scores.tolist(), found.classes.tolist(), strict=True
-        )
-    ]
-
-
-def match_coco(annotations: CocoAnnotations, found: Mapping[str, Detections]) -> Matches:
-    """Compare detections with a file of COCO's annotations.
-
-    Parameters
-    ----------
-    annotations : CocoAnnotations
-    found : mapping of str to Detections
-        Of `search_files`.
-    """
-    # The library takes a number of 0 for none: all are counted from 1 anew.
-    pictures = {annotations.images[name]: i for i, name in enumerate(found, 1)}
-    categories = {name: i for i, name in enumerate(annotations.names, 1)}
-    results = []
-    for i, detections in enumerate(found.values(), 1):
-        results += _results(i, detections, range(1, len(categories) + 1))
-    boxes = [box for box in annotations.boxes if box["image_id"] in pictures]
-    truth_set = {
-        "images": [{"id": i} for i in pictures.values()],
-        "annotations": [
-            box
-            | {
-                "id": number,
-                "image_id": pictures[box["image_id"]],
-                "category_id": categories[annotations.categories[box["category_id"]]],
-            }
-            for number, box in enumerate(boxes, 1)
-        ],
-        "categories": [{"id": i, "name": name} for name, i in categories.items()],
-    }
-    return Matches(_evaluator(truth_set, results), annotations.names)
-
-
-def _evaluator(truth_set: dict[str, Any], results: list[dict[str, Any]]) -> Any:
-    """Let faster-coco-eval match detections and annotations."""
-    from faster_coco_eval import COCO, COCOeval_faster
-
-    truth, detected = COCO(), COCO()
-    truth.dataset = truth_set
-    truth.createIndex()
-    if results:
-        detected = truth.loadRes(results)
-    else:  # which loadRes refuses
-        detected.dataset = truth_set | {"annotations": []}
-        detected.createIndex()
-    evaluator = COCOeval_faster(
-        truth, detected, "bbox", print_function=lambda *_: None, separate_eval=True
-    )
-    everything = [0.0, 1e10]
-    evaluator.params.areaRng, evaluator.params.areaRngLbl = [everything], ["all"]
-    evaluator.params.maxDets = [MOST]
-    evaluator.evaluate()
-    return evaluator

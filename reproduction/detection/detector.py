@@ -6,7 +6,7 @@ import contextlib
 import copy
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -19,7 +19,6 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from fusionlib.card import WeightFile
 from fusionlib.errors import FusionError, WeightsMismatch, WeightsNotFound, unknown
 from fusionlib.files import check_folder
-from fusionlib.images import check_image, quantise
 from fusionlib.memory import keep_pages, memory_errors
 from fusionlib.pairs import Box
 from fusionlib.tiles import check_device
@@ -47,7 +46,6 @@ __all__ = [
     "DetectorSpec",
     "Thresholds",
     "create_detector",
-    "detector_facts",
     "save_detector",
 ]
 
@@ -69,18 +67,7 @@ COCO_CLASSES = (
 
 @dataclass(frozen=True)
 class DetectorSpec:
-    """A detector with trained weights.
-
-    Attributes
-    ----------
-    size : str
-        A key of `reproduction.detection.yolov5.SIZES`.
-    names : tuple of str
-        Its classes, in their order.
-    input : int
-        The longer side, in pixels, to which pictures are scaled.
-    weights : WeightFile
-    """
+    """A detector with trained weights: size of the network, its classes, its input in pixels."""
 
     size: str
     names: tuple[str, ...]
@@ -111,29 +98,21 @@ DETECTORS = {
 
 
 class Thresholds(NamedTuple):
-    """Which boxes a detector gives.
+    """Which boxes a detector gives: at most `most` of a score above `confidence`.
 
-    Attributes
-    ----------
-    confidence : float
-        Boxes of which objectness times class is not above this go.
-    overlap : float
-        Of two boxes of one class with a larger intersection over union the better one stays.
-    most : int
-        Boxes per picture, at most.
-    every_class : bool
-        Whether a box counts once for every class that is likely enough, or for the likeliest.
+    Of two boxes of a class with a larger intersection over union than `overlap` the better stays.
+    A box counts for every class that is likely enough, or for the likeliest alone.
     """
 
-    confidence: float = 0.25
-    overlap: float = 0.45
-    most: int = 1000
-    every_class: bool = False
+    confidence: float
+    overlap: float
+    most: int
+    every_class: bool
 
 
 #: For pictures, and for average precision, which wants every box; both as published. (For COCO
 #: itself the authors take an overlap of 0.65.)
-TO_SEE = Thresholds()
+TO_SEE = Thresholds(0.25, 0.45, 1000, every_class=False)
 TO_SCORE = Thresholds(0.001, 0.6, 300, every_class=True)
 
 
@@ -145,9 +124,9 @@ class Detections(NamedTuple):
     boxes : ndarray of float64, shape (N, 4)
         x0, y0, x1, y1 in pixels, inside the picture.
     scores : ndarray of float64, shape (N,)
-        In [0, 1].
+        Objectness times class, in [0, 1].
     classes : ndarray of int, shape (N,)
-        Index into the detector's names.
+        Index into the names that were looked for.
     """
 
     boxes: np.ndarray
@@ -156,10 +135,8 @@ class Detections(NamedTuple):
 
     def named(self, names: Sequence[str]) -> tuple[Box, ...]:
         """Return the boxes with names of classes."""
-        return tuple(
-            Box(names[index], *map(float, box))
-            for box, index in zip(self.boxes, self.classes, strict=True)
-        )
+        found = zip(self.classes, self.boxes.tolist(), strict=True)
+        return tuple(Box(names[index], *box) for index, box in found)
 
 
 class Detector:
@@ -175,12 +152,7 @@ class Detector:
     """
 
     def __init__(
-        self,
-        network: YOLOv5,
-        names: Sequence[str],
-        *,
-        input: int = 640,
-        device: str = "cpu",
+        self, network: YOLOv5, names: Sequence[str], *, input: int = 640, device: str = "cpu"
     ) -> None:
         check_device(device)
         if input < 32 or input % 32:
@@ -199,11 +171,7 @@ class Detector:
         self._fast.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def detect(
-        self,
-        image: np.ndarray,
-        thresholds: Thresholds = TO_SEE,
-        *,
-        only: Iterable[str] | None = None,
+        self, image: np.ndarray, thresholds: Thresholds, names: Sequence[str] | None = None
     ) -> Detections:
         """Find objects in a picture.
 
@@ -213,12 +181,8 @@ class Detector:
             uint8, uint16 or float in [0, 1]; a gray one is taken for RGB with equal channels. It
             is rounded to 8 bits, as from a file.
         thresholds : Thresholds
-        only : iterable of str, optional
+        names : sequence of str, optional
             Look for these classes alone.
-
-        Returns
-        -------
-        Detections
 
         Raises
         ------
@@ -227,45 +191,35 @@ class Detector:
         UnknownName
             If the detector does not know one of the classes.
         """
-        picture = quantise(check_image(image))
-        if picture.ndim == 2:
-            picture = np.repeat(picture[..., None], 3, axis=2)
-        fitted = letterbox(picture, self.input)
+        fitted = letterbox(image, self.input)
         tensor = torch.from_numpy(np.ascontiguousarray(fitted.picture)).to(self.device)
         tensor = tensor.permute(2, 0, 1)[None].float() / 255
         tensor = tensor.contiguous(memory_format=torch.channels_last)
-        height, width = picture.shape[:2]
+        height, width = image.shape[:2]
         with (
             memory_errors(f"detecting in {width}x{height} pixels", "smaller pictures"),
             torch.inference_mode(),
             keep_pages() if self.device == "cpu" else contextlib.nullcontext(),
         ):
             found = self._fast.decode(self._fast(tensor))[0].cpu()
-        wanted = range(len(self.names)) if only is None else self.indices(only)
-        boxes, scores, classes = _candidates(found, list(wanted), thresholds)
-        kept = suppress(boxes, scores, classes, overlap=thresholds.overlap, most=thresholds.most)
+        wanted = self.indices(self.names if names is None else names)
+        boxes, scores, classes = _candidates(found, wanted, thresholds)
+        kept = suppress(boxes, scores, classes, thresholds.overlap)[: thresholds.most]
         inside = fitted.original(boxes[kept], height, width)
         return Detections(inside, scores[kept], classes[kept])
 
-    def indices(self, names: Iterable[str]) -> list[int]:
-        """Return the places of classes among the detector's.
+    def indices(self, names: Sequence[str]) -> list[int]:
+        """Return the places of classes among the detector's; raises UnknownName.
 
         Capitals do not count, and "People" is "person": M3FD's name for COCO's class.
-
-        Raises
-        ------
-        UnknownName
-            If the detector does not know one of them.
         """
         places = {name.lower(): place for place, name in enumerate(self.names)}
-        places |= {name: place for place, name in enumerate(self.names)}
         if "person" in places:
             places.setdefault("people", places["person"])
-        asked = list(names)
-        for name in asked:
-            if name not in places and name.lower() not in places:
+        for name in names:
+            if name.lower() not in places:
                 raise unknown("class of this detector", name, self.names)
-        return [places.get(name, places.get(name.lower(), 0)) for name in asked]
+        return [places[name.lower()] for name in names]
 
 
 def _candidates(
@@ -280,11 +234,7 @@ def _candidates(
     places, classes = (scores > thresholds.confidence).nonzero(as_tuple=True)
     centre, half = found[places, :2].double(), found[places, 2:4].double() / 2
     boxes = torch.cat([centre - half, centre + half], 1)
-    return (
-        boxes.numpy(),
-        scores[places, classes].double().numpy(),
-        np.array(wanted, dtype=np.int64)[classes.numpy()],
-    )
+    return boxes.numpy(), scores[places, classes].double().numpy(), classes.numpy()
 
 
 def _without_batch_norm(network: YOLOv5) -> YOLOv5:
@@ -312,11 +262,10 @@ def create_detector(
     Parameters
     ----------
     weights : str or path
-        A key of `DETECTORS`, a .safetensors file that `python -m reproduction detect train` wrote,
-        or a .pt file of Ultralytics' YOLOv5, n or s: read without running anything in it.
+        A key of `DETECTORS`, a .safetensors file of `save_detector`, or a .pt file of Ultralytics'
+        YOLOv5, n or s: read without running anything in it.
     input : int, optional
-        The longer side, in pixels, to which pictures are scaled, a multiple of 32; by default as
-        the weights were trained.
+        As of `Detector`; by default as the weights were trained.
     weights_dir : path, optional
         Where to look first.
     device : str
@@ -358,9 +307,9 @@ def _spec_of(
     path: Path, tensors: Mapping[str, Tensor], names: Sequence[str], input: int
 ) -> DetectorSpec:
     """Tell size and classes of a user's weights."""
-    stem = tensors.get("model.0.conv.weight")
-    widths = {YOLOv5(size, 1).model["0"].conv.out_channels: size for size in SIZES}  # type: ignore[union-attr]
-    size = widths.get(0 if stem is None or not stem.ndim else len(stem))
+    stem = tensors.get("model.0.conv.weight", torch.zeros(0))
+    channels = len(stem) if stem.ndim else 0
+    size = {64 * width: size for size, (width, _) in SIZES.items()}.get(channels)
     if size is None or not names:
         raise WeightsMismatch(
             f"{path} is no YOLOv5 {' or '.join(SIZES)} of release 6 with names of its classes. Use "
@@ -385,19 +334,9 @@ def _written_facts(path: Path) -> tuple[list[str], int]:
         ) from error
 
 
-def detector_facts(detector: Detector) -> dict[str, object]:
-    """Return what a weight file must say of a detector, so that it can be created again."""
-    return {"names": json.dumps(detector.names), "input": detector.input}
-
-
 def save_detector(
     path: str | os.PathLike[str], detector: Detector, facts: Mapping[str, object]
 ) -> None:
-    """Write a detector's weights in 16 bits, with facts about its training.
-
-    Raises
-    ------
-    FusionError
-        If the file cannot be written.
-    """
-    save_weights(path, detector.network.cpu(), {**facts, **detector_facts(detector)}, half=True)
+    """Write a detector's weights in 16 bits, with facts about its training."""
+    own = {"names": json.dumps(detector.names), "input": detector.input}
+    save_weights(path, detector.network.cpu(), {**facts, **own}, half=True)

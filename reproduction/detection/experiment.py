@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import time
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,17 +23,17 @@ from fusionlib.datasets import dataset_parts, load_dataset
 from fusionlib.errors import unknown
 from fusionlib.files import write_text
 from fusionlib.methods import Method, registry
-from fusionlib.pairs import Dataset, Pair
+from fusionlib.pairs import Box, Dataset, Pair
 from fusionlib.weights import digest
 
 from .. import results
 from ..experiments import available
 from ..rows import Row, data_hash, with_retrained
-from .average_precision import Matches, Truth, match, of_classes, search
+from .average_precision import Matches, annotated, match, search
 from .detector import TO_SEE, Detections, Detector, create_detector, save_detector
-from .layout import EVERYTHING, Example, Layout, Renderer, class_names, export, parts_by_block
+from .layout import EVERYTHING, Example, Renderer, export, parts_by_block
 from .report import INFRARED, OURS, VISIBLE, DetectionTable, paper_values, save_table
-from .training import PUBLISHED, SHORT, Schedule, fine_tune
+from .training import PUBLISHED, SHORT, VERSION, Schedule, fine_tune, fingerprint
 
 __all__ = [
     "PROTOCOLS",
@@ -47,20 +48,9 @@ __all__ = [
 class Protocol(NamedTuple):
     """How detectors are retrained and tested.
 
-    Attributes
-    ----------
-    dataset : str
-    classes : tuple of str
-        Those that are scored; detectors learn all classes of the data set.
-    weights : str
-        Where they start from.
-    schedule : Schedule
-    blocks : int
-        Into how many blocks the pairs are divided, each of which is tested once; 0: tested is the
-        part "test" of the data set's own division, and "val" chooses the best epoch.
-    seeds : tuple of int
-    rows : tuple of str
-        Labels of the rows, in the order in which they are trained.
+    Of the data set's classes, all are learnt and `classes` are scored. Its pairs are divided into
+    so many blocks, each of which is tested once; 0: tested is the part "test" of its own division,
+    and "val" chooses the best epoch. Rows are trained in their order.
     """
 
     dataset: str
@@ -97,7 +87,7 @@ SLOW = ("jsr", "jsrsd")
 
 def detection_rows() -> tuple[Row, ...]:
     """Return a row per method and set of weights, those of the paper's Table 4 first."""
-    printed = list(paper_values()["row"].unique())
+    printed = list(paper_values().index.unique("row"))
     rows: list[Row] = []
     for name, spec in registry().items():
         paper = spec.title if spec.title in printed else ""
@@ -120,16 +110,7 @@ def renderers(
     weights_dir: str | os.PathLike[str] | None = None,
     device: str = "cpu",
 ) -> tuple[dict[str, Renderer], dict[str, str], dict[str, Method]]:
-    """Return what makes the pictures of each row.
-
-    Parameters
-    ----------
-    rows : iterable of str, optional
-        Labels; by default the sources and all of `detection_rows`.
-    dataset : str
-        What is to be fused.
-    weights_dir, device
-        As of `fusionlib.create`.
+    """Return what makes the pictures of each row: of all rows, or of those with these labels.
 
     Returns
     -------
@@ -139,53 +120,44 @@ def renderers(
     methods : dict of str to Method
         Of those that fuse.
     """
-    every = detection_rows()
-    wanted = [INFRARED, VISIBLE, *(row.label for row in every)] if rows is None else list(rows)
+    every = {row.label: row for row in detection_rows()}
+    known = [*SOURCES, *every]
+    wanted = known if rows is None else list(rows)
     for label in wanted:
-        if label not in (INFRARED, VISIBLE, *(row.label for row in every)):
-            raise unknown("row of Table 4", label, [INFRARED, VISIBLE, *(r.label for r in every)])
-    chosen = [row for row in every if row.label in wanted]
-    slow = {row.label: row.slow for row in chosen if row.slow}
-    created, missing = available(
-        [row for row in chosen if not row.slow], dataset, weights_dir=weights_dir, device=device
-    )
+        if label not in known:
+            raise unknown("row of Table 4", label, known)
+    chosen = [row for label, row in every.items() if label in wanted]
+    missing = {row.label: row.slow for row in chosen if row.slow}
+    fast = [row for row in chosen if not row.slow]
+    created, not_there = available(fast, dataset, weights_dir=weights_dir, device=device)
     methods = {label: one for label, one in created.items() if isinstance(one, Method)}
     found = {
-        INFRARED: Renderer(lambda pair: pair.ir, {"source": "infrared"}),
-        VISIBLE: Renderer(lambda pair: pair.vis, {"source": "visible"}),
-    } | {
-        label: Renderer(
-            method.fuse_pair, {**method.identity._asdict(), "code": results.score_hash()}
-        )
-        for label, method in methods.items()
+        label: Renderer.of(SOURCES[label] if label in SOURCES else methods[label])
+        for label in wanted
+        if label in SOURCES or label in methods
     }
-    return {label: found[label] for label in wanted if label in found}, slow | missing, methods
+    return found, missing | not_there, methods
 
 
-def _layouts(
-    found: Mapping[str, Renderer], pairs: Dataset[Pair] | Sequence[Pair], folder: Path
-) -> dict[str, Layout]:
+#: Rows that are no fusion, and the role of their pictures.
+SOURCES = {INFRARED: "ir", VISIBLE: "vis"}
+
+
+def _examples(
+    found: Mapping[str, Renderer], pairs: Dataset[Pair], cache: Path
+) -> dict[str, tuple[Example, ...]]:
     """Render the pictures of each row, once: they are kept."""
-    layouts = {}
+    examples = {}
     for label, renderer in found.items():
         key = hashlib.sha256(repr(sorted(renderer.facts.items())).encode()).hexdigest()[:8]
-        layouts[label] = export(renderer, pairs, folder / f"{_slug(label)}-{key}")
-    return layouts
+        place = cache / f"pairs-{len(pairs)}" / f"{_slug(label)}-{key}"
+        with warnings.catch_warnings(action="ignore", category=UserWarning):  # not annotated
+            examples[label] = export(renderer, pairs, place).parts[EVERYTHING]
+    return examples
 
 
 def _slug(label: str) -> str:
     return "".join(c if c.isalnum() else "_" for c in label.lower()).strip("_")
-
-
-def _annotated(
-    dataset: str, data_dir: str | os.PathLike[str] | None, limit: int | None
-) -> Sequence[Pair] | Dataset[Pair]:
-    """Open a data set; of the built-in one the pairs that have boxes."""
-    pairs = load_dataset(dataset, data_dir=data_dir, limit=limit)
-    if dataset != "sample":
-        return pairs
-    kept = [place for place, pair in enumerate(pairs) if pair.boxes is not None]
-    return Dataset(pairs.name, pairs.card, [pairs.names[i] for i in kept], lambda i: pairs[kept[i]])
 
 
 # ---------------------------------------------------------------- tables
@@ -222,32 +194,29 @@ def pretrained_table(
         If the data are not there, or a file cannot be written.
     """
     started = time.perf_counter()
-    folder, plan = Path(folder), _protocol(protocol)
+    plan = _protocol(protocol)
     detector = create_detector(plan.weights, weights_dir=weights_dir, device=device)
-    pairs = _annotated(plan.dataset, data_dir, limit)
+    pairs = load_dataset(plan.dataset, data_dir=data_dir, limit=limit)
     found, missing, methods = renderers(
         dataset=plan.dataset, weights_dir=weights_dir, device=device
     )
-    layouts = _layouts(found, pairs, _cache(folder, plan) / f"pairs-{len(pairs)}")
     matches: dict[str, list[Matches]] = {}
-    truths: dict[str, Truth] = {}
     boxes: list[dict[str, Any]] = []
-    for label, layout in layouts.items():
-        examples = of_classes(layout.part(EVERYTHING), plan.classes)
-        truths, detections = search(detector, examples, plan.classes, title=label)
-        matches[label] = [match(truths, detections, plan.classes)]
-        _, visible = search(
+    for label, examples in _examples(found, pairs, _cache(folder, plan)).items():
+        there, detections = search(detector, examples, plan.classes, title=label)
+        truth = annotated(there, plan.classes)
+        matches[label] = [match(truth, detections)]
+        _, seen = search(
             detector, examples, plan.classes, thresholds=TO_SEE, title=f"{label}, boxes"
         )
-        boxes += _listed(label, visible, plan.classes)
+        boxes += _listed(label, seen, plan.classes)
     facts = _facts(started, plan, detector, methods, device=device, seed=seed, limit=limit)
     return save_table(
-        folder,
+        Path(folder),
         matches,
-        truths,
+        truth,
         papers={},  # the paper prints no numbers of this, only pictures
-        missing=missing,
-        facts=facts,
+        facts={**facts, "missing": missing},
         seed=seed,
         boxes=pd.DataFrame(boxes),
     )
@@ -271,80 +240,71 @@ def retrained_table(
 
     Parameters
     ----------
-    folder : path
-        Receives the results; fused images and trained detectors are kept in ``cache/`` beside it.
-    protocol : str
-        A key of `PROTOCOLS`; "m3fd" is the paper's own, and needs its data set.
-    data_dir, weights_dir, device, seed, limit
-        As a notebook's parameters. The seed is added to those of the protocol.
+    folder, protocol, data_dir, weights_dir, device, limit
+        As of `pretrained_table`; protocol "m3fd" is the paper's own, and needs its data set.
+    seed : int
+        Added to those of the protocol.
     rows : sequence of str, optional
         Labels of `detection_rows`; default: those of the protocol. The other rows of the paper
         are listed as missing.
-
-    Raises
-    ------
-    UnknownName
-        If there is no such protocol or row.
-    WeightsNotFound
-        If the weights to start from are not there.
-    FusionError
-        If the data are not there, or a file cannot be written.
     """
     started = time.perf_counter()
-    folder, plan = Path(folder), _protocol(protocol)
+    plan = _protocol(protocol)
     start = create_detector(plan.weights, weights_dir=weights_dir, device=device)
-    pairs = _annotated(plan.dataset, data_dir, limit)
+    pairs = load_dataset(plan.dataset, data_dir=data_dir, limit=limit)
     wanted = tuple(plan.rows if rows is None else rows)
-    printed = [row.label for row in detection_rows() if row.paper]
+    papers = {row.label: row.paper for row in detection_rows()} | {row: row for row in SOURCES}
+    printed = [label for label, paper in papers.items() if paper]
     every, missing, methods = renderers(
-        dict.fromkeys([*wanted, INFRARED, VISIBLE, *printed]),
+        dict.fromkeys([*wanted, *printed]),
         dataset=plan.dataset,
         weights_dir=weights_dir,
         device=device,
     )
     found = {label: renderer for label, renderer in every.items() if label in wanted}
-    missing |= _not_trained(plan, [label for label in every if label not in found])
+    more = (
+        f"takes {max(plan.blocks, 1) * len(plan.seeds)} more trainings: name it, and those that it "
+        "is to be compared with, in `rows` of `retrained_table`"
+    )
+    missing |= {label: more for label in every if label not in found}
     methods = {label: method for label, method in methods.items() if label in found}
     cache = _cache(folder, plan)
-    layouts = _layouts(found, pairs, cache / f"pairs-{len(pairs)}")
-    bench = _Bench(cache / "runs", start, class_names(pairs), plan, device)
-    matches: dict[str, list[Matches]] = {label: [] for label in layouts}
-    truths: dict[str, Truth] = {}
-    runs = []
-    order = pairs.names if isinstance(pairs, Dataset) else [pair.name for pair in pairs]
-    pictures = {label: layout.digest() for label, layout in layouts.items()}
+    pictures = _examples(found, pairs, cache)
+    matches: dict[str, list[Matches]] = {label: [] for label in pictures}
+    boxes: dict[str, Sequence[Box]] = {}
+    histories = []
     for number in (seed + offset for offset in plan.seeds):
-        for label, layout in layouts.items():
-            divisions = _divisions(plan, layout, order)
-            truths, detections, histories = bench.tried(label, pictures[label], divisions, number)
-            matches[label].append(match(truths, detections, plan.classes))
-            runs += [history.assign(row=label, seed=number) for history in histories]
+        for label, examples in pictures.items():
+            detections: dict[str, Detections] = {}
+            for block, parts in enumerate(_divisions(plan, examples, pairs.names), 1):
+                name = f"{cache / 'runs' / _slug(label)}"
+                detector, history = _trained(name, start, parts, pairs, plan.schedule, number)
+                there, some = search(detector, parts["test"], plan.classes, progress=False)
+                boxes, detections = boxes | there, detections | some
+                histories.append(history.assign(row=label, block=block, seed=number))
+            matches[label].append(match(annotated(boxes, plan.classes), detections))
+    runs = pd.concat(histories, ignore_index=True)
     how = {"schedule": repr(plan.schedule), "blocks": plan.blocks, "seeds": [*plan.seeds]}
-    losses = pd.concat(runs, ignore_index=True)
+    facts = _facts(started, plan, start, methods, device=device, seed=seed, limit=limit, **how)
     return save_table(
-        folder,
+        Path(folder),
         matches,
-        truths,
-        papers=_papers(),
-        missing=missing,
-        facts=_facts(started, plan, start, methods, device=device, seed=seed, limit=limit, **how),
+        annotated(boxes, plan.classes),
+        papers=papers,
+        facts={**facts, "missing": missing},
         seed=seed,
-        runs=losses[["row", "block", "seed", *losses.columns.drop(["row", "block", "seed"])]],
+        runs=runs[["row", "block", "seed", *runs.columns.drop(["row", "block", "seed"])]],
     )
 
 
-def _not_trained(plan: Protocol, labels: Iterable[str]) -> dict[str, str]:
-    """Say of rows that could be trained, but were not asked for, what would fill them."""
-    trainings = max(plan.blocks, 1) * len(plan.seeds)
-    more = (
-        f"takes {trainings} more trainings: name it, and those that it is to be compared with, in "
-        "`rows` of `retrained_table`"
-    )
-    return dict.fromkeys(labels, more)
+def _protocol(name: str) -> Protocol:
+    if name not in PROTOCOLS:
+        raise unknown("protocol of detection", name, PROTOCOLS)
+    return PROTOCOLS[name]
 
 
-def _cache(folder: Path, plan: Protocol) -> Path:
-    return folder.parent / "cache" / "detection" / plan.dataset
+def _cache(folder: str | os.PathLike[str], plan: Protocol) -> Path:
+    return Path(folder).parent / "cache" / "detection" / plan.dataset
 
 
 def _listed(
@@ -359,133 +319,67 @@ def _listed(
     ]
 
 
-def _protocol(name: str) -> Protocol:
-    if name not in PROTOCOLS:
-        raise unknown("protocol of detection", name, PROTOCOLS)
-    return PROTOCOLS[name]
-
-
 def _divisions(
-    protocol: Protocol, layout: Layout, names: Sequence[str]
+    plan: Protocol, examples: Sequence[Example], order: Sequence[str]
 ) -> list[dict[str, list[Example]]]:
     """Divide the pictures of a row: one division per block, or the data set's own."""
-    by_name = {example.name: example for example in layout.part(EVERYTHING)}
-    examples = [by_name[name] for name in names]
-    if protocol.blocks:
-        every = [parts_by_block(names, i + 1, protocol.blocks) for i in range(protocol.blocks)]
-    else:
-        every = [dataset_parts(protocol.dataset)]
+    examples = sorted(examples, key=lambda one: order.index(one.name))
+    names = [example.name for example in examples]
+    every = [parts_by_block(names, i + 1, plan.blocks) for i in range(plan.blocks)]
     return [
         {part: [e for e in examples if parts[e.name] == part] for part in ("train", "val", "test")}
-        for parts in every
+        for parts in every or [dataset_parts(plan.dataset)]
     ]
 
 
-class _Bench(NamedTuple):
-    """What all detectors of a table have in common.
-
-    Attributes
-    ----------
-    folder : Path
-        Keeps those that are trained.
-    start : Detector
-        Where they start from.
-    names : sequence of str
-        The classes that they learn.
-    protocol : Protocol
-    device : str
-    """
-
-    folder: Path
-    start: Detector
-    names: Sequence[str]
-    protocol: Protocol
-    device: str
-
-    def tried(
-        self,
-        label: str,
-        pictures: str,
-        divisions: Sequence[Mapping[str, Sequence[Example]]],
-        seed: int,
-    ) -> tuple[dict[str, Truth], dict[str, Detections], list[pd.DataFrame]]:
-        """Train a detector for each division of a row's pictures, and test it on the rest."""
-        truths: dict[str, Truth] = {}
-        detections: dict[str, Detections] = {}
-        histories = []
-        classes = self.protocol.classes
-        for block, division in enumerate(divisions, 1):
-            detector, history = self.trained(label, pictures, division, seed)
-            tested = of_classes(division["test"], classes)
-            there, found = search(detector, tested, classes, progress=False)
-            truths |= there
-            detections |= found
-            histories.append(history.assign(block=block))
-        return truths, detections, histories
-
-    def trained(
-        self, label: str, pictures: str, division: Mapping[str, Sequence[Example]], seed: int
-    ) -> tuple[Detector, pd.DataFrame]:
-        """Fine-tune a detector, or take the one that was fine-tuned so before."""
-        schedule = self.protocol.schedule
-        decides = {
-            "pictures": pictures,
-            "train": [example.name for example in division["train"]],
-            "val": [example.name for example in division["val"]],
-            "start": digest(self.start.network.state_dict()),
-            "schedule": repr(schedule),
-            "seed": seed,
-            "code": _training_code(),
-        }
-        key = hashlib.sha256(json.dumps(decides).encode()).hexdigest()[:16]
-        path = self.folder / f"{_slug(label)}-{key}.safetensors"
-        losses = path.with_suffix(".csv")
-        if not (path.is_file() and losses.is_file()):
-            checkpoint = path.with_suffix(".checkpoint")
-            tuned = fine_tune(
-                self.start,
-                division["train"],
-                self.names,
-                schedule,
-                validation=division["val"],
-                seed=seed,
-                checkpoint=checkpoint,
-                device=self.device,
-            )
-            write_text(losses, tuned.history.to_csv(index=False, float_format="%.7g"))
-            save_detector(path, tuned.detector, {**tuned.facts, "row": label})
-            checkpoint.unlink()
-        return create_detector(path, device=self.device), pd.read_csv(losses)
-
-
-def _training_code() -> str:
-    """Hash the source that decides what a detector learns."""
-    package = Path(__file__).resolve().parent
-    files = [package / f"{name}.py" for name in ("augmentation", "loss", "training", "yolov5")]
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+def _trained(
+    name: str,
+    start: Detector,
+    parts: Mapping[str, Sequence[Example]],
+    pairs: Dataset[Pair],
+    schedule: Schedule,
+    seed: int,
+) -> tuple[Detector, pd.DataFrame]:
+    """Fine-tune a detector, or take the one that was fine-tuned so before."""
+    names = pairs.card.classes if pairs.card else ()
+    decides = {
+        "pictures": [fingerprint(parts[part], names) for part in ("train", "val")],
+        "start": digest(start.network.state_dict()),
+        "schedule": repr(schedule),
+        "seed": seed,
+        "version": VERSION,
+    }
+    key = hashlib.sha256(json.dumps(decides).encode()).hexdigest()[:16]
+    path = Path(f"{name}-{key}.safetensors")
+    losses, checkpoint = path.with_suffix(".csv"), path.with_suffix(".checkpoint")
+    if not (path.is_file() and losses.is_file()):
+        tuned = fine_tune(
+            start,
+            parts["train"],
+            names,
+            schedule,
+            validation=parts["val"],
+            seed=seed,
+            checkpoint=checkpoint,
+            device=start.device,
+        )
+        write_text(losses, tuned.history.to_csv(index=False, float_format="%.7g"))
+        save_detector(path, tuned.detector, tuned.facts)
+        checkpoint.unlink()
+    return create_detector(path, device=start.device), pd.read_csv(losses)
 
 
 def _facts(
-    started: float,
-    protocol: Protocol,
-    detector: Detector,
-    methods: Mapping[str, Method],
-    **run: Any,
+    started: float, plan: Protocol, detector: Detector, methods: Mapping[str, Method], **run: Any
 ) -> dict[str, Any]:
     return results.provenance(
         methods=methods,
-        data={protocol.dataset: data_hash(protocol.dataset)},
+        data={plan.dataset: data_hash(plan.dataset)},
         detector={
-            "name": protocol.weights,
+            "name": plan.weights,
             "sha256": digest(detector.network.state_dict()),
             "input": detector.input,
         },
         seconds=time.perf_counter() - started,
         **run,
     )
-
-
-def _papers() -> dict[str, str]:
-    """Return the paper's row of each of ours."""
-    papers = {row.label: row.paper for row in detection_rows()}
-    return papers | {INFRARED: INFRARED, VISIBLE: VISIBLE}

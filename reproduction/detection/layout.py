@@ -5,18 +5,16 @@
     FOLDER/labels/PART/NAME.txt         a line per object: class, centre x and y, width, height
 
 The numbers are fractions of the picture's width and height. Detectors of any kind can be trained
-on it; those of this package are by `reproduction.detection.training`.
+on it; those of this project are by `reproduction.detection.training`.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,20 +25,21 @@ from tqdm.auto import tqdm
 
 from fusionlib.errors import DatasetNotFound, FusionError, unknown
 from fusionlib.files import write_text
-from fusionlib.images import quantise, read_image, write_image
+from fusionlib.images import read_image, write_image
+from fusionlib.methods import Method, registry
 from fusionlib.pairs import Box, Dataset, Pair, images_by_stem, pixel_hash
 
-from .average_precision import check_boxes
+from .boxes import check_boxes, eight_bits
 
 __all__ = [
     "EVERYTHING",
     "Example",
     "Layout",
     "Renderer",
-    "class_names",
     "export",
     "parts_by_block",
     "read_layout",
+    "read_picture",
 ]
 
 #: The part of pictures that are not divided.
@@ -80,99 +79,61 @@ class Example(NamedTuple):
         return picture, check_boxes(boxes, width, height, self.name)
 
 
-@dataclass(frozen=True)
-class Layout:
-    """A data set in the layout of YOLO.
+class Layout(NamedTuple):
+    """A data set in the layout of YOLO: its classes in their order, and its parts.
 
-    Attributes
-    ----------
-    folder : Path
-    names : tuple of str
-        Its classes, in their order.
-    parts : mapping of str to tuple of Example
-        "train", "val" and "test", as far as they are apart; `EVERYTHING` if they are one.
+    These are "train", "val" and "test", as far as they are apart; `EVERYTHING` if they are one.
     """
 
-    folder: Path
     names: tuple[str, ...]
     parts: Mapping[str, tuple[Example, ...]]
 
-    def digest(self) -> str:
-        """Hash all pictures and label files with their names; hexadecimal sha256."""
-        sha = hashlib.sha256(repr(self.names).encode())
-        for kind in ("images", "labels"):
-            for path in sorted((self.folder / kind).rglob("*.*")):
-                sha.update(f"\n{path.relative_to(self.folder).as_posix()}\n".encode())
-                sha.update(path.read_bytes())
-        return sha.hexdigest()
 
-    def part(self, name: str) -> tuple[Example, ...]:
-        """Return one part; raises UnknownName if there is no such."""
-        if name not in self.parts:
-            raise unknown(f"part of {self.folder}", name, self.parts)
-        return self.parts[name]
+def read_picture(path: Path) -> np.ndarray:
+    """Read an image file as RGB of 8 bits, shape (H, W, 3)."""
+    return eight_bits(read_image(path))
 
 
 # ---------------------------------------------------------------- writing
 
 
 class Renderer(NamedTuple):
-    """What makes a picture of a pair: a source, or a method of fusion.
+    """What makes a picture (H, W) or (H, W, 3) in [0, 1] of a pair: a source, or a method.
 
-    Attributes
-    ----------
-    render : callable
-        Pair to picture, (H, W) or (H, W, 3) in [0, 1].
-    facts : mapping
-        What identifies it: an export by another one is not continued.
+    By its facts it is told from others, whose exports are not continued.
     """
 
     render: Callable[[Pair], np.ndarray]
     facts: Mapping[str, Any]
 
-
-def class_names(pairs: Sequence[Pair] | Dataset[Pair]) -> tuple[str, ...]:
-    """Return the classes of a data set, in their order: its card's, else those of the boxes."""
-    card = pairs.card if isinstance(pairs, Dataset) else None
-    if card is not None and card.classes:
-        return card.classes
-    return tuple(dict.fromkeys(box.label for pair in pairs for box in pair.boxes or ()))
+    @classmethod
+    def of(cls, given: Method | str) -> Renderer:
+        """Return that of a method, or of a source, "ir" or "vis"."""
+        if isinstance(given, str):
+            return cls(lambda pair: getattr(pair, given), {"source": given})
+        identity = given.identity
+        version = registry()[identity.method].version
+        return cls(given.fuse_pair, {**identity._asdict(), "version": version})
 
 
 def parts_by_block(names: Sequence[str], block: int, blocks: int) -> dict[str, str]:
-    """Divide pictures in their order into equal blocks; one is for testing, the rest to learn from.
+    """Divide pictures in their order into equal blocks; one is "test", the rest "train".
 
     Neighbouring frames of one drive show nearly the same: in blocks, few of them are on both sides.
-
-    Parameters
-    ----------
-    names : sequence of str
-    block, blocks : int
-        The block for testing, from 1 to `blocks`.
-
-    Returns
-    -------
-    dict of str to str
-        Name to "train" or "test".
-
-    Raises
-    ------
-    FusionError
-        If there is no such block.
+    Blocks count from 1. Raises FusionError if there is no such block.
     """
     if not (2 <= blocks <= len(names) and 1 <= block <= blocks):
         raise FusionError(
             f"there is no block {block} of {blocks} of {len(names)} pictures; give at least 2 "
             "blocks and as many pictures, and one of the blocks."
         )
-    edges = [round(len(names) * i / blocks) for i in range(blocks + 1)]
-    test = set(names[edges[block - 1] : edges[block]])
-    return {name: "test" if name in test else "train" for name in names}
+    first, last = (round(len(names) * i / blocks) for i in (block - 1, block))
+    return {name: "test" if first <= i < last else "train" for i, name in enumerate(names)}
 
 
 def export(
     renderer: Renderer,
-    pairs: Sequence[Pair] | Dataset[Pair],
+    pairs: Dataset[Pair],
     folder: str | os.PathLike[str],
     *,
     parts: Mapping[str, str] | None = None,
@@ -186,18 +147,14 @@ def export(
     Parameters
     ----------
     renderer : Renderer
-    pairs : sequence of Pair
-        Those that are not annotated are left out, with a warning; an annotated one may show
-        nothing.
+    pairs : Dataset of Pair
+        With a card that names the classes. Pairs that are not annotated are left out, with a
+        warning; an annotated one may show nothing.
     folder : path
     parts : mapping of str to str, optional
         Pair to "train", "val" or "test"; by default there is one part, `EVERYTHING`.
     progress : bool
         Whether to show a progress bar.
-
-    Returns
-    -------
-    Layout
 
     Raises
     ------
@@ -206,72 +163,47 @@ def export(
         else, or a file cannot be written.
     """
     folder = Path(folder)
-    names = class_names(pairs)
-    if not names:
-        raise _nothing_annotated(pairs)
-    order = pairs.names if isinstance(pairs, Dataset) else [pair.name for pair in pairs]
-    facts = {
-        **renderer.facts,
-        "dataset": _title(pairs),
-        "classes": [*names],
-        "parts": {name: (parts or {}).get(name, EVERYTHING) for name in order},
-    }
-    _begin(folder, facts)
-    seen = _read_sources(folder)
-    bare = []
-    for pair in tqdm(pairs, folder.name, disable=not progress):
-        part = facts["parts"][pair.name]
-        if pair.boxes is None:
-            bare.append(pair.name)
-            continue
-        height, width = pair.ir.shape[:2]
-        boxes = check_boxes(pair.boxes, width, height, f"{pair.name} of {_title(pairs)}")
-        picture = folder / "images" / part / f"{pair.name}.png"
-        source = f"{pixel_hash(pair.ir)} {pixel_hash(pair.vis)}"
-        if not picture.is_file() or seen.get(pair.name) != source:
-            write_image(picture, renderer.render(pair))
-            with (folder / SOURCES).open("a", encoding="utf-8") as file:
-                file.write(f"{source} {pair.name}\n")
-        lines = "".join(_line(box, names, width, height, pair.name) for box in boxes)
-        write_text(folder / "labels" / part / f"{pair.name}.txt", lines)
+    names = pairs.card.classes if pairs.card else ()
+    places = {name: (parts or {}).get(name, EVERYTHING) for name in pairs.names}
+    facts = {**renderer.facts, "dataset": pairs.name, "classes": [*names], "parts": places}
+    bare = [] if names else [*pairs.names]
+    if names:
+        _begin(folder, json.dumps(facts, indent=1) + "\n")
+        seen = _read_sources(folder / SOURCES)
+        for pair in tqdm(pairs, folder.name, disable=not progress):
+            if pair.boxes is None:
+                bare.append(pair.name)
+                continue
+            part = places[pair.name]
+            labels = _label_lines(pair, names, pairs.name)
+            picture = folder / "images" / part / f"{pair.name}.png"
+            source = f"{pixel_hash(pair.ir)} {pixel_hash(pair.vis)}"
+            if not picture.is_file() or seen.get(pair.name) != source:
+                write_image(picture, renderer.render(pair))
+                with (folder / SOURCES).open("a", encoding="utf-8") as file:
+                    file.write(f"{source} {pair.name}\n")
+            write_text(folder / "labels" / part / f"{pair.name}.txt", labels)
     if len(bare) == len(pairs):
-        raise _nothing_annotated(pairs)
+        raise FusionError(
+            f"{pairs.name} has no boxes, so there is nothing to detect. Use a data set with "
+            "boxes, such as msrs or sample, or fetch its label files."
+        )
     if bare:
         warnings.warn(
             f"{len(bare)} of {len(pairs)} pairs are not annotated, such as {bare[0]}; left out.",
             stacklevel=2,
         )
-    write_text(folder / "data.yaml", _yaml(folder, names, set(facts["parts"].values())))
+    write_text(folder / "data.yaml", _yaml(folder, names, {*places.values()}))
     return read_layout(folder)
 
 
-def _read_sources(folder: Path) -> dict[str, str]:
-    """Read from which pixels the pictures that are there were made; the last line counts."""
-    file = folder / SOURCES
-    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
-    whole = [line.split(" ", 2) for line in lines if line.count(" ") >= 2]
-    return {name: f"{ir} {vis}" for ir, vis, name in whole}
-
-
-def _nothing_annotated(pairs: Sequence[Pair] | Dataset[Pair]) -> FusionError:
-    return FusionError(
-        f"{_title(pairs)} has no boxes, so there is nothing to detect. Use a data set with boxes, "
-        "such as msrs or sample, or fetch its label files."
-    )
-
-
-def _title(pairs: Sequence[Pair] | Dataset[Pair]) -> str:
-    return pairs.name if isinstance(pairs, Dataset) else f"{len(pairs)} pairs"
-
-
-def _begin(folder: Path, facts: Mapping[str, Any]) -> None:
+def _begin(folder: Path, facts: str) -> None:
     """Make sure that the folder is new, or holds this very export."""
-    text = json.dumps(facts, indent=1) + "\n"
     file = folder / FACTS
     if folder.exists() and not folder.is_dir():
         raise FusionError(f"{folder} is a file; name a folder for the data set.")
     if file.is_file():
-        if file.read_text(encoding="utf-8", errors="replace") != text:
+        if file.read_text(encoding="utf-8", errors="replace") != facts:
             raise FusionError(
                 f"{folder} holds another export ({FACTS} says of what). Name another folder, or "
                 "delete it."
@@ -279,15 +211,26 @@ def _begin(folder: Path, facts: Mapping[str, Any]) -> None:
     elif folder.is_dir() and any(folder.iterdir()):
         raise FusionError(f"{folder} is not empty, and no export. Name a new folder.")
     else:
-        write_text(file, text)
+        write_text(file, facts)
 
 
-def _line(box: Box, names: Sequence[str], width: int, height: int, where: str) -> str:
-    if box.label not in names:
-        raise unknown(f"class in {where}", box.label, names)
-    x, y = (box.x0 + box.x1) / 2 / width, (box.y0 + box.y1) / 2 / height
-    w, h = (box.x1 - box.x0) / width, (box.y1 - box.y0) / height
-    return f"{names.index(box.label)} {x:.8f} {y:.8f} {w:.8f} {h:.8f}\n"
+def _read_sources(file: Path) -> dict[str, str]:
+    """Read from which pixels the pictures that are there were made; the last line counts."""
+    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+    whole = [line.split(" ", 2) for line in lines if line.count(" ") >= 2]
+    return {name: f"{ir} {vis}" for ir, vis, name in whole}
+
+
+def _label_lines(pair: Pair, names: Sequence[str], dataset: str) -> str:
+    height, width = pair.ir.shape[:2]
+    lines = []
+    for box in check_boxes(pair.boxes or (), width, height, f"{pair.name} of {dataset}"):
+        if box.label not in names:
+            raise unknown(f"class in {pair.name}", box.label, names)
+        x, y = (box.x0 + box.x1) / 2 / width, (box.y0 + box.y1) / 2 / height
+        w, h = (box.x1 - box.x0) / width, (box.y1 - box.y0) / height
+        lines.append(f"{names.index(box.label)} {x:.8f} {y:.8f} {w:.8f} {h:.8f}\n")
+    return "".join(lines)
 
 
 def _yaml(folder: Path, names: Sequence[str], parts: set[str]) -> str:
@@ -301,8 +244,7 @@ def _yaml(folder: Path, names: Sequence[str], parts: set[str]) -> str:
     where = {part: f"images/{part}" for part in found if part != EVERYTHING}
     where.setdefault("train", f"images/{found[0]}")
     where.setdefault("val", where["train"])
-    content = {"path": str(folder.resolve()), **where, "nc": len(names)}
-    content["names"] = [*names]
+    content = {"path": str(folder.resolve()), **where, "nc": len(names), "names": [*names]}
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
 
 
@@ -312,10 +254,7 @@ def _yaml(folder: Path, names: Sequence[str], parts: set[str]) -> str:
 def read_layout(folder: str | os.PathLike[str]) -> Layout:
     """Find the pictures of a data set in the layout of YOLO, and read their labels.
 
-    Parameters
-    ----------
-    folder : path
-        With ``data.yaml``. A picture without label file has no objects, as YOLO reads it.
+    A picture without label file has no objects, as YOLO reads it.
 
     Raises
     ------
@@ -324,8 +263,7 @@ def read_layout(folder: str | os.PathLike[str]) -> Layout:
     FusionError
         If a file is not as it should be: names it, and the line.
     """
-    folder = Path(folder)
-    file = folder / "data.yaml"
+    file = Path(folder) / "data.yaml"
     if not file.is_file():
         raise DatasetNotFound(
             f"{folder} is no data set in the layout of YOLO: there is no data.yaml in it. "
@@ -340,16 +278,7 @@ def read_layout(folder: str | os.PathLike[str]) -> Layout:
         places = {EVERYTHING: next(iter(places.values()))}
     elif places.get("val") in (places.get("train"), places.get("test")):
         places.pop("val")  # a stopgap for trainers that want one
-    parts = {part: tuple(_examples(place, names)) for part, place in places.items()}
-    return Layout(folder, names, parts)
-
-
-def _place(given: Any, content: Mapping[str, Any], file: Path) -> Path:
-    """Find the folder of a part: beside data.yaml, else where its path says."""
-    if not isinstance(given, str):
-        raise FusionError(f"{file}: a part must be one folder of pictures, not {given!r}.")
-    beside = file.parent / given
-    return beside if beside.is_dir() else file.parent / str(content.get("path") or ".") / given
+    return Layout(names, {part: _examples(place, names) for part, place in places.items()})
 
 
 def _read_yaml(file: Path) -> dict[str, Any]:
@@ -375,19 +304,18 @@ def _names(content: Mapping[str, Any], file: Path) -> tuple[str, ...]:
         )
     if content.get("nc", len(given)) != len(given):
         raise FusionError(f"{file}: nc is {content['nc']}, but there are {len(given)} names.")
-    other = file.parent / "classes.txt"
-    if other.is_file():
-        lines = other.read_text(encoding="utf-8", errors="replace").split("\n")
-        listed = [line.strip() for line in lines if line.strip()]
-        if listed != [str(name) for name in given]:
-            raise FusionError(
-                f"{file} and {other} disagree: {', '.join(map(str, given))} and "
-                f"{', '.join(listed)}. Correct the one that is wrong, or delete classes.txt."
-            )
     return tuple(map(str, given))
 
 
-def _examples(pictures: Path, names: Sequence[str]) -> list[Example]:
+def _place(given: Any, content: Mapping[str, Any], file: Path) -> Path:
+    """Find the folder of a part: beside data.yaml, else where its path says."""
+    if not isinstance(given, str):
+        raise FusionError(f"{file}: a part must be one folder of pictures, not {given!r}.")
+    beside = file.parent / given
+    return beside if beside.is_dir() else file.parent / str(content.get("path") or ".") / given
+
+
+def _examples(pictures: Path, names: Sequence[str]) -> tuple[Example, ...]:
     """List a folder of pictures; their labels are where the path has "labels" for "images"."""
     if "images" not in pictures.parts:
         raise FusionError(
@@ -399,41 +327,33 @@ def _examples(pictures: Path, names: Sequence[str]) -> list[Example]:
     found = images_by_stem(pictures)
     if not found:
         raise DatasetNotFound(f"there are no pictures in {pictures}.")
-    return [
-        Example(name, partial(_read_rgb, path), _labels(labels / f"{name}.txt", names))
+    return tuple(
+        Example(name, partial(read_picture, path), _labels(labels / f"{name}.txt", names))
         for name, path in found.items()
-    ]
-
-
-def _read_rgb(path: Path) -> np.ndarray:
-    picture = quantise(read_image(path))
-    return picture if picture.ndim == 3 else np.repeat(picture[..., None], 3, axis=2)
+    )
 
 
 def _labels(file: Path, names: Sequence[str]) -> tuple[Box, ...]:
     """Read a label file; boxes are fractions of the picture until its size is known."""
     if not file.is_file():
         return ()
+    text = file.read_text(encoding="utf-8", errors="replace")
     boxes = []
-    for number, line in enumerate(
-        file.read_text(encoding="utf-8", errors="replace").split("\n"), 1
-    ):
+    for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
         try:
             kind, *numbers = line.split()
             x, y, w, h = map(float, numbers)
-            index = int(kind)
-            if not 0 <= index < len(names):
-                raise IndexError
-        except (ValueError, IndexError) as error:
+            label = dict(enumerate(names))[int(kind)]
+        except (ValueError, KeyError) as error:
             raise FusionError(
                 f"{file}, line {number}: {line!r} is no label, expected a class (0 to "
                 f"{len(names) - 1}: {', '.join(names)}) and four fractions. Correct it, or "
                 "data.yaml."
             ) from error
-        fractions = (x - w / 2, y - h / 2, x + w / 2, y + h / 2)
-        if not all(map(math.isfinite, fractions)) or w <= 0 or h <= 0:
+        box = Box(label, x - w / 2, y - h / 2, x + w / 2, y + h / 2)
+        if not all(map(math.isfinite, box[1:])) or w <= 0 or h <= 0:
             raise FusionError(f"{file}, line {number}: {line!r} has no area. Remove or correct it.")
-        boxes.append(Box(names[index], *fractions))
+        boxes.append(box)
     return tuple(boxes)

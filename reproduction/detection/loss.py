@@ -38,15 +38,14 @@ class Targets(NamedTuple):
 
     Attributes
     ----------
-    image, anchor, row, column, label : Tensor of int, shape (N,)
+    place : tuple of Tensor of int, each of shape (N,)
+        Image, anchor, row and column.
+    label : Tensor of int, shape (N,)
     centres, sizes : Tensor, shape (N, 2)
         In cells, the centre from the cell's corner.
     """
 
-    image: Tensor
-    anchor: Tensor
-    row: Tensor
-    column: Tensor
+    place: tuple[Tensor, Tensor, Tensor, Tensor]
     label: Tensor
     centres: Tensor
     sizes: Tensor
@@ -56,16 +55,8 @@ def assign(objects: Tensor, anchors: Tensor, height: int, width: int) -> Targets
     """Find the cells and anchors that are responsible for objects, on one scale.
 
     Every anchor of a similar shape is, in the object's cell and in its two nearest neighbours,
-    one beside and one above or below.
-
-    Parameters
-    ----------
-    objects : Tensor, shape (N, 6)
-        Image, class, centre x and y, width, height, in cells.
-    anchors : Tensor, shape (A, 2)
-        Width and height in cells.
-    height, width : int
-        Of the map, in cells.
+    one beside and one above or below, of a map of height x width cells. Objects (N, 6) are image,
+    class, centre x and y, width and height, anchors (A, 2) width and height, all in cells.
     """
     count, kinds = len(objects), len(anchors)
     anchor = torch.arange(kinds, device=objects.device).repeat_interleave(count)
@@ -83,21 +74,16 @@ def assign(objects: Tensor, anchors: Tensor, height: int, width: int) -> Targets
     every, anchor, centres = every[which], anchor[which], centres[which]
     cell = (centres + 0.5 * steps[place]).floor().long()
     column, row = cell[:, 0].clamp(0, width - 1), cell[:, 1].clamp(0, height - 1)
-    return Targets(
-        every[:, 0].long(), anchor, row, column, every[:, 1].long(), centres - cell, every[:, 4:6]
-    )
+    image, label = every[:, :2].long().T
+    return Targets((image, anchor, row, column), label, centres - cell, every[:, 4:6])
 
 
 def complete_iou(centres: Tensor, sizes: Tensor, others: Tensor, other_sizes: Tensor) -> Tensor:
-    """Return the complete IoU of boxes, each with its other; shape (N,).
+    """Return the complete IoU of boxes, each with its other; from shapes (N, 2) to (N,).
 
     Z. Zheng et al., Distance-IoU loss, AAAI 2020, DOI 10.1609/aaai.v34i07.6999: intersection over
     union, less the squared distance of the centres to the squared diagonal of the box around both,
     less a term for unlike shapes.
-
-    Parameters
-    ----------
-    centres, sizes, others, other_sizes : Tensor, shape (N, 2)
     """
     low, high = centres - sizes / 2, centres + sizes / 2
     other_low, other_high = others - other_sizes / 2, others + other_sizes / 2
@@ -116,22 +102,10 @@ def complete_iou(centres: Tensor, sizes: Tensor, others: Tensor, other_sizes: Te
 def detection_loss(
     network: YOLOv5, outputs: Sequence[Tensor], objects: Tensor, size: int
 ) -> DetectionLoss:
-    """Compute the loss of a batch.
+    """Compute the loss of a batch, summed over it, as published: gradients grow with its size.
 
-    Parameters
-    ----------
-    network : YOLOv5
-    outputs : sequence of Tensor
-        Of `YOLOv5.forward`.
-    objects : Tensor, shape (N, 6)
-        Image, class, centre x and y, width, height, in pixels.
-    size : int
-        Side of the input in pixels.
-
-    Returns
-    -------
-    DetectionLoss
-        Summed over the batch, as published: gradients grow with its size.
+    Of outputs of `YOLOv5.forward` for inputs of size x size pixels. Objects (N, 6) are image,
+    class, centre x and y, width and height in pixels.
     """
     device = outputs[0].device
     box, objectness, classes = (torch.zeros((), device=device) for _ in range(3))
@@ -143,15 +117,14 @@ def detection_loss(
         scaled = torch.cat([objects[:, :2], objects[:, 2:] / stride], 1)
         found = assign(scaled, anchors, height, width)
         wanted = torch.zeros(y.shape[:4], device=device)
-        if len(found.image):
-            place = (found.image, found.anchor, found.row, found.column)
-            some = y[place]
+        if len(found.label):
+            some = y[found.place]
             centres = 2 * some[:, :2].sigmoid() - 0.5
-            sizes = (2 * some[:, 2:4].sigmoid()) ** 2 * anchors[found.anchor]
+            sizes = (2 * some[:, 2:4].sigmoid()) ** 2 * anchors[found.place[1]]
             overlap = complete_iou(centres, sizes, found.centres, found.sizes)
             box = box + (1 - overlap).mean()
             # Where two objects share a place, the better box decides: the same on every run.
-            flat = np.ravel_multi_index([part.cpu().numpy() for part in place], wanted.shape)
+            flat = np.ravel_multi_index([part.cpu().numpy() for part in found.place], wanted.shape)
             wanted.view(-1).scatter_reduce_(
                 0, torch.from_numpy(flat).to(device), overlap.detach().clamp(0), "amax"
             )

@@ -15,10 +15,11 @@ import hashlib
 import io
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -32,17 +33,21 @@ from fusionlib.errors import FusionError, unknown
 from fusionlib.files import atomic_file, check_writable
 from fusionlib.memory import keep_pages, memory_errors
 from fusionlib.tiles import check_device
-from fusionlib.weights import training_facts
+from fusionlib.weights import digest, training_facts
 
 from ..training import check_seed
 from .augmentation import Augmentation, Scene, augmented, fitted
-from .average_precision import match, mean_over_classes, search
+from .average_precision import annotated, match, mean_over_classes, search
 from .detector import Detector
 from .layout import Example
 from .loss import detection_loss
 from .yolov5 import ANCHORS, YOLOv5
 
-__all__ = ["PUBLISHED", "SHORT", "Schedule", "Tuned", "fine_tune"]
+__all__ = ["PUBLISHED", "SHORT", "VERSION", "Schedule", "Tuned", "fine_tune", "fingerprint"]
+
+#: Raise it when a change of the code moves what a detector learns: one that was trained by another
+#: version is not taken for this version's.
+VERSION = 1
 
 #: Bytes of pictures that stay in memory.
 KEPT = 2 << 30
@@ -54,6 +59,8 @@ FITNESS = (0.1, 0.9)
 @dataclass(frozen=True)
 class Schedule:
     """How a detector is fine-tuned; the defaults are published, in RefineFuse or for YOLOv5.
+
+    Raises FusionError if a value is not possible.
 
     Attributes
     ----------
@@ -73,13 +80,6 @@ class Schedule:
         "new": the last layer starts anew, as published where the classes are others. "named": it
         keeps what it knows of classes of the same name, which a short schedule needs.
     augmentation : Augmentation
-
-    Raises
-    ------
-    FusionError
-        If a value is not possible.
-    UnknownName
-        If there is no such head.
     """
 
     epochs: int = 100
@@ -108,6 +108,11 @@ class Schedule:
         if not 0 < self.rate <= 1:
             raise FusionError(f"the learning rate must be positive and at most 1, not {self.rate}.")
 
+    @property
+    def accumulate(self) -> int:
+        """Batches per step, after the warm-up."""
+        return max(round(self.nominal_batch / self.batch), 1)
+
 
 #: What RefineFuse's text says of retraining on M3FD.
 PUBLISHED = Schedule()
@@ -124,8 +129,7 @@ class Tuned(NamedTuple):
     detector : Detector
         With the averaged weights of the last epoch, or of the best one if there was a validation.
     history : DataFrame
-        Per epoch: epoch (from 1), total, box, objectness and classes, means per picture; with a
-        validation also AP50 and AP.
+        Per epoch, from 1, the losses, means per picture; with a validation also AP50 and AP.
     facts : dict
         What a weight file should say of its training.
     """
@@ -154,13 +158,12 @@ def fine_tune(
     start : Detector or str
         Where to start from; a key of `reproduction.detection.yolov5.SIZES` starts from random
         weights.
-    examples : sequence of Example
-        Pictures to learn from, of any sizes; some may show nothing.
+    examples, validation : sequence of Example
+        Pictures to learn from, of any sizes, some of which may show nothing; and pictures by which
+        the best epoch is chosen.
     names : sequence of str
         The classes.
     schedule : Schedule
-    validation : sequence of Example
-        Pictures by which the best epoch is chosen.
     seed : int
         Decides the order of pictures, how they are changed, and new weights.
     checkpoint : path, optional
@@ -186,33 +189,28 @@ def fine_tune(
                 f"there is nothing to {task}: none of {len(some)} pictures has a box. Give "
                 "pictures with boxes."
             )
-    scenes = _Scenes(examples, names, schedule.input)
+    run = _Run(start, examples, names, schedule, seed, device)
     path = None if checkpoint is None else Path(checkpoint)
     if path is not None:
         check_writable(path)
-    pictures = _fingerprint(scenes, validation, names)
-    run = _Run(start, names, schedule, seed, device, pictures)
-    if path is not None and path.exists():
-        run.restore(path)
+        run.settings["pictures"] = fingerprint([*examples, *validation], names)
+        if path.exists():
+            run.restore(path)
+    title = f"fine-tuning on {len(examples)} pictures"
+    epochs = range(run.epoch, schedule.epochs)
     with (
-        tqdm(
-            total=schedule.epochs,
-            initial=run.epoch,
-            desc=f"fine-tuning on {len(examples)} pictures",
-            disable=not progress,
-        ) as bar,
+        tqdm(epochs, title, schedule.epochs, initial=run.epoch, disable=not progress) as bar,
         ThreadPoolExecutor(max(os.cpu_count() or 1, 2)) as pool,
         keep_pages() if device == "cpu" else nullcontext(),
     ):
-        while run.epoch < schedule.epochs:
-            row = run.learn(scenes, pool)
+        for _ in bar:
+            row = run.learn(pool)
             if validation:
                 row |= run.validate(validation)
             run.history.append(row)
             if path is not None:
                 run.save(path)
             bar.set_postfix({name: f"{value:.3g}" for name, value in row.items()}, refresh=False)
-            bar.update()
     facts = training_facts(
         {
             **{k: v for k, v in asdict(schedule).items() if k != "augmentation"},
@@ -224,6 +222,15 @@ def fine_tune(
         device,
     )
     return Tuned(run.detector(), pd.DataFrame(run.history), facts)
+
+
+def fingerprint(examples: Sequence[Example], names: Sequence[str]) -> str:
+    """Hash pictures, boxes and classes."""
+    sha = hashlib.sha256(repr(tuple(names)).encode())
+    for example in examples:
+        sha.update(repr((example.name, example.fractions)).encode())
+        sha.update(example.read().tobytes())
+    return sha.hexdigest()
 
 
 # ---------------------------------------------------------------- pictures
@@ -238,74 +245,41 @@ class _Scenes:
                 if box.label not in names:
                     raise unknown(f"class in {example.name}", box.label, names)
         self.examples, self.names, self.size = examples, list(names), size
-        self._kept: dict[int, Scene] = {}
-        self._bytes = 0
+        self.load = lru_cache(KEPT // (3 * size * size))(self._load)
 
-    def __len__(self) -> int:
-        return len(self.examples)
-
-    def load(self, index: int) -> Scene:
-        """Return a scene with its longer side of `size`."""
-        if index in self._kept:
-            return self._kept[index]
+    def _load(self, index: int) -> Scene:
         picture, boxes = self.examples[index].load()
         corners = np.array([box[1:] for box in boxes], float).reshape(-1, 4)
         classes = np.array([self.names.index(box.label) for box in boxes], dtype=np.int64)
-        scene = fitted(Scene(picture, corners, classes), self.size)
-        if self._bytes + scene.picture.nbytes <= KEPT:
-            self._bytes += scene.picture.nbytes
-            self._kept[index] = scene
-        return scene
+        return fitted(Scene(picture, corners, classes), self.size)
 
     def batches(
         self, schedule: Schedule, seed: int, epoch: int, pool: ThreadPoolExecutor
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Give the batches of an epoch: pictures (B, 3, size, size) and objects (N, 6)."""
-        order = np.random.default_rng([seed, epoch]).permutation(len(self))
+        count = len(self.examples)
+        order = np.random.default_rng([seed, epoch]).permutation(count).tolist()
 
         def make(place: int) -> Scene:
             random = np.random.default_rng([seed, epoch, place])
-            index = int(order[place])
-            return augmented(self.load, index, len(self), self.size, random, schedule.augmentation)
+            return augmented(
+                self.load, order[place], count, self.size, random, schedule.augmentation
+            )
 
-        starts = range(0, len(self), schedule.batch)
-        ends = [min(start + schedule.batch, len(self)) for start in starts]
-        jobs = [[*range(start, end)] for start, end in zip(starts, ends, strict=True)]
-        ahead = [pool.submit(make, place) for place in jobs[0]]
-        for number in range(len(jobs)):
-            scenes = [job.result() for job in ahead]
-            later = jobs[number + 1] if number + 1 < len(jobs) else []
-            ahead = [pool.submit(make, place) for place in later]
+        for first in range(0, count, schedule.batch):
+            scenes = list(pool.map(make, range(first, min(first + schedule.batch, count))))
             pictures = torch.from_numpy(np.stack([scene.picture for scene in scenes]))
             yield pictures.permute(0, 3, 1, 2), _objects(scenes)
 
 
 def _objects(scenes: Sequence[Scene]) -> Tensor:
     """List the objects of a batch: image, class, centre x and y, width, height."""
-    rows = [
-        np.column_stack(
-            [
-                np.full(len(scene.boxes), image),
-                scene.classes,
-                (scene.boxes[:, :2] + scene.boxes[:, 2:]) / 2,
-                scene.boxes[:, 2:] - scene.boxes[:, :2],
-            ]
-        )
-        for image, scene in enumerate(scenes)
-    ]
+    rows = []
+    for image, (_, boxes, classes) in enumerate(scenes):
+        low, high = boxes[:, :2], boxes[:, 2:]
+        which = np.full(len(boxes), image)
+        rows.append(np.column_stack([which, classes, (low + high) / 2, high - low]))
     return torch.from_numpy(np.concatenate(rows).astype(np.float32))
-
-
-def _fingerprint(scenes: _Scenes, validation: Sequence[Example], names: Sequence[str]) -> str:
-    """Hash what a run is on: names, pictures and boxes."""
-    sha = hashlib.sha256(repr(tuple(names)).encode())
-    for index, example in enumerate(scenes.examples):
-        sha.update(repr((example.name, example.fractions)).encode())
-        sha.update(scenes.load(index).picture.tobytes())
-    for example in validation:
-        sha.update(repr((example.name, example.fractions)).encode())
-        sha.update(example.read().tobytes())
-    return sha.hexdigest()
 
 
 # ---------------------------------------------------------------- the run
@@ -317,29 +291,22 @@ class _Run:
     def __init__(
         self,
         start: Detector | str,
+        examples: Sequence[Example],
         names: Sequence[str],
         schedule: Schedule,
         seed: int,
         device: str,
-        pictures: str,
     ) -> None:
+        self.scenes = _Scenes(examples, names, schedule.input)
         self.names, self.schedule, self.seed, self.device = tuple(names), schedule, seed, device
         self.network = _started(start, names, schedule.head, seed)
-        begins = hashlib.sha256()
-        for tensor in self.network.state_dict().values():
-            begins.update(tensor.numpy().tobytes())
-        self.settings = {
-            "schedule": repr(schedule),
-            "seed": seed,
-            "pictures": pictures,
-            "start": begins.hexdigest(),
-        }
+        begins = digest(self.network.state_dict())
+        self.settings = {"schedule": repr(schedule), "seed": seed, "start": begins}
         self.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.network).eval()
         self.optimiser = _optimiser(self.network, schedule)
-        self.steps = 0
-        self.batches = 0
-        self.spent = 0  # batches whose gradients a step has used
+        self.steps = self.batches = 0
+        self.pending = 0  # batches whose gradients no step has used
         self.history: list[dict[str, float]] = []
         self.best: tuple[float, dict[str, Tensor]] | None = None
 
@@ -347,25 +314,26 @@ class _Run:
     def epoch(self) -> int:
         return len(self.history)
 
-    def learn(self, scenes: _Scenes, pool: ThreadPoolExecutor) -> dict[str, float]:
+    def learn(self, pool: ThreadPoolExecutor) -> dict[str, float]:
         """Go through all pictures once; return the mean losses per picture."""
-        schedule = self.schedule
-        per_epoch = math.ceil(len(scenes) / schedule.batch)
+        schedule, pictures = self.schedule, len(self.scenes.examples)
+        per_epoch = math.ceil(pictures / schedule.batch)
         warmup = max(schedule.warmup_epochs * per_epoch, schedule.least_warmup)
         self.network.train()
         sums = np.zeros(4)
         task = f"batches of {schedule.batch} pictures of {schedule.input} pixels"
-        for pictures, objects in scenes.batches(schedule, self.seed, self.epoch, pool):
+        for batch, objects in self.scenes.batches(schedule, self.seed, self.epoch, pool):
             accumulate = self._set_rates(warmup)
-            tensor = pictures.to(self.device).float() / 255
-            tensor = tensor.contiguous(memory_format=torch.channels_last)
             with memory_errors(task, "a smaller batch or input"):
+                tensor = batch.to(self.device).float() / 255
+                tensor = tensor.contiguous(memory_format=torch.channels_last)
                 outputs = self.network(tensor)
                 loss = detection_loss(
                     self.network, outputs, objects.to(self.device), schedule.input
                 )
                 loss.total.backward()
             self.batches += 1
+            self.pending += 1
             values = np.array([float(part.detach()) for part in loss])
             if not np.isfinite(values).all():
                 raise FusionError(
@@ -373,18 +341,16 @@ class _Run:
                     "rate; the checkpoint, if there is one, is that of the epoch before."
                 )
             sums += values
-            if self.batches - self.spent >= accumulate:
+            if self.pending >= accumulate:
                 self._step()
-        if self.batches > self.spent and self.epoch + 1 == schedule.epochs:
+        if self.pending and self.epoch + 1 == schedule.epochs:
             self._step()
-        names = ("total", "box", "objectness", "classes")
-        means = dict(zip(names, (sums / len(scenes)).tolist(), strict=True))
+        means = dict(zip(loss._fields, (sums / pictures).tolist(), strict=True))
         return {"epoch": self.epoch + 1, **means}
 
     def _set_rates(self, warmup: int) -> int:
         """Set rate and momentum for the next batch; return how many batches make a step."""
         schedule = self.schedule
-        full = max(round(schedule.nominal_batch / schedule.batch), 1)
         fall = 1 - (1 - schedule.final) * self.epoch / schedule.epochs
         progress = min(self.batches / warmup, 1) if warmup else 1
         for group in self.optimiser.param_groups:
@@ -392,14 +358,15 @@ class _Run:
             begin = 0.1 if group["name"] == "biases" else 0.0
             group["lr"] = begin + (schedule.rate * fall - begin) * progress
             group["momentum"] = 0.8 + (schedule.momentum - 0.8) * progress
-        return max(round(1 + (full - 1) * progress), 1)
+        return max(round(1 + (schedule.accumulate - 1) * progress), 1)
 
     def _step(self) -> None:
         self.optimiser.step()
         self.optimiser.zero_grad()
         self.steps += 1
-        self.spent = self.batches
-        # The average follows closely at first, and slowly in the end.
+        self.pending = 0
+        # The average follows closely at first, and slowly in the end. (PyTorch's AveragedModel
+        # takes the first weights whole.)
         keep = 0.9999 * (1 - math.exp(-self.steps / 2000))
         with torch.no_grad():
             new = self.network.state_dict()
@@ -411,10 +378,8 @@ class _Run:
 
     def validate(self, examples: Sequence[Example]) -> dict[str, float]:
         """Compute average precision; keep the weights if they are the best so far."""
-        truths, found = search(
-            self._as_detector(self.average), examples, self.names, progress=False
-        )
-        precision = match(truths, found, self.names).average_precision()
+        boxes, found = search(self._as_detector(), examples, self.names, progress=False)
+        precision = match(annotated(boxes, self.names), found).average_precision()
         ap50, ap = mean_over_classes(precision)[-1].tolist()
         fitness = float(np.dot(FITNESS, (ap50, ap)))
         if self.best is None or fitness > self.best[0]:
@@ -426,12 +391,11 @@ class _Run:
         """Return the detector that the run has made."""
         if self.best is not None:
             self.average.load_state_dict(self.best[1])
-        return self._as_detector(self.average)
+        return self._as_detector()
 
-    def _as_detector(self, network: YOLOv5) -> Detector:
-        return Detector(
-            copy.deepcopy(network).cpu(), self.names, input=self.schedule.input, device=self.device
-        )
+    def _as_detector(self) -> Detector:
+        network = copy.deepcopy(self.average).cpu()
+        return Detector(network, self.names, input=self.schedule.input, device=self.device)
 
     def save(self, path: Path) -> None:
         state = {
@@ -440,7 +404,7 @@ class _Run:
             "average": self.average.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "gradients": [p.grad for p in self.network.parameters()],
-            "counts": [self.steps, self.batches, self.spent],
+            "counts": [self.steps, self.batches, self.pending],
             "history": self.history,
             "best": self.best,
         }
@@ -469,9 +433,8 @@ class _Run:
         self.optimiser.load_state_dict(state["optimiser"])
         for parameter, gradient in zip(self.network.parameters(), state["gradients"], strict=True):
             parameter.grad = None if gradient is None else gradient.to(parameter.device)
-        self.steps, self.batches, self.spent = state["counts"]
-        self.history = state["history"]
-        self.best = state["best"]
+        self.steps, self.batches, self.pending = state["counts"]
+        self.history, self.best = state["history"], state["best"]
 
 
 def _started(start: Detector | str, names: Sequence[str], head: str, seed: int) -> YOLOv5:
@@ -482,34 +445,22 @@ def _started(start: Detector | str, names: Sequence[str], head: str, seed: int) 
         network = YOLOv5(size, len(names))
     if isinstance(start, str):
         return network
-    state: Mapping[str, Tensor] = start.network.state_dict()
-    equal = tuple(names) == start.names
-    own = network.state_dict()
-    kept = {n: t for n, t in state.items() if equal or not n.startswith("model.24.m.")}
-    network.load_state_dict({**own, **kept})
-    if head == "named" and not equal:
-        _keep_named(network, start, names)
+    state = dict(start.network.state_dict())
+    if tuple(names) != start.names:
+        known = {i: start.names.index(n) for i, n in enumerate(names) if n in start.names}
+        # Of one class nothing is learnt but where it is: its score starts as that of new ones.
+        known = known if len(names) > 1 else {}
+        outputs = {i: i for i in range(5)} | {5 + new: 5 + old for new, old in known.items()}
+        for name, new in network.state_dict().items():
+            if name.startswith("model.24.m."):
+                if head == "named":
+                    mine, old = (
+                        x.view(len(ANCHORS[0]), -1, *x.shape[1:]) for x in (new, state[name])
+                    )
+                    mine[:, [*outputs]] = old[:, [*outputs.values()]]
+                state[name] = new
+    network.load_state_dict(state)
     return network
-
-
-def _keep_named(network: YOLOv5, start: Detector, names: Sequence[str]) -> None:
-    """Copy the outputs for boxes, objectness and classes of the same name.
-
-    Of one class nothing is learnt but where it is, so that its score starts as that of new ones.
-    """
-    known = [
-        (new, start.names.index(name)) for new, name in enumerate(names) if name in start.names
-    ]
-    known = known if len(names) > 1 else []
-    to = [0, 1, 2, 3, 4, *(5 + new for new, _ in known)]
-    of = [0, 1, 2, 3, 4, *(5 + old for _, old in known)]
-    anchors = len(ANCHORS[0])
-    with torch.no_grad():
-        for new, old in zip(network.head.m, start.network.head.m, strict=True):
-            for name in ("weight", "bias"):
-                mine, theirs = getattr(new, name), getattr(old, name)
-                values = theirs.view(anchors, -1, *theirs.shape[1:])[:, of]
-                mine.view(anchors, -1, *mine.shape[1:])[:, to] = values
 
 
 def _optimiser(network: nn.Module, schedule: Schedule) -> torch.optim.SGD:
@@ -523,14 +474,10 @@ def _optimiser(network: nn.Module, schedule: Schedule) -> torch.optim.SGD:
                 norms.append(parameter)
             else:
                 weights.append(parameter)
-    seen = max(round(schedule.nominal_batch / schedule.batch), 1) * schedule.batch
+    decay = schedule.decay * (schedule.accumulate * schedule.batch) / schedule.nominal_batch
     groups: list[dict[str, Any]] = [
         {"params": biases, "name": "biases"},
         {"params": norms, "name": "norms"},
-        {
-            "params": weights,
-            "name": "weights",
-            "weight_decay": schedule.decay * seen / schedule.nominal_batch,
-        },
+        {"params": weights, "name": "weights", "weight_decay": decay},
     ]
     return torch.optim.SGD(groups, schedule.rate, schedule.momentum, nesterov=True)

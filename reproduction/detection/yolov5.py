@@ -12,15 +12,14 @@ published weights load by name.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from fusionlib.errors import unknown
 
-__all__ = ["ANCHORS", "SIZES", "STRIDES", "Size", "YOLOv5"]
+__all__ = ["ANCHORS", "SIZES", "STRIDES", "YOLOv5"]
 
 #: Pixels between neighbouring cells, per scale.
 STRIDES = (8, 16, 32)
@@ -32,18 +31,8 @@ ANCHORS = (
     ((116, 90), (156, 198), (373, 326)),
 )
 
-#: Batch normalisation, as published.
-EPSILON, MOMENTUM = 1e-3, 0.03
-
-
-class Size(NamedTuple):
-    """How the published models differ: factors of the numbers of channels and of bottlenecks."""
-
-    width: float
-    depth: float
-
-
-SIZES = {"n": Size(0.25, 0.33), "s": Size(0.50, 0.33)}
+#: Published models: factors of the number of channels and of the number of bottlenecks.
+SIZES = {"n": (0.25, 0.33), "s": (0.50, 0.33)}
 
 
 class Conv(nn.Module):
@@ -54,7 +43,7 @@ class Conv(nn.Module):
         # The stem alone has an even kernel: 6x6, padded by 2.
         padding = (kernel - 1) // 2
         self.conv = nn.Conv2d(channels_in, channels_out, kernel, stride, padding, bias=False)
-        self.bn = nn.BatchNorm2d(channels_out, eps=EPSILON, momentum=MOMENTUM)
+        self.bn = nn.BatchNorm2d(channels_out, eps=1e-3, momentum=0.03)
 
     def forward(self, x: Tensor) -> Tensor:
         return nn.functional.silu(self.bn(self.conv(x)), inplace=True)
@@ -114,7 +103,12 @@ class Detect(nn.Module):
         self.outputs = 5 + classes
         per_cell = len(ANCHORS[0])
         self.m = nn.ModuleList(nn.Conv2d(some, per_cell * self.outputs, 1) for some in channels)
-        _set_priors(self.m)
+        with torch.no_grad():
+            # First scores are rare: 8 objects in 640x640 pixels, 0.6 in all classes.
+            for layer, stride in zip(self.m, STRIDES, strict=True):
+                bias = layer.bias.view(per_cell, -1)  # type: ignore[operator]
+                bias[:, 4] += math.log(8 / (640 / stride) ** 2)
+                bias[:, 5:] += math.log(0.6 / (classes - 0.99999))
         anchors = torch.tensor(ANCHORS) / torch.tensor(STRIDES).view(-1, 1, 1)
         self.register_buffer("anchors", anchors)  # in cells
 
@@ -128,30 +122,8 @@ class Detect(nn.Module):
         return outputs
 
 
-def _set_priors(layers: Iterable[nn.Module]) -> None:
-    """Let the first scores be rare: 8 objects in 640x640 pixels, 0.6 in all classes."""
-    with torch.no_grad():
-        for layer, stride in zip(layers, STRIDES, strict=True):
-            bias = layer.bias.view(len(ANCHORS[0]), -1)  # type: ignore[operator]
-            bias[:, 4] += math.log(8 / (640 / stride) ** 2)
-            bias[:, 5:] += math.log(0.6 / (bias.shape[1] - 5 - 0.99999))
-
-
 class YOLOv5(nn.Module):
-    """Detector of objects of `classes` kinds.
-
-    Parameters
-    ----------
-    size : str
-        A key of `SIZES`.
-    classes : int
-        1 or more.
-
-    Raises
-    ------
-    UnknownName
-        If there is no such size.
-    """
+    """Detector of objects of `classes` kinds, of one of the `SIZES`."""
 
     def __init__(self, size: str = "n", classes: int = 80):
         super().__init__()
@@ -159,15 +131,10 @@ class YOLOv5(nn.Module):
             raise unknown("size of YOLOv5", size, SIZES)
         self.size = size
         width, depth = SIZES[size]
-
-        def channels(published: int) -> int:
-            return math.ceil(published * width / 8) * 8
-
-        def repeats(published: int) -> int:
-            return max(round(published * depth), 1)
-
-        c64, c128, c256, c512, c1024 = map(channels, (64, 128, 256, 512, 1024))
-        three, six, nine = map(repeats, (3, 6, 9))
+        c64, c128, c256, c512, c1024 = (
+            math.ceil(channels * width / 8) * 8 for channels in (64, 128, 256, 512, 1024)
+        )
+        three, six, nine = (max(round(repeats * depth), 1) for repeats in (3, 6, 9))
         # Numbers 11, 12, 15, 16, 19 and 22 are layers without parameters, in `forward`.
         self.model = nn.ModuleDict(
             {
@@ -206,61 +173,36 @@ class YOLOv5(nn.Module):
     def forward(self, images: Tensor) -> list[Tensor]:
         """Compute what the layers give, before any sigmoid.
 
-        Parameters
-        ----------
-        images : Tensor, shape (B, 3, H, W)
-            RGB in [0, 1]; H and W multiples of 32.
-
-        Returns
-        -------
-        list of Tensor, shape (B, 3, H / stride, W / stride, 5 + classes)
-            Per scale; the last dimension is x, y, width, height, objectness, classes.
+        Of RGB images (B, 3, H, W) in [0, 1], H and W multiples of 32, one output per scale of shape
+        (B, 3, H / stride, W / stride, 5 + classes): x, y, width, height, objectness, classes.
         """
-        layer = self.model
+        layer, upsample = self.model, nn.Upsample(scale_factor=2)
         x = layer["2"](layer["1"](layer["0"](images)))
         eighth = layer["4"](layer["3"](x))
         sixteenth = layer["6"](layer["5"](eighth))
         x = layer["10"](layer["9"](layer["8"](layer["7"](sixteenth))))
         coarse = x
-        x = layer["14"](layer["13"](torch.cat([_doubled(x), sixteenth], 1)))
+        x = layer["14"](layer["13"](torch.cat([upsample(x), sixteenth], 1)))
         middle = x
-        fine = layer["17"](torch.cat([_doubled(x), eighth], 1))
+        fine = layer["17"](torch.cat([upsample(x), eighth], 1))
         medium = layer["20"](torch.cat([layer["18"](fine), middle], 1))
         large = layer["23"](torch.cat([layer["21"](medium), coarse], 1))
         return self.head([fine, medium, large])
 
     def decode(self, outputs: Sequence[Tensor]) -> Tensor:
-        """Turn outputs into boxes and scores.
+        """Turn outputs of `forward` into boxes and scores, shape (B, N, 5 + classes).
 
-        Parameters
-        ----------
-        outputs : sequence of Tensor
-            Of `forward`.
-
-        Returns
-        -------
-        Tensor, shape (B, N, 5 + classes)
-            Centre x and y, width and height in pixels of the input, objectness and classes in
-            [0, 1], of all anchors of all cells of all scales.
+        Centre x and y, width and height in pixels of the input, objectness and classes in [0, 1],
+        of all anchors of all cells of all scales.
         """
         decoded = []
         for y, anchors, stride in zip(outputs, self.head.anchors, STRIDES, strict=True):
             batch, _, height, width, _ = y.shape
             s = y.sigmoid()
-            centres = (2 * s[..., :2] - 0.5 + cells(height, width, y.device)) * stride
+            sides = [torch.arange(side, device=y.device) for side in (width, height)]
+            cells = torch.stack(torch.meshgrid(*sides, indexing="xy"), -1)
+            centres = (2 * s[..., :2] - 0.5 + cells) * stride
             sizes = (2 * s[..., 2:4]) ** 2 * anchors.view(1, -1, 1, 1, 2) * stride
             boxes = torch.cat([centres, sizes, s[..., 4:]], -1)
             decoded.append(boxes.reshape(batch, -1, self.head.outputs))
         return torch.cat(decoded, 1)
-
-
-def cells(height: int, width: int, device: torch.device) -> Tensor:
-    """Return the column and the row of each cell, shape (height, width, 2)."""
-    rows = torch.arange(height, device=device, dtype=torch.float32)
-    columns = torch.arange(width, device=device, dtype=torch.float32)
-    y, x = torch.meshgrid(rows, columns, indexing="ij")
-    return torch.stack([x, y], -1)
-
-
-def _doubled(x: Tensor) -> Tensor:
-    return nn.functional.interpolate(x, scale_factor=2, mode="nearest")

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from pycocotools import mask
 
-from fusionlib.pairs import Box, Pair
+from fusionlib.pairs import Box, Dataset, DatasetCard, Pair
 from reproduction.detection.detector import Detector
 from reproduction.detection.yolov5 import YOLOv5
 
@@ -47,3 +47,8 @@ def pair(name="a", *, width=64, height=48, boxes=True, seed=0) -> Pair:
         found.append(Box(NAMES[i % 2], x, y, x + w, y + h))
     vis = np.repeat(ir[..., None], 3, axis=2)
     return Pair(name, ir, vis, boxes=tuple(found))
+
+
+def dataset(*pairs) -> Dataset:
+    card = DatasetCard("some", "Some", "infrared-visible", "", classes=NAMES)
+    return Dataset("some", card, [pair.name for pair in pairs], lambda i: pairs[i])

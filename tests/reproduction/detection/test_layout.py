@@ -7,18 +7,18 @@ import pytest
 import yaml
 
 from fusionlib.datasets import load_dataset
-from fusionlib.errors import DatasetNotFound, FusionError, UnknownName
+from fusionlib.errors import DatasetNotFound, FusionError
 from fusionlib.images import quantise
+from fusionlib.methods import create
 from fusionlib.pairs import Box
 from reproduction.detection.layout import (
     EVERYTHING,
     Renderer,
-    class_names,
     export,
     parts_by_block,
     read_layout,
 )
-from tests.reproduction.detection.given import NAMES, pair
+from tests.reproduction.detection.given import NAMES, dataset, pair
 
 VIS = Renderer(lambda pair: pair.vis, {"source": "visible"})
 
@@ -33,16 +33,20 @@ def pairs():
     ]
 
 
+def write(folder, some=None, renderer=VIS, parts=None):
+    return export(renderer, dataset(*(some or pairs())), folder, parts=parts, progress=False)
+
+
 @pytest.fixture
 def folder(tmp_path):
-    export(VIS, pairs(), tmp_path / "set", progress=False)
+    write(tmp_path / "set")
     return tmp_path / "set"
 
 
 def test_written_and_read_back(folder):
     layout = read_layout(folder)
-    assert layout.names == ("person", "bicycle") and set(layout.parts) == {EVERYTHING}
-    for given, example in zip(pairs(), layout.part(EVERYTHING), strict=True):
+    assert layout.names == NAMES and set(layout.parts) == {EVERYTHING}
+    for given, example in zip(pairs(), layout.parts[EVERYTHING], strict=True):
         picture, boxes = example.load()
         assert example.name == given.name
         np.testing.assert_array_equal(picture, quantise(given.vis))
@@ -54,54 +58,37 @@ def test_written_and_read_back(folder):
 
 def test_parts(tmp_path):
     parts = {"a": "train", "b": "train", "c": "val", "d": "test"}
-    layout = export(VIS, pairs(), tmp_path / "set", parts=parts, progress=False)
+    layout = write(tmp_path / "set", parts=parts)
     found = {part: [e.name for e in examples] for part, examples in layout.parts.items()}
     assert found == {"train": ["a", "b"], "val": ["c"], "test": ["d"]}
-    with pytest.raises(UnknownName, match=r"part of .*'all'"):
-        layout.part(EVERYTHING)
 
 
 def test_data_yaml_is_what_ultralytics_wants(folder, tmp_path):
     """Where a relative path begins differs between its releases; 6.1 wants nc; all want val."""
     content = yaml.safe_load((folder / "data.yaml").read_text())
     assert content == {
-        "path": str(folder), "train": "images/all", "val": "images/all", "nc": 2,
-        "names": ["person", "bicycle"],
+        "path": str(folder), "train": "images/all", "val": "images/all", "nc": 3,
+        "names": [*NAMES],
     }  # fmt: skip
-    parts = {"a": "train", "b": "train", "c": "train", "d": "test"}
-    export(VIS, pairs(), tmp_path / "other", parts=parts, progress=False)
+    layout = write(tmp_path / "other", parts={**dict.fromkeys("abc", "train"), "d": "test"})
     content = yaml.safe_load((tmp_path / "other" / "data.yaml").read_text())
-    # Never those for testing: the best epoch would be chosen by them.
+    # Never those for testing: the best epoch would be chosen by them. The stopgap is no part.
     assert (content["val"], content["test"]) == ("images/train", "images/test")
-
-
-def test_a_stopgap_for_validation_is_no_part(tmp_path):
-    parts = {"a": "train", "b": "train", "c": "train", "d": "test"}
-    layout = export(VIS, pairs(), tmp_path / "set", parts=parts, progress=False)
     assert set(layout.parts) == {"train", "test"}
 
 
 def test_other_pixels_of_the_same_name_are_rendered_again(tmp_path):
-    export(VIS, pairs(), tmp_path / "set", progress=False)
+    write(tmp_path / "set")
     before = {p.name: p.read_bytes() for p in (tmp_path / "set" / "images" / "all").iterdir()}
     changed = pairs()
     changed[1] = pair("b", width=80, height=60, seed=7)
     calls = []
     renderer = VIS._replace(render=lambda pair: calls.append(pair.name) or pair.vis)
-    export(renderer, changed, tmp_path / "set", progress=False)
+    write(tmp_path / "set", changed, renderer)
     after = {p.name: p.read_bytes() for p in (tmp_path / "set" / "images" / "all").iterdir()}
     assert calls == ["b"] and [n for n in after if after[n] != before[n]] == ["b.png"]
-    export(renderer, changed, tmp_path / "set", progress=False)
+    write(tmp_path / "set", changed, renderer)
     assert calls == ["b"]
-
-
-def test_digest(folder, tmp_path):
-    layout = read_layout(folder)
-    before = layout.digest()
-    assert export(VIS, pairs(), tmp_path / "again", progress=False).digest() == before
-    label = folder / "labels" / "all" / "a.txt"
-    label.write_text(label.read_text().replace("0 ", "1 ", 1))
-    assert read_layout(folder).digest() != before
 
 
 def test_continues_where_it_stopped(tmp_path):
@@ -113,51 +100,58 @@ def test_continues_where_it_stopped(tmp_path):
             raise KeyboardInterrupt
         return pair.vis
 
-    renderer = Renderer(render, {"source": "visible"})
+    renderer = VIS._replace(render=render)
     with pytest.raises(KeyboardInterrupt):
-        export(renderer, pairs(), tmp_path / "set", progress=False)
+        write(tmp_path / "set", renderer=renderer)
     assert not (tmp_path / "set" / "data.yaml").exists()
-    export(renderer, pairs(), tmp_path / "set", progress=False)
+    write(tmp_path / "set", renderer=renderer)
     assert calls == ["a", "b", "c", "c", "d"]
 
 
 def test_another_export_is_not_continued(folder, tmp_path):
-    other = Renderer(lambda pair: pair.ir, {"source": "infrared"})
     with pytest.raises(FusionError, match="holds another export"):
-        export(other, pairs(), folder, progress=False)
+        write(folder, renderer=Renderer.of("ir"))
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").write_text("x")
     with pytest.raises(FusionError, match="not empty"):
-        export(VIS, pairs(), tmp_path / "full", progress=False)
+        write(tmp_path / "full")
     with pytest.raises(FusionError, match="is a file"):
-        export(VIS, pairs(), tmp_path / "full" / "mine.txt", progress=False)
+        write(tmp_path / "full" / "mine.txt")
+
+
+def test_a_renderer_is_known_by_its_method_and_version():
+    method = create("mst")
+    fused = Renderer.of(method)
+    one = pair()
+    np.testing.assert_array_equal(fused.render(one), method.fuse(one.ir, one.vis))
+    assert fused.facts == {**method.identity._asdict(), "version": 1}
 
 
 def test_pairs_without_annotation_are_left_out_with_a_warning(tmp_path):
     some = [pair("a"), pair("b")]
     object.__setattr__(some[1], "boxes", None)
     with pytest.warns(UserWarning, match="1 of 2 pairs are not annotated, such as b"):
-        layout = export(VIS, some, tmp_path / "set", progress=False)
-    assert [example.name for example in layout.part(EVERYTHING)] == ["a"]
+        layout = write(tmp_path / "set", some)
+    assert [example.name for example in layout.parts[EVERYTHING]] == ["a"]
     object.__setattr__(some[0], "boxes", None)
-    with pytest.raises(FusionError, match="has no boxes"):
-        export(VIS, some, tmp_path / "none", progress=False)
+    with pytest.raises(FusionError, match="some has no boxes"):
+        write(tmp_path / "none", some)
     with pytest.raises(FusionError, match="sample_mri_ct has no boxes"):
         export(VIS, load_dataset("sample_mri_ct"), tmp_path / "none", progress=False)
 
 
-def test_a_box_outside_its_picture_is_refused(tmp_path):
+@pytest.mark.parametrize(
+    ("box", "message"),
+    [
+        (Box("car", 10, 10, 90, 20), "a of some: box 1 .car.* leaves the picture of 64x48"),
+        (Box("bus", 10, 10, 20, 20), "class in a 'bus'"),
+    ],
+)
+def test_boxes_that_cannot_be_written(tmp_path, box, message):
     bad = pair("a")
-    object.__setattr__(bad, "boxes", (Box("car", 10, 10, 90, 20),))
-    with pytest.raises(
-        FusionError, match=r"a of 1 pairs: box 1 .car.* leaves the picture of 64x48"
-    ):
-        export(VIS, [bad], tmp_path / "set", progress=False)
-
-
-def test_classes():
-    assert class_names(load_dataset("sample")) == NAMES
-    assert class_names(pairs()) == ("person", "bicycle")
+    object.__setattr__(bad, "boxes", (box,))
+    with pytest.raises(FusionError, match=message):
+        write(tmp_path / "set", [bad])
 
 
 # ---------------------------------------------------------------- blocks
@@ -189,7 +183,7 @@ def test_blocks_that_cannot_be(block, blocks):
     [
         ("0 0.5 0.5 0.1", "is no label"),
         ("person 0.5 0.5 0.1 0.1", "is no label"),
-        ("2 0.5 0.5 0.1 0.1", "expected a class .0 to 1: person, bicycle"),
+        ("3 0.5 0.5 0.1 0.1", "expected a class .0 to 2: person, bicycle, car"),
         ("-1 0.5 0.5 0.1 0.1", "is no label"),
         ("0 0.5 0.5 0 0.1", "has no area"),
         ("0 0.5 nan 0.1 0.1", "has no area"),
@@ -204,14 +198,14 @@ def test_labels_that_cannot_be(folder, line, message):
 
 def test_a_label_outside_the_picture_is_found_when_it_is_loaded(folder):
     (folder / "labels" / "all" / "a.txt").write_text("0 0.95 0.5 0.4 0.1\n")
-    example = read_layout(folder).part(EVERYTHING)[0]
+    example = read_layout(folder).parts[EVERYTHING][0]
     with pytest.raises(FusionError, match=r"a: box 1 .person.* leaves the picture"):
         example.load()
 
 
 def test_a_picture_without_label_file_shows_nothing(folder):
     (folder / "labels" / "all" / "a.txt").unlink()
-    assert read_layout(folder).part(EVERYTHING)[0].fractions == ()
+    assert read_layout(folder).parts[EVERYTHING][0].fractions == ()
 
 
 @pytest.mark.parametrize(
@@ -232,14 +226,6 @@ def test_a_picture_without_label_file_shows_nothing(folder):
 def test_data_yaml_that_cannot_be(folder, text, message):
     (folder / "data.yaml").write_text(text)
     with pytest.raises(FusionError, match=message):
-        read_layout(folder)
-
-
-def test_files_of_classes_that_disagree(folder):
-    (folder / "classes.txt").write_text("person\nbicycle\n")
-    assert read_layout(folder).names == ("person", "bicycle")
-    (folder / "classes.txt").write_text("bicycle\nperson\n")
-    with pytest.raises(FusionError, match="disagree: person, bicycle and bicycle, person"):
         read_layout(folder)
 
 
