@@ -404,7 +404,7 @@ def test_addresses():
     assert split.files()[1][0::2] == (
         "vi/01.png",
         "https://raw.githubusercontent.com/hli1221/imagefusion_deeplearning/"
-        + split.card.urls["vis"].split("/")[5] + "/IV_images/VIS1.png",
+        + split.header["vis_url"].split("/")[5] + "/IV_images/VIS1.png",
     )  # fmt: skip
     fetchable = {name for name, split in shipped().items() if split.fetchable()}
     others = {name for name in set(shipped()) - fetchable if not name.startswith("published")}

@@ -206,5 +206,6 @@ def test_a_missing_package_is_explained(monkeypatch, package, read, remedy):
     monkeypatch.setattr(
         "fusionlib.sample.find_spec", lambda name: None if name == package else find(name)
     )
+    sentinel2.cache_clear()
     with pytest.raises(DatasetNotFound, match=remedy):
         read()
