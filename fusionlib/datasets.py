@@ -136,12 +136,12 @@ class _Split:
         )
 
 
-def _split_files() -> list[Path]:
-    return sorted(package_data("splits").glob("*.csv"))
+def _split_files() -> dict[str, Path]:
+    return {path.stem: path for path in sorted(package_data("splits").glob("*.csv"))}
 
 
 def _find_split(name: str) -> _Split:
-    files = {path.stem: path for path in _split_files()}
+    files = _split_files()
     if name not in files:
         raise unknown("data set", name, files)
     return _read_split(files[name])
@@ -188,7 +188,8 @@ def list_datasets(data_dir: PathLike | None = None) -> pandas.DataFrame:
     import pandas
 
     rows = []
-    for split in sorted(map(_read_split, _split_files()), key=lambda split: not split.card.package):
+    splits = map(_read_split, _split_files().values())
+    for split in sorted(splits, key=lambda split: not split.card.package):
         card = split.card
         try:
             found = "built in" if card.package else str(split.find(data_dir))
