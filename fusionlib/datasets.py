@@ -47,11 +47,14 @@ Row = dict[str, str]
 
 _ROLES = ("ir", "vis", "image", "mask", "labels")
 _OPTIONAL = ("mask", "labels")
-#: Keys of a header whose values are texts of the card.
+
+#: Keys of the comment lines: texts of the card, other facts of it, and what the addresses in the
+#: rows are relative to.
 _TEXTS = (
     *("title", "kind", "package", "folder", "about", "home", "licence", "reference", "remedy"),
     *("ir", "vis"),
 )
+_KEYS = (*_TEXTS, "pairs", "classes", *(f"{role}_url" for role in _ROLES))
 
 
 def package_data(relative: str) -> Path:
@@ -79,10 +82,11 @@ def package_data(relative: str) -> Path:
 
 @dataclass(frozen=True)
 class _Split:
-    """What the list of a data set says: its card, and a row per pair or image."""
+    """What the list of a data set says."""
 
     card: DatasetCard
-    rows: list[Row]
+    header: dict[str, str]
+    rows: list[Row]  # one per pair or image
 
     def files(self) -> list[tuple[str, str, str]]:
         """All files: path below the folder, sha256 (or ""), address (or "")."""
@@ -95,11 +99,27 @@ class _Split:
 
     def _address(self, role: str, row: Row) -> str:
         url = row.get(f"{role}_url", "")
-        return urljoin(self.card.urls.get(role, ""), url) if url else ""
+        return urljoin(self.header.get(f"{role}_url", ""), url) if url else ""
 
     def fetchable(self) -> bool:
         """Tell if every file has an address."""
         return bool(self.rows) and all(url for _, _, url in self.files())
+
+    def find(self, data_dir: PathLike | None) -> Path:
+        """Find the folder of the files."""
+        card = self.card
+        if card.package == "fusionlib":
+            return package_data(card.folder)
+        if card.package:
+            return package_path(card.package, card.folder, card.remedy)
+        places = list(dict.fromkeys(root / card.folder for root in data_roots(data_dir)))
+        for place in places:
+            if place.is_dir():
+                return place
+        raise DatasetNotFound(
+            f"data set {card.name!r} ({card.title}) is not here. Searched: "
+            f"{', '.join(map(str, places))}. {self.how_to_get(places[0])}"
+        )
 
     def how_to_get(self, place: Path) -> str:
         """Say how to get the files to a folder."""
@@ -131,13 +151,11 @@ def _read_split(path: Path) -> _Split:
     lines = path.read_text(encoding="utf-8").splitlines()
     entries = [line[1:].partition(":") for line in lines if line.startswith("#")]
     header = {key.strip(): value.strip() for key, _, value in entries}
-    urls = [f"{role}_url" for role in _ROLES]
-    known = [*_TEXTS, "pairs", "classes", *urls]
-    wrong = [key for key in header if key not in known]
+    wrong = [key for key in header if key not in _KEYS]
     if wrong or not header.get("pairs", "0").isdecimal():
         raise FusionError(
             f"{path}: cannot use the header lines of {', '.join(wrong) or 'pairs'}, expected "
-            f"`# key: value` with the keys {', '.join(known)}; pairs is a number."
+            f"`# key: value` with the keys {', '.join(_KEYS)}; pairs is a number."
         )
     if missing := [key for key in ("title", "kind", "folder") if not header.get(key)]:
         raise FusionError(
@@ -149,9 +167,8 @@ def _read_split(path: Path) -> _Split:
         **{key: header[key] for key in _TEXTS if key in header},
         pairs=len(rows) or int(header.get("pairs", 0)) or None,
         classes=tuple(header.get("classes", "").replace(",", " ").split()),
-        urls={role: header[url] for role, url in zip(_ROLES, urls, strict=True) if url in header},
     )
-    return _Split(card, rows)
+    return _Split(card, header, rows)
 
 
 def list_datasets(data_dir: PathLike | None = None) -> pandas.DataFrame:
@@ -170,11 +187,12 @@ def list_datasets(data_dir: PathLike | None = None) -> pandas.DataFrame:
     """
     import pandas
 
-    cards = [_read_split(path).card for path in _split_files().values()]
     rows = []
-    for card in sorted(cards, key=lambda card: not card.package):
+    splits = map(_read_split, _split_files().values())
+    for split in sorted(splits, key=lambda split: not split.card.package):
+        card = split.card
         try:
-            found = "built in" if card.package else str(find_data(card.name, data_dir))
+            found = "built in" if card.package else str(split.find(data_dir))
         except DatasetNotFound:
             found = "no"
         rows.append([card.name, card.title, card.kind, card.pairs, card.licence, found, card.home])
@@ -223,20 +241,7 @@ def find_data(dataset: str, data_dir: PathLike | None = None) -> Path:
     DatasetNotFound
         If it is in none of these places; says where to get it and where to put it.
     """
-    split = _find_split(dataset)
-    card = split.card
-    if card.package == "fusionlib":
-        return package_data(card.folder)
-    if card.package:
-        return package_path(card.package, card.folder, card.remedy)
-    places = list(dict.fromkeys(root / card.folder for root in data_roots(data_dir)))
-    for place in places:
-        if place.is_dir():
-            return place
-    raise DatasetNotFound(
-        f"data set {dataset!r} ({card.title}) is not here. Searched: "
-        f"{', '.join(map(str, places))}. {split.how_to_get(places[0])}"
-    )
+    return _find_split(dataset).find(data_dir)
 
 
 def data_roots(data_dir: PathLike | None) -> list[Path]:
@@ -292,7 +297,7 @@ def load_dataset(
         raise FusionError(
             f"data set {name!r} holds single images, expected pairs. Use `load_images({name!r})`."
         )
-    reader = _Reader(split.card, find_data(name, data_dir), verify)
+    reader = _Reader(split.card, split.find(data_dir), verify)
     return _open(split, reader.folder, limit, reader.pair)
 
 
@@ -325,7 +330,7 @@ def load_images(
         raise FusionError(
             f"data set {name!r} holds pairs, expected single images. Use `load_dataset({name!r})`."
         )
-    reader = _Reader(split.card, find_data(name, data_dir), verify)
+    reader = _Reader(split.card, split.find(data_dir), verify)
     return _open(
         split, reader.folder, limit, lambda row: (row["name"], reader.picture(row, "image"))
     )

@@ -6,8 +6,8 @@ import hashlib
 import os
 import re
 import warnings
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar, overload
 
@@ -134,8 +134,6 @@ class DatasetCard:
         Number of pairs (or images).
     classes : tuple of str
         Names of the classes in the label files, in their order.
-    urls : dict
-        Role -> the address that the addresses in the rows are relative to.
     """
 
     name: str
@@ -152,7 +150,6 @@ class DatasetCard:
     vis: str = "vi"
     pairs: int | None = None
     classes: tuple[str, ...] = ()
-    urls: dict[str, str] = field(default_factory=dict)
 
 
 Item = TypeVar("Item")
@@ -280,17 +277,17 @@ def match_folders(ir_dir: PathLike, vis_dir: PathLike) -> FolderMatch:
         If no name is in both folders, or a folder has one name twice (a.png and a.jpg).
     """
     ir, vis = images_by_stem(Path(ir_dir)), images_by_stem(Path(vis_dir))
-    names = sorted(ir.keys() & vis.keys(), key=_natural)
-    if not names:
+    matched = [(name, path, vis[name]) for name, path in ir.items() if name in vis]
+    if not matched:
         raise PairMismatch(
             f"no infrared image has a visible partner of the same name: {ir_dir} holds "
             f"{_few(ir)}, {vis_dir} holds {_few(vis)}. Give both images of a pair one name (the "
             "suffix may differ)."
         )
     return FolderMatch(
-        [(name, ir[name], vis[name]) for name in names],
-        [ir[name] for name in sorted(ir.keys() - vis.keys(), key=_natural)],
-        [vis[name] for name in sorted(vis.keys() - ir.keys(), key=_natural)],
+        matched,
+        only_ir=[path for name, path in ir.items() if name not in vis],
+        only_vis=[path for name, path in vis.items() if name not in ir],
     )
 
 
@@ -316,7 +313,7 @@ def read_pairs(ir_dir: PathLike, vis_dir: PathLike) -> Dataset[Pair]:
     alone = match.only_ir + match.only_vis
     if alone:
         warnings.warn(
-            f"{len(alone)} images without partner are left out: {_few(map(str, alone))}.",
+            f"{len(alone)} images without partner are left out: {_few([*map(str, alone)])}.",
             stacklevel=2,
         )
     files = match.matched
@@ -341,7 +338,7 @@ def images_by_stem(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         raise DatasetNotFound(f"{folder}: no such folder. Check the spelling.")
     found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir(), key=lambda path: _natural(path.name)):
+    for path in sorted(folder.iterdir(), key=lambda path: (_natural(path.stem), path.name)):
         if path.name.startswith(".") or path.suffix.lower() not in SUFFIXES:
             continue
         if path.stem in found:
@@ -359,8 +356,7 @@ def _natural(name: str) -> list[str | int]:
     return parts
 
 
-def _few(names: Iterable[str]) -> str:
-    names = sorted(names, key=_natural)
+def _few(names: Collection[str]) -> str:
     if not names:
         return "no images"
-    return ", ".join(names[:3]) + (f", ... ({len(names)})" if len(names) > 3 else "")
+    return ", ".join([*names][:3]) + (f", ... ({len(names)})" if len(names) > 3 else "")

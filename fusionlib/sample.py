@@ -7,6 +7,7 @@ The rendered scenes and phantoms are files of fusionlib itself, in ``data/sample
 from __future__ import annotations
 
 import json
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -41,6 +42,7 @@ def package_path(package: str, inside: str, remedy: str) -> Path:
     return path
 
 
+@cache  # reading it takes 0.2 s, and a benchmark asks for a pair once per method
 def sentinel2() -> Pair:
     """Read a real registered pair: Sentinel-2 RGB and near-infrared, 300x300 pixels of 10 m.
 

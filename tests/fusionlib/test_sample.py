@@ -45,12 +45,12 @@ def test_names_and_order(pairs):
 
 
 @pytest.mark.parametrize("name", SCENES)
-def test_images(pairs, name):
+def test_the_cameras_see_different_things(pairs, name):
     pair = pairs[name]
     assert pair.ir.shape == (240, 320) and pair.vis.shape == (240, 320, 3)
-    assert pair.ir.dtype == pair.vis.dtype == np.float32
-    assert pair.ir.std() > 0.02 and pair.vis.std() > 0.02
     assert pair.source == "rendered"
+    assert np.corrcoef(pair.ir.ravel(), luminance(pair.vis).ravel())[0, 1] < 0.8
+    assert pair.ir[pair.mask].mean() > pair.ir[~pair.mask].mean()  # targets are warm
 
 
 @pytest.mark.parametrize("name", SCENES)
@@ -72,13 +72,6 @@ def test_boxes_are_tight_around_an_unhidden_target(pairs):
     x0, y0, x1, y1 = corners(pair.boxes[0])
     inside = pair.mask[y0:y1, x0:x1]
     assert inside[0].any() and inside[-1].any() and inside[:, 0].any() and inside[:, -1].any()
-
-
-@pytest.mark.parametrize("name", SCENES)
-def test_the_cameras_see_different_things(pairs, name):
-    pair = pairs[name]
-    assert np.corrcoef(pair.ir.ravel(), luminance(pair.vis).ravel())[0, 1] < 0.8
-    assert pair.ir[pair.mask].mean() > pair.ir[~pair.mask].mean()  # targets are warm
 
 
 def contrast(image, mask, box):
@@ -206,5 +199,6 @@ def test_a_missing_package_is_explained(monkeypatch, package, read, remedy):
     monkeypatch.setattr(
         "fusionlib.sample.find_spec", lambda name: None if name == package else find(name)
     )
+    sentinel2.cache_clear()
     with pytest.raises(DatasetNotFound, match=remedy):
         read()
