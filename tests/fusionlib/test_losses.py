@@ -20,8 +20,8 @@ from fusionlib.losses import (
     ms_ssim_released,
     sobel,
     sobel_gradients,
-    ssim,
-    ssim_map,
+    tensor_ssim,
+    tensor_ssim_map,
     texture_loss,
 )
 
@@ -49,12 +49,14 @@ def oracle(output, target):
 def test_ssim_is_that_of_pytorch_msssim(size, noise):
     """The same formula in float64; only the order of sums differs."""
     output, target = pair(size, batch=3, noise=noise)
-    assert float(ssim(output, target, 255)) == pytest.approx(oracle(output, target), rel=1e-11)
+    assert float(tensor_ssim(output, target, 255)) == pytest.approx(
+        oracle(output, target), rel=1e-11
+    )
 
 
 def test_ssim_of_opposite_images_is_negative():
     _, target = pair()
-    assert float(ssim(255 - target, target, 255)) < -0.5
+    assert float(tensor_ssim(255 - target, target, 255)) < -0.5
 
 
 @pytest.mark.parametrize("side", [64, 1040])
@@ -63,17 +65,17 @@ def test_ssim_without_gradients_and_then_with(side):
     x, y = pair((side, 16))
     losses._band.cache_clear()
     with torch.inference_mode():
-        expected = ssim(x, y, 255)
+        expected = tensor_ssim(x, y, 255)
     x.requires_grad_()
-    ssim(x, y, 255).backward()
-    assert x.grad.any() and torch.equal(ssim(x, y, 255), expected)
+    tensor_ssim(x, y, 255).backward()
+    assert x.grad.any() and torch.equal(tensor_ssim(x, y, 255), expected)
     assert (losses._band.cache_info().currsize > 0) == (side <= 1024)
 
 
 def test_ssim_scales_with_the_data_range():
     output, target = pair()
-    scaled = ssim(output / 255, target / 255, data_range=1)
-    assert float(scaled) == pytest.approx(float(ssim(output, target, 255)), rel=1e-12)
+    scaled = tensor_ssim(output / 255, target / 255, data_range=1)
+    assert float(scaled) == pytest.approx(float(tensor_ssim(output, target, 255)), rel=1e-12)
 
 
 def gaussian(taps=11):
@@ -205,7 +207,7 @@ def test_gradient_of_the_released_loss():
 @pytest.mark.parametrize("size", [(10, 64), (64, 10)])
 def test_ssim_refuses_images_below_its_window(size):
     with pytest.raises(ImageError, match=rf"11x11 pixels.*not {size[1]}x{size[0]}"):
-        ssim(*pair(size), 255)
+        tensor_ssim(*pair(size), 255)
     with pytest.raises(ImageError):
         ReconstructionLoss("paper")(*pair(size))
 
@@ -232,7 +234,7 @@ def test_ssim_map_by_scipy(size):
     def blur(z):
         return convolve2d(z, gaussian(), mode="same")
 
-    found = ssim_map(x, y, 1)
+    found = tensor_ssim_map(x, y, 1)
     for a, b, one in zip(x[:, 0].numpy(), y[:, 0].numpy(), found[:, 0].numpy(), strict=True):
         ma, mb = blur(a), blur(b)
         va, vb, cov = blur(a * a) - ma**2, blur(b * b) - mb**2, blur(a * b) - ma * mb
@@ -243,8 +245,8 @@ def test_ssim_map_by_scipy(size):
 
 def test_ssim_map_is_ssim_away_from_the_border():
     x, y = (z / 255 for z in pair((40, 33)))
-    assert float(ssim_map(x, y, 1)[..., 5:-5, 5:-5].mean()) == pytest.approx(
-        float(ssim(x, y, data_range=1)), rel=1e-11
+    assert float(tensor_ssim_map(x, y, 1)[..., 5:-5, 5:-5].mean()) == pytest.approx(
+        float(tensor_ssim(x, y, data_range=1)), rel=1e-11
     )
 
 
@@ -305,7 +307,7 @@ def test_gradient_of_derivatives(measure):
 
 def test_gradient_of_ssim_map_and_correlation():
     x, y = (z / 255 for z in pair((6, 7)))
-    assert torch.autograd.gradcheck(lambda z: ssim_map(z, y, 1), x.requires_grad_())
+    assert torch.autograd.gradcheck(lambda z: tensor_ssim_map(z, y, 1), x.requires_grad_())
     assert torch.autograd.gradcheck(lambda z: correlation(z, y), x)
 
 
