@@ -54,11 +54,6 @@ def test_ssim_is_that_of_pytorch_msssim(size, noise):
     )
 
 
-def test_ssim_of_opposite_images_is_negative():
-    _, target = pair()
-    assert float(tensor_ssim(255 - target, target, 255)) < -0.5
-
-
 @pytest.mark.parametrize("side", [64, 1040])
 def test_ssim_without_gradients_and_then_with(side):
     """What is kept from one call serves the other; of large images nothing is kept."""
@@ -149,13 +144,6 @@ def test_released_ms_ssim_of_images_below_16_pixels():
         ms_ssim_released(*pair((15, 20)), small=True)
 
 
-def test_released_ms_ssim_is_not_the_textbook_one():
-    """One of the two departures alone would show: the textbook value is far away."""
-    output, target = pair((180, 203), noise=80)
-    textbook = pytorch_msssim.ms_ssim(output, target, data_range=255)
-    assert abs(float(ms_ssim_released(output, target)) - float(textbook)) > 0.05
-
-
 def test_paper_loss_is_equation_2():
     output, target = pair((40, 50), batch=2)
     parts = ReconstructionLoss("paper")(output, target)
@@ -181,13 +169,6 @@ def test_equal_images_have_no_loss(variant, level):
     target = pair((176, 180))[1] if level is None else torch.full((1, 1, 176, 180), float(level))
     parts = ReconstructionLoss(variant)(target.double(), target.double())
     assert float(parts.pixel) == 0 and abs(float(parts.total)) <= 1e-11
-
-
-@pytest.mark.parametrize("size", [(11, 11), (12, 14)])
-def test_gradient_of_the_paper_loss(size):
-    output, target = pair(size)
-    loss = ReconstructionLoss("paper")
-    assert torch.autograd.gradcheck(lambda x: loss(x, target).total, output.requires_grad_())
 
 
 def test_gradient_of_the_released_loss():
@@ -243,13 +224,6 @@ def test_ssim_map_by_scipy(size):
         assert np.abs(one - expected).max() < 1e-10
 
 
-def test_ssim_map_is_ssim_away_from_the_border():
-    x, y = (z / 255 for z in pair((40, 33)))
-    assert float(tensor_ssim_map(x, y, 1)[..., 5:-5, 5:-5].mean()) == pytest.approx(
-        float(tensor_ssim(x, y, data_range=1)), rel=1e-11
-    )
-
-
 def by_scipy(x, function):
     return np.stack([function(z) for z in x[:, 0].numpy()])
 
@@ -297,18 +271,6 @@ def test_correlation_by_numpy():
 def test_correlation_of_proportional_maps(factor, value):
     x = torch.rand((2, 4, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     assert float(correlation(x, factor * x + 3)) == pytest.approx(value, abs=1e-6)
-
-
-@pytest.mark.parametrize("measure", [sobel, sobel_gradients, laplacian])
-def test_gradient_of_derivatives(measure):
-    x, _ = pair((5, 6))
-    assert torch.autograd.gradcheck(measure, x.requires_grad_())
-
-
-def test_gradient_of_ssim_map_and_correlation():
-    x, y = (z / 255 for z in pair((6, 7)))
-    assert torch.autograd.gradcheck(lambda z: tensor_ssim_map(z, y, 1), x.requires_grad_())
-    assert torch.autograd.gradcheck(lambda z: correlation(z, y), x)
 
 
 # ---------------------------------------------------------------- VGG
