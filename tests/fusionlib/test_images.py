@@ -457,6 +457,15 @@ def test_several_frames(read):
             read(data)
 
 
+def test_the_first_of_a_cameras_pictures(read):
+    """A JPEG with a smaller copy behind it, as many phones and drones write it, is an MPO."""
+    first, small = Image.fromarray(smooth()), Image.fromarray(smooth((20, 30, 3)))
+    data = saved(first, "MPO", save_all=True, append_images=[small])
+    with Image.open(io.BytesIO(data)) as picture:
+        assert picture.format == "MPO" and picture.n_frames == 2
+        assert np.array_equal(read(data), scaled(np.asarray(picture)))
+
+
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
