@@ -28,7 +28,6 @@ __all__ = [
     "Identity",
     "MethodSpec",
     "Origin",
-    "Sheet",
     "WeightFile",
     "WeightUser",
 ]
@@ -209,35 +208,8 @@ class Origin(NamedTuple):
     weights_sha256: str
 
 
-class Sheet:
-    """Facts that can be printed and shown in a notebook; a subclass says which, in `rows`."""
-
-    def rows(self) -> dict[str, Any]:
-        """Return the facts as label -> value, in reading order."""
-        raise NotImplementedError
-
-    def __str__(self) -> str:
-        rows = {label: str(value) for label, value in self.rows().items()}
-        width = max(map(len, rows))
-        indent = " " * (width + 2)
-        return "\n".join(
-            textwrap.fill(
-                value, 100, initial_indent=f"{label:<{width}}  ", subsequent_indent=indent
-            )
-            for label, value in rows.items()
-        )
-
-    def _repr_html_(self) -> str:
-        cells = "".join(
-            f"<tr><th style='text-align:left'>{html.escape(label)}</th>"
-            f"<td style='text-align:left'>{html.escape(str(value))}</td></tr>"
-            for label, value in self.rows().items()
-        )
-        return f"<table>{cells}</table>"
-
-
 @dataclass(frozen=True)
-class Card(Sheet):
+class Card:
     """The facts about one created method, for people: ``print`` it or show it in a notebook."""
 
     method: str
@@ -262,3 +234,22 @@ class Card(Sheet):
         facts = {name: value for name, value in asdict(self).items() if value != ""}
         facts["parameters"] = f"{self.parameters:,}"
         return {LABELS.get(name, name): value for name, value in facts.items()}
+
+    def __str__(self) -> str:
+        rows = self.rows()
+        width = max(map(len, rows))
+        indent = " " * (width + 2)
+        return "\n".join(
+            textwrap.fill(
+                str(value), 100, initial_indent=f"{label:<{width}}  ", subsequent_indent=indent
+            )
+            for label, value in rows.items()
+        )
+
+    def _repr_html_(self) -> str:
+        cells = "".join(
+            f"<tr><th style='text-align:left'>{html.escape(label)}</th>"
+            f"<td style='text-align:left'>{html.escape(str(value))}</td></tr>"
+            for label, value in self.rows().items()
+        )
+        return f"<table>{cells}</table>"

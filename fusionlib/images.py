@@ -502,7 +502,9 @@ Decoded = tuple[np.ndarray, np.ndarray | None]  # pixels and, where there is one
 def _decode_other(data: bytes, name: str) -> Decoded:
     """Decode PNG, JPEG, BMP or WebP."""
     picture = _open(data)
-    _check_header(name, *picture.size, getattr(picture, "n_frames", 1))
+    # Cameras add a smaller copy, or the other eye's picture, to a JPEG; the first one counts.
+    frames = 1 if picture.format == "MPO" else getattr(picture, "n_frames", 1)
+    _check_header(name, *picture.size, frames)
     if picture.format == "PNG":
         if _PNG_END not in data:  # Pillow forgives a missing end
             raise ImageError(f"{name}: the PNG file is truncated (its end is missing). {_AGAIN}")

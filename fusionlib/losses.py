@@ -40,8 +40,8 @@ __all__ = [
     "ms_ssim_released",
     "sobel",
     "sobel_gradients",
-    "ssim",
-    "ssim_map",
+    "tensor_ssim",
+    "tensor_ssim_map",
     "texture_loss",
 ]
 
@@ -89,7 +89,7 @@ def _similarity_maps(
     return similarity, contrast
 
 
-def ssim(x: Tensor, y: Tensor, data_range: float) -> Tensor:
+def tensor_ssim(x: Tensor, y: Tensor, data_range: float) -> Tensor:
     """Mean structural similarity [1] over the valid region, Gaussian window 11 / 1.5.
 
     Parameters
@@ -117,7 +117,7 @@ def ssim(x: Tensor, y: Tensor, data_range: float) -> Tensor:
     return _similarity_maps(x, y, data_range)[0].mean()
 
 
-def ssim_map(x: Tensor, y: Tensor, data_range: float) -> Tensor:
+def tensor_ssim_map(x: Tensor, y: Tensor, data_range: float) -> Tensor:
     """Structural similarity at every pixel, the images continued by zeros.
 
     As kornia 0.2 (CDDFuse) and pytorch-ssim (SwinFusion) compute it.
@@ -127,7 +127,7 @@ def ssim_map(x: Tensor, y: Tensor, data_range: float) -> Tensor:
     x, y : Tensor, shape (B, 1, H, W)
         Images on a scale of width `data_range`.
     data_range : float
-        As of `ssim`.
+        As of `tensor_ssim`.
 
     Returns
     -------
@@ -343,7 +343,7 @@ class ReconstructionLoss(nn.Module):
             pixel = pixel / target[0].numel()
             dissimilarity = 1 - ms_ssim_released(output, target)
         else:
-            dissimilarity = 1 - ssim(output, target, GRAY_LEVELS)
+            dissimilarity = 1 - tensor_ssim(output, target, GRAY_LEVELS)
         return LossParts(pixel + dissimilarity, pixel, dissimilarity)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import html
 import inspect
 import re
 import textwrap
@@ -12,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from ..card import Sheet
 from ..errors import UnknownName
 from .plane import Plane, as_planes
 
@@ -46,7 +46,7 @@ class Convention:
 
 
 @dataclass(frozen=True, eq=False)
-class Metric(Sheet):
+class Metric:
     """A registered metric. ``print`` it or show it in a notebook: it is its own card.
 
     Attributes
@@ -127,7 +127,7 @@ class Metric(Sheet):
             same.setdefault(convention.summary, []).append(name)
         return same
 
-    def rows(self) -> dict[str, Any]:
+    def rows(self) -> dict[str, str]:
         """Return the facts as label -> value, in reading order."""
         facts = {
             "metric": f"{self.name}: {self.title}",
@@ -141,6 +141,17 @@ class Metric(Sheet):
             size = f"; images of at least {side}x{side} pixels" if side > 1 else ""
             facts[f"convention {', '.join(names)}"] = summary + size
         return facts
+
+    def __str__(self) -> str:
+        return _listed(self.rows())
+
+    def _repr_html_(self) -> str:
+        cells = "".join(
+            f"<tr><th style='text-align:left'>{html.escape(label)}</th>"
+            f"<td style='text-align:left'>{html.escape(fact)}</td></tr>"
+            for label, fact in self.rows().items()
+        )
+        return f"<table>{cells}</table>"
 
 
 #: Name -> metric, in the order of the families' files.
@@ -197,16 +208,18 @@ def metric(
             version,
         )
         METRICS[name] = entry
-        facts = [
-            f"{label}: {fact}" for label, fact in entry.rows().items() if label != "definition"
-        ]
-        notes = "\n".join(
-            textwrap.fill(fact, 92, initial_indent="- ", subsequent_indent="  ") for fact in facts
-        )
-        checked.__doc__ = f"{text}\n\nNotes\n-----\n{notes}\n"
+        facts = {label: fact for label, fact in entry.rows().items() if label != "definition"}
+        checked.__doc__ = f"{text}\n\nNotes\n-----\n{_listed(facts)}\n"
         return checked
 
     return register
+
+
+def _listed(facts: Mapping[str, str]) -> str:
+    return "\n".join(
+        textwrap.fill(f"{label}: {fact}", 92, initial_indent="- ", subsequent_indent="  ")
+        for label, fact in facts.items()
+    )
 
 
 def _definition(text: str) -> str:

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fusionlib.losses import correlation, sobel, sobel_gradients, ssim_map
+from fusionlib.losses import correlation, sobel, sobel_gradients, tensor_ssim_map
 from fusionlib.networks.cddfuse import CDDFuse
 
 from .recipe import LARGE, Descend, Moment, Recipe, Stage, halved
@@ -113,7 +113,7 @@ class CDDFuseRecipe(Recipe):
 
 
 def _reconstruction(image: Tensor, output: Tensor) -> Tensor:
-    dissimilarity = ((1 - ssim_map(image, output, 1.0)).clamp(0, 1) / 2).mean()
+    dissimilarity = ((1 - tensor_ssim_map(image, output, 1.0)).clamp(0, 1) / 2).mean()
     return 5 * dissimilarity + F.mse_loss(output, image)
 
 

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fusionlib.losses import sobel, ssim_map
+from fusionlib.losses import sobel, tensor_ssim_map
 from fusionlib.networks.swinfusion import SwinFusion
 
 from .recipe import LARGE, Descend, Moment, Recipe, Stage
@@ -57,7 +57,8 @@ class SwinFusionRecipe(Recipe):
         ir_sobel, vis_sobel = sobel(ir), sobel(vis)
         share = ir_sobel.mean() / (ir_sobel.mean() + vis_sobel.mean())
         similarity = (
-            share * ssim_map(ir, fused, 1.0).mean() + (1 - share) * ssim_map(vis, fused, 1.0).mean()
+            share * tensor_ssim_map(ir, fused, 1.0).mean()
+            + (1 - share) * tensor_ssim_map(vis, fused, 1.0).mean()
         )
         losses = {
             "intensity": 20 * F.l1_loss(fused, brighter),

@@ -120,45 +120,6 @@ def test_finest_scale_in_tiles_is_untiled_at_any_size(size, tile):
     assert_tiles_change_nothing(pyramid(3), [image / 255 for image in images(size)], tile)
 
 
-def test_default_tile_is_untiled():
-    assert_tiles_change_nothing(network("densefuse", "mean"), images((TILE + 9, 24)), TILE)
-
-
-def test_a_small_image_is_one_tile(monkeypatch):
-    """No halo is computed where the image fits."""
-    monkeypatch.setattr(tiles, "_whole_map_weights", None)
-    net, pictures = network("res2netfuse", "mean"), images((20, 20))
-    assert torch.equal(
-        run_network(net, pictures, Execution(tile=20)),
-        run_network(net, pictures, Execution(tile=None)),
-    )
-
-
-@given(size=st.integers(1, 500), tile=st.integers(1, 200), halo=st.integers(0, 20))
-def test_pieces_cover_the_axis_once(size, tile, halo):
-    pieces = tiles._axis(size, tile, halo)
-    covered = [i for place, _, _ in pieces for i in range(size)[place]]
-    assert covered == list(range(size))
-    assert len(pieces) == -(-size // tile)
-    for place, view, inner in pieces:
-        assert list(range(size)[view])[inner] == list(range(size)[place])
-        assert place.stop - place.start <= tile
-        assert view == slice(max(0, place.start - halo), min(size, place.stop + halo))
-
-
-def test_features_are_kept_for_the_second_pass(monkeypatch):
-    """With room for them every tile is encoded once, without room twice."""
-    net, pictures = network("densefuse", "mean"), images((30, 30))
-    calls = []
-    encode = net.encode
-    monkeypatch.setattr(net, "encode", lambda image: calls.append(1) or encode(image))
-    run_network(net, pictures, Execution(tile=15))
-    kept = len(calls)
-    monkeypatch.setattr(tiles, "KEPT_BYTES", 0)
-    run_network(net, pictures, Execution(tile=15))
-    assert (kept, len(calls) - kept) == (4 * 2, 2 * 4 * 2)
-
-
 def test_other_modules_run_whole():
     class Darkest(nn.Module):
         def forward(self, *pictures):

@@ -7,14 +7,13 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
 from pytorch_msssim import ms_ssim
 from scipy import signal
 
 from fusionlib.errors import MetricWarning
 from fusionlib.metrics import METRICS
 from fusionlib.metrics.multiscale import multi_exposure_scores, multiscale_ssim
-from tests.fusionlib.metrics.pictures import flat, large_triples, noise, photos, undefined_allowed
+from tests.fusionlib.metrics.pictures import flat, noise, photos
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -107,17 +106,6 @@ def test_negative_similarity_gives_0_with_a_warning():
         assert value == pytest.approx(0.5 if times == 1 and convention == "standard" else 0)
 
 
-@given(large_triples(176, spare=20))
-@settings(max_examples=8)
-def test_standard_properties(images):
-    with undefined_allowed():
-        value = multiscale_ssim(*images)
-        assert 0 <= value <= 1 + 1e-12
-        assert multiscale_ssim(images[0], images[2], images[1]) == value
-        # A negative mean similarity may be -1e-15 in one order of summation and 0 in another.
-        assert multiscale_ssim(*(image.T for image in images)) == pytest.approx(value, abs=1e-3)
-
-
 # ---------------------------------------------------------------- the multi-exposure index
 
 
@@ -182,30 +170,8 @@ def test_multi_exposure_of_constant_images():
         assert multi_exposure(*flat(*levels)) == pytest.approx(1, rel=1e-11)
 
 
-def test_multi_exposure_of_equal_images():
-    """The desired block is stronger than the image's by the 0.001 in its norm: nearly 1."""
-    f = noise((48, 50))[0]
-    value = multi_exposure(f, f, f)
-    # Norms are 11 times a deviation above 10: the square of 0.001 / 110.
-    assert 1 - 1e-10 < value < 1
-
-
 def test_multi_exposure_follows_the_source_with_structure():
     a = noise((48, 50))[0]
     gray = flat(9, size=a.shape)[0]
     assert multi_exposure(a, a, gray) > 1 - 1e-10
     assert multi_exposure(a, gray, a) > 1 - 1e-10
-
-
-@given(large_triples(44, spare=12))
-@settings(max_examples=30)
-def test_multi_exposure_properties(images):
-    f, a, b = (image // 2 for image in images)
-    scores = multi_exposure_scores(f, a, b)
-    assert all(-1 <= score <= 1 + 1e-12 for score in scores)
-    # The three sums over blocks are exact; the rest is rounding beside C2 = 58.
-    close = pytest.approx(scores, abs=1e-8)
-    assert multi_exposure_scores(f, b, a) == close
-    assert multi_exposure_scores(f.T, a.T, b.T) == close
-    # Means are taken away from each.
-    assert multi_exposure_scores(f + 90, a + 7, b) == close

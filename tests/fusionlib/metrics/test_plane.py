@@ -109,13 +109,6 @@ def test_a_plane_is_freed_at_once():
         gc.enable()
 
 
-def test_two_functions_do_not_share_a_memory():
-    x = Plane(noise()[0])
-    assert plane.total(x) != plane.inner(x, x)
-    one, other = counted()[0], once(lambda x: -x.values)
-    assert (one(x) == -other(x)).all()
-
-
 def test_what_was_used_longest_ago_is_forgotten(monkeypatch):
     scaled, calls = counted()
     x = Plane(noise((4, 8))[0])
@@ -126,53 +119,6 @@ def test_what_was_used_longest_ago_is_forgotten(monkeypatch):
     assert scaled(x, factor=1) is one and len(calls) == 3
     again = scaled(x, factor=2)
     assert len(calls) == 4 and again is not two and (again == two).all()
-
-
-def test_the_latest_result_is_kept_however_large(monkeypatch):
-    scaled, calls = counted()
-    x = Plane(noise()[0])
-    monkeypatch.setattr(plane, "KEPT_BYTES", 0)
-    assert scaled(x) is scaled(x) and len(calls) == 1
-
-
-@pytest.mark.parametrize(
-    "result, size",
-    [
-        (np.zeros(10), 80),
-        (np.zeros(10, np.float32), 40),
-        ((np.zeros(10), np.zeros(5)), 120),
-        (Plane(np.zeros((2, 5))), 80),
-        ((Plane(np.zeros((2, 5))), 7), 80),
-    ],
-    ids=["doubles", "singles", "tuple", "plane", "tuple of plane"],
-)
-def test_every_kind_of_result_counts(monkeypatch, result, size):
-    calls = []
-    large = once(lambda x, key: calls.append(key) or result)
-    for room, expected in ((2 * size, [1, 2]), (2 * size - 1, [1, 2, 1])):
-        monkeypatch.setattr(plane, "KEPT_BYTES", room)
-        x = Plane(noise()[0])
-        calls.clear()
-        large(x, 1), large(x, 2), large(x, 1)
-        assert calls == expected
-
-
-@pytest.mark.parametrize("room, kept", [(512 + 128 + 128, True), (512 + 128 + 127, False)])
-def test_what_a_derived_plane_keeps_counts_too(monkeypatch, room, kept):
-    monkeypatch.setattr(plane, "KEPT_BYTES", room)
-    x = Plane(noise((8, 8))[0])
-    small = plane.halved(x)
-    plane.local_mean(small)
-    counted()[0](x)
-    assert (plane.halved(x) is small) == kept
-
-
-def test_numbers_need_no_room(monkeypatch):
-    monkeypatch.setattr(plane, "KEPT_BYTES", 0)
-    calls = []
-    number = once(lambda x, key: calls.append(key) or key)
-    x = Plane(noise()[0])
-    assert [number(x, key) for key in (1, 2, 3, 1)] == [1, 2, 3, 1] and calls == [1, 2, 3]
 
 
 # ---------------------------------------------------------------- sums and histograms

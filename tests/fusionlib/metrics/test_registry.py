@@ -235,7 +235,7 @@ def test_cards_and_docstrings_have_the_facts(name):
         if label != "definition":
             assert "".join(f"-{label}:{text}".split()) in written
     printed = "".join(str(metric).split())
-    assert all("".join(f"{label}{text}".split()) in printed for label, text in rows.items())
+    assert all("".join(f"-{label}:{text}".split()) in printed for label, text in rows.items())
     assert max(map(len, str(metric).splitlines())) <= 100
 
 

@@ -28,11 +28,9 @@ from fusionlib.metrics.structure import (
 )
 from tests.fusionlib.metrics.pictures import (
     flat,
-    large_triples,
     noise,
     photos,
     triples,
-    undefined_allowed,
 )
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -106,19 +104,6 @@ def test_psnr_without_error_or_without_peak():
     assert math.isfinite(peak_signal_to_noise_ratio(black, gray, gray))
 
 
-@given(triples())
-@settings(max_examples=40)
-def test_errors_see_differences_only(images):
-    f, a, b = (image // 2 for image in images)
-    for function in (mean_squared_error, root_mean_squared_error, peak_signal_to_noise_ratio):
-        value = function(f, a, b)
-        assert function(f + 100, a + 100, b + 100) == value == function(255 - f, 255 - a, 255 - b)
-        assert function(f[::-1], a[::-1], b[::-1]) == function(f.T, a.T, b.T) == value
-    # Half the contrast, a quarter of the error.
-    assert mean_squared_error(2 * f, 2 * a, 2 * b) == 4 * mean_squared_error(f, a, b)
-    assert 0 <= mean_squared_error(*images) <= 255**2
-
-
 # ---------------------------------------------------------------- correlations
 
 
@@ -163,14 +148,6 @@ def test_correlations_of_known_images():
     assert scd(rows + columns, rows, rows) == 0  # what is left of either difference: columns
 
 
-@pytest.mark.parametrize("levels", [(9, 9, 9), (0, 0, 0), (9, 100, 200)])
-@pytest.mark.parametrize("function", [correlation_coefficient, scd])
-def test_correlations_of_constant_images(function, levels):
-    with pytest.warns(MetricWarning, match="value is set to 0") as caught:
-        assert function(*flat(*levels)) == 0
-    assert len(caught) == 2
-
-
 def test_a_constant_source_or_difference_counts_as_uncorrelated():
     a, b, c = noise()
     gray = flat(9, size=a.shape)[0]
@@ -198,23 +175,6 @@ def test_a_constant_source_or_difference_counts_as_uncorrelated():
     with pytest.warns(MetricWarning) as caught:
         assert correlation_coefficient(gray, a, b) == 0
     assert len(caught) == 2
-
-
-@given(triples())
-@settings(max_examples=60)
-def test_correlation_properties(images):
-    f, a, b = (image // 4 for image in images)
-    with undefined_allowed():
-        for function, most in ((correlation_coefficient, 1), (scd, 2)):
-            value = function(f, a, b)
-            assert abs(value) <= most + 1e-15
-            assert function(f, b, a) == value == function(f.T, a.T, b.T)
-            assert function(f[:, ::-1], a[:, ::-1], b[:, ::-1]) == value
-        # Any positive affine map of any image; each rounds its root anew.
-        value = pytest.approx(correlation_coefficient(f, a, b), abs=1e-15)
-        assert correlation_coefficient(3 * f + 7, 2 * a, b + 60) == value
-        assert -correlation_coefficient(255 - f, a, b) == value
-        assert scd(2 * f + 9, 2 * a, 2 * b + 1) == pytest.approx(scd(f, a, b), abs=1e-15)
 
 
 # ---------------------------------------------------------------- structural similarity
@@ -247,12 +207,6 @@ def test_ssim_by_its_definition(size):
     # Rounding of 5e-11 in a covariance stands beside C2 = 58.
     assert ssim(f, a) == pytest.approx(one, rel=1e-11)
     assert ssim_a(f, a, b) == pytest.approx((one + other) / 2, rel=1e-11)
-
-
-def test_ssim_on_unit_range_is_the_same():
-    """MATLAB's ssim on 0..1 has L = 1; only the quotient of L and the levels counts."""
-    x, y, _ = noise((12, 13))
-    assert ssim_map(x / 255, y / 255, 1) == pytest.approx(ssim_map(x, y, 255), rel=1e-11)
 
 
 @pytest.mark.parametrize(
@@ -329,19 +283,6 @@ def test_ssim_of_equal_images_and_of_one_equal_source(name, convention, peak, mo
     assert value(f, f, f, convention) == pytest.approx(most, rel=1e-6 if peak == 2 else 1e-14)
     both = value(f, a, a, convention)
     assert value(f, f, a, convention) == pytest.approx((most + both) / 2, rel=1e-6)
-
-
-@given(large_triples(11))
-@settings(max_examples=40)
-def test_ssim_properties(images):
-    x, y, _ = images
-    for border in ("replicate", "valid"):
-        value = ssim(x, y, border=border)
-        assert ssim(x, x, border=border) == pytest.approx(1, abs=1e-12)
-        assert ssim(y, x, border=border) == value and -1 <= value <= 1 + 1e-12
-        # Sums of a separable filter in another order: rounding of 5e-11 beside C2 = 58.
-        for turned in (np.transpose, np.fliplr, np.flipud):
-            assert ssim(turned(x), turned(y), border=border) == pytest.approx(value, abs=1e-10)
 
 
 # ---------------------------------------------------------------- what is refused

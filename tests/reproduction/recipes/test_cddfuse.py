@@ -8,7 +8,7 @@ import torch
 from scipy import ndimage
 from torch.nn.utils import clip_grad_norm_
 
-from fusionlib.losses import ssim_map
+from fusionlib.losses import tensor_ssim_map
 from tests.reproduction.recipes.conftest import SMALL, batch, run_step
 
 
@@ -47,7 +47,7 @@ def test_first_phase(setup):
         with torch.no_grad():
             # The image itself is added before the sigmoid, in this phase too.
             output = network.decoder(base, detail, image / 255)
-        dissimilarity = np.clip(1 - ssim_map(image / 255, output, 1.0).numpy(), 0, 1) / 2
+        dissimilarity = np.clip(1 - tensor_ssim_map(image / 255, output, 1.0).numpy(), 0, 1) / 2
         total += 5 * dissimilarity.mean() + np.mean((output.numpy() - image.numpy() / 255) ** 2)
     pairs = zip(sobel(output.numpy(), "nearest"), sobel(vis.numpy() / 255, "nearest"), strict=True)
     total += 5 * np.mean([np.abs(a - b).mean() / 8 for a, b in pairs])

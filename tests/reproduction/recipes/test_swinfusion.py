@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import ndimage
 
-from fusionlib.losses import ssim_map
+from fusionlib.losses import tensor_ssim_map
 from tests.reproduction.recipes.conftest import SMALL, batch, run_step
 
 
@@ -32,7 +32,7 @@ def test_loss_written_out():
     gradients = [sobel(x) for x in (fused, a, b)]
     gradient = np.abs(gradients[0] - np.maximum(*gradients[1:])).mean()
     weights = np.array([g.mean() for g in gradients[1:]])
-    similarities = [ssim_map(x / 255, output, 1.0).mean().item() for x in (ir, vis)]
+    similarities = [tensor_ssim_map(x / 255, output, 1.0).mean().item() for x in (ir, vis)]
     ssim = 1 - weights @ similarities / weights.sum()
     expected = 20 * (np.abs(left).mean() + variation + gradient) + 10 * ssim
     assert losses["total"].item() == pytest.approx(expected, rel=1e-4)
