@@ -1,7 +1,8 @@
 """Draws the pictures of README.md from the built-in sample: ``python docs/pictures.py``.
 
 With ``python docs/pictures.py FOLDER/explorer.png`` the explorer's, too, from a screenshot that its
-test leaves: ``FUSIONLIB_SCREENSHOTS=FOLDER python -m pytest tests/test_explorer_browser.py``.
+test leaves:
+``FUSIONLIB_SCREENSHOTS=FOLDER python -m pytest tests/reproduction/explorer/test_browser.py``.
 """
 
 from __future__ import annotations
