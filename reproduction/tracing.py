@@ -95,9 +95,7 @@ class _Origins(TorchFunctionMode):
         if name in ("relu", "relu_"):
             for index in origins:
                 self.steps[index].activation = "ReLU"
-        # One group is no split (networks whose rule sees all features at once).
-        alone = name == "chunk" and len(results) == 1
-        if self.operations and name in OPERATIONS and origins and not alone:
+        if self.operations and name in OPERATIONS and origins:
             kind = OPERATIONS[name]
             given = args[0] if name == "cat" else args[:2] if kind == "add" else args[:1]
             for part in results:
