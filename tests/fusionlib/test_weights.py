@@ -407,12 +407,6 @@ def test_writing_is_atomic(tmp_path, monkeypatch):
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
 
 
-def test_unwritable_place(tmp_path):
-    (tmp_path / "file").touch()
-    with pytest.raises(FusionError, match="cannot write"):
-        save_weights(tmp_path / "file" / "mine.safetensors", network(), {})
-
-
 # ---------------------------------------------------------------- committed files
 
 
@@ -526,16 +520,6 @@ def test_a_set_that_is_there_and_right_is_left_alone(web, model, tmp_path):
     assert web.asked == ["model.pt"] and verify_weights(entry, path)
     save_file({"other": torch.ones(1)}, path)
     assert fetch_weights(unknown, CONFIGURATION, tmp_path, progress=False).new
-
-
-def test_where_it_is_put(model, tmp_path, monkeypatch):
-    entry = model(checkpoint(released()))
-    cache = tmp_path / "cache" / "irvis-fusionlib" / "weights"
-    assert fetch_weights(entry, CONFIGURATION, progress=False).path.parent == cache
-    monkeypatch.setenv("FUSIONLIB_WEIGHTS", str(tmp_path / "environment"))
-    found = fetch_weights(entry, CONFIGURATION, progress=False)
-    assert found.path.parent == tmp_path / "environment"
-    assert find_weights(entry) == found.path
 
 
 @pytest.mark.parametrize("facts", [{"size": 7}, {"sha256": "0" * 64}, {"blob": "0" * 40}])
@@ -692,14 +676,6 @@ def test_a_file_is_the_published_one(tmp_path, facts, words):
         check_file(tmp_path / "b.pt", file)
 
 
-def test_texts_of_published_files():
-    file = PublishedFile("a/b.pt", "https://x/b.pt")
-    assert file.name == "b.pt" and str(file) == "https://x/b.pt"
-    assert str(replace(file, size=0)) == "https://x/b.pt (0 bytes)"
-    known = PublishedFile("c.pt", "https://x/c.pt", 1234567, "ab", "cd")
-    assert str(known) == "https://x/c.pt (1,234,567 bytes, sha256 ab, git blob cd)"
-
-
 def test_many_files_are_not_listed_one_by_one(tmp_path):
     with pytest.raises(WeightsNotFound, match=r"from 21 files, \S+im1\.dat to \S+im21\.dat \(lic"):
         find_weights(weight_sets()["jsr_dictionaries"], tmp_path)
@@ -713,11 +689,6 @@ def test_failed_download(web, tmp_path, name, words):
         download(file, tmp_path / "new", progress=False)
     assert "\n" not in str(error.value)
     assert not list((tmp_path / "new").iterdir())
-
-
-def test_nobody_answers(tmp_path):
-    with pytest.raises(WeightsNotFound, match=r"failed \(ConnectionError"):
-        download(PublishedFile("b.pt", "http://127.0.0.1:9/b.pt"), tmp_path, progress=False)
 
 
 # ---------------------------------------------------------------- the command line
