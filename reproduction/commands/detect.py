@@ -132,16 +132,11 @@ def _run(options: argparse.Namespace) -> None:
     """
     from fusionlib.files import check_writable, write_text
     from fusionlib.images import read_image, write_image
-    from fusionlib.pairs import images_by_stem
 
     from ..detection.detector import TO_SEE
 
     thresholds = _thresholds(options, TO_SEE, "confidence", "overlap")
-    files = [options.image]
-    if options.image.is_dir():
-        files = list(images_by_stem(options.image).values())
-        if not files:
-            raise ImageError(f"no image in the folder {options.image}.")
+    files = _images(options.image)
     outputs = [options.output / f"{file.stem}.png" for file in files] if options.output else []
     tables = [options.csv] if options.csv else []
     _check_apart(files, [*outputs, *tables])
@@ -177,6 +172,16 @@ def _run(options: argparse.Namespace) -> None:
     if options.output:
         print(f"wrote {len(files) - len(faults)} images to {options.output}")
     fail_each(faults, "searched")
+
+
+def _images(path: Path) -> list[Path]:
+    """Return an image, or those of a folder."""
+    from fusionlib.pairs import images_by_stem
+
+    files = list(images_by_stem(path).values()) if path.is_dir() else [path]
+    if not files:
+        raise ImageError(f"no image in the folder {path}.")
+    return files
 
 
 #: Okabe and Ito's colours, told apart by the colour-blind; classes take them in turn.
