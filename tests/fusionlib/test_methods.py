@@ -81,7 +81,8 @@ def own_weights(tmp_path_factory, small_aefusion):
         if rules:
             for parameter in net.parameters():
                 parameter.data.normal_(std=(1 / max(parameter[0].numel(), 1)) ** 0.5)
-            [*net.parameters()][-1].data.fill_(100)  # a last ReLU must not hide everything
+            # A last ReLU must not hide everything.
+            [*net.parameters()][-1].data.fill_(configuration.levels.white / 2.55)
         paths[name, key] = folder / f"{name}_{key}.safetensors"
         save_weights(paths[name, key], net, {})
     atoms = np.random.default_rng(0).random((49, 256))
