@@ -460,8 +460,8 @@ def benchmark(
             if executor is None:
                 yield one, partial(_same, _fuse(method, partial(_same, pairs[i]), colour))
                 continue
-            opens = isinstance(dataset, str)
-            pair = partial(_pair_of, dataset, folder, i) if opens else partial(_same, pairs[i])
+            named = isinstance(dataset, str)  # workers open it themselves
+            pair = partial(_pair_of, name, folder, i) if named else partial(_same, pairs[i])
             yield one, partial(_fuse, method, pair, colour)
 
     # Workers look from folders of their own.
