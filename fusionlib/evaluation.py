@@ -405,14 +405,14 @@ def benchmark(
         same method with the same weights, are not measured again. For pairs that are not of a
         registered data set, the column dataset also names a hash of their content.
     jobs : int, optional
-        Processes that score at the same time, while this one fuses; None: one per core. Rows and
-        their order do not depend on it.
+        Processes that score at the same time; this one fuses. None: one per core. Rows and their
+        order do not depend on it.
     executor : concurrent.futures.Executor, optional
-        Fuses and scores there instead, with `jobs` workers, which have four images each in hand or
-        waiting. Methods are sent with their weights, pairs too; but a data set that is given by
-        name must be where the workers are, in the same folder `data_dir` or environment. On Dask's
-        workers (``client.get_executor(pure=False)``, `fusionlib.executors.dask_workers`) the loss
-        of one loses no row and doubles none.
+        Fuses and scores there instead, 4 `jobs` images at a time: give the number of its workers.
+        Methods are sent with their weights, and pairs; but a data set that is given by name must
+        be where the workers are, in the same folder `data_dir` or environment. On Dask's workers
+        (``client.get_executor(pure=False)``, `fusionlib.executors.dask_workers`) the loss of one
+        loses no row and doubles none.
     cost : bool
         Whether each image also gets rows with the seconds that fusing took and the most memory
         that the process which did it held meanwhile (see `fusionlib.costs.Cost`).
@@ -457,11 +457,12 @@ def benchmark(
     def work(some: Sequence[tuple[int, _Wanted]]) -> Iterator[tuple[_Wanted, Callable[[], _Made]]]:
         for number, one in some:
             method, i = ready[number // len(pairs)], number % len(pairs)
-            pair = partial(_same, pairs[i])
-            if executor is not None and isinstance(dataset, str):
-                pair = partial(_pair_of, dataset, folder, i)
-            make = partial(_fuse, method, pair, colour)
-            yield one, partial(_same, make()) if executor is None else make
+            if executor is None:
+                yield one, partial(_same, _fuse(method, partial(_same, pairs[i]), colour))
+                continue
+            named = isinstance(dataset, str)  # workers open it themselves
+            pair = partial(_pair_of, name, folder, i) if named else partial(_same, pairs[i])
+            yield one, partial(_fuse, method, pair, colour)
 
     # Workers look from folders of their own.
     folder = None if data_dir is None else str(Path(data_dir).absolute())

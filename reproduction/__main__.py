@@ -19,6 +19,7 @@ __all__ = ["main"]
 COMMANDS: Commands = {
     "run": (run.run, run.OPTIONS),
     "claims": (claims.claims, claims.OPTIONS),
+    **detect.COMMANDS,
     **weights.COMMANDS,
 }
 
@@ -32,8 +33,7 @@ def make_parser() -> argparse.ArgumentParser:
     about = "Two papers on image fusion, every table and claim of them."
     parser, commands = program("python -m reproduction", about, COMMANDS)
     commands.choices["weights"].set_defaults(users=detect.weight_users)
-    for topic in (train, detect):
-        topic.add(commands)
+    train.add(commands)
     return parser
 
 

@@ -6,12 +6,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import platform
 import subprocess
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,7 +32,6 @@ __all__ = [
     "read_recorded",
     "save",
     "save_training",
-    "score_hash",
     "short_provenance",
 ]
 
@@ -96,29 +94,6 @@ def provenance(
         "seconds": None if seconds is None else round(seconds, 1),
         **facts,
     }
-
-
-#: Modules that decide no score: what reads and writes tables, trains, fetches, draws.
-WITHOUT_SCORES = (
-    *("reproduction", "__init__", "__main__", "losses", "checkpoints", "tensorflow"),
-    *("costs", "folders", "scale", "own", "commands"),
-)
-
-
-def score_hash() -> str:
-    """Hash the source that scores depend on: scores of other code are not used again."""
-    return _hash_of_code(without=WITHOUT_SCORES)
-
-
-def _hash_of_code(without: Collection[str]) -> str:
-    sha = hashlib.sha256()
-    for house in ("fusionlib", "reproduction"):
-        for path in sorted([*(ROOT / house).rglob("*.py"), *(ROOT / house).rglob("metrics/*.txt")]):
-            inside = path.relative_to(ROOT / house)
-            module = inside.with_suffix("").as_posix()
-            if not {house, inside.parts[0].removesuffix(".py"), module} & {*without}:
-                sha.update(path.read_bytes())
-    return sha.hexdigest()
 
 
 def _version(package: str) -> str:

@@ -177,7 +177,7 @@ def print_frame(frame: pd.DataFrame, width: int | None = 60) -> None:
     print("\n".join(line.rstrip() for line in lines.splitlines()))
 
 
-# ---------------------------------------------------------------- for `train` and `detect`
+# ---------------------------------------------------------------- for `train`
 
 
 def add_shared(parser: argparse._ActionsContainer, *names: str) -> None:
@@ -204,22 +204,5 @@ def add_command(
     return parser
 
 
-def add_actions(
-    parser: argparse.ArgumentParser, *, required: bool = False
-) -> argparse._SubParsersAction:
-    return parser.add_subparsers(title="actions", metavar="ACTION", required=required)
-
-
 def listed(title: str, lines: Sequence[str]) -> str:
     return "\n".join([f"{title}:", *(f"  {line}" for line in lines)])
-
-
-def check_apart(sources: Sequence[Path], outputs: Sequence[Path]) -> None:
-    """Make sure that no file is both read and written, or written twice."""
-    taken = {path.resolve() for path in sources}
-    for path in outputs:
-        if path.resolve() in taken:
-            raise FusionError(
-                f"{path} is one of the images, or to be written twice. Name another file or folder."
-            )
-        taken.add(path.resolve())

@@ -8,7 +8,6 @@ taken between independence and the closest coupling that their correlation allow
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from typing import NamedTuple
@@ -83,31 +82,26 @@ def _wavelet(x: Plane, name: str) -> np.ndarray:
 # ---------------------------------------------------------------- windows
 
 
-@dataclass
-class _Windows:
-    """The 3x3 windows of some rows of a feature map, nine values each, column by column."""
+class _Distributions(NamedTuple):
+    """Distributions over the nine positions of a window, as far as information needs them."""
 
-    raw: np.ndarray  # (9, n)
-    constant: np.ndarray  # (n,), bool
-    p: np.ndarray  # (9, n), a distribution over the nine positions
+    p: np.ndarray  # (9, n)
     cumulative: np.ndarray  # (9, n)
-    deviation: np.ndarray  # (9, n), of p from its mean
     spread: np.ndarray  # (n,), standard deviation of the position
     entropy: np.ndarray  # (n,), bits
 
     def take(self, chosen: np.ndarray) -> _Distributions:
-        """Return some of the windows, by their numbers, as far as information needs them."""
-        parts = self.p, self.cumulative, self.spread, self.entropy
-        return _Distributions(*(part.take(chosen, axis=-1) for part in parts))
+        """Return those of some windows, by their numbers."""
+        return _Distributions(*(part.take(chosen, axis=-1) for part in self))
 
 
-class _Distributions(NamedTuple):
-    """What `_Windows` has of the same names."""
+class _Windows(NamedTuple):
+    """The 3x3 windows of some rows of a feature map, nine values each, column by column."""
 
-    p: np.ndarray
-    cumulative: np.ndarray
-    spread: np.ndarray
-    entropy: np.ndarray
+    raw: np.ndarray  # (9, n)
+    constant: np.ndarray  # (n,), bool
+    deviation: np.ndarray  # (9, n), of the distribution from its mean
+    distributions: _Distributions
 
 
 def _windows(rows: np.ndarray) -> _Windows:
@@ -124,15 +118,10 @@ def _windows(rows: np.ndarray) -> _Windows:
     position = np.arange(1.0, 10)[:, None]
     mean = (position * p).sum(axis=0)
     variance = (position**2 * p).sum(axis=0) - mean * mean
-    return _Windows(
-        raw,
-        constant,
-        p,
-        np.cumsum(p, axis=0),
-        p - p.sum(axis=0) / 9,
-        np.sqrt(np.maximum(variance, 0)),
-        -_sum_times_log(p, np.empty_like(p)),
-    )
+    spread = np.sqrt(np.maximum(variance, 0))
+    entropy = -_sum_times_log(p, np.empty_like(p))
+    distributions = _Distributions(p, np.cumsum(p, axis=0), spread, entropy)
+    return _Windows(raw, constant, p - p.sum(axis=0) / 9, distributions)
 
 
 def _sum_times_log(p: np.ndarray, room: np.ndarray) -> np.ndarray:
@@ -225,7 +214,7 @@ def _window_values(f: _Windows, s: _Windows, in_order: bool) -> np.ndarray:
     correlation = np.divide(shared, norm, out=np.zeros_like(norm), where=open_)
     for lower, sign in ((False, correlation > 0), (True, correlation < 0)):
         chosen = np.flatnonzero(sign)
-        parts = f.take(chosen), s.take(chosen)
+        parts = f.distributions.take(chosen), s.distributions.take(chosen)
         value[chosen] = _information(*parts, correlation[chosen], lower, in_order)
     return value
 

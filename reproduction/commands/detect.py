@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import argparse
 import csv
-import inspect
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fusionlib.commands.shared import (
-    add_actions,
-    add_command,
-    check_apart,
+    DEVICE,
+    SHARED,
+    WEIGHTS_DIR,
+    Commands,
+    Options,
     fail_each,
     given,
-    split_names,
 )
 from fusionlib.errors import FusionError, ImageError, unknown
 
@@ -29,13 +29,6 @@ if TYPE_CHECKING:
     from ..detection.average_precision import Matches
     from ..detection.detector import Detector, Thresholds
 
-#: Arguments as a help shows them -> what they are: a text, or settings of argparse.
-Options = Mapping[str, str | dict[str, Any]]
-
-WHERE: Options = {
-    "--weights-dir FOLDER": "where to look for weights first",
-    "--device NAME": "cpu (default), or cuda where there is an NVIDIA GPU",
-}
 DETECTOR: Options = {
     "-w --weights NAME": "yolov5n (default) or yolov5s, as Ultralytics published them; or a file, "
     ".safetensors of 'detect train' or .pt of Ultralytics' YOLOv5 n or s",
@@ -43,7 +36,8 @@ DETECTOR: Options = {
     "trained",
     "--classes NAMES": "only these, separated by commas; default: all",
     "--overlap X": "of two boxes of a class with a larger intersection over union the better stays",
-    **WHERE,
+    **WEIGHTS_DIR,
+    **DEVICE,
 }
 RUN: Options = {
     "IMAGE": {"type": Path, "help": "image or folder"},
@@ -58,9 +52,7 @@ EXPORT: Options = {
     "-o --output FOLDER": {"required": True, "help": "new, or to continue"},
     "--block K/N": "of N blocks of pairs in their order the K-th is for testing, the rest to learn "
     "from; default: the data set's own division, or none",
-    "--limit N": "only the first N pairs of a data set",
-    "--data-dir FOLDER": "where to look for data first",
-    **WHERE,
+    **SHARED,
 }
 EVALUATE: Options = {
     "FOLDER": "with data.yaml, or images",
@@ -89,7 +81,8 @@ TRAIN: Options = {
     "--seed N": "default: 0",
     "--checkpoint FILE": "written after every epoch; where it exists the training continues from "
     "it; default: beside the weights, deleted at the end",
-    **WHERE,
+    **WEIGHTS_DIR,
+    **DEVICE,
 }
 
 
@@ -112,6 +105,17 @@ def _thresholds(options: argparse.Namespace, usual: Thresholds, *names: str) -> 
     return usual._replace(**shares)
 
 
+def _check_apart(sources: Sequence[Path], outputs: Sequence[Path]) -> None:
+    """Make sure that no file is both read and written, or written twice."""
+    taken = {path.resolve() for path in sources}
+    for path in outputs:
+        if path.resolve() in taken:
+            raise FusionError(
+                f"{path} is one of the images, or to be written twice. Name another file or folder."
+            )
+        taken.add(path.resolve())
+
+
 def _detector(options: argparse.Namespace) -> Detector:
     from ..detection.detector import create_detector
 
@@ -128,19 +132,14 @@ def _run(options: argparse.Namespace) -> None:
     """
     from fusionlib.files import check_writable, write_text
     from fusionlib.images import read_image, write_image
-    from fusionlib.pairs import images_by_stem
 
     from ..detection.detector import TO_SEE
 
     thresholds = _thresholds(options, TO_SEE, "confidence", "overlap")
-    files = [options.image]
-    if options.image.is_dir():
-        files = list(images_by_stem(options.image).values())
-        if not files:
-            raise ImageError(f"no image in the folder {options.image}.")
+    files = _images(options.image)
     outputs = [options.output / f"{file.stem}.png" for file in files] if options.output else []
     tables = [options.csv] if options.csv else []
-    check_apart(files, [*outputs, *tables])
+    _check_apart(files, [*outputs, *tables])
     for path in [*outputs[:1], *tables]:
         check_writable(path)
     detector = _detector(options)
@@ -173,6 +172,16 @@ def _run(options: argparse.Namespace) -> None:
     if options.output:
         print(f"wrote {len(files) - len(faults)} images to {options.output}")
     fail_each(faults, "searched")
+
+
+def _images(path: Path) -> list[Path]:
+    """Return an image, or those of a folder."""
+    from fusionlib.pairs import images_by_stem
+
+    files = list(images_by_stem(path).values()) if path.is_dir() else [path]
+    if not files:
+        raise ImageError(f"no image in the folder {path}.")
+    return files
 
 
 #: Okabe and Ito's colours, told apart by the colour-blind; classes take them in turn.
@@ -321,7 +330,7 @@ def _train(options: argparse.Namespace) -> None:
     start = options.scratch or create_detector(**given(options, "weights", "weights_dir"))
     history = options.output.with_suffix(".losses.csv")
     checkpoint = options.checkpoint or options.output.with_suffix(".checkpoint")
-    check_apart([], [options.output, checkpoint, history])
+    _check_apart([], [options.output, checkpoint, history])
     tuned = fine_tune(
         start,
         layout.parts.get(EVERYTHING) or layout.parts.get("train", ()),
@@ -350,37 +359,10 @@ def _detect(_: argparse.Namespace) -> None:
     raise FusionError("name what to do: detect run, export, evaluate or train.")
 
 
-#: What each command runs, whose docstring is its help with examples as its last paragraph.
-COMMANDS: Mapping[str, tuple[Callable[[argparse.Namespace], None], Options]] = {
+COMMANDS: Commands = {
     "detect": (_detect, {}),
     "detect run": (_run, RUN),
     "detect export": (_export, EXPORT),
     "detect evaluate": (_evaluate, EVALUATE),
     "detect train": (_train, TRAIN),
 }
-
-#: What an argument takes, as its help calls it -> how that is read; others are texts.
-TYPES: dict[str, Any] = {"N": int, "X": float, "NAMES": split_names, "FILE": Path, "FOLDER": Path}
-
-
-def add(commands: argparse._SubParsersAction) -> None:
-    """Add the commands of the table to a parser."""
-    levels = {"": commands}
-    for path, (run, options) in COMMANDS.items():
-        above, _, last = path.rpartition(" ")
-        about, _, examples = inspect.cleandoc(run.__doc__ or "").rpartition("\n\n")
-        summary = about.partition("\n")[0].rstrip(".")
-        one = add_command(levels[above], last, about, *examples.splitlines(), help=summary)
-        if not above:
-            levels[path] = add_actions(one)
-        one.set_defaults(run=run)
-        for words, told in options.items():
-            *flags, last = words.split()
-            settings: dict[str, Any] = {"help": told} if isinstance(told, str) else dict(told)
-            if last.startswith("-"):
-                one.add_argument(*flags, last, action="store_true", **settings)
-            else:
-                settings = {"metavar": last, "type": TYPES.get(last, str), **settings}
-                one.add_argument(*(flags or [last.lower()]), **settings)
-        if "--device NAME" in options:
-            one.set_defaults(device="cpu")

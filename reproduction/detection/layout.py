@@ -164,30 +164,32 @@ def export(
     """
     folder = Path(folder)
     names = pairs.card.classes if pairs.card else ()
+    nothing = FusionError(
+        f"{pairs.name} has no boxes, so there is nothing to detect. Use a data set with boxes, "
+        "such as msrs or sample, or fetch its label files."
+    )
+    if not names:
+        raise nothing
     places = {name: (parts or {}).get(name, EVERYTHING) for name in pairs.names}
     facts = {**renderer.facts, "dataset": pairs.name, "classes": [*names], "parts": places}
-    bare = [] if names else [*pairs.names]
-    if names:
-        _begin(folder, json.dumps(facts, indent=1) + "\n")
-        seen = _read_sources(folder / SOURCES)
-        for pair in tqdm(pairs, folder.name, disable=not progress):
-            if pair.boxes is None:
-                bare.append(pair.name)
-                continue
-            part = places[pair.name]
-            labels = _label_lines(pair, names, pairs.name)
-            picture = folder / "images" / part / f"{pair.name}.png"
-            source = f"{pixel_hash(pair.ir)} {pixel_hash(pair.vis)}"
-            if not picture.is_file() or seen.get(pair.name) != source:
-                write_image(picture, renderer.render(pair))
-                with (folder / SOURCES).open("a", encoding="utf-8") as file:
-                    file.write(f"{source} {pair.name}\n")
-            write_text(folder / "labels" / part / f"{pair.name}.txt", labels)
+    _begin(folder, json.dumps(facts, indent=1) + "\n")
+    seen = _read_sources(folder / SOURCES)
+    bare = []
+    for pair in tqdm(pairs, folder.name, disable=not progress):
+        if pair.boxes is None:
+            bare.append(pair.name)
+            continue
+        part = places[pair.name]
+        labels = _label_lines(pair, names, pairs.name)
+        picture = folder / "images" / part / f"{pair.name}.png"
+        source = f"{pixel_hash(pair.ir)} {pixel_hash(pair.vis)}"
+        if not picture.is_file() or seen.get(pair.name) != source:
+            write_image(picture, renderer.render(pair))
+            with (folder / SOURCES).open("a", encoding="utf-8") as file:
+                file.write(f"{source} {pair.name}\n")
+        write_text(folder / "labels" / part / f"{pair.name}.txt", labels)
     if len(bare) == len(pairs):
-        raise FusionError(
-            f"{pairs.name} has no boxes, so there is nothing to detect. Use a data set with "
-            "boxes, such as msrs or sample, or fetch its label files."
-        )
+        raise nothing
     if bare:
         warnings.warn(
             f"{len(bare)} of {len(pairs)} pairs are not annotated, such as {bare[0]}; left out.",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import pickle
 import zipfile
@@ -92,11 +91,6 @@ def test_several_containers_give_names(read):
     assert same(read(parts), expected)
 
 
-def test_a_module_among_others_keeps_its_name(read):
-    content = {"module.a": torch.ones(1), "b": torch.ones(2)}
-    assert same(read(content), content)
-
-
 def test_keep_and_prefix(read):
     checkpoint = Checkpoint("pytorch", (), keep=r"^0\.", prefix="part.")
     found = read(state(), checkpoint)
@@ -146,11 +140,6 @@ def test_code_is_refused_and_leaves_no_trace(tmp_path, form):
     assert trace.exists()  # the trap works
 
 
-def test_a_whole_module_is_refused(read):
-    with pytest.raises(WeightsMismatch, match=r"asks for torch.nn.modules.conv.Conv2d"):
-        read(nn.Conv2d(1, 1, 1))
-
-
 @pytest.mark.parametrize("zipped", [True, False])
 def test_truncated(tmp_path, zipped):
     path = tmp_path / "model.pth"
@@ -189,15 +178,6 @@ def test_a_page_in_place_of_the_file(tmp_path, page):
     for checkpoint, files in ((PYTORCH, paths[:1]), (TENSORFLOW, paths), (ZIPPED, paths[:1])):
         with pytest.raises(WeightsMismatch, match=r"model.ckpt.index is an HTML page.*address"):
             read_checkpoint(checkpoint, files)
-
-
-def test_a_damaged_archive_of_pytorch(tmp_path):
-    """Whole as a zip file, but not what PyTorch writes; its advice is left out."""
-    with zipfile.ZipFile(tmp_path / "model.pth", "w") as file:
-        file.writestr("other", "x")
-    with pytest.raises(WeightsMismatch, match="not a readable PyTorch checkpoint") as error:
-        read_checkpoint(PYTORCH, [tmp_path / "model.pth"])
-    assert "miniz" not in str(error.value)
 
 
 @pytest.mark.parametrize("content", [{}, {"epoch": 3}, [torch.ones(2)], torch.ones(2), 3])
@@ -260,11 +240,6 @@ def test_tensorflow_keep(tmp_path):
         read_checkpoint(Checkpoint("tensorflow", (), keep="^decoder/"), paths)
 
 
-def test_a_number_gets_a_dimension(tmp_path):
-    paths = write_bundle(tmp_path / "model.ckpt", {"scale": np.array(2.5, np.float32)})
-    assert same(read_checkpoint(TENSORFLOW, paths), {"scale": torch.tensor([2.5])})
-
-
 # ---------------------------------------------------------------- zip files
 
 
@@ -320,19 +295,12 @@ def test_missing_and_ambiguous_members(archive):
 @pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
 def test_damaged_zip(archive, compression):
     path = archive(compression=compression)
-    expected = read_checkpoint(ZIPPED, [path])
     whole = path.read_bytes()
     for content in (b"", b"x" * 300, whole[: len(whole) // 2], whole[:-30]):
         path.write_bytes(content)
         words = "it is cut off" if content.startswith(b"PK") else "not a zip file"
         with pytest.raises(WeightsMismatch, match=rf"models\.zip cannot be unpacked .*{words}"):
             read_checkpoint(ZIPPED, [path])
-    for place in range(0, len(whole), 7):
-        damaged = bytearray(whole)
-        damaged[place] ^= 0xFF
-        path.write_bytes(damaged)
-        with contextlib.suppress(WeightsMismatch):  # other members and dates change without harm
-            assert same(read_checkpoint(ZIPPED, [path]), expected)
 
 
 def test_pytorch_in_a_zip(tmp_path):

@@ -6,9 +6,6 @@ import math
 import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
-from functools import partial
-from pathlib import Path
 
 import loky
 import numpy as np
@@ -275,8 +272,7 @@ def test_limit(methods, fuses):
 # ---------------------------------------------------------------- interrupted
 
 
-@pytest.mark.parametrize("done", [1, 2, 4])
-def test_interrupted_and_continued(methods, fuses, monkeypatch, tmp_path, done):
+def test_interrupted_and_continued(methods, fuses, monkeypatch, tmp_path, done=4):
     whole = benchmark(methods, PAIRS, metrics=FAST, progress=False)
     csv = tmp_path / "scores.csv"
     count = 0
@@ -336,18 +332,14 @@ def test_no_space_for_results(methods, monkeypatch, tmp_path):
     assert len(frame) == len(PAIRS) * len(FAST)
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
-def test_warnings_and_errors_come_back_from_a_worker(methods, jobs):
-    flat = Pair("flat", np.zeros((24, 28), np.float32), PAIRS[0].vis)
-    with pytest.warns(MetricWarning, match="flat: SCD: a correlation with a constant image"):
-        frame = benchmark(methods[0], [flat], metrics="SCD", jobs=jobs, progress=False)
-    assert len(frame) == 1 and math.isfinite(frame["value"][0])
-    with ThreadPoolExecutor(4) as executor, pytest.warns(MetricWarning) as caught:
-        flats = [Pair(f"flat{k}", flat.ir, flat.vis) for k in range(20)]
-        benchmark(methods[0], flats, metrics="SCD", executor=executor, progress=False)
-    assert len(caught) == 20
+@pytest.mark.parametrize("where", [{"jobs": 1}, {"jobs": 2}, {"executor": ThreadPoolExecutor(4)}])
+def test_warnings_and_errors_come_back_from_a_worker(methods, where):
+    flats = [Pair(f"{k}", np.zeros((24, 28), np.float32), PAIRS[0].vis) for k in range(6)]
+    with pytest.warns(MetricWarning, match="[0-5]: SCD: a correlation with a const") as caught:
+        frame = benchmark(methods[0], flats, metrics="SCD", progress=False, **where)
+    assert len(frame) == len(caught) == 6 and np.isfinite(frame["value"]).all()
     with pytest.raises(ImageTooSmall, match="VIF needs images of at least 41x41"):
-        benchmark(methods[0], PAIRS, metrics="VIF", jobs=jobs, progress=False)
+        benchmark(methods[0], PAIRS, metrics="VIF", progress=False, **where)
 
 
 def test_only_what_is_missing_is_computed(methods, fuses, tmp_path):
@@ -391,21 +383,6 @@ def test_a_csv_that_cannot_be_written_is_noticed_first(methods, fuses, tmp_path)
     with pytest.raises(FusionError, match="cannot write"):
         benchmark(methods[0], PAIRS, csv=tmp_path / "file" / "scores.csv", progress=False)
     assert fuses == []
-
-
-def test_the_bar_counts_what_is_scored(methods, monkeypatch):
-    counts = []
-    score = evaluation._score
-
-    class Bar(evaluation.tqdm):
-        def update(self, n=1):
-            counts.append("bar")
-            return super().update(n)
-
-    monkeypatch.setattr(evaluation, "tqdm", Bar)
-    monkeypatch.setattr(evaluation, "_score", lambda *a: counts.append("score") or score(*a))
-    benchmark(methods[0], PAIRS, metrics="EN", progress=False)
-    assert counts == ["score", "bar"] * 3
 
 
 @pytest.mark.parametrize("name", ["NA", "007", "", 'a,"b"\nc', "Größe"])
@@ -486,54 +463,56 @@ def test_workers_open_a_data_set_by_its_name(methods, dask):
     assert frame[:1].equals(here)
 
 
-@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no such signal here")
-@pytest.mark.usefixtures("processes", "one_thread")
-def test_no_row_is_lost_or_doubled_when_a_worker_dies(methods, crops, tmp_path, monkeypatch):
-    """It dies when the first row is written, with calls under way and more to come."""
-    options = {**CROPS, "limit": 8}
-    here = benchmark(methods, crops, csv=tmp_path / "here.csv", **options)
-    csv, saved, save = tmp_path / "scores.csv", [], evaluation._Table._save
+@pytest.fixture
+def kill(monkeypatch):
+    """Kill a process when the first row is written."""
 
-    def save_and_kill(table):
-        save(table)
-        if not saved:
-            os.kill(victim, signal.SIGKILL)
-        saved.append(len(pd.read_csv(csv)))
+    def kill_at_first_row(victim):
+        save, victims = evaluation._Table._save, [victim]
+
+        def save_and_kill(table):
+            save(table)
+            if victims:
+                os.kill(victims.pop(), signal.SIGKILL)
+
+        monkeypatch.setattr(evaluation._Table, "_save", save_and_kill)
 
     monkeypatch.setattr(evaluation, "SECONDS_BETWEEN_SAVES", 0)
-    monkeypatch.setattr(evaluation._Table, "_save", save_and_kill)
-    with cluster(2) as two, Client(two) as client:
-        victim = next(iter(client.run(os.getpid).values()))
-        executor = client.get_executor(pure=False)
-        frame = benchmark(methods, crops, csv=csv, executor=executor, jobs=2, **options)
-        assert victim not in client.run(os.getpid).values()
-    assert saved[0] < len(here) and frame.equals(here)
-    assert csv.read_bytes() == (tmp_path / "here.csv").read_bytes()
-
-
-def kill_at(name, ir, vis):
-    """A method whose process dies at one pair, while its file is there."""
-    if ir.mean() == np.float32(0.5) and Path(name).exists():
-        Path(name).unlink()
-        os.kill(os.getpid(), signal.SIGKILL)
-    return ir
+    return kill_at_first_row
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no such signal here")
 @pytest.mark.usefixtures("processes")
-def test_what_is_finished_stays_when_a_process_is_killed(crops, tmp_path):
-    file, csv = tmp_path / "alive", tmp_path / "scores.csv"
-    gray = replace(crops[0], name="gray", ir=np.full_like(crops[0].ir, 0.5))
-    pairs = [*crops[:5], gray, *crops[5:8]]
-    method = fusionlib.OwnMethod("mine", partial(kill_at, str(file)), version="1")
-    options = {"csv": csv, "metrics": ["EN", "SD"], "progress": False}
-    here = benchmark(method, pairs, **options | {"csv": tmp_path / "here.csv"})
-    file.touch()
-    with pytest.raises(FusionError, match=r"a process was killed.*What is finished is kept"):
-        benchmark(method, pairs, executor=loky.get_reusable_executor(1), **options)
-    found = pd.read_csv(csv)
-    assert 2 <= len(found) < len(here) and not found.duplicated().any()
-    assert benchmark(method, pairs, jobs=2, **options).equals(here)
+class TestAProcessThatIsKilled:
+    """Calls are under way then, and more to come."""
+
+    METHODS = tuple(
+        fusionlib.OwnMethod(f.__name__, f, version="1") for f in (np.maximum, np.minimum)
+    )
+    MANY = tuple(pair(f"{number}", number) for number in range(12))
+
+    def run(self, folder, name="scores.csv", **options):
+        options |= {"csv": folder / name, "metrics": ["EN", "SD"], "progress": False}
+        return benchmark(self.METHODS, self.MANY, **options)
+
+    def test_of_dask_costs_no_row_and_doubles_none(self, kill, tmp_path):
+        with cluster(2) as two, Client(two) as client:
+            victim = next(iter(client.run(os.getpid).values()))
+            kill(victim)
+            frame = self.run(tmp_path, executor=client.get_executor(pure=False), jobs=2)
+            assert victim not in client.run(os.getpid).values()
+        assert frame.equals(self.run(tmp_path, "here.csv"))
+        files = [(tmp_path / name).read_bytes() for name in ("scores.csv", "here.csv")]
+        assert files[0] == files[1]
+
+    def test_of_loky_is_told_and_what_is_finished_stays(self, kill, tmp_path):
+        executor = loky.get_reusable_executor(1)
+        kill(executor.submit(os.getpid).result())
+        with pytest.raises(FusionError, match=r"a process was killed.*What is finished is kept"):
+            self.run(tmp_path, executor=executor, jobs=2)
+        found = pd.read_csv(tmp_path / "scores.csv")
+        assert 2 <= len(found) < 48 and not found.duplicated().any()
+        assert self.run(tmp_path, jobs=2).equals(self.run(tmp_path, "here.csv"))
 
 
 # ---------------------------------------------------------------- files and folders

@@ -142,42 +142,20 @@ def test_selections_are_the_columns_in_order(selection, names, convention):
     assert all(c.metric is METRICS[c.label] for c in chosen)
 
 
-def test_every_selection_can_be_selected():
-    assert list(SELECTIONS) == ["res2netfuse", "refinefuse", "common", "all"]
+def test_names_select_themselves_and_may_bring_their_convention():
+    en, mi, sd, scd, vif = (METRICS[name] for name in ("EN", "MI", "SD", "SCD", "VIF"))
+    assert select("EN") == [("EN", en, "standard")]
+    assert select(["SCD", "EN"], "li") == [("SCD", scd, "li"), ("EN", en, "li")]
+    assert select("MI:tang") == [("MI:tang", mi, "tang")]
+    # Its own goes before the one for all.
+    assert select(("MI:vifb", "MI"), "tang") == [("MI:vifb", mi, "vifb"), ("MI", mi, "tang")]
+    # With selections, whose own conventions one for all replaces.
+    assert select(["SD", "refinefuse"])[1:] == select("refinefuse")
+    assert select(["SD", "refinefuse"], "tang")[:2] == [("SD", sd, "tang"), ("VIF", vif, "tang")]
     assert [c.convention for c in select("refinefuse")] == ["cddfuse", "tang"] + ["cddfuse"] * 5
-
-
-def test_names_select_themselves():
-    assert select("EN") == [("EN", METRICS["EN"], "standard")]
-    assert select(["SCD", "EN"], "li") == [
-        ("SCD", METRICS["SCD"], "li"),
-        ("EN", METRICS["EN"], "li"),
-    ]
     for nothing in ([], ()):
         with pytest.raises(UnknownName, match=r"no metric is named\. Known: .*EN.*common"):
             select(nothing)
-
-
-def test_a_name_may_bring_its_convention():
-    assert select("MI:tang") == [("MI:tang", METRICS["MI"], "tang")]
-    # Its own goes before the one for all.
-    assert select(("MI:vifb", "MI"), "tang") == [
-        ("MI:vifb", METRICS["MI"], "vifb"),
-        ("MI", METRICS["MI"], "tang"),
-    ]
-
-
-def test_a_convention_replaces_that_of_a_selection():
-    chosen = select("res2netfuse", "standard")
-    assert {c.convention for c in chosen} == {"standard"} and chosen[2].label == "MI"
-
-
-def test_selections_and_names_can_be_mixed():
-    assert select(["SD", "refinefuse"], "tang")[:2] == [
-        ("SD", METRICS["SD"], "tang"),
-        ("VIF", METRICS["VIF"], "tang"),
-    ]
-    assert select(["SD", "refinefuse"])[1:] == select("refinefuse")
 
 
 @pytest.mark.parametrize("name", ["SSIM_b", ["EN", "SSIM_b"], "SSIM_b:li"])

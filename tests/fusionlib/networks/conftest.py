@@ -50,24 +50,6 @@ def _reach(network: nn.Module, images: list[torch.Tensor]) -> int:
     return radius
 
 
-def _assert_smallest_side(net: FusionNetwork, fault: str | None = "Padding size") -> None:
-    """Pairs of the stated minimum work, in batches too; one pixel less on either axis does not."""
-    side = net.min_side
-    with torch.inference_mode():
-        assert net(*torch.rand(2, 2, 1, side, side)).shape == (2, 1, side, side)
-        for size in ((side, side - 1), (side - 1, side)):
-            with pytest.raises(RuntimeError, match=fault):
-                net(*torch.rand(2, 1, 1, *size))
-
-
-def _idle_parameters(net: nn.Module, output: torch.Tensor) -> set[str]:
-    """Names of those that a loss on `output` does not change; nothing may be infinite or NaN."""
-    output.square().mean().backward()
-    assert torch.isfinite(output).all()
-    assert all(torch.isfinite(p.grad).all() for p in net.parameters())
-    return {name for name, p in net.named_parameters() if not p.grad.any()}
-
-
 @pytest.fixture(scope="session")
 def convolve() -> Callable[..., np.ndarray]:
     return _convolve
@@ -81,16 +63,6 @@ def linearise() -> Callable[[nn.Module], nn.Module]:
 @pytest.fixture(scope="session")
 def reach() -> Callable[..., int]:
     return _reach
-
-
-@pytest.fixture(scope="session")
-def assert_smallest_side() -> Callable[..., None]:
-    return _assert_smallest_side
-
-
-@pytest.fixture(scope="session")
-def idle_parameters() -> Callable[[nn.Module, torch.Tensor], set[str]]:
-    return _idle_parameters
 
 
 @pytest.fixture

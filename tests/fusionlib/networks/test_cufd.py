@@ -99,11 +99,6 @@ def test_radius_is_exact(linearise):
         assert torch.equal(picture.grad[0, 0] != 0, expected)
 
 
-def test_smallest_side(assert_smallest_side):
-    """The stated minimum works, one pixel less does not."""
-    assert_smallest_side(network())
-
-
 def test_images_are_not_exchangeable():
     assert_order_matters(network(), *images())
 

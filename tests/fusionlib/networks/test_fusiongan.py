@@ -9,7 +9,7 @@ import torch
 from fusionlib.networks.fusiongan import METHOD, FusionGAN
 from fusionlib.weights import read_weights
 from tests.fusionlib.networks.authors import assert_adapted, error, loaded
-from tests.fusionlib.networks.given import assert_order_matters, signed_images
+from tests.fusionlib.networks.given import signed_images
 
 (RELEASED,) = METHOD.configurations.values()
 
@@ -17,11 +17,6 @@ from tests.fusionlib.networks.given import assert_order_matters, signed_images
 def network():
     torch.manual_seed(0)
     return FusionGAN()
-
-
-def test_parameters():
-    assert sum(p.numel() for p in FusionGAN().parameters()) == 924_673
-    assert RELEASED.weights[0].parameters == 924_673
 
 
 def test_forward_by_numpy(convolve):
@@ -67,10 +62,6 @@ def test_constant_images_are_finite():
     with torch.inference_mode():
         output = network()(torch.full((1, 1, 6, 9), 0.3), torch.zeros(1, 1, 6, 9))
     assert output.shape == (1, 1, 6, 9) and output.isfinite().all()
-
-
-def test_images_are_not_exchangeable():
-    assert_order_matters(network(), *signed_images((5, 7)))
 
 
 def test_tensorflow_names_fill_the_network():

@@ -19,11 +19,6 @@ def network(rule="l1_norm", seed=0):
     return MSDNet(rule)
 
 
-def test_parameters():
-    assert sum(p.numel() for p in network().parameters()) == 291_473
-    assert RELEASED.weights[0].parameters == 291_473
-
-
 def test_forward_by_numpy(convolve):
     """float32 against float64: nine layers of 2**-24 each, so 1e-5 of the range.
 
@@ -52,17 +47,6 @@ def test_forward_by_numpy(convolve):
         output = net(*pictures)[0].numpy()
     assert [layer.kernel_size for layer in net.scales] == [(1, 1), (3, 3), (5, 5)]
     assert np.abs(output - expected).max() <= 1e-5 * np.ptp(expected)
-
-
-@pytest.mark.parametrize("count", [1, 2])
-def test_radius_is_exact(count, linearise, reach):
-    net = linearise(network())
-    assert reach(net, [x.double() for x in gray_images((27, 29), count)]) == net.radius == 10
-
-
-def test_smallest_side(assert_smallest_side):
-    """The stated minimum works, one pixel less does not."""
-    assert_smallest_side(network())
 
 
 def test_tensorflow_names_fill_the_network():

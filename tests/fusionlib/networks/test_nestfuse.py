@@ -29,11 +29,6 @@ def network(pooling="average"):
     return net
 
 
-def test_parameters():
-    assert sum(p.numel() for p in network().parameters()) == 2_732_761
-    assert all(c.weights[0].parameters == 2_732_761 for c in METHOD.configurations.values())
-
-
 def test_configurations():
     """The average, which the authors' script takes first, is the default."""
     assert [c.build().pooling for c in METHOD.configurations.values()] == list(
@@ -155,11 +150,6 @@ def test_parts_of_a_narrow_image():
         [left[..., :255], (left[..., 255:] + right[..., :5]) / 2, right[..., 5:]], dim=-1
     )
     torch.testing.assert_close(output, expected)
-
-
-def test_smallest_side(assert_smallest_side):
-    """The stated minimum works, one pixel less does not."""
-    assert_smallest_side(network())
 
 
 @pytest.mark.parametrize("pooling", ["average", "maximum", "nuclear"])

@@ -11,7 +11,7 @@ from torch import nn
 
 from fusionlib.datasets import package_data
 from fusionlib.errors import UnknownName
-from fusionlib.networks.res2netfuse import METHOD, Res2NetFuse
+from fusionlib.networks.res2netfuse import Res2NetFuse
 from tests.fusionlib.networks.given import gray_images
 
 VARIANTS = ["released", "paper"]
@@ -106,10 +106,3 @@ def test_a_batch_is_its_images():
 def test_unknown_variant():
     with pytest.raises(UnknownName, match=r"variant of Res2NetFuse 'release'.*'released'"):
         Res2NetFuse("release")
-
-
-def test_registered_parameters_are_those_of_the_networks():
-    for configuration in METHOD.configurations.values():
-        net = configuration.build("l1_norm")
-        count = sum(p.numel() for p in net.parameters())
-        assert {entry.parameters for entry in configuration.weights} == {count}
