@@ -8,13 +8,13 @@ from typing import Literal
 
 import matplotlib.pyplot as plt
 import numpy as np
+from fusionlib.pairs import Box
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from fusionlib.images import luminance, rgb_to_ycbcr
-from fusionlib.pairs import Box
 
 __all__ = [
     "chroma_change",

@@ -16,12 +16,12 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
+from fusionlib.pairs import Dataset, Pair, read_pair
 from PIL import Image
 from torch import Tensor
 
 from fusionlib.errors import FusionError, ImageError
 from fusionlib.images import check_image, luminance, quantise, read_image, require_gray
-from fusionlib.pairs import Dataset, Pair, read_pair
 
 from ..masks import object_mask, read_mask
 

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pandas as pd
 import pytest
+from fusionlib.pairs import Pair
 from hypothesis import given, settings
 from hypothesis.extra.numpy import arrays
 from PIL import Image
@@ -27,7 +28,6 @@ from fusionlib.evaluation import COLUMNS, benchmark, evaluate, evaluate_files, l
 from fusionlib.images import write_image
 from fusionlib.methods import Method
 from fusionlib.metrics import METRICS, SELECTIONS, information, structure
-from fusionlib.pairs import Pair
 
 GRAY = arrays(np.uint8, (12, 13))
 FAST = ["SSIM_a", "EN", "SCD"]

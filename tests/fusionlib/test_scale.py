@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from distributed import Client, LocalCluster
+from fusionlib.pairs import Pair
 
 import fusionlib.evaluation as evaluation
 from fusionlib import scale
@@ -25,7 +26,6 @@ from fusionlib.errors import FusionError, MetricWarning
 from fusionlib.evaluation import benchmark
 from fusionlib.execution import Execution
 from fusionlib.methods import create
-from fusionlib.pairs import Pair
 from fusionlib.scale import connect, share, spread
 
 pytestmark = pytest.mark.usefixtures("processes")

@@ -7,10 +7,10 @@ import socket
 
 import numpy as np
 import pytest
+from fusionlib.pairs import Box, Pair
 
 from fusionlib import scenes
 from fusionlib.errors import DatasetNotFound, ImageError, UnknownName
-from fusionlib.pairs import Box, Pair
 
 KINDS = ("mri_ct", "mri_pet", "mri_spect")
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from fusionlib.pairs import Box, Pair
 from hypothesis import given, strategies as st
 from PIL import Image
 from scipy import ndimage
 
 import fusionlib as fl
 from fusionlib.losses import contrast_mask, local_contrast, source_masks
-from fusionlib.pairs import Box, Pair
 from reproduction.masks import (
     MSRS_CLASSES,
     object_mask,

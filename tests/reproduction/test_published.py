@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from fusionlib.pairs import Dataset, Pair
 
 from fusionlib.datasets import load_dataset
 from fusionlib.errors import DatasetNotFound, FusionError
 from fusionlib.evaluation import benchmark, evaluate
-from fusionlib.pairs import Dataset, Pair
 from reproduction import published
 from reproduction.published import PublishedImages
 

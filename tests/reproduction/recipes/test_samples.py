@@ -6,12 +6,12 @@ from itertools import chain
 
 import numpy as np
 import pytest
+from fusionlib.pairs import Dataset, Pair
 from hypothesis import given, settings, strategies as st
 from PIL import Image
 
 from fusionlib.datasets import load_dataset, load_images
 from fusionlib.errors import FusionError, ImageError, PairMismatch
-from fusionlib.pairs import Dataset, Pair
 from reproduction.recipes.samples import batches, fingerprint, resized, samples
 
 
