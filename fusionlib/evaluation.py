@@ -459,10 +459,10 @@ def benchmark(
             method, i = ready[number // len(pairs)], number % len(pairs)
             if executor is None:
                 yield one, partial(_same, _fuse(method, partial(_same, pairs[i]), colour))
-                continue
-            opens = isinstance(dataset, str)
-            pair = partial(_pair_of, dataset, folder, i) if opens else partial(_same, pairs[i])
-            yield one, partial(_fuse, method, pair, colour)
+            elif isinstance(dataset, str):
+                yield one, partial(_fuse, method, partial(_pair_of, dataset, folder, i), colour)
+            else:
+                yield one, partial(_fuse, method, partial(_same, pairs[i]), colour)
 
     # Workers look from folders of their own.
     folder = None if data_dir is None else str(Path(data_dir).absolute())
