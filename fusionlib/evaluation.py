@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 import numpy as np
 from tqdm.auto import tqdm
 
-from .card import Identity
-from .costs import COSTS, measure
+from .card import Card, Identity, Origin
+from .costs import COSTS, Cost, measure
+from .datasets import load_dataset
 from .errors import FusionError, ImageError, MetricWarning, PairMismatch, unknown
 from .executors import checked_jobs, in_order, processes
 from .files import check_writable, write_text
@@ -25,14 +26,10 @@ from .images import check_image, check_one_size, collapse_gray, luminance, quant
 from .metrics import Chosen, select
 from .metrics.plane import Plane, notes, undefined
 from .own import OwnMethod
-from .pairs import Dataset, images_by_stem, pixel_hash
+from .pairs import Dataset, Pair, images_by_stem, pixel_hash
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from .card import Card, Origin
-    from .costs import Cost
-    from .pairs import Pair
 
 __all__ = [
     "COLOURS",
@@ -431,8 +428,6 @@ def benchmark(
         Of what is found wrong with a method, the data set, a pair or a metric; or if a process is
         killed: rows that are measured are then in `csv`.
     """
-    from .datasets import load_dataset
-
     _check_colour(colour)
     jobs = checked_jobs(jobs) if executor is None else jobs or 1
     chosen = _once_each(select(metrics, convention))
@@ -459,10 +454,10 @@ def benchmark(
             method, i = ready[number // len(pairs)], number % len(pairs)
             if executor is None:
                 yield one, partial(_same, _fuse(method, partial(_same, pairs[i]), colour))
-                continue
-            named = isinstance(dataset, str)  # workers open it themselves
-            pair = partial(_pair_of, name, folder, i) if named else partial(_same, pairs[i])
-            yield one, partial(_fuse, method, pair, colour)
+            elif isinstance(dataset, str):
+                yield one, partial(_fuse, method, partial(_pair_of, dataset, folder, i), colour)
+            else:
+                yield one, partial(_fuse, method, partial(_same, pairs[i]), colour)
 
     # Workers look from folders of their own.
     folder = None if data_dir is None else str(Path(data_dir).absolute())
@@ -529,8 +524,6 @@ def _pair_of(dataset: str, data_dir: str | None, number: int) -> Pair:
 @cache
 def _opened(dataset: str, data_dir: str | None) -> Sequence[Pair]:
     """Open a data set once in each worker."""
-    from .datasets import load_dataset
-
     return load_dataset(dataset, data_dir=data_dir)
 
 

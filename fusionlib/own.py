@@ -6,17 +6,13 @@ import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .card import Identity, Origin
 from .errors import FusionError, ImageError, PairMismatch
 from .images import check_image, quantise, read_image
-from .pairs import images_by_stem
-
-if TYPE_CHECKING:
-    from .pairs import Pair
+from .pairs import Pair, images_by_stem
 
 __all__ = ["OwnMethod"]
 
