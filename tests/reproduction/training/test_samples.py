@@ -6,13 +6,13 @@ from itertools import chain
 
 import numpy as np
 import pytest
-from fusionlib.pairs import Dataset, Pair
 from hypothesis import given, settings, strategies as st
 from PIL import Image
 
 from fusionlib.datasets import load_dataset, load_images
 from fusionlib.errors import FusionError, ImageError, PairMismatch
-from reproduction.recipes.samples import batches, fingerprint, resized, samples
+from fusionlib.pairs import Dataset, Pair
+from reproduction.training.samples import batches, fingerprint, resized, samples
 
 
 def picture(shape=(20, 24), seed=0):

@@ -8,8 +8,8 @@ import torch
 from scipy import ndimage
 
 from fusionlib.errors import FusionError
-from reproduction.recipes.emma import EMMARecipe, SensingNetwork, moved
-from tests.reproduction.recipes.conftest import SMALL, batch, run_step
+from reproduction.training.emma import EMMARecipe, SensingNetwork, moved
+from tests.reproduction.training.conftest import SMALL, batch, run_step
 
 
 def test_moved_copies():

@@ -7,9 +7,9 @@ import pytest
 import torch
 from scipy import ndimage
 
-from reproduction.recipes.fusiongan import FAKE, REAL, Discriminator
-from reproduction.recipes.recipe import Moment
-from tests.reproduction.recipes.conftest import SMALL, batch, run_step
+from reproduction.training.fusiongan import FAKE, REAL, Discriminator
+from reproduction.training.recipe import Moment
+from tests.reproduction.training.conftest import SMALL, batch, run_step
 
 SIZE = 59
 
