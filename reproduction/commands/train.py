@@ -5,16 +5,19 @@ from __future__ import annotations
 import argparse
 import os
 import textwrap
-import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fusionlib.commands.shared import given
 from fusionlib.errors import FusionError, ImageError, unknown
+from fusionlib.files import check_writable, write_text
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from fusionlib.pairs import Dataset, Pair
 
 DESCRIPTION = """\
 Train a method's network with its published losses and settings; each setting
@@ -141,8 +144,6 @@ GRADIENTS = (
 
 
 def _train(options: argparse.Namespace) -> None:
-    from fusionlib.files import check_writable
-
     if options.output.suffix != ".safetensors":
         raise FusionError(f"the output must end in .safetensors, not {options.output.name!r}.")
     losses = options.output.with_suffix(".losses.csv")
@@ -155,7 +156,6 @@ def _train(options: argparse.Namespace) -> None:
 
 
 def _train_network(options: argparse.Namespace, losses: Path) -> None:
-    from fusionlib.files import check_writable
     from fusionlib.weights import save_weights
 
     from ..training import RECIPES, Config, find_recipe, train
@@ -210,8 +210,6 @@ def _train_dictionary(options: argparse.Namespace, losses: Path) -> None:
 
 
 def _write_losses(options: argparse.Namespace, losses: Path, history: pd.DataFrame) -> None:
-    from fusionlib.files import write_text
-
     write_text(losses, history.to_csv(index=False, float_format="%.7g"))
     print(f"wrote {options.output} and {losses}")
 
@@ -230,7 +228,7 @@ def _training_data(options: argparse.Namespace, learns_from: str) -> list[Any]:
     if paths and learns_from == "images":
         data += _image_files(paths)
     elif paths:
-        data += _pair_files(paths, labelled=learns_from == "labelled pairs")
+        data.append(_pairs_in(paths, labelled=learns_from == "labelled pairs"))
     return data
 
 
@@ -246,9 +244,11 @@ def _open_dataset(name: str, learns_from: str, data_dir: Path | None) -> Any:
     return (load_images if images else load_dataset)(name, data_dir=data_dir)
 
 
-def _pair_files(folders: Sequence[Path], labelled: bool) -> list[tuple[Path, ...]]:
+def _pairs_in(folders: Sequence[Path], labelled: bool) -> Dataset[Pair]:
     """Match the images of two folders, and where labels are needed their masks in a third."""
-    from fusionlib.pairs import images_by_stem, match_folders
+    from fusionlib.pairs import Dataset, images_by_stem, read_pairs
+
+    from ..training.masks import read_mask
 
     if len(folders) != 2 + labelled or not all(folder.is_dir() for folder in folders[:2]):
         wanted = "pairs: give two folders, of infrared and of visible images"
@@ -261,20 +261,20 @@ def _pair_files(folders: Sequence[Path], labelled: bool) -> list[tuple[Path, ...
             f"this method learns from {wanted}, or names of data sets, not "
             f"{', '.join(map(str, folders))}."
         )
-    found = match_folders(*folders[:2])
-    if alone := [*found.only_ir, *found.only_vis]:
-        warnings.warn(
-            f"{len(alone)} images without partner are left out, such as {alone[0]}.", stacklevel=2
-        )
+    pairs = read_pairs(*folders[:2])
     if not labelled:
-        return [(ir, vis) for _, ir, vis in found.matched]
+        return pairs
     masks = images_by_stem(folders[2])
-    if without := [name for name, *_ in found.matched if name not in masks]:
+    if without := [name for name in pairs.names if name not in masks]:
         raise ImageError(
             f"{len(without)} pairs have no mask in {folders[2]}, such as {without[0]}. Name a "
             "mask as its pair; an all black one says that there is no object."
         )
-    return [(ir, vis, masks[name]) for name, ir, vis in found.matched]
+
+    def read(number: int) -> Pair:
+        return replace(pairs[number], mask=read_mask(masks[pairs.names[number]]))
+
+    return Dataset(pairs.name, None, pairs.names, read)
 
 
 def _image_files(paths: Sequence[Path]) -> list[Path]:

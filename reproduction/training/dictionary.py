@@ -71,7 +71,7 @@ def _levels_of(pairs: Sequence[Sample]) -> Iterator[np.ndarray]:
             if min(levels.shape) < SIDE:
                 height, width = levels.shape
                 raise ImageError(
-                    f"{pair.name} is {width}x{height} pixels; a dictionary is learnt from patches "
-                    f"of {SIDE}x{SIDE}. Leave it out."
+                    f"pair {pair.name} is {width}x{height} pixels; a dictionary is learnt from "
+                    f"patches of {SIDE}x{SIDE}. Leave it out."
                 )
             yield levels / 255

@@ -15,7 +15,7 @@ import time
 import warnings
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -283,13 +283,6 @@ def _join_processes(device: str) -> tuple[int, int]:
 # ---------------------------------------------------------------- doing it
 
 
-@contextmanager
-def _fast_steps(device: str) -> Iterator[None]:
-    """Keep pages from step to step, and compute gradients faster where that was measured."""
-    with keep_pages(), FastGradients() if device == "cpu" else nullcontext():
-        yield
-
-
 class _Run:
     """A training and its state.
 
@@ -362,25 +355,24 @@ class _Run:
 
         if start < sum(plan.iterations for plan in self.plans):
             self._note_precision()
+        faster = FastGradients() if self.device == "cpu" else nullcontext()  # measured there
         try:
-            with _fast_steps(self.device):
+            with keep_pages(), faster:
                 for number, plan in enumerate(self.plans):
                     done = len(self.rows[number])
                     self._judge(number)
-                    if done == plan.iterations:
-                        continue
-                    with tqdm(
+                    bar = tqdm(
+                        self._batches(number, range(done, plan.iterations)),
                         total=plan.iterations,
                         initial=done,
                         desc=f"{plan.stage.name} on {len(self.learnt)} {self.recipe.learns_from}",
-                        disable=not progress or self.rank != 0,
-                    ) as bar:
-                        for batch in self._batches(number, range(done, plan.iterations)):
-                            bar.set_postfix(self._step(number, batch), refresh=False)
-                            bar.update()
-                            self._judge(number)
-                            if self.iteration % self.config.every == 0:
-                                save()
+                        disable=not progress or self.rank != 0 or done == plan.iterations,
+                    )
+                    for batch in bar:
+                        bar.set_postfix(self._step(number, batch), refresh=False)
+                        self._judge(number)
+                        if self.iteration % self.config.every == 0:
+                            save()
         finally:
             save()
 

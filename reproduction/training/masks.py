@@ -89,15 +89,8 @@ def _touched(low: float, high: float, size: int) -> slice:
     return slice(int(low), int(high))
 
 
-def read_mask(mask: np.ndarray | str | os.PathLike[str], what: str = "mask") -> np.ndarray:
-    """Read an object mask: black for none, white for objects.
-
-    Parameters
-    ----------
-    mask : ndarray or path
-        Gray (H, W): bool, uint8 of 0 and 255, or floats of 0 and 1.
-    what : str
-        How errors call it.
+def read_mask(path: str | os.PathLike[str]) -> np.ndarray:
+    """Read an object mask, gray and black and white: black for none, white for objects.
 
     Returns
     -------
@@ -108,14 +101,11 @@ def read_mask(mask: np.ndarray | str | os.PathLike[str], what: str = "mask") -> 
     ImageError
         If it cannot be read, or has other values than black and white.
     """
-    if isinstance(mask, np.ndarray):
-        levels = mask / 255 if mask.dtype == np.uint8 else mask.astype(np.float64)
-    else:
-        levels = collapse_gray(read_image(mask))
-        what = f"{what} ({mask})"
+    levels = collapse_gray(read_image(path))
     if levels.ndim != 2 or not np.isin(levels, (0, 1)).all():
         raise ImageError(
-            f"the {what} is not black and white. Of a segmentation `numpy.isin(labels, numbers)` "
-            "makes a mask, with the numbers of the classes that are objects."
+            f"the mask {path} is not black and white. Of a segmentation "
+            "`numpy.isin(labels, numbers)` makes a mask, with the numbers of the classes that are "
+            "objects."
         )
     return levels == 1

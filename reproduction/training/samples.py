@@ -10,7 +10,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -21,10 +21,10 @@ from PIL import Image
 from torch import Tensor
 
 from fusionlib.errors import FusionError, ImageError
-from fusionlib.images import check_image, luminance, quantise, read_image, require_gray
-from fusionlib.pairs import Dataset, Pair, read_pair
+from fusionlib.images import check_image, luminance, quantise, read_image
+from fusionlib.pairs import Dataset, Pair
 
-from .masks import object_mask, read_mask
+from .masks import object_mask
 
 __all__ = [
     *("Batch", "LearnsFrom", "Picture", "Sample"),
@@ -67,9 +67,8 @@ def samples(data: Sequence[Any], learns_from: LearnsFrom) -> list[Sample]:
     Parameters
     ----------
     data : sequence
-        For "images": arrays or paths. For "pairs": `Pair`, or tuples of two arrays or two paths,
-        infrared first; for "labelled pairs" of three, the object mask last. Also a `Dataset` of
-        that kind, or several among the others.
+        For "images": arrays or paths. For "pairs": `Pair`; "labelled pairs" have a mask or boxes.
+        Also a `Dataset` of that kind, or several among the others.
     learns_from : {"images", "pairs", "labelled pairs"}
 
     Raises
@@ -86,14 +85,12 @@ def samples(data: Sequence[Any], learns_from: LearnsFrom) -> list[Sample]:
         number = len(found) + 1
         if isinstance(item, Dataset):
             found += _from_dataset(item, learns_from)
-        elif isinstance(item, Pair | tuple) == images:
+        elif isinstance(item, Pair) == images:
             raise wrong_kind(learns_from)
         elif images:
             found.append(_image_sample(item, number))
-        elif isinstance(item, Pair):
-            found.append(_pair_sample(item, number, labelled))
         else:
-            found.append(_tuple_sample(item, number, labelled))
+            found.append(_pair_sample(item, number, labelled))
     if labelled:
         _check_labels(found)
     return found
@@ -124,7 +121,7 @@ def wrong_kind(learns_from: str, dataset: str = "") -> FusionError:
         masks, folders = (" with object masks", "three") if labelled else ("", "two")
         return FusionError(
             f"this method learns from pairs of an infrared and a visible image{masks}; {given}. "
-            f"Give {folders} folders, or a data set of pairs."
+            f"Give {folders} folders, a data set of pairs, or in Python `Pair`s."
         )
     return FusionError(
         f"this method learns from single images; {given}. Give image files or a folder of them, "
@@ -163,32 +160,6 @@ def _pair_sample(pair: Pair, number: int, labelled: bool) -> Sample:
     identity = "".join(_identify(array, number)[2] for array in arrays)
     identity += str(pair.boxes) * labelled
     return Sample(pair.name, "given arrays", identity, lambda: _pair_levels(pair, labelled))
-
-
-def _tuple_sample(item: tuple[Picture, ...], number: int, labelled: bool) -> Sample:
-    if len(item) != 2 + labelled:
-        raise FusionError(
-            f"a {'labelled ' * labelled}pair is a tuple of {2 + labelled}: infrared image, visible "
-            f"image{', object mask' * labelled}; one of {len(item)} was given."
-        )
-    name, source, _ = _identify(item[0], number)
-    identity = "".join(_identify(part, number)[2] for part in item)
-
-    def read() -> tuple[np.ndarray, ...]:
-        ir, vis, *masks = item
-        if isinstance(ir, np.ndarray) and isinstance(vis, np.ndarray):
-            what = f"infrared {name}"
-            gray = require_gray(check_image(ir, what), what=what)
-            pair = Pair(name, gray, check_image(vis, f"visible {name}"))
-        elif isinstance(ir, np.ndarray) or isinstance(vis, np.ndarray):
-            raise FusionError(f"{name}: give two arrays or two paths, not one of each.")
-        else:
-            pair = read_pair(ir, vis)
-        if masks:
-            pair = replace(pair, mask=read_mask(masks[0], f"object mask of {name}"))
-        return _pair_levels(pair, labelled)
-
-    return Sample(name, source, identity, read)
 
 
 def _identify(item: Picture, number: int) -> tuple[str, str, str]:

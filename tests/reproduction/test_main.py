@@ -63,7 +63,7 @@ def test_a_dictionary_can_be_learnt_and_used(done, folders):
         (["ir", "vis", "--checkpoint", "x"], "without --checkpoint"),
         (["ir", "vis", "--seed", "-1"], "seed must be 0 to 2**63 - 1, not -1"),
         (["ir", "vis", "-o", "ir.png/x.safetensors"], "cannot write"),
-        (["tiny", "tiny"], "a.png is 6x9 pixels; a dictionary is learnt from patches of 7x7"),
+        (["tiny", "tiny"], "pair a is 6x9 pixels; a dictionary is learnt from patches of 7x7"),
         (["ir.png", "vis.png"], "give two folders, of infrared and of visible"),
         (["sample_images"], "pairs of an infrared and a visible image; the data set"),
     ],
@@ -208,7 +208,7 @@ def test_images_without_partner_are_left_out(folders, capsys, one_core):
     Path("vis/2.png").unlink()
     command = ["train", "cddfuse", "ir", "vis", "-o", "mine.safetensors", *TINY]
     assert main(command) == 0
-    assert "1 images without partner are left out, such as ir/2.png" in capsys.readouterr().err
+    assert "1 images without partner are left out: ir/2.png" in capsys.readouterr().err
     assert read_facts("mine.safetensors")["learnt_from"].startswith("2 pairs")
 
 

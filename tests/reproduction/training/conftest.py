@@ -10,6 +10,7 @@ import torch
 
 from fusionlib.networks import aefusion
 from fusionlib.networks.nestfuse import NestFuse
+from fusionlib.pairs import Pair
 from fusionlib.weights import digest
 from reproduction.training import Config, find_recipe, loop, train
 from reproduction.training.recipe import Moment
@@ -32,6 +33,11 @@ def objects(size=60, seed=0):
     return smooth(size, seed) > 170
 
 
+def pair(ir, vis, mask=None, name="pair"):
+    """A pair of uint8 images."""
+    return Pair(name, ir / np.float32(255), vis / np.float32(255), mask)
+
+
 def trained_autoencoder():
     torch.manual_seed(5)
     return NestFuse().state_dict()
@@ -51,10 +57,11 @@ class Small(NamedTuple):
     def data(self, count=3):
         if self.recipe.learns_from == "images":
             return [smooth(seed=i) for i in range(count)]
-        pairs = [(smooth(seed=i), smooth(seed=100 + i)) for i in range(count)]
-        if self.recipe.learns_from == "pairs":
-            return pairs
-        return [(*pair, objects(seed=200 + i)) for i, pair in enumerate(pairs)]
+        labelled = self.recipe.learns_from == "labelled pairs"
+        return [
+            pair(smooth(seed=i), smooth(seed=100 + i), objects(seed=200 + i) if labelled else None)
+            for i in range(count)
+        ]
 
     def train(self, data=None, *, options=None, checkpoint=None, device="cpu", **config):
         defaults = {"iterations": 4, "batch_size": 2, "size": self.size}

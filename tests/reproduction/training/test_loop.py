@@ -22,7 +22,7 @@ from fusionlib.methods import registry
 from fusionlib.weights import digest, load_state, read_facts, read_weights, save_weights
 from reproduction.training import Config, find_recipe, loop, train
 from reproduction.training.gradients import _BiasGradient
-from tests.reproduction.training.conftest import SMALL, noise, same, smooth, stop
+from tests.reproduction.training.conftest import SMALL, noise, pair, same, smooth, stop
 
 #: Of the stages of CDDFuse the second has twice the samples of the first; rates fall.
 CDDFUSE = SMALL["cddfuse"]
@@ -58,7 +58,7 @@ def interrupted(monkeypatch, small, call, *where, **settings):
         ({"rate_factor": 0.0}, "factor of learning rates must be positive"),
         ({"rate_factor": float("nan")}, "factor of learning rates must be positive"),
         ({"rate_factor": 1e5}, "factor of learning rates must be positive and at most 10000"),
-        ({"size": 61}, r"^image \d is 60x60, smaller than the 61x61"),
+        ({"size": 61}, r"^pair is 60x60, smaller than the 61x61"),
         ({"device": "nonsense"}, "device 'nonsense'"),
         ({"hold_out": 1}, "of 3 pairs every 1th cannot be held out"),
         ({"hold_out": 4}, "of 3 pairs every 4th cannot be held out"),
@@ -187,8 +187,8 @@ def test_loss_falls_on_one_sample(small):
     # Not a pair of two: of one image twice mean and maximum, which EMMA draws from, are equal.
     parts = {
         "images": image,
-        "pairs": (image, image),
-        "labelled pairs": (image, image, image > 170),
+        "pairs": pair(image, image),
+        "labelled pairs": pair(image, image, image > 170),
     }
     data = [parts[small.recipe.learns_from]]
     # NestFuse's output is dead with other seeds, see below.
@@ -263,27 +263,6 @@ def test_finished_run_is_returned(monkeypatch, tmp_path, whole):
     monkeypatch.setattr(ReconstructionLoss, "forward", None)
     assert same(RES2NETFUSE.train(checkpoint=checkpoint), whole(RES2NETFUSE))
     assert checkpoint.stat().st_mtime_ns == written
-
-
-def test_checkpoints_every_so_many_iterations_over_all_stages(monkeypatch, tmp_path):
-    saved = []
-    original = loop._Run._save
-
-    def save(run, path):
-        saved.append(run.iteration)
-        original(run, path)
-
-    monkeypatch.setattr(loop._Run, "_save", save)
-    CDDFUSE.train(iterations=6, checkpoint=tmp_path / "checkpoint", every=4)
-    assert saved == [4, 6]  # the stages end after 2 and 6
-
-
-def test_time_is_summed_over_pieces(monkeypatch, tmp_path):
-    checkpoint = tmp_path / "checkpoint"
-    interrupted(monkeypatch, CDDFUSE, 3, checkpoint=checkpoint)
-    first = torch.load(checkpoint)["seconds"]
-    CDDFUSE.train(checkpoint=checkpoint)
-    assert 0 < first < torch.load(checkpoint)["seconds"]
 
 
 # ---------------------------------------------------------------- checkpoints
@@ -377,7 +356,7 @@ def test_loss_that_is_not_finite_names_the_images(monkeypatch, tmp_path, whole, 
     with monkeypatch.context() as patch:
         loss = "reproduction.training.cddfuse._decomposition"
         patch.setattr(loss, lambda *_: torch.tensor(wrong))
-        words = rf"became {wrong} at iteration 2 of the stage fusion, on image [123], .*as they"
+        words = rf"became {wrong} at iteration 2 of the stage fusion, on pair, pair. .*as they"
         with pytest.raises(FusionError, match=words):
             CDDFUSE.train(checkpoint=checkpoint)
     assert checkpoint.read_bytes() == before
@@ -469,21 +448,6 @@ def test_stopped_while_it_judges(monkeypatch, tmp_path):
     (rows,) = torch.load(checkpoint)["rows"]
     assert [row["iteration"] for row in rows if "held out total" in row] == [2] and len(rows) == 4
     assert same(NESTFUSE.train(**settings, checkpoint=checkpoint), expected)
-
-
-def test_held_out_losses_are_checked(monkeypatch):
-    """A loss that is no number does not look like one that was not computed."""
-    losses = loop._Run._losses
-
-    def broken(self, recipe, *others):
-        found = losses(self, recipe, *others)
-        if recipe is not self.recipe:
-            found = {name: loss * torch.nan for name, loss in found.items()}
-        return found
-
-    monkeypatch.setattr(loop._Run, "_losses", broken)
-    with pytest.raises(FusionError, match=r"loss became nan .* on "):
-        NESTFUSE.train(hold_out=3, every=2)
 
 
 # ---------------------------------------------------------------- processes

@@ -94,16 +94,7 @@ def test_masks_are_black_and_white(tmp_path):
     mask = image(2) > 0.7
     path = tmp_path / "mask.png"
     Image.fromarray(mask).save(path)
-    for one in (mask, mask.astype(np.uint8) * 255, mask.astype(np.float32), path, str(path)):
-        assert np.array_equal(read_mask(one), mask)
-
-
-@pytest.mark.parametrize(
-    "mask", [np.full((3, 3), 2, np.uint8), np.full((3, 3), 0.5), np.zeros((3, 3, 3), bool)]
-)
-def test_what_is_no_mask(mask):
-    with pytest.raises(fl.ImageError, match="the object mask of a is not black and white"):
-        read_mask(mask, "object mask of a")
+    assert np.array_equal(read_mask(path), mask)
 
 
 @pytest.mark.parametrize(
@@ -113,7 +104,7 @@ def test_file_that_is_no_mask(tmp_path, pixels):
     """In colour, or a segmentation."""
     path = tmp_path / "mask.png"
     Image.fromarray(pixels).save(path)
-    with pytest.raises(fl.ImageError, match=r"mask \(.*mask.png\) is not black and white.*isin"):
+    with pytest.raises(fl.ImageError, match=r"the mask .*mask.png is not black and white.*isin"):
         read_mask(path)
 
 
