@@ -31,9 +31,8 @@ test: $(STAMP)
 # The tests whose numbers come from the processor's own arithmetic; .ci/run has them run as on lesser
 # processors, too.
 test-arithmetic: $(STAMP)
-	$(PYTEST) tests/fusionlib/networks tests/reproduction/recipes tests/reproduction/detection/test_training.py \
-	  $(addprefix tests/fusionlib/test_,execution.py losses.py methods.py scale.py) \
-	  $(addprefix tests/reproduction/test_,ablations.py gradients.py training.py)
+	$(PYTEST) tests/fusionlib/networks tests/reproduction/training tests/reproduction/detection/test_training.py \
+	  $(addprefix tests/fusionlib/test_,executors.py losses.py methods.py tiles.py) tests/reproduction/test_ablations.py
 
 # Style and types.
 lint: $(STAMP)

@@ -4,7 +4,7 @@ Usage: python -m benchmarks.training [--iterations 2000] [--image FILE] [--save 
 
 The plain loop is the published recipe as one writes it down: the module, the loss with
 two-dimensional windows, Adam, one image of 256x256. Ours are
-`reproduction.training.train_res2netfuse` in single precision, and in mixed: with gradients of
+`reproduction.training.train` in single precision, and in mixed: with gradients of
 convolutions in bfloat16, where the processor has it. Every loop runs in a process of its own, with
 the same initial weights.
 After a few dozen iterations rounding alone leads loops to other weights; how far is shown by the
@@ -32,8 +32,11 @@ from fusionlib.images import luminance, quantise, read_image
 from fusionlib.losses import MS_SSIM_WEIGHTS, SIGMA, WINDOW
 from fusionlib.networks.res2netfuse import Res2NetFuse
 from fusionlib.tiles import has_bfloat16
-from reproduction.training import ONE_IMAGE, TrainingConfig, train_res2netfuse
+from reproduction.training import Config, find_recipe, train
+from reproduction.training.samples import resized
 
+#: The published schedule for one image.
+(ONE_IMAGE,) = find_recipe("res2netfuse").stages
 #: Curves are compared by medians over so many iterations.
 SPAN = 100
 
@@ -43,8 +46,6 @@ def picture(file: Path | None) -> np.ndarray:
     if file is None:
         image = enlarged("day_street", (ONE_IMAGE.size, ONE_IMAGE.size)).vis
     else:
-        from reproduction.recipes.samples import resized
-
         image = resized(quantise(luminance(read_image(file))), ONE_IMAGE.size) / np.float32(255)
     return quantise(luminance(image.astype(np.float32)))
 
@@ -81,7 +82,7 @@ def plain_loop(
     """Train as one writes it down; return seconds and the loss of each iteration."""
     torch.manual_seed(0)
     network = Res2NetFuse("released").to(memory_format=memory)  # type: ignore[call-overload]
-    optimiser = torch.optim.Adam(network.parameters(), lr=ONE_IMAGE.learning_rate)
+    optimiser = torch.optim.Adam(network.parameters(), lr=ONE_IMAGE.rates["network"])
     image, weight = torch.from_numpy(levels.astype(np.float32))[None, None], window()
     losses = []
     started = time.perf_counter()
@@ -98,9 +99,9 @@ def plain_loop(
 
 def our_loop(levels: np.ndarray, iterations: int, precision: str) -> tuple[float, list[float]]:
     """Train with the engine."""
-    config = TrainingConfig(iterations=iterations, precision=precision)  # type: ignore[arg-type]
+    config, options = Config(iterations=iterations), {"precision": precision}
     started = time.perf_counter()
-    history = train_res2netfuse([levels], config, progress=False).history
+    history = train("res2netfuse", [levels], config, options=options, progress=False).history
     return time.perf_counter() - started, history["total"].tolist()
 
 

@@ -24,7 +24,7 @@ from fusionlib.networks.refinefuse import VARIANTS
 from fusionlib.weights import find_weights, read_facts, save_weights, weight_files
 
 from .show import show_lines
-from .training import train_by_recipe
+from .training import Config, train
 
 if TYPE_CHECKING:
     from pandas.io.formats.style import Styler
@@ -89,7 +89,7 @@ class Schedule(NamedTuple):
     ----------
     dataset : str
     size, batch_size, iterations, every, hold_out : int
-        As of `reproduction.training.train_by_recipe`.
+        As of `reproduction.training.Config`.
     start : bool
         Whether a row goes on from the package's weights.
     rows : tuple of str
@@ -152,19 +152,19 @@ def train_ablations(
     results_dir : path
         `ablation_folder` receives weights, losses and checkpoints.
     data_dir, device, progress
-        As of `reproduction.training.train_by_recipe`.
+        As of `reproduction.training.train`.
 
     Returns
     -------
     DataFrame
-        Columns weights, then those of `reproduction.training.Training.history`.
+        Columns weights, then those of `reproduction.training.Training`.
 
     Raises
     ------
     UnknownName
         If there is no such profile.
     FusionError
-        If the data set is not there, or what `reproduction.training.train_by_recipe` raises.
+        If the data set is not there, or what `reproduction.training.train` raises.
     """
     folder = ablation_folder(profile, results_dir)
     schedule = SCHEDULES[profile]
@@ -183,17 +183,20 @@ def train_ablations(
         if profile == "sample":  # alike on processors with and without bfloat16
             options["precision"] = "single"
         if not (losses.exists() and _is_of(weights, {**options, "seed": ablation.seed})):
-            result = train_by_recipe(
-                "refinefuse",
-                data if isinstance(data, list) else [data],
+            config = Config(
                 iterations=schedule.iterations,
                 batch_size=schedule.batch_size,
                 size=schedule.size,
                 seed=ablation.seed,
-                options={**options, **start},
                 hold_out=schedule.hold_out,
-                checkpoint=checkpoint,
                 every=schedule.every,
+            )
+            result = train(
+                "refinefuse",
+                data,
+                config,
+                options={**options, **start},
+                checkpoint=checkpoint,
                 device=device,
                 progress=progress,
             )

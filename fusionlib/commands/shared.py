@@ -7,7 +7,6 @@ import inspect
 import io
 import os
 import sys
-import textwrap
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -56,6 +55,10 @@ def program(
         add_options(one, options)
         one.set_defaults(run=run)
     return parser, commands
+
+
+def listed(title: str, lines: Sequence[str]) -> str:
+    return "\n".join([f"{title}:", *(f"  {line}" for line in lines)])
 
 
 def split_names(text: str) -> list[str]:
@@ -175,34 +178,3 @@ def print_frame(frame: pd.DataFrame, width: int | None = 60) -> None:
         frame[name] = text.str.ljust(max([len(str(name)), *text.str.len()]))
     lines = frame.to_string(index=False, justify="left", float_format="{:.6g}".format)
     print("\n".join(line.rstrip() for line in lines.splitlines()))
-
-
-# ---------------------------------------------------------------- for `train`
-
-
-def add_shared(parser: argparse._ActionsContainer, *names: str) -> None:
-    add_options(parser, {one: about for one, about in SHARED.items() if one.startswith(names)})
-    if "--device" in names or "--device NAME" in names:
-        parser.set_defaults(device="cpu")
-
-
-def add_command(
-    commands: argparse._SubParsersAction,
-    name: str,
-    description: str,
-    *examples: str,
-    **settings: Any,
-) -> argparse.ArgumentParser:
-    parser = commands.add_parser(
-        name,
-        description=textwrap.fill(description, 80),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        **{"help": description.partition(". ")[0].rstrip(".")} | settings,
-    )
-    program, _, _ = parser.prog.partition(f" {examples[0].split()[0]}")
-    parser.epilog = listed("examples", [f"{program} {example}" for example in examples])
-    return parser
-
-
-def listed(title: str, lines: Sequence[str]) -> str:
-    return "\n".join([f"{title}:", *(f"  {line}" for line in lines)])

@@ -21,7 +21,7 @@ from reproduction.ablations import (
     directions,
     train_ablations,
 )
-from reproduction.recipes.refinefuse import RefineFuseRecipe
+from reproduction.training.refinefuse import RefineFuseRecipe
 
 SMALL = {"refinefuse_short": ABLATIONS["refinefuse_short"],
          "refinefuse_scales_1": ABLATIONS["refinefuse_scales_1"]}  # fmt: skip
@@ -48,7 +48,7 @@ def test_rows_are_trained_once_and_found(small, tmp_path, monkeypatch):
     assert not (read_weights(folder / "refinefuse_scales_1.safetensors").keys()
                 & {"decoders.0.mix.weight"})  # fmt: skip
     # What is there is not trained again.
-    monkeypatch.setattr(ablations, "train_by_recipe", None)
+    monkeypatch.setattr(ablations, "train", None)
     again = train_ablations(profile="sample", results_dir=tmp_path, progress=False)
     assert again.equals(history)
 

@@ -10,9 +10,14 @@ import torch
 
 from fusionlib.networks import aefusion
 from fusionlib.networks.nestfuse import NestFuse
-from reproduction.recipes import find_recipe
-from reproduction.recipes.recipe import Moment
-from reproduction.training import train_by_recipe
+from fusionlib.pairs import Pair
+from fusionlib.weights import digest
+from reproduction.training import Config, find_recipe, loop, train
+from reproduction.training.recipe import Moment
+
+
+def noise(shape=(20, 24), seed=0):
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
 
 
 def smooth(size=60, seed=0):
@@ -26,6 +31,11 @@ def smooth(size=60, seed=0):
 def objects(size=60, seed=0):
     """A mask of a few patches."""
     return smooth(size, seed) > 170
+
+
+def pair(ir, vis, mask=None, name="pair"):
+    """A pair of uint8 images."""
+    return Pair(name, ir / np.float32(255), vis / np.float32(255), mask)
 
 
 def trained_autoencoder():
@@ -47,15 +57,23 @@ class Small(NamedTuple):
     def data(self, count=3):
         if self.recipe.learns_from == "images":
             return [smooth(seed=i) for i in range(count)]
-        pairs = [(smooth(seed=i), smooth(seed=100 + i)) for i in range(count)]
-        if self.recipe.learns_from == "pairs":
-            return pairs
-        return [(*pair, objects(seed=200 + i)) for i, pair in enumerate(pairs)]
+        labelled = self.recipe.learns_from == "labelled pairs"
+        return [
+            pair(smooth(seed=i), smooth(seed=100 + i), objects(seed=200 + i) if labelled else None)
+            for i in range(count)
+        ]
 
-    def train(self, data=None, **settings):
-        defaults = {"iterations": 4, "batch_size": 2, "size": self.size, "options": self.options}
-        data = self.data() if data is None else data
-        return train_by_recipe(self.method, data, progress=False, **(defaults | settings))
+    def train(self, data=None, *, options=None, checkpoint=None, device="cpu", **config):
+        defaults = {"iterations": 4, "batch_size": 2, "size": self.size}
+        return train(
+            self.method,
+            self.data() if data is None else data,
+            Config(**defaults | config),
+            options=self.options if options is None else options,
+            checkpoint=checkpoint,
+            device=device,
+            progress=False,
+        )
 
     def build(self, seed=0):
         torch.manual_seed(seed)
@@ -71,6 +89,7 @@ SMALL = {
         Small("fusiongan", 59),
         Small("nestfuse", 16),
         Small("refinefuse", 16, {"optimiser": "adam"}),
+        Small("res2netfuse", 16, {"variant": "paper"}),
         Small("rfn_nest", 16, {"autoencoder": trained_autoencoder()}),
         Small("swinfusion", 8),
     )
@@ -93,6 +112,39 @@ def quick():
 @pytest.fixture(params=sorted(SMALL))
 def small(request):
     return SMALL[request.param]
+
+
+@pytest.fixture(scope="package")
+def whole():
+    """Uninterrupted runs of every recipe, made when first asked for."""
+    made = {}
+
+    def get(small):
+        if small.method not in made:
+            made[small.method] = small.train()
+        return made[small.method]
+
+    return get
+
+
+def same(a, b):
+    """Whether two runs ended with the same bits."""
+    weights = digest(a.network.state_dict()) == digest(b.network.state_dict())
+    return weights and a.history.equals(b.history)
+
+
+def stop(monkeypatch, call, owner=loop._Run, name="_step"):
+    """Raise KeyboardInterrupt in the given call (from 1) of a method: in an iteration."""
+    original, seen = getattr(owner, name), 0
+
+    def method(self, *args):
+        nonlocal seen
+        seen += 1
+        if seen == call:
+            raise KeyboardInterrupt
+        return original(self, *args)
+
+    monkeypatch.setattr(owner, name, method)
 
 
 def run_step(recipe, stage, images, seed=0, iterations=10, descend=None):

@@ -8,7 +8,7 @@ import torch
 from scipy import ndimage
 
 from fusionlib.losses import tensor_ssim_map
-from tests.reproduction.recipes.conftest import SMALL, batch, run_step
+from tests.reproduction.training.conftest import SMALL, batch, run_step
 
 
 def sobel(x):

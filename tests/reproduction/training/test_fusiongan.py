@@ -7,9 +7,9 @@ import pytest
 import torch
 from scipy import ndimage
 
-from reproduction.recipes.fusiongan import FAKE, REAL, Discriminator
-from reproduction.recipes.recipe import Moment
-from tests.reproduction.recipes.conftest import SMALL, batch, run_step
+from reproduction.training.fusiongan import FAKE, REAL, Discriminator
+from reproduction.training.recipe import Moment
+from tests.reproduction.training.conftest import SMALL, batch
 
 SIZE = 59
 
@@ -31,29 +31,16 @@ def compete(recipe, ir, vis, labels, descend=lambda loss, *parts: None):
     return stage.step(recipe, (ir, vis), Moment(labels, 0, 10), descend)
 
 
-def test_labels_of_each_step():
-    """Twice for visible and fused images, then once for what the generator wants."""
-    labels = Labels()
-    compete(SMALL["fusiongan"].build(), batch(0, 1, size=SIZE), batch(2, 3, size=SIZE), labels)
+def test_discriminator_twice_then_generator():
+    """Labels are drawn twice for visible and fused images, then for what the generator wants."""
+    labels, order = Labels(), []
+    images = batch(0, 1, size=SIZE), batch(2, 3, size=SIZE)
+    recipe = SMALL["fusiongan"].build()
+    losses = compete(recipe, *images, labels, lambda loss, *parts: order.append((parts, loss)))
     assert [span for span, _ in labels.drawn] == [REAL, FAKE, REAL, FAKE, REAL]
     assert (REAL, FAKE) == ((0.7, 1.2), (0.0, 0.3))
     assert all(values.shape == (2, 1) for _, values in labels.drawn)
     assert len({values.tobytes() for _, values in labels.drawn}) == 5
-
-
-def test_labels_are_drawn_from_the_iteration():
-    recipe, images = SMALL["fusiongan"].build(), (batch(0, size=SIZE), batch(1, size=SIZE))
-    recipe.eval()  # without power iterations the weights stay
-    first, again, other = (
-        run_step(recipe, "adversarial", images, seed=seed)["discriminator"] for seed in (0, 0, 1)
-    )
-    assert first == again != other
-
-
-def test_discriminator_twice_then_generator():
-    recipe, order = SMALL["fusiongan"].build(), []
-    images = batch(0, size=SIZE), batch(1, size=SIZE)
-    losses = compete(recipe, *images, Labels(), lambda loss, *parts: order.append((parts, loss)))
     assert [parts for parts, _ in order] == [("discriminator",)] * 2 + [("network",)]
     assert order[1][1] is losses["discriminator"] and order[2][1] is losses["total"]
 

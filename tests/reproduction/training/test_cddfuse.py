@@ -9,7 +9,7 @@ from scipy import ndimage
 from torch.nn.utils import clip_grad_norm_
 
 from fusionlib.losses import tensor_ssim_map
-from tests.reproduction.recipes.conftest import SMALL, batch, run_step
+from tests.reproduction.training.conftest import SMALL, batch, run_step
 
 
 @pytest.fixture

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 import pytest
 import torch
@@ -12,10 +10,10 @@ from scipy import ndimage
 import fusionlib as fl
 from fusionlib.networks.refinefuse import RefineFuse
 from fusionlib.pairs import Box, Pair
-from reproduction.recipes.recipe import Moment, rate_at
-from reproduction.recipes.refinefuse import SETTINGS, RefineFuseRecipe
-from reproduction.recipes.samples import samples
-from tests.reproduction.recipes.conftest import SMALL, batch, objects, run_step, smooth
+from reproduction.training.recipe import Moment, rate_at
+from reproduction.training.refinefuse import SETTINGS, RefineFuseRecipe
+from reproduction.training.samples import batches, samples
+from tests.reproduction.training.conftest import SMALL, batch, objects, pair, run_step, smooth
 
 
 def gradient(x):
@@ -68,11 +66,7 @@ def test_as_published():
     (stage,) = recipe.stages
     rates = [rate_at(stage.rates["network"], progress) for progress in (0, 0.025, 0.05, 0.5, 1)]
     assert rates == pytest.approx([0, 5e-4, 1e-3, 5e-4, 0], rel=0.01)
-    assert recipe.sampling == "crop and turn"
-    expected = RefineFuse().state_dict()
-    assert {k: v.shape for k, v in recipe.network.state_dict().items()} == {
-        k: v.shape for k, v in expected.items()
-    }
+    assert recipe.network.state_dict().keys() == RefineFuse().state_dict().keys()
 
 
 @pytest.mark.parametrize(
@@ -129,7 +123,9 @@ def test_begins_with_weights():
 
 def test_mixed_precision_learns_the_same(monkeypatch):
     """bfloat16 has 8 bits, 0.4 % of each feature: the first losses agree to 1 %, then they part."""
-    monkeypatch.setattr("reproduction.training.has_bfloat16", lambda _: True)  # emulated, slowly
+    monkeypatch.setattr(
+        "reproduction.training.loop.has_bfloat16", lambda _: True
+    )  # emulated, slowly
     small = SMALL["refinefuse"]
     single, mixed = (
         small.train(iterations=9, options={"optimiser": "adam", "precision": precision}).history
@@ -141,7 +137,7 @@ def test_mixed_precision_learns_the_same(monkeypatch):
 
 
 def test_mixed_precision_where_there_is_none(monkeypatch):
-    monkeypatch.setattr("reproduction.training.has_bfloat16", lambda _: False)
+    monkeypatch.setattr("reproduction.training.loop.has_bfloat16", lambda _: False)
     with pytest.warns(UserWarning, match="training in single precision") as told:
         trained = SMALL["refinefuse"].train(iterations=1, options={"precision": "mixed"})
     assert trained.facts["arithmetic"] == "single precision" and len(told) == 1
@@ -150,7 +146,7 @@ def test_mixed_precision_where_there_is_none(monkeypatch):
 # ---------------------------------------------------------------- labels
 
 
-def pair(name="a", **labels):
+def labelled(name="a", **labels):
     ir, vis = (smooth(24, seed) / np.float32(255) for seed in (0, 1))
     return Pair(name, ir, vis, **labels)
 
@@ -159,9 +155,7 @@ def test_masks_are_cut_with_their_pairs():
     """The mask is where the infrared image is 0 here: so it is in every square."""
     small = SMALL["refinefuse"]
     ir = np.where(objects(30), 0, smooth(30) // 2 + 100).astype(np.uint8)
-    data = [(ir, smooth(30, 1), ir == 0)]
-    from reproduction.recipes.samples import batches
-
+    data = [pair(ir, smooth(30, 1), ir == 0)]
     given = samples(data, small.recipe.learns_from)
     for drawn in batches(
         given, sampling="crop and turn", size=16, batch_size=1, iterations=range(6), seed=0
@@ -173,7 +167,7 @@ def test_masks_are_cut_with_their_pairs():
 
 def test_boxes_give_the_mask():
     boxes = (Box("person", 2, 3, 9, 12),)
-    (sample,) = samples([pair(boxes=boxes)], "labelled pairs")
+    (sample,) = samples([labelled(boxes=boxes)], "labelled pairs")
     mask = sample.read()[2]
     assert set(np.unique(mask)) == {0, 255}
     assert mask[3:12, 2:9].any() and not mask[12:].any()
@@ -181,29 +175,25 @@ def test_boxes_give_the_mask():
 
 def test_no_objects():
     """An empty list of boxes and a black mask say so; learning goes on."""
-    data = [pair("a", boxes=()), pair("b", mask=np.zeros((24, 24), bool))]
+    data = [labelled("a", boxes=()), labelled("b", mask=np.zeros((24, 24), bool))]
     result = SMALL["refinefuse"].train(data, iterations=1)
     assert np.isfinite(result.history["total"]).all()
 
 
 def test_labels_missing():
     with pytest.raises(fl.FusionError, match="pair a has no labels"):
-        SMALL["refinefuse"].train([pair()])
-    with pytest.raises(
-        fl.FusionError, match=r"labelled pair is a tuple of 3: .* one of 2 was given"
-    ):
-        SMALL["refinefuse"].train([(smooth(24), smooth(24, 1))])
+        SMALL["refinefuse"].train([labelled()])
 
 
 def test_labels_outside():
     with pytest.raises(fl.FusionError, match=r"pair a: the box of car .* marks nothing"):
-        SMALL["refinefuse"].train([pair(boxes=(Box("car", 30, 30, 40, 40),))])
+        SMALL["refinefuse"].train([labelled(boxes=(Box("car", 30, 30, 40, 40),))])
 
 
 def test_labels_are_read_before_anything_is_learnt():
     """All of them, and how many are wrong is said."""
-    good = pair("good", boxes=())
-    bad = [pair(name, boxes=(Box("car", 30, 30, 40, 40),)) for name in ("first", "second")]
+    good = labelled("good", boxes=())
+    bad = [labelled(name, boxes=(Box("car", 30, 30, 40, 40),)) for name in ("first", "second")]
     with pytest.raises(fl.FusionError, match=r"^2 of 4 labelled pairs .* pair first: the box"):
         samples([good, bad[0], good, bad[1]], "labelled pairs")
     with pytest.raises(fl.FusionError, match=r"of \d+ labelled pairs .*has no labels"):
@@ -213,41 +203,3 @@ def test_labels_are_read_before_anything_is_learnt():
 def test_single_images_where_labels_are_needed():
     with pytest.raises(fl.FusionError, match=r"with object masks; .* Give three folders"):
         samples([smooth(24)], "labelled pairs")
-
-
-def test_mask_of_another_size():
-    with pytest.raises(fl.PairMismatch, match="mask is 20x20 but the images are 24x24"):
-        SMALL["refinefuse"].train([(smooth(24), smooth(24, 1), objects(20))])
-
-
-def test_a_mask_that_is_none():
-    with pytest.raises(fl.ImageError, match="object mask of image 1 is not black and white"):
-        SMALL["refinefuse"].train([(smooth(24), smooth(24, 1), smooth(24, 2))])
-
-
-def test_unlabelled_methods_take_no_masks():
-    with pytest.raises(fl.FusionError, match=r"a pair is a tuple of 2: .* one of 3 was given"):
-        SMALL["cddfuse"].train([(smooth(24), smooth(24, 1), objects(24))])
-
-
-def test_a_loss_that_is_not_finite(monkeypatch, tmp_path):
-    """The batch is named, and the checkpoint stays as it was before."""
-    small, checkpoint = SMALL["refinefuse"], tmp_path / "checkpoint"
-    calls = itertools.count()
-    fuse = RefineFuseRecipe.stages[0].step
-
-    def broken(recipe, images, moment, descend):
-        bad = next(calls) == 2
-        return fuse(
-            recipe, tuple(image * (np.nan if bad else 1) for image in images), moment, descend
-        )
-
-    stage = RefineFuseRecipe.stages[0]
-    from dataclasses import replace
-
-    monkeypatch.setattr(RefineFuseRecipe, "stages", (replace(stage, step=broken),))
-    with pytest.raises(fl.FusionError, match=r"loss became nan at iteration 3 .*, on image \d"):
-        small.train(checkpoint=checkpoint, every=2)
-    monkeypatch.setattr(RefineFuseRecipe, "stages", (stage,))
-    assert len(torch.load(checkpoint)["losses"][0]) == 2
-    assert len(small.train(checkpoint=checkpoint).history) == 4

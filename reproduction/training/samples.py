@@ -10,7 +10,8 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -20,21 +21,14 @@ from PIL import Image
 from torch import Tensor
 
 from fusionlib.errors import FusionError, ImageError
-from fusionlib.images import check_image, luminance, quantise, read_image, require_gray
-from fusionlib.pairs import Dataset, Pair, read_pair
+from fusionlib.images import check_image, luminance, quantise, read_image
+from fusionlib.pairs import Dataset, Pair
 
-from ..masks import object_mask, read_mask
+from .masks import object_mask
 
 __all__ = [
-    "Batch",
-    "LearnsFrom",
-    "Picture",
-    "Sample",
-    "batches",
-    "fingerprint",
-    "resized",
-    "samples",
-    "wrong_kind",
+    *("Batch", "LearnsFrom", "Picture", "Sample"),
+    *("batches", "fingerprint", "resized", "samples", "wrong_kind"),
 ]
 
 Picture = np.ndarray | str | os.PathLike[str]
@@ -64,15 +58,17 @@ class Sample:
     read: Callable[[], tuple[np.ndarray, ...]]
 
 
+# ---------------------------------------------------------------- what is given
+
+
 def samples(data: Sequence[Any], learns_from: LearnsFrom) -> list[Sample]:
     """Make samples of what a method learns from.
 
     Parameters
     ----------
     data : sequence
-        For "images": arrays or paths. For "pairs": `Pair`, or tuples of two arrays or two paths,
-        infrared first; for "labelled pairs" of three, the object mask last. Also a `Dataset` of
-        that kind, or several among the others.
+        For "images": arrays or paths. For "pairs": `Pair`; "labelled pairs" have a mask or boxes.
+        Also a `Dataset` of that kind, or several among the others.
     learns_from : {"images", "pairs", "labelled pairs"}
 
     Raises
@@ -83,17 +79,19 @@ def samples(data: Sequence[Any], learns_from: LearnsFrom) -> list[Sample]:
     ImageError
         If a file is not there.
     """
+    images, labelled = learns_from == "images", learns_from == "labelled pairs"
     found: list[Sample] = []
     for item in [data] if isinstance(data, Dataset) else data:
+        number = len(found) + 1
         if isinstance(item, Dataset):
             found += _from_dataset(item, learns_from)
-        elif isinstance(item, Pair | tuple) == (learns_from == "images"):
+        elif isinstance(item, Pair) == images:
             raise wrong_kind(learns_from)
-        elif learns_from == "images":
-            found.append(_image_sample(item, len(found) + 1))
+        elif images:
+            found.append(_image_sample(item, number))
         else:
-            found.append(_pair_sample(item, len(found) + 1, learns_from == "labelled pairs"))
-    if learns_from == "labelled pairs":
+            found.append(_pair_sample(item, number, labelled))
+    if labelled:
         _check_labels(found)
     return found
 
@@ -123,7 +121,7 @@ def wrong_kind(learns_from: str, dataset: str = "") -> FusionError:
         masks, folders = (" with object masks", "three") if labelled else ("", "two")
         return FusionError(
             f"this method learns from pairs of an infrared and a visible image{masks}; {given}. "
-            f"Give {folders} folders, or a data set of pairs."
+            f"Give {folders} folders, a data set of pairs, or in Python `Pair`s."
         )
     return FusionError(
         f"this method learns from single images; {given}. Give image files or a folder of them, "
@@ -136,74 +134,44 @@ def _from_dataset(data: Dataset, learns_from: LearnsFrom) -> list[Sample]:
     if card is not None and (card.kind == "images") != (learns_from == "images"):
         raise wrong_kind(learns_from, data.name)
 
-    def sample(number: int, name: str) -> Sample:
-        def read() -> tuple[np.ndarray, ...]:
-            item = data[number]
-            if isinstance(item, Pair):
-                return _pair_levels(item, learns_from == "labelled pairs")
-            return (_levels(item[1], name),)
+    def read(number: int, name: str) -> tuple[np.ndarray, ...]:
+        item = data[number]
+        if isinstance(item, Pair):
+            return _pair_levels(item, learns_from == "labelled pairs")
+        return (_levels(item[1], name),)
 
-        return Sample(name, data.name, f"{data.name}/{name}", read)
-
-    return [sample(number, name) for number, name in enumerate(data.names)]
+    return [
+        Sample(name, data.name, f"{data.name}/{name}", partial(read, number, name))
+        for number, name in enumerate(data.names)
+    ]
 
 
 def _image_sample(item: Picture, number: int) -> Sample:
-    name, identity = _identify(item, number)
+    name, source, identity = _identify(item, number)
 
     def read() -> tuple[np.ndarray, ...]:
         return (_levels(item if isinstance(item, np.ndarray) else read_image(item), name),)
 
-    return Sample(name, _source(item), identity, read)
+    return Sample(name, source, identity, read)
 
 
-def _pair_sample(item: Pair | tuple[Picture, ...], number: int, labelled: bool) -> Sample:
-    if isinstance(item, Pair):
-        pair = item  # whose labels are looked at when it is read
-        identity = "".join(_identify(image, number)[1] for image in (pair.ir, pair.vis))
-        if labelled:
-            mask = "" if pair.mask is None else _identify(pair.mask, number)[1]
-            identity += f"{mask}{pair.boxes}"
-        return Sample(pair.name, "given arrays", identity, lambda: _pair_levels(pair, labelled))
-    if len(item) != 2 + labelled:
-        raise FusionError(
-            f"a {'labelled ' * labelled}pair is a tuple of {2 + labelled}: infrared image, visible "
-            f"image{', object mask' * labelled}; one of {len(item)} was given."
-        )
-    name = _identify(item[0], number)[0]
-    identity = "".join(_identify(part, number)[1] for part in item)
-
-    def read() -> tuple[np.ndarray, ...]:
-        ir, vis, *masks = item
-        if isinstance(ir, np.ndarray) and isinstance(vis, np.ndarray):
-            what = f"infrared {name}"
-            gray = require_gray(check_image(ir, what), what=what)
-            pair = Pair(name, gray, check_image(vis, f"visible {name}"))
-        elif isinstance(ir, np.ndarray) or isinstance(vis, np.ndarray):
-            raise FusionError(f"{name}: give two arrays or two paths, not one of each.")
-        else:
-            pair = read_pair(ir, vis)
-        if masks:
-            pair = replace(pair, mask=read_mask(masks[0], f"object mask of {name}"))
-        return _pair_levels(pair, labelled)
-
-    return Sample(name, _source(item[0]), identity, read)
+def _pair_sample(pair: Pair, number: int, labelled: bool) -> Sample:
+    arrays = [pair.ir, pair.vis, *([pair.mask] if labelled and pair.mask is not None else [])]
+    identity = "".join(_identify(array, number)[2] for array in arrays)
+    identity += str(pair.boxes) * labelled
+    return Sample(pair.name, "given arrays", identity, lambda: _pair_levels(pair, labelled))
 
 
-def _source(item: Picture) -> str:
-    return "given arrays" if isinstance(item, np.ndarray) else Path(item).absolute().parent.name
-
-
-def _identify(item: Picture, number: int) -> tuple[str, str]:
-    """Name an image and tell it from others: pixels of an array, name and size of a file."""
+def _identify(item: Picture, number: int) -> tuple[str, str, str]:
+    """Return name, source and identity: pixels of an array, name and size of a file."""
     if isinstance(item, np.ndarray):
         digest = hashlib.sha256(f"{item.shape}{item.dtype}".encode())
         digest.update(np.ascontiguousarray(item).tobytes())
-        return f"image {number}", digest.hexdigest()
+        return f"image {number}", "given arrays", digest.hexdigest()
     path = Path(item)
     if not path.is_file():
         raise ImageError(f"no such training image: {path}")
-    return path.name, f"{path.name} {path.stat().st_size}"
+    return path.name, path.absolute().parent.name, f"{path.name} {path.stat().st_size}"
 
 
 def _levels(image: np.ndarray, name: str) -> np.ndarray:
@@ -218,6 +186,9 @@ def _pair_levels(pair: Pair, labelled: bool) -> tuple[np.ndarray, ...]:
 def fingerprint(given: Sequence[Sample]) -> str:
     """Identify samples and their order."""
     return hashlib.sha256("\n".join(sample.identity for sample in given).encode()).hexdigest()
+
+
+# ---------------------------------------------------------------- batches
 
 
 class Batch(NamedTuple):
@@ -298,12 +269,11 @@ def batches(
     # The next batch is read while the network works on this one. A thread, since an error
     # in a worker process of a DataLoader arrives with the process's traceback as its message.
     with ThreadPoolExecutor(1) as reader:
-        coming = reader.submit(read, iterations[0]) if iterations else None
+        coming = [reader.submit(read, iteration) for iteration in iterations[:1]]
         for iteration in iterations:
-            assert coming is not None
-            batch = coming.result()
+            batch = coming.pop().result()
             if iteration + 1 in iterations:
-                coming = reader.submit(read, iteration + 1)
+                coming.append(reader.submit(read, iteration + 1))
             yield batch
 
 

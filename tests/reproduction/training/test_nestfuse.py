@@ -8,9 +8,9 @@ import torch
 
 from fusionlib.errors import WeightsMismatch
 from fusionlib.losses import VGGFeatures, ms_ssim_released
-from reproduction.recipes.aefusion import AEFusionRecipe
+from reproduction.training.aefusion import AEFusionRecipe
 from tests.fusionlib.test_losses import vgg_tensors  # noqa: F401, a fixture
-from tests.reproduction.recipes.conftest import SMALL, batch, run_step
+from tests.reproduction.training.conftest import SMALL, batch, run_step
 
 
 def outputs(recipe, image):

@@ -133,7 +133,6 @@ class FusionGANRecipe(Recipe):
             batch_size=32,
             size=132,
             rates={"network": 1e-4, "discriminator": 1e-4},
-            extensible=True,
         ),
     )
 

@@ -8,7 +8,7 @@ As the paper tells it: 256x256 squares of MSRS's training pairs, turned and mirr
   over a twentieth of the iterations, without which Adam leaves the last layer dead where the
   loss is that of setting A;
 - how pixels are compared with their surroundings, and the masks where neither image or both are
-  wanted: `reproduction.masks`;
+  wanted: `reproduction.training.masks`;
 - gradients: `fusionlib.losses.texture_loss`.
 
 Adam at the published rate falls into a trap: the size of a gradient does not tell its sign, and
@@ -33,7 +33,7 @@ from fusionlib.losses import FusionLoss
 from fusionlib.networks.refinefuse import RefineFuse
 from fusionlib.weights import load_state
 
-from .recipe import LARGE, Descend, Moment, Option, Recipe, Stage, whole
+from .recipe import LARGE, Descend, Moment, Option, Recipe, Stage, one_of, whole
 
 __all__ = ["RECIPE", "SETTINGS", "RefineFuseRecipe"]
 
@@ -62,19 +62,10 @@ def _warm_cosine(rate: float) -> Callable[[float], float]:
     return at
 
 
-def _one_of(*names: str) -> Callable[[Any], str]:
-    def read(value: Any) -> str:
-        if value not in names:
-            raise ValueError
-        return str(value)
-
-    return read
-
-
 def _switch(value: Any) -> bool:
     if isinstance(value, bool):
         return value
-    return _one_of("on", "off")(value) == "on"
+    return one_of("on", "off")(value) == "on"
 
 
 class RefineFuseRecipe(Recipe):
@@ -113,15 +104,15 @@ class RefineFuseRecipe(Recipe):
     sizes = range(16, LARGE)
     published = "256x256 squares of 1083 pairs of MSRS with segmentation labels"
     options: ClassVar = {
-        "setting": Option("loss of Table 8: ours, A, B or C", _one_of(*SETTINGS)),
+        "setting": Option("loss of Table 8: ours, A, B or C", one_of(*SETTINGS)),
         "scales": Option("1 to 5, published: 4", whole),
         "sfim": Option("shallow modules: on or off", _switch),
         "psim": Option("deep modules: on or off", _switch),
         "fim": Option("module between deep and shallow: on or off", _switch),
-        "optimiser": Option("sgd, as published, or adam", _one_of("sgd", "adam")),
+        "optimiser": Option("sgd, as published, or adam", one_of("sgd", "adam")),
         "momentum": Option("of sgd, 0 to below 1; not published, default 0", float),
         "rise": Option("share of the iterations in which the texture's weight rises", float),
-        "precision": Option("single or mixed (bfloat16)", _one_of("single", "mixed")),
+        "precision": Option("single or mixed (bfloat16)", one_of("single", "mixed")),
         "start": Option("weights to begin with"),
     }
     network: RefineFuse

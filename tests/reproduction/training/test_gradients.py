@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from fusionlib.networks.res2netfuse import Res2NetFuse
-from reproduction.gradients import FastGradients
+from reproduction.training.gradients import FastGradients
 
 
 @pytest.mark.parametrize("last", [torch.channels_last, torch.contiguous_format])

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from fusionlib.losses import ms_ssim_released
-from reproduction.recipes.rfn_nest import RFNNestRecipe
-from tests.reproduction.recipes.conftest import SMALL, batch, run_step, trained_autoencoder
+from reproduction.training.rfn_nest import RFNNestRecipe
+from tests.reproduction.training.conftest import SMALL, batch, run_step, trained_autoencoder
 
 
 def test_loss_written_out():
