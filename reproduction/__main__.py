@@ -1,6 +1,6 @@
 """The command line: ``python -m reproduction run | claims | train | detect | weights``.
 
-Exit status: as of ``fusionlib``.
+Exit status: as of ``fusionlib``. Only the module of the command that is given is imported.
 """
 
 from __future__ import annotations
@@ -8,32 +8,37 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
 
 from fusionlib.commands import weights
-from fusionlib.commands.shared import Commands, program, run_program
-
-from .commands import claims, detect, run, train
+from fusionlib.commands.shared import program, run_program
 
 __all__ = ["main"]
 
-COMMANDS: Commands = {
-    "run": (run.run, run.OPTIONS),
-    "claims": (claims.claims, claims.OPTIONS),
-    **detect.COMMANDS,
-    **weights.COMMANDS,
-}
+#: Command -> the module of it; `weights` is the library's, with the detectors' weights among them.
+MODULES = {name: name for name in ("run", "claims", "train", "detect")} | {"weights": "detect"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return the exit status."""
-    return run_program(make_parser(), arguments)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    given = [name for name in MODULES if name in arguments[:1]]
+    return run_program(make_parser(given or [*MODULES]), arguments)
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser(names: Sequence[str] = tuple(MODULES)) -> argparse.ArgumentParser:
+    """Make the parser of some commands."""
+    modules = {name: import_module(f".commands.{MODULES[name]}", __package__) for name in names}
+    table: dict[str, Any] = {}
+    for name, module in modules.items():
+        table |= weights.COMMANDS if name == "weights" else getattr(module, "COMMANDS", {})
     about = "Two papers on image fusion, every table and claim of them."
-    parser, commands = program("python -m reproduction", about, COMMANDS)
-    commands.choices["weights"].set_defaults(users=detect.weight_users)
-    train.add(commands)
+    parser, commands = program("python -m reproduction", about, table)
+    if "train" in modules:  # its help says what every recipe takes
+        modules["train"].add(commands)
+    if "weights" in modules:
+        commands.choices["weights"].set_defaults(users=modules["weights"].weight_users)
     return parser
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 
-from fusionlib.commands.shared import Options, print_frame
+from fusionlib.commands.shared import Commands, Options, print_frame
 from fusionlib.errors import unknown
+
+from .. import claims
 
 OPTIONS: Options = {
     "ID": {"nargs": "?", "help": "say all about this one"},
@@ -16,7 +18,7 @@ OPTIONS: Options = {
 }
 
 
-def claims(options: argparse.Namespace) -> None:
+def list_claims(options: argparse.Namespace) -> None:
     """List what the papers claim, with verdicts, or say all about one claim.
 
     The verdict is that of this repository's results; of one claim you see where it
@@ -26,8 +28,6 @@ def claims(options: argparse.Namespace) -> None:
     claims --paper res2netfuse
     claims one-image-suffices
     """
-    from reproduction import claims
-
     if options.id:
         claim = claims.find_claim(options.id)
         finding = claims.judge(claim)
@@ -56,3 +56,6 @@ def claims(options: argparse.Namespace) -> None:
     print_frame(claims.bases(found).reset_index(names="verdict"))
     print()
     print_frame(found[["id", "verdict", "basis", "says"]], width=70)
+
+
+COMMANDS: Commands = {"claims": (list_claims, OPTIONS)}

@@ -6,9 +6,15 @@ import argparse
 import csv
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+from PIL import Image, ImageDraw
+
+from fusionlib import methods
+from fusionlib.card import WeightUsers
 from fusionlib.commands.shared import (
     DEVICE,
     SHARED,
@@ -18,16 +24,34 @@ from fusionlib.commands.shared import (
     fail_each,
     given,
 )
+from fusionlib.datasets import dataset_parts, load_dataset
 from fusionlib.errors import FusionError, ImageError, unknown
+from fusionlib.files import check_writable, write_text
+from fusionlib.images import read_image, write_image
+from fusionlib.methods import create, registry
+from fusionlib.pairs import Box, images_by_stem
 
-if TYPE_CHECKING:
-    import numpy as np
-
-    from fusionlib.card import WeightUsers
-    from fusionlib.pairs import Box
-
-    from ..detection.average_precision import Matches
-    from ..detection.detector import Detector, Thresholds
+from ..detection.average_precision import (
+    Matches,
+    annotated,
+    coco_examples,
+    match,
+    precision_table,
+    read_coco,
+    search,
+)
+from ..detection.boxes import eight_bits
+from ..detection.detector import (
+    DETECTORS,
+    TO_SCORE,
+    TO_SEE,
+    Detector,
+    Thresholds,
+    create_detector,
+    save_detector,
+)
+from ..detection.layout import EVERYTHING, Renderer, export, parts_by_block, read_layout
+from ..detection.training import PUBLISHED, SHORT, fine_tune
 
 DETECTOR: Options = {
     "-w --weights NAME": "yolov5n (default) or yolov5s, as Ultralytics published them; or a file, "
@@ -88,10 +112,6 @@ TRAIN: Options = {
 
 def weight_users() -> WeightUsers:
     """Return the weight sets of methods and detectors, and what they are for."""
-    from fusionlib import methods
-
-    from ..detection.detector import DETECTORS
-
     users = methods.weight_users()
     users.update((one.weights, {"detector": one}) for one in DETECTORS.values())
     return users
@@ -117,8 +137,6 @@ def _check_apart(sources: Sequence[Path], outputs: Sequence[Path]) -> None:
 
 
 def _detector(options: argparse.Namespace) -> Detector:
-    from ..detection.detector import create_detector
-
     return create_detector(**given(options, "weights", "input", "weights_dir", "device"))
 
 
@@ -130,11 +148,6 @@ def _run(options: argparse.Namespace) -> None:
     detect run fused.png -o boxes
     detect run fused --classes person,car --csv boxes.csv
     """
-    from fusionlib.files import check_writable, write_text
-    from fusionlib.images import read_image, write_image
-
-    from ..detection.detector import TO_SEE
-
     thresholds = _thresholds(options, TO_SEE, "confidence", "overlap")
     files = _images(options.image)
     outputs = [options.output / f"{file.stem}.png" for file in files] if options.output else []
@@ -176,8 +189,6 @@ def _run(options: argparse.Namespace) -> None:
 
 def _images(path: Path) -> list[Path]:
     """Return an image, or those of a folder."""
-    from fusionlib.pairs import images_by_stem
-
     files = list(images_by_stem(path).values()) if path.is_dir() else [path]
     if not files:
         raise ImageError(f"no image in the folder {path}.")
@@ -190,11 +201,6 @@ COLOURS = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00")
 
 def _drawn(image: np.ndarray, boxes: Sequence[Box], scores: Sequence[float]) -> np.ndarray:
     """Draw boxes on a copy of a picture, each with its class and score."""
-    import numpy as np
-    from PIL import Image, ImageDraw
-
-    from ..detection.boxes import eight_bits
-
     picture = Image.fromarray(eight_bits(image))
     draw = ImageDraw.Draw(picture)
     thick = max(round(max(picture.size) / 500), 1)
@@ -218,11 +224,6 @@ def _export(options: argparse.Namespace) -> None:
     detect export mst sample -o fused_set --block 1/4
     detect export vis msrs -o visible_set
     """
-    from fusionlib.datasets import dataset_parts, load_dataset
-    from fusionlib.methods import create, registry
-
-    from ..detection.layout import Renderer, export, parts_by_block
-
     known = [*registry(), "ir", "vis"]
     if options.method not in known:
         raise unknown("method or source", options.method, known)
@@ -256,10 +257,6 @@ def _evaluate(options: argparse.Namespace) -> None:
     detect evaluate fused_set -w mine.safetensors --csv precision.csv
     detect evaluate val2017 --annotations instances_val2017.json
     """
-    from fusionlib.files import check_writable, write_text
-
-    from ..detection.average_precision import precision_table
-
     if options.csv:
         check_writable(options.csv)
     draws = given(options, "draws")
@@ -276,10 +273,6 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 def _matches(detector: Detector, options: argparse.Namespace) -> Matches:
     """Search the images of a data set and compare with what is annotated."""
-    from ..detection.average_precision import annotated, coco_examples, match, read_coco, search
-    from ..detection.detector import TO_SCORE
-    from ..detection.layout import EVERYTHING, read_layout
-
     how = {"thresholds": _thresholds(options, TO_SCORE, "overlap"), "title": options.folder.name}
     if options.annotations is not None:
         if options.part is not None or options.classes is not None:
@@ -313,14 +306,6 @@ def _train(options: argparse.Namespace) -> None:
     detect train fused_set -o mine.safetensors --short
     detect train fused_set -o mine.safetensors --scratch n --epochs 1
     """
-    from dataclasses import replace
-
-    from fusionlib.files import check_writable, write_text
-
-    from ..detection.detector import create_detector, save_detector
-    from ..detection.layout import EVERYTHING, read_layout
-    from ..detection.training import PUBLISHED, SHORT, fine_tune
-
     if options.output.suffix != ".safetensors":
         raise FusionError(f"the weights are a .safetensors file, not {options.output.name}.")
     check_writable(options.output)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from fusionlib.commands.shared import SHARED, Options, given
+from fusionlib.commands.shared import SHARED, Commands, Options, given
+
+from ..run import reproduce
 
 OPTIONS: Options = {
     "--profile NAME": {
@@ -28,6 +30,7 @@ def run(options: argparse.Namespace) -> None:
     run --only 03
     run --profile paper --only 03 --limit 5
     """
-    from ..run import reproduce
-
     reproduce(**given(options))
+
+
+COMMANDS: Commands = {"run": (run, OPTIONS)}

@@ -8,16 +8,23 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import pandas as pd
+
+from fusionlib.classical.dictionary import save_dictionary
 from fusionlib.commands.shared import given
+from fusionlib.datasets import list_datasets, load_dataset, load_images
 from fusionlib.errors import FusionError, ImageError, unknown
 from fusionlib.files import check_writable, write_text
+from fusionlib.images import SUFFIXES
+from fusionlib.pairs import Dataset, Pair, images_by_stem, read_pairs
+from fusionlib.weights import save_weights
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from fusionlib.pairs import Dataset, Pair
+from ..training import RECIPES, Config, find_recipe, train
+from ..training.dictionary import train_dictionary
+from ..training.masks import read_mask
+from ..training.samples import wrong_kind
 
 DESCRIPTION = """\
 Train a method's network with its published losses and settings; each setting
@@ -110,8 +117,6 @@ class _TrainHelp(argparse.Action):
     """Recipes say what they take; they are imported, and PyTorch, only when help is wanted."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        from ..training import RECIPES, find_recipe
-
         recipes = [find_recipe(method) for method in RECIPES]
 
         def learning_from(kind: str) -> str:
@@ -156,10 +161,6 @@ def _train(options: argparse.Namespace) -> None:
 
 
 def _train_network(options: argparse.Namespace, losses: Path) -> None:
-    from fusionlib.weights import save_weights
-
-    from ..training import RECIPES, Config, find_recipe, train
-
     if options.method not in RECIPES:
         raise unknown("method to train", options.method, (*RECIPES, "jsr"))
     checkpoint = options.checkpoint or options.output.with_suffix(".checkpoint")
@@ -192,10 +193,6 @@ def _name_and_value(text: str) -> tuple[str, str]:
 
 
 def _train_dictionary(options: argparse.Namespace, losses: Path) -> None:
-    from fusionlib.classical.dictionary import save_dictionary
-
-    from ..training.dictionary import train_dictionary
-
     if os.environ.get("RANK", "0") != "0":
         return
     for name in given(options, *GRADIENTS):
@@ -233,10 +230,6 @@ def _training_data(options: argparse.Namespace, learns_from: str) -> list[Any]:
 
 
 def _open_dataset(name: str, learns_from: str, data_dir: Path | None) -> Any:
-    from fusionlib.datasets import list_datasets, load_dataset, load_images
-
-    from ..training.samples import wrong_kind
-
     kinds = list_datasets(data_dir).set_index("name")["kind"]
     images = learns_from == "images"
     if name in kinds and (kinds[name] == "images") != images:
@@ -246,10 +239,6 @@ def _open_dataset(name: str, learns_from: str, data_dir: Path | None) -> Any:
 
 def _pairs_in(folders: Sequence[Path], labelled: bool) -> Dataset[Pair]:
     """Match the images of two folders, and where labels are needed their masks in a third."""
-    from fusionlib.pairs import Dataset, images_by_stem, read_pairs
-
-    from ..training.masks import read_mask
-
     if len(folders) != 2 + labelled or not all(folder.is_dir() for folder in folders[:2]):
         wanted = "pairs: give two folders, of infrared and of visible images"
         if labelled:
@@ -279,8 +268,6 @@ def _pairs_in(folders: Sequence[Path], labelled: bool) -> Dataset[Pair]:
 
 def _image_files(paths: Sequence[Path]) -> list[Path]:
     """Replace folders by the images in them."""
-    from fusionlib.images import SUFFIXES
-
     files: list[Path] = []
     for path in paths:
         if path.is_dir():
