@@ -237,7 +237,10 @@ def test_a_rule_of_ones_own():
 def test_the_card_states_the_registered_hash(weights_root, name, key):
     """That of the authors' tensors, as they are in the file."""
     configuration = registry()[name].configurations[key]
-    method = create(name, **{registry()[name].axis: key})
+    try:
+        method = create(name, **{registry()[name].axis: key})
+    except WeightsNotFound as missing:
+        pytest.skip(str(missing))
     assert method.card.weights_sha256 == configuration.weights[0].digest
 
 

@@ -820,7 +820,10 @@ KNOWN = sorted(name for name, (entry, _) in registered().items() if entry.origin
 def test_the_registered_hash_comes_back(weights_root, name, tmp_path):
     """From files as the authors write them, with what an optimiser leaves in them."""
     entry, configuration = by_content(name)
-    state = read_weights(find_weights(entry, weights_root))
+    try:
+        state = read_weights(find_weights(entry, weights_root))
+    except WeightsNotFound as missing:
+        pytest.skip(str(missing))
     found = convert_weights(
         entry, configuration, authors_files(name, state, tmp_path), tmp_path / "new"
     )
