@@ -8,35 +8,36 @@ from __future__ import annotations
 
 import copy
 import math
+import os
 import statistics
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
+from pandas.io.formats.style import Styler
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook
+from torch.utils.flop_counter import FlopCounterMode
 
+from fusionlib.card import Configuration
 from fusionlib.costs import measure
 from fusionlib.datasets import package_data
 from fusionlib.errors import unknown
 from fusionlib.methods import find_method, registry
+from fusionlib.networks.autoencoder import conv
+from fusionlib.networks.densefuse import DenseFuse
 from fusionlib.networks.refinefuse import VARIANTS, RefineFuse
+from fusionlib.networks.sdnet import SDNet
+from fusionlib.networks.swinfusion import HEADS, SwinFusion, WindowAttention
 from fusionlib.rules import get_rule
 from fusionlib.tiles import check_device, run_network
 
 from . import results
 from .show import show_lines
-
-if TYPE_CHECKING:
-    import os
-
-    from pandas.io.formats.style import Styler
-
-    from fusionlib.card import Configuration
 
 __all__ = [
     "TABLE_11",
@@ -100,8 +101,6 @@ def _count(
 
 
 def _count_products(network: nn.Module, images: tuple[Tensor, Tensor]) -> int:
-    from torch.utils.flop_counter import FlopCounterMode
-
     with FlopCounterMode(display=False) as counter:
         network(*images)
     return counter.get_total_flops() // 2
@@ -196,8 +195,6 @@ class _Otherwise(nn.Module):
 
 def _rgb_densefuse() -> nn.Module:
     """The authors' variant for RGB images: three channels in and out, 74,771 parameters."""
-    from fusionlib.networks.autoencoder import conv
-    from fusionlib.networks.densefuse import DenseFuse
 
     def fuse(network: DenseFuse, *images: Tensor) -> Tensor:
         return network(*(image.expand(-1, 3, -1, -1) for image in images))
@@ -208,14 +205,11 @@ def _rgb_densefuse() -> nn.Module:
 
 
 def _sdnet_with_decomposition() -> nn.Module:
-    from fusionlib.networks.sdnet import SDNet
-
     return _Otherwise(SDNet(), lambda network, ir, vis: network.decompose(network(ir, vis)))
 
 
 def _swinfusion_without_padding() -> nn.Module:
     """On sides that are multiples of 8; the softmax is a module there, which thop counts."""
-    from fusionlib.networks.swinfusion import HEADS, SwinFusion, WindowAttention
 
     def count_softmax(attention: Any, _: Any, windows: Tensor) -> None:
         count, pixels, _ = windows.shape

@@ -49,7 +49,7 @@ def test_help(path, capsys):
     assert max(map(len, shown.splitlines())) <= 90
 
 
-@pytest.mark.parametrize("path", set(PARSERS) - set(PROGRAMS))
+@pytest.mark.parametrize("path", [path for path in PARSERS if path not in PROGRAMS])
 def test_examples(path):
     """They come last, fit a line and can be parsed."""
     before, found, lines = PARSERS[path].format_help().partition("\nexamples:\n")

@@ -31,11 +31,12 @@ Train a method's network with its published losses and settings; each setting
 can be changed. A stopped run continues when the command is given again. For
 several processes: torchrun --nproc-per-node N -m reproduction train ..."""
 
-#: What recipes say of themselves goes between these, when the help is shown.
+#: What recipes say of themselves goes between these.
 LEARNING = """\
 METHOD learns from
   images: {images}
-  pairs: {pairs}, jsr (a dictionary, jsrsd's too, in one go)
+  pairs: {pairs},
+    jsr (a dictionary, jsrsd's too, in one go)
   labelled pairs: {labelled}
 On one image res2netfuse follows the published one-image schedule, on more the
 published many-image schedule.
@@ -55,10 +56,6 @@ def add(commands: argparse._SubParsersAction) -> None:
         help="train a network as its authors did, or for a shorter time",
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        add_help=False,
-    )
-    train.add_argument(
-        "-h", "--help", action=_TrainHelp, nargs=0, help="show this help message and exit"
     )
     train.add_argument("method", metavar="METHOD", help="what to train; see below")
     train.add_argument(
@@ -84,6 +81,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         metavar="NAME=VALUE",
         help="what only this method takes (see below), may be repeated",
     )
+    train.epilog = _learning(train.prog)
     train.set_defaults(run=_train)
 
 
@@ -113,30 +111,25 @@ OPTIONS = {
 }
 
 
-class _TrainHelp(argparse.Action):
-    """Recipes say what they take; they are imported, and PyTorch, only when help is wanted."""
+def _learning(program: str) -> str:
+    """Return what recipes say of themselves."""
+    recipes = [find_recipe(method) for method in RECIPES]
 
-    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        recipes = [find_recipe(method) for method in RECIPES]
+    def learning_from(kind: str) -> str:
+        return ", ".join(recipe.method for recipe in recipes if recipe.learns_from == kind)
 
-        def learning_from(kind: str) -> str:
-            return ", ".join(recipe.method for recipe in recipes if recipe.learns_from == kind)
-
-        takes = [
-            f"  {f'{recipe.method} {name}':<26}{'needed: ' * (name in recipe.required)}"
-            f"{option.about}"
-            for recipe in recipes
-            for name, option in recipe.options.items()
-        ]
-        parser.epilog = LEARNING.format(
-            images=learning_from("images"),
-            pairs=learning_from("pairs"),
-            labelled=learning_from("labelled pairs"),
-            options="\n".join(textwrap.fill(s, 78, subsequent_indent=" " * 28) for s in takes),
-            program=parser.prog,
-        )
-        parser.print_help()
-        parser.exit()
+    takes = [
+        f"  {f'{recipe.method} {name}':<26}{'needed: ' * (name in recipe.required)}{option.about}"
+        for recipe in recipes
+        for name, option in recipe.options.items()
+    ]
+    return LEARNING.format(
+        images=learning_from("images"),
+        pairs=learning_from("pairs"),
+        labelled=learning_from("labelled pairs"),
+        options="\n".join(textwrap.fill(s, 78, subsequent_indent=" " * 28) for s in takes),
+        program=program,
+    )
 
 
 # ---------------------------------------------------------------- training
