@@ -108,12 +108,17 @@ def test_reconstruction_of_the_training_image(data_root):
     assert psnr(quantise(reconstruction), resized) >= 45
 
 
-@pytest.mark.parametrize(
-    "table", ["table_04_2023", "refinefuse_01", "refinefuse_03", "refinefuse_06"]
-)
+#: Tables of scores, without two whose rows others have: of table_04_2023, and of refinefuse_01.
+RECORDED = [
+    table for table in TABLES if table not in ("table_03", "table_04_2021", "refinefuse_02")
+]
+
+
+@pytest.mark.parametrize("table", RECORDED)
 def test_kept_rows(data_root, weights_root, table):
     """Every row of results/paper, fused and scored again on the smallest pair.
 
+    So a change is found that moves results without raising the version of a method or a metric.
     Another machine's float32 moves a few pixels by one level: 1e-3 of a value.
     """
     kept = pd.read_csv(RESULTS / table / "per_pair.csv", dtype={"pair": str})
@@ -124,7 +129,9 @@ def test_kept_rows(data_root, weights_root, table):
     kept = kept[kept["pair"] == pair.name].set_index(["row", "metric", "convention"])["value"]
     # Learning a dictionary takes half a minute, and goes its own way where rounding differs.
     rows = [row for row in TABLES[table] if not row.label.endswith("all learnt here")]
-    methods, _ = available(rows, "other data than authors fused")
+    methods, missing = available(rows, "other data than authors fused")
+    if not methods:
+        pytest.skip(f"{table}: {next(iter(missing.values()))}")
     for label, method in methods.items():
         values = kept[label]
         names = [f"{metric}:{convention}" for metric, convention in values.index]
