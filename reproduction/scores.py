@@ -27,7 +27,6 @@ from .rows import data_hash
 __all__ = ["Scores", "score_versions", "this_run"]
 
 METHOD = [*Identity._fields]
-KEYS = ["row", "pair", "metric"]
 
 
 class Scores:
@@ -102,7 +101,8 @@ class Scores:
             Row -> the runs that measured it.
         """
         known = _read_text(self.csv)
-        known = known[known["pair"].isin(pairs.names)]
+        asked = (known["metric"] + ":" + known["convention"]).isin(metrics)
+        known = known[known["pair"].isin(pairs.names) & asked]
         have = known.groupby(METHOD).size().to_dict()
         for method in methods.values():
             runs = self._runs.setdefault(method.identity, [])
@@ -114,15 +114,6 @@ class Scores:
         rows = {method.identity: row for row, method in methods.items()}
         of_row = [rows[Identity(*one)] for one in scores[METHOD].itertuples(index=False)]
         scores.insert(0, "row", of_row)
-        # Not as they were measured, which may have been for several tables.
-        measured = scores["metric"] + ":" + scores["convention"]
-        columns = (scores["row"], methods), (scores["pair"], pairs.names), (measured, metrics)
-        places = [
-            column.map({name: place for place, name in enumerate(order)})
-            for column, order in columns
-        ]
-        order = pd.concat(places, axis=1, keys=KEYS).sort_values(KEYS).index
-        scores = scores.loc[order].reset_index(drop=True)
         return scores, {row: self._runs[method.identity] for row, method in methods.items()}
 
 

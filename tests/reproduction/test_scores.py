@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from fusionlib.errors import FusionError
-from fusionlib.methods import Method, registry
+from fusionlib.methods import Method, create, registry
 from fusionlib.metrics import METRICS
 from reproduction import results
 from reproduction.scores import Scores
-from tests.given import leave_this_machine, make_table_small, measure
+from tests.given import corners, leave_this_machine, make_table_small, measure
 
 
 @pytest.fixture(autouse=True)
@@ -78,6 +78,17 @@ def test_results_are_enough(commit, fused, tmp_path):
     assert second.facts["measured_by"] == {"ours": [run("first")], "other": [run("first")]}
     digits = pd.read_csv(tmp_path / "sample" / "table_02" / "per_pair.csv", dtype=str)["value"]
     assert [*map(float, digits)] == [*first.per_pair["value"]]
+
+
+def test_what_other_metrics_measured_does_not_hide_a_run(commit, tmp_path):
+    """A data set's store has scores of other metrics; this run measured those of the table."""
+    pairs = corners("sample", limit=1)
+    methods = {"ours": create("res2netfuse", rule="mean")}
+    scores = Scores(tmp_path, "sample")
+    many = [f"{name}:standard" for name in ("EN", "SD", "SF", "AG")]
+    scores.measure(methods, pairs, many, run("first"))
+    _, runs = Scores(tmp_path, "sample").measure(methods, pairs, ["MI:li"], run("second"))
+    assert runs == {"ours": [run("first"), run("second")]}
 
 
 def test_scores_of_other_data_do_not_count(fused, tmp_path):
