@@ -9,7 +9,7 @@ import multiprocessing
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, wait
 from contextlib import contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -123,8 +123,8 @@ def in_order(
     except CancelledError as error:
         raise FusionError(f"{GONE} {CONTINUE}") from error
     finally:
-        for _, future in waiting:
-            future.cancel()
+        # What runs already cannot be cancelled: it is not to write when this has returned.
+        wait([future for _, future in waiting if not future.cancel()])
 
 
 def _succeeded(future: Future[Result]) -> bool:
