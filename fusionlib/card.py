@@ -152,7 +152,7 @@ class Configuration:
         return bool(self.rules) or self.own_rule == LEARNT
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class MethodSpec:
     """A method and its configurations.
 
@@ -177,8 +177,8 @@ class MethodSpec:
     doi: str
     year: int
     kind: str
-    licence: str
-    axis: Literal["variant", "pipeline"]
+    licence: str = "none stated"
+    axis: Literal["variant", "pipeline"] = "pipeline"
     configurations: Mapping[str, Configuration]
     version: int = 1
 

@@ -39,8 +39,7 @@ from .images import (
     quantise,
     require_gray,
 )
-from .networks.autoencoder import AutoEncoder
-from .networks.network import FusionNetwork
+from .networks.network import AutoEncoder, FusionNetwork
 from .pipelines import find_post
 from .rules import Rule, get_rule
 from .tiles import SAFE, Execution, check_device, check_execution, rule_weights, run_network

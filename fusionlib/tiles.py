@@ -28,8 +28,7 @@ from torch import Tensor, nn
 
 from .errors import FusionError, unknown
 from .memory import keep_pages, memory_errors
-from .networks.autoencoder import AutoEncoder
-from .networks.network import FusionNetwork, PyramidNetwork
+from .networks.network import AutoEncoder, FusionNetwork, PyramidNetwork
 
 __all__ = [
     "SAFE",

@@ -28,8 +28,8 @@ from fusionlib.costs import measure
 from fusionlib.datasets import package_data
 from fusionlib.errors import unknown
 from fusionlib.methods import find_method, registry
-from fusionlib.networks.autoencoder import conv
 from fusionlib.networks.densefuse import DenseFuse
+from fusionlib.networks.network import conv
 from fusionlib.networks.refinefuse import VARIANTS, RefineFuse
 from fusionlib.networks.sdnet import SDNet
 from fusionlib.networks.swinfusion import HEADS, SwinFusion, WindowAttention

@@ -1,26 +1,22 @@
 """AEFusion: a nest-connected auto-encoder with axial attention, fused by attention and entropy.
 
-B. Li, J. Lu, Z. Liu, Z. Shao, C. Li, Y. Du, J. Huang, "AEFusion: A multi-scale fusion network
-combining Axial attention and Entropy feature Aggregation for infrared and visible images",
-Applied Soft Computing 132, 2023, 109857, doi 10.1016/j.asoc.2022.109857.
+NestFuse's wiring, with 8 channels first, a softplus shifted through the origin before each ReLU,
+and an axial attention block at the end of every block: each position attends to its column, then to
+its row, with learnt relative positions. These fix the size: 256x256 at the full scale. The authors
+resize every test image to 256x256 with OpenCV's bicubic interpolation and publish and score their
+results at that size; here the result is brought back to the size of the images. 3,581,501
+parameters.
 
-NestFuse's wiring, with 8 channels first, a softplus shifted through the origin before each
-ReLU, and an axial attention block at the end of every block: each position attends to its
-column, then to its row, with learnt relative positions. These fix the size: 256x256 at the
-full scale. The authors resize every test image to 256x256 with OpenCV's bicubic interpolation
-and publish and score their results at that size; here the result is brought back to the size
-of the images. 3,581,501 parameters.
-
-At each scale the features are fused without parameters, by the mean of NestFuse's channel
-attention (average or nuclear norm) and spatial attention and of a third weight, the softmax
-of the local entropy of the summed features. Gray levels 0..255 in and out, not scaled; the
-result is stretched to 0..255 and truncated.
+At each scale the features are fused without parameters, by the mean of NestFuse's channel attention
+(average or nuclear norm) and spatial attention and of a third weight, the softmax of the local
+entropy of the summed features.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Literal
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -28,28 +24,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..card import Configuration, MethodSpec
-from ..errors import unknown
 from ..weights import weight_files
-from .autoencoder import rename_layers
-from .nestfuse import (
-    BLOCKS,
-    POOLINGS,
-    NestAutoEncoder,
-    autoencoder_layers,
-    channel_attention,
-    softmax_weight,
-    spatial_attention,
-)
-from .network import FusionNetwork
+from . import nestfuse
+from .nestfuse import POOLINGS, NestAutoEncoder, channel_attention, channel_mean, softmax_attention
+from .network import FusionNetwork, Names, check_choice, rename
 
 __all__ = ["METHOD", "SIDE", "AEFusion", "AxialAttention", "AxialBlock"]
 
-#: Height and width of the images that the attention takes.
-SIDE = 256
-# Radius in pixels of the disc in which entropy is measured, at every scale.
-DISC = 7
-# The fastest on a CPU: half the time of all 256.
-LINES_AT_ONCE = 64
+SIDE = 256  # height and width of the images that the attention takes
+DISC = 7  # radius in pixels of the disc in which entropy is measured, at every scale
+LINES_AT_ONCE = 64  # the fastest on a CPU: half the time of all 256
 
 
 def shifted_softplus(x: Tensor) -> Tensor:
@@ -58,15 +42,7 @@ def shifted_softplus(x: Tensor) -> Tensor:
 
 
 class AxialAttention(nn.Module):
-    """Self-attention along lines of a fixed length, with learnt relative positions.
-
-    Parameters
-    ----------
-    channels : int
-        Channels of the input and of the result; even.
-    length : int
-        Pixels of a line.
-    """
+    """Self-attention along lines of a fixed length, with learnt relative positions."""
 
     def __init__(self, channels: int, length: int) -> None:
         super().__init__()
@@ -124,15 +100,7 @@ def _similarities(
 
 
 class AxialBlock(nn.Module):
-    """Residual block: each position attends to its column, then to its row.
-
-    Parameters
-    ----------
-    channels : int
-        Channels of the input and of the result; inside, half of them.
-    side : int
-        Height and width of the input.
-    """
+    """Residual block at half the channels: each position attends to its column, then its row."""
 
     def __init__(self, channels: int, side: int) -> None:
         super().__init__()
@@ -164,19 +132,13 @@ class AEFusion(FusionNetwork):
     ----------
     pooling : {"average", "maximum", "nuclear"}
         Global value of each channel in the channel attention; published: average, nuclear.
-
-    Raises
-    ------
-    UnknownName
-        If there is no such pooling.
     """
 
     size = "any; resized to 256x256 (bicubic, 8 bits), the result resized back"
 
-    def __init__(self, pooling: Literal["average", "maximum", "nuclear"] = "average") -> None:
+    def __init__(self, pooling: str = "average") -> None:
         super().__init__()
-        if pooling not in POOLINGS:
-            raise unknown("pooling of AEFusion", pooling, POOLINGS)
+        check_choice("pooling of AEFusion", pooling, POOLINGS)
         self.pooling = pooling
         self.autoencoder = NestAutoEncoder(
             first=8,
@@ -186,11 +148,12 @@ class AEFusion(FusionNetwork):
 
     def fuse_features(self, ir: list[Tensor], vis: list[Tensor]) -> list[Tensor]:
         """Fuse the features of four scales by channel, spatial and entropy attention."""
-        pool = POOLINGS[self.pooling]
-        return [
-            (channel_attention(a, b, pool) + spatial_attention(a, b) + entropy_attention(a, b)) / 3
-            for a, b in zip(ir, vis, strict=True)
-        ]
+        fused = []
+        for a, b in zip(ir, vis, strict=True):
+            spatial = softmax_attention(a, b, channel_mean)
+            by_entropy = softmax_attention(a, b, local_entropy)
+            fused.append((channel_attention(a, b, self.pooling) + spatial + by_entropy) / 3)
+        return fused
 
     def fuse_square(self, ir: Tensor, vis: Tensor) -> Tensor:
         """Fuse gray levels (B, 1, 256, 256)."""
@@ -198,7 +161,7 @@ class AEFusion(FusionNetwork):
         return self.autoencoder.decode(features)
 
     def forward(self, ir: Tensor, vis: Tensor) -> Tensor:
-        """Fuse gray levels (B, 1, H, W) in 0..255 at 256x256, resized if they have another size."""
+        """Fuse gray levels (B, 1, H, W) in 0..255 at 256x256."""
         size = ir.shape[-2:]
         if size == (SIDE, SIDE):
             return self.fuse_square(ir, vis)
@@ -215,25 +178,11 @@ def _resize(image: Tensor, size: tuple[int, ...]) -> Tensor:
     return F.interpolate(image, size, mode="bicubic", align_corners=False)
 
 
-def entropy_attention(ir: Tensor, vis: Tensor) -> Tensor:
-    """Weigh features (B, C, H, W) at each pixel by the softmax of their local entropies."""
-    a, b = local_entropy(ir), local_entropy(vis)
-    return softmax_weight(a, b) * ir + softmax_weight(b, a) * vis
-
-
 def local_entropy(features: Tensor) -> Tensor:
-    """Shannon entropy in bits of the summed features around each pixel.
+    """Shannon entropy in bits around each pixel, (B, C, H, W) -> (B, 1, H, W), without gradient.
 
-    Parameters
-    ----------
-    features : Tensor, shape (B, C, H, W)
-        Summed over channels, stretched over the whole map to 256 levels.
-
-    Returns
-    -------
-    Tensor, shape (B, 1, H, W)
-        Of the levels in a disc of radius 7, without what lies outside the map. It carries no
-        gradient.
+    Of the features' sum over the channels, stretched over the whole map to 256 levels; in a disc
+    of radius 7, without what lies outside the map.
     """
     from skimage.filters import rank
     from skimage.morphology import disk
@@ -247,34 +196,27 @@ def local_entropy(features: Tensor) -> Tensor:
     return torch.from_numpy(entropies).to(features)[:, None]
 
 
-def _from_authors(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    axial = {"conv_down": "down", "bn1": "down_norm", "conv_up": "up", "bn2": "up_norm"}
-    for theirs, ours in {"hight_block": "height", "width_block": "width"}.items():
-        axial |= {theirs: ours, f"{theirs}.qkv_transform": f"{ours}.qkv"}
-        axial |= {
-            f"{theirs}.bn_{norm}": f"{ours}.{norm}_norm" for norm in ("qkv", "similarity", "output")
-        }
-    layers = autoencoder_layers() | {
-        f"{block}.denseblock.2.{theirs}": f"autoencoder.{our_block}.attention.{ours}"
-        for block, our_block in BLOCKS.items()
-        for theirs, ours in axial.items()
-    }
-    state = rename_layers(tensors, layers)
-    # Counts of batches, which only training needs, may be left out.
-    norms = [name.removesuffix("running_mean") for name in state if name.endswith(".running_mean")]
-    return {f"{norm}num_batches_tracked": torch.tensor(0) for norm in norms} | state
+NAMES: Names = {
+    **nestfuse.NAMES,
+    r"\.denseblock\.2\.": ".attention.",
+    r"\.conv_(down|up)\.": r".\1.",
+    r"\.bn1\.": ".down_norm.",
+    r"\.bn2\.": ".up_norm.",
+    r"\.hight_block\.": ".height.",
+    r"\.width_block\.": ".width.",
+    r"\.qkv_transform\.": ".qkv.",
+    r"\.bn_(qkv|similarity|output)\.": r".\1_norm.",
+}
 
-
-def _configuration(pooling: Literal["average", "nuclear"], summary: str) -> Configuration:
-    return Configuration(
-        summary=summary,
-        build=lambda: AEFusion(pooling),
-        weights=weight_files("aefusion"),
-        post="minmax",
-        quantise="truncate",
-        adapt=_from_authors,
-    )
-
+AVERAGE = Configuration(
+    summary="channel attention by the average, first in the authors' code",
+    build=AEFusion,
+    weights=weight_files("aefusion"),
+    post="minmax",
+    quantise="truncate",
+    adapt=partial(rename, NAMES),
+)
+NUCLEAR = partial(AEFusion, "nuclear")
 
 METHOD = MethodSpec(
     name="aefusion",
@@ -284,12 +226,8 @@ METHOD = MethodSpec(
     doi="10.1016/j.asoc.2022.109857",
     year=2023,
     kind="auto-encoder",
-    licence="none stated",
-    axis="pipeline",
     configurations={
-        "average": _configuration(
-            "average", "channel attention by the average, first in the authors' code"
-        ),
-        "nuclear": _configuration("nuclear", "channel attention by the nuclear norm"),
+        "average": AVERAGE,
+        "nuclear": replace(AVERAGE, summary="channel attention by the nuclear norm", build=NUCLEAR),
     },
 )

@@ -1,19 +1,15 @@
 """CDDFuse: base features by attention, detail features by invertible blocks.
 
-Z. Zhao, H. Bai, J. Zhang, Y. Zhang, S. Xu, Z. Lin, R. Timofte, L. Van Gool, "CDDFuse:
-Correlation-Driven Dual-Branch Feature Decomposition for Multi-Modality Image Fusion", CVPR
-2023, doi 10.1109/CVPR52729.2023.00572.
-
 One encoder of four Restormer blocks serves both images and splits the features in two: base
-features, by attention between channels, and detail features, by three invertible coupling
-blocks. A layer of either kind fuses the *sum* of the images' features; a decoder of four
-Restormer blocks adds the visible image to its result before the sigmoid. 1,188,272 parameters.
-
-Gray levels 0..1 in and out. The authors stretch the result to 0..255 and leave the conversion
-to 8 bits to scikit-image 0.19 (imageio), which rounds.
+features, by attention between channels, and detail features, by three invertible coupling blocks. A
+layer of either kind fuses the *sum* of the images' features; a decoder of four Restormer blocks
+adds the visible image to its result before the sigmoid. 1,188,272 parameters. The authors leave the
+conversion to 8 bits to scikit-image 0.19 (imageio), which rounds.
 """
 
 from __future__ import annotations
+
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -21,33 +17,16 @@ from torch import Tensor, nn
 from ..card import Configuration, MethodSpec
 from ..pipelines import Levels
 from ..weights import weight_files
-from .attention import AttentionBlock, ChannelAttention, GatedMLP, block_names
-from .network import FusionNetwork
+from .attention import BLOCK_NAMES, AttentionBlock
+from .network import FusionNetwork, Names, rename
 
 __all__ = ["METHOD", "CDDFuse", "CouplingBlock", "Decoder", "Encoder"]
 
 CHANNELS = 64
 
 
-def _restormer_blocks(count: int) -> nn.Sequential:
-    """Restormer blocks: depthwise convolutions, an MLP of twice the channels."""
-    return nn.Sequential(
-        *(
-            AttentionBlock(
-                CHANNELS,
-                ChannelAttention(CHANNELS, groups=3 * CHANNELS),
-                GatedMLP(CHANNELS, 2 * CHANNELS, groups=4 * CHANNELS),
-            )
-            for _ in range(count)
-        )
-    )
-
-
-def _base_block() -> AttentionBlock:
-    """Block for base features: a full convolution before the attention, no wider MLP."""
-    return AttentionBlock(
-        CHANNELS, ChannelAttention(CHANNELS), GatedMLP(CHANNELS, CHANNELS, groups=CHANNELS)
-    )
+def _restormer_blocks() -> nn.Sequential:
+    return nn.Sequential(*(AttentionBlock(CHANNELS, depthwise=True) for _ in range(4)))
 
 
 def _bottleneck(channels: int) -> nn.Sequential:
@@ -63,23 +42,15 @@ def _bottleneck(channels: int) -> nn.Sequential:
 
 
 class CouplingBlock(nn.Module):
-    """Invertible block: channels are shuffled and split, then each half changes the other.
+    """Invertible block: channels are shuffled and split, then each half changes the other."""
 
-    Parameters
-    ----------
-    channels : int
-        Channels of input and output; even.
-    """
-
-    def __init__(self, channels: int = CHANNELS) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.shuffle = nn.Conv2d(channels, channels, 1)
-        self.phi = _bottleneck(channels // 2)
-        self.rho = _bottleneck(channels // 2)
-        self.eta = _bottleneck(channels // 2)
+        self.shuffle = nn.Conv2d(CHANNELS, CHANNELS, 1)
+        self.phi, self.rho, self.eta = (_bottleneck(CHANNELS // 2) for _ in range(3))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (B, channels, H, W) to the same shape."""
+        """Map (B, 64, H, W) to the same shape."""
         first, second = self.shuffle(x).chunk(2, dim=1)
         second = second + self.phi(first)
         first = first * torch.exp(self.rho(second)) + self.eta(second)
@@ -92,8 +63,8 @@ class Encoder(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.first = nn.Conv2d(1, CHANNELS, 3, padding=1, bias=False)
-        self.blocks = _restormer_blocks(4)
-        self.base = _base_block()
+        self.blocks = _restormer_blocks()
+        self.base = AttentionBlock(CHANNELS, depthwise=False)
         self.detail = nn.Sequential(*(CouplingBlock() for _ in range(3)))
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
@@ -108,7 +79,7 @@ class Decoder(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.reduce = nn.Conv2d(2 * CHANNELS, CHANNELS, 1, bias=False)
-        self.blocks = _restormer_blocks(4)
+        self.blocks = _restormer_blocks()
         self.last = nn.Sequential(
             nn.Conv2d(CHANNELS, CHANNELS // 2, 3, padding=1, bias=False),
             nn.LeakyReLU(),
@@ -128,13 +99,12 @@ class Decoder(nn.Module):
 class CDDFuse(FusionNetwork):
     """The CDDFuse network."""
 
-    # The detail branch pads by reflection, which needs two pixels.
     min_side = 2
 
     def __init__(self) -> None:
         super().__init__()
         self.encoder = Encoder()
-        self.fuse_base = _base_block()
+        self.fuse_base = AttentionBlock(CHANNELS, depthwise=False)
         self.fuse_detail = CouplingBlock()
         self.decoder = Decoder()
 
@@ -147,36 +117,21 @@ class CDDFuse(FusionNetwork):
         return self.decoder(base, detail, vis)
 
 
-def _coupling_names(theirs: str, ours: str) -> dict[str, str]:
+NAMES: Names = {
+    **BLOCK_NAMES,
+    r"^DIDF_Encoder\.patch_embed\.proj\.": "encoder.first.",
+    r"^DIDF_Encoder\.encoder_level1\.": "encoder.blocks.",
+    r"^DIDF_Encoder\.baseFeature\.": "encoder.base.",
+    r"^DIDF_Encoder\.detailFeature\.net\.": "encoder.detail.",
+    r"^DIDF_Decoder\.reduce_channel\.": "decoder.reduce.",
+    r"^DIDF_Decoder\.encoder_level2\.": "decoder.blocks.",
+    r"^DIDF_Decoder\.output\.": "decoder.last.",
+    r"^BaseFuseLayer\.": "fuse_base.",
+    r"^DetailFuseLayer\.net\.0\.": "fuse_detail.",
+    r"\.shffleconv\.": ".shuffle.",
     # The authors' bottleneck pads in a layer of its own.
-    names = {
-        f"{theirs}.theta_{part}.bottleneckBlock.{a}.weight": f"{ours}.{part}.{b}.weight"
-        for part in ("phi", "rho", "eta")
-        for a, b in ((0, 0), (3, 2), (5, 4))
-    }
-    for tensor in ("weight", "bias"):
-        names[f"{theirs}.shffleconv.{tensor}"] = f"{ours}.shuffle.{tensor}"
-    return names
-
-
-def _from_pytorch(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    encoder, decoder = "DIDF_Encoder", "DIDF_Decoder"
-    names = {
-        f"{encoder}.patch_embed.proj.weight": "encoder.first.weight",
-        f"{decoder}.reduce_channel.weight": "decoder.reduce.weight",
-        f"{decoder}.output.0.weight": "decoder.last.0.weight",
-        f"{decoder}.output.2.weight": "decoder.last.2.weight",
-    }
-    for i in range(4):
-        names |= block_names(f"{encoder}.encoder_level1.{i}", f"encoder.blocks.{i}")
-        names |= block_names(f"{decoder}.encoder_level2.{i}", f"decoder.blocks.{i}")
-    names |= block_names(f"{encoder}.baseFeature", "encoder.base")
-    names |= block_names("BaseFuseLayer", "fuse_base")
-    for i in range(3):
-        names |= _coupling_names(f"{encoder}.detailFeature.net.{i}", f"encoder.detail.{i}")
-    names |= _coupling_names("DetailFuseLayer.net.0", "fuse_detail")
-    return {names.get(name, name): tensor for name, tensor in tensors.items()}
-
+    r"\.theta_(\w+)\.bottleneckBlock\.(\d)\.": lambda at: f".{at[1]}.{int(at[2]) // 2 * 2}.",
+}
 
 METHOD = MethodSpec(
     name="cddfuse",
@@ -186,8 +141,6 @@ METHOD = MethodSpec(
     doi="10.1109/CVPR52729.2023.00572",
     year=2023,
     kind="transformer",
-    licence="none stated",
-    axis="pipeline",
     configurations={
         "released": Configuration(
             summary="the authors' release, stretched per image",
@@ -196,7 +149,7 @@ METHOD = MethodSpec(
             post="minmax",
             quantise="round",
             levels=Levels(0, 1),
-            adapt=_from_pytorch,
+            adapt=partial(rename, NAMES),
         ),
     },
 )

@@ -1,21 +1,19 @@
 """CUFD: two auto-encoders, one for images, one that splits features in common and unique ones.
 
-H. Xu, M. Gong, X. Tian, J. Huang, J. Ma, "CUFD: An encoder-decoder network for visible and
-infrared image fusion based on common and unique feature decomposition", Computer Vision and
-Image Understanding 218, 2022, doi 10.1016/j.cviu.2022.103407.
-
 The image encoder, shared by both images, keeps its features at four depths. At each depth the
-second encoder splits the pair of features into what is common to both images and what is
-unique to each; these are fused by fixed rules, the second decoder turns them into features
-again, and the larger of the two images' features is added. The image decoder makes the image
-from all four depths. 955,297 trained parameters and 2,272 batch statistics.
+second encoder splits the pair of features into what is common to both images and what is unique to
+each; these are fused by fixed rules, the second decoder turns them into features again, and the
+larger of the two images' features is added. The image decoder makes the image from all four depths.
+955,297 trained parameters and 2,272 batch statistics.
 
-The published pipeline stretches each image to 0..1 before the network and the result after
-it. The released checkpoint does not reproduce the images in the authors' repository, but
-exactly the CUFD row of Res2NetFuse.
+The released checkpoint does not reproduce the images in the authors' repository, but exactly the
+CUFD row of Res2NetFuse.
 """
 
 from __future__ import annotations
+
+from collections import OrderedDict
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -24,54 +22,23 @@ from torch.nn import functional as F
 from ..card import Configuration, MethodSpec
 from ..pipelines import Levels, prepare_minmax
 from ..weights import weight_files
-from .autoencoder import conv, tensorflow_tensors
-from .network import FusionNetwork
+from .network import FusionNetwork, Names, conv, rename_tensorflow
 
-__all__ = ["CUFD", "METHOD", "DenseBlock", "FeatureNetwork", "Layer", "Unit"]
+__all__ = ["CUFD", "METHOD", "DenseBlock", "FeatureNetwork", "Unit"]
 
-# Added by the authors' batch normalisation to variances.
-NORM_EPS = 1e-3
-# Keeps the weight of a common feature finite where both images have none.
-WEIGHT_EPS = 1e-9
-
-# Names of PyTorch's parts of a batch normalisation by TensorFlow's.
-NORM_PARTS = {
-    "gamma": "weight",
-    "beta": "bias",
-    "moving_mean": "running_mean",
-    "moving_variance": "running_var",
-}
+NORM_EPS = 1e-3  # added by the authors' batch normalisation to variances
+WEIGHT_EPS = 1e-9  # keeps the weight of a common feature finite where both images have none
 
 
-class Layer(nn.Module):
-    """Convolution with reflect padding, batch normalisation, ReLU.
-
-    Parameters
-    ----------
-    channels_in, channels_out : int
-        Channels before and after.
-    kernel : int
-        Side of the kernel.
-    """
-
-    def __init__(self, channels_in: int, channels_out: int, kernel: int) -> None:
-        super().__init__()
-        self.conv = conv(channels_in, channels_out, kernel)
-        self.norm = nn.BatchNorm2d(channels_out, NORM_EPS)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (B, channels_in, H, W) to (B, channels_out, H, W), non-negative."""
-        return torch.relu_(self.norm(self.conv(x)))
+def _layer(channels_in: int, channels_out: int, kernel: int) -> nn.Sequential:
+    """Convolution with reflect padding, batch normalisation, ReLU."""
+    convolution = conv(channels_in, channels_out, kernel)
+    norm = nn.BatchNorm2d(channels_out, NORM_EPS)
+    return nn.Sequential(OrderedDict(conv=convolution, norm=norm, relu=nn.ReLU(inplace=True)))
 
 
 class Unit(nn.Module):
-    """A 1x1 convolution to 128 channels, a 3x3 to 32, batch normalisation, ReLU.
-
-    Parameters
-    ----------
-    channels : int
-        Channels of the input.
-    """
+    """A 1x1 convolution to 128 channels, a 3x3 to 32, batch normalisation, ReLU."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -91,10 +58,7 @@ class Unit(nn.Module):
 
 
 class DenseBlock(nn.Module):
-    """Three units; the second and the third are concatenated with what was before, newest first.
-
-    The block's input is not kept, so that the channels are 32, 32, 64 and at last 96.
-    """
+    """Three units, the second's and third's results before older ones; the input is not kept."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -110,21 +74,13 @@ class DenseBlock(nn.Module):
 
 
 class FeatureNetwork(nn.Module):
-    """Encoder or decoder of the second pair: two dense blocks, results in [0, 1].
-
-    Parameters
-    ----------
-    channels : int
-        Channels of the result.
-    kernel : int
-        Side of the last convolution's kernel.
-    """
+    """Encoder or decoder of the second pair: two dense blocks, results in [0, 1]."""
 
     def __init__(self, channels: int, kernel: int) -> None:
         super().__init__()
-        self.first = Layer(64, 32, 5)
+        self.first = _layer(64, 32, 5)
         self.dense1 = DenseBlock()
-        self.transfer = Layer(96, 32, 1)
+        self.transfer = _layer(96, 32, 1)
         self.dense2 = DenseBlock()
         self.last = conv(96, channels, kernel)
 
@@ -140,23 +96,18 @@ def _unit_range(x: Tensor) -> Tensor:
 class CUFD(FusionNetwork):
     """The CUFD network, on gray images that each span 0..1."""
 
-    # 3x3 convolutions one after the other: 4 in the image encoder; after a 5x5, 7 and then 6 in
-    # the feature encoder and decoder; 4 in the image decoder.
+    # 3x3 convolutions: the image encoder's; the feature encoder's and decoder's, each
+    # after a 5x5; the image decoder's.
     radius = 4 + (2 + 7) + (2 + 6) + 4
-    # Reflect padding by two pixels needs three.
     min_side = 3
 
     def __init__(self) -> None:
         super().__init__()
-        self.encoder = nn.ModuleList(
-            [
-                Layer(1, 32, 3),
-                *(nn.Sequential(Layer(32, 128, 1), Layer(128, 32, 3)) for _ in range(3)),
-            ]
-        )
+        deeper = (nn.Sequential(_layer(32, 128, 1), _layer(128, 32, 3)) for _ in range(3))
+        self.encoder = nn.ModuleList([_layer(1, 32, 3), *deeper])
         self.decompose = FeatureNetwork(128, kernel=3)
         self.compose = FeatureNetwork(32, kernel=1)
-        self.decoder = nn.ModuleList([Layer(128, 64, 3), Layer(64, 32, 3), Layer(32, 16, 3)])
+        self.decoder = nn.ModuleList([_layer(128, 64, 3), _layer(64, 32, 3), _layer(32, 16, 3)])
         self.last = conv(16, 1, 3)
 
     def encode(self, image: Tensor) -> list[Tensor]:
@@ -177,56 +128,43 @@ class CUFD(FusionNetwork):
         unique = torch.maximum(unique_vis, unique_ir)
         return self.compose(torch.cat([common, unique], dim=1)) + torch.maximum(vis, ir)
 
-    def decode(self, features: list[Tensor]) -> Tensor:
-        """Turn fused features at four depths into an image (B, 1, H, W) in [0, 1]."""
-        x = torch.cat(features, dim=1)
+    def forward(self, ir: Tensor, vis: Tensor) -> Tensor:
+        """Fuse (B, 1, H, W) in 0..1 and another into one in 0..1."""
+        pairs = zip(self.encode(vis), self.encode(ir), strict=True)
+        x = torch.cat([self.fuse(*pair) for pair in pairs], dim=1)
         for layer in self.decoder:
             x = layer(x)
         return _unit_range(self.last(x))
 
-    def forward(self, ir: Tensor, vis: Tensor) -> Tensor:
-        """Fuse (B, 1, H, W) in 0..1 and another into one in 0..1."""
-        pairs = zip(self.encode(vis), self.encode(ir), strict=True)
-        return self.decode([self.fuse(*pair) for pair in pairs])
 
-
-def _from_tensorflow(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    # Their layers' scopes, and the scopes of the normalisations that follow, by our names.
-    layers = {"m_encoder/conv1_1": "encoder.0.conv"}
-    norms = {"m_encoder/b0": "encoder.0.norm"}
-    for depth in range(1, 4):
-        for i in range(2):
-            layers[f"m_encoder/conv{depth + 1}_{i + 1}"] = f"encoder.{depth}.{i}.conv"
-            norms[f"m_encoder/b{2 * depth - 1 + i}"] = f"encoder.{depth}.{i}.norm"
-    for theirs, ours in {"s_encoder": "decompose", "s_decoder": "compose"}.items():
-        layers[f"{theirs}/conv1_1"] = f"{ours}.first.conv"
-        layers[f"{theirs}/transfer_layer1"] = f"{ours}.transfer.conv"
-        layers[f"{theirs}/output_layer"] = f"{ours}.last"
-        norms[f"{theirs}/b0"] = f"{ours}.first.norm"
-        norms[f"{theirs}/b7"] = f"{ours}.transfer.norm"
-        for block in (1, 2):
-            for i in range(3):
-                scope, unit = f"{theirs}/dense_block{block}_conv{i + 1}", f"dense{block}.units.{i}"
-                layers[f"{scope}_1"] = f"{ours}.{unit}.expand"
-                layers[f"{scope}_2"] = f"{ours}.{unit}.reduce"
-                # Their count goes up by two a unit, and by one at the layer between the blocks.
-                norms[f"{theirs}/b{7 * block - 5 + 2 * i}"] = f"{ours}.{unit}.norm"
-    for i in range(3):
-        layers[f"m_decoder/conv2_{i + 1}"] = f"decoder.{i}.conv"
-        norms[f"m_decoder/b{i}"] = f"decoder.{i}.norm"
-    layers["m_decoder/conv2_4"] = "last"
-
-    names = {
-        f"DenseFuseNet/{scope}/batch_normalization/{theirs}": f"{norm}.{ours}"
-        for scope, norm in norms.items()
-        for theirs, ours in NORM_PARTS.items()
-    }
-    state = {names.get(name, name): tensor for name, tensor in tensors.items()}
-    for norm in norms.values():
-        # A count of batches that PyTorch's state has and TensorFlow's has not.
-        state.setdefault(f"{norm}.num_batches_tracked", torch.tensor(0))
-    return tensorflow_tensors(state, layers)
-
+# The count of normalisations goes up by one at each layer and by two at each unit.
+NAMES: Names = {
+    r"^DenseFuseNet/(\w+/b\d+)/batch_normalization/": r"\1/",
+    r"/gamma$": "/weight",
+    r"/beta$": "/bias",
+    r"/moving_mean$": "/running_mean",
+    r"/moving_variance$": "/running_var",
+    r"^m_encoder/conv1_1/": "encoder.0.conv.",
+    r"^m_encoder/b0/": "encoder.0.norm.",
+    r"^m_encoder/conv(\d)_(\d)/": lambda at: f"encoder.{int(at[1]) - 1}.{int(at[2]) - 1}.conv.",
+    r"^m_encoder/b([135])/": lambda at: f"encoder.{int(at[1]) // 2 + 1}.0.norm.",
+    r"^m_encoder/b([246])/": lambda at: f"encoder.{int(at[1]) // 2}.1.norm.",
+    r"^s_encoder/": "decompose.",
+    r"^s_decoder/": "compose.",
+    r"\.conv1_1/": ".first.conv.",
+    r"\.b0/": ".first.norm.",
+    r"\.transfer_layer1/": ".transfer.conv.",
+    r"\.b7/": ".transfer.norm.",
+    r"\.output_layer/": ".last.",
+    r"\.dense_block(\d)_conv(\d)_": lambda at: f".dense{at[1]}.units.{int(at[2]) - 1}.conv",
+    r"\.conv1/": ".expand.",
+    r"\.conv2/": ".reduce.",
+    r"\.b([246])/": lambda at: f".dense1.units.{int(at[1]) // 2 - 1}.norm.",
+    r"\.b(9|11|13)/": lambda at: f".dense2.units.{int(at[1]) // 2 - 4}.norm.",
+    r"^m_decoder/conv2_4/": "last.",
+    r"^m_decoder/conv2_(\d)/": lambda found: f"decoder.{int(found[1]) - 1}.conv.",
+    r"^m_decoder/b(\d)/": r"decoder.\1.norm.",
+}
 
 METHOD = MethodSpec(
     name="cufd",
@@ -236,8 +174,6 @@ METHOD = MethodSpec(
     doi="10.1016/j.cviu.2022.103407",
     year=2022,
     kind="auto-encoder",
-    licence="none stated",
-    axis="pipeline",
     configurations={
         "released": Configuration(
             summary="TensorFlow release, both images and the result stretched",
@@ -247,7 +183,7 @@ METHOD = MethodSpec(
             quantise="round",
             levels=Levels(0, 1),
             prepare=prepare_minmax,
-            adapt=_from_tensorflow,
+            adapt=partial(rename_tensorflow, NAMES),
         ),
     },
 )

@@ -1,8 +1,5 @@
 """DenseFuse: an auto-encoder with a dense block.
 
-H. Li, X.-J. Wu, "DenseFuse: A Fusion Approach to Infrared and Visible Images",
-IEEE Trans. Image Process. 28(5), 2019, doi 10.1109/TIP.2018.2887342.
-
 The authors released it twice, both with 74,193 parameters:
 
 ===================  ==========================  ============================
@@ -14,47 +11,35 @@ dense concatenation  new features first          old features first
 written as 8 bits    stretched to 0..255         clipped to 0..255, truncated
 ===================  ==========================  ============================
 
-Gray levels 0..255 in and out, not scaled; every convolution is 3x3 with reflect
-padding. The published DenseFuse rows of Res2NetFuse and RefineFuse are the TensorFlow
-release with SSIM weight 100 and the sum.
+Every convolution is 3x3 with reflect padding. The published DenseFuse rows of Res2NetFuse and
+RefineFuse are the TensorFlow release with SSIM weight 100 and the sum.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from ..card import Configuration, MethodSpec
-from ..errors import unknown
 from ..rules import Rule
 from ..weights import weight_files
-from .autoencoder import AutoEncoder, conv, rename_layers, tensorflow_tensors
+from .network import AutoEncoder, Names, check_choice, conv, rename, rename_tensorflow
 
 __all__ = ["METHOD", "DenseBlock", "DenseFuse"]
 
-RELEASES = ("tensorflow", "pytorch")
-
 
 class DenseBlock(nn.Module):
-    """Three 3x3 convolutions, each fed with the block's input and all results before it.
+    """Three 3x3 convolutions to 16 channels, each fed with the input and all results before it."""
 
-    Parameters
-    ----------
-    channels : int
-        Channels of the input and of every convolution's result.
-    newest_first : bool
-        Order of concatenation: TensorFlow release (True) or PyTorch release (False).
-    """
-
-    def __init__(self, channels: int = 16, *, newest_first: bool) -> None:
+    def __init__(self, *, newest_first: bool) -> None:
         super().__init__()
         self.newest_first = newest_first
-        self.layers = nn.ModuleList(conv(channels * (i + 1), channels, 3) for i in range(3))
+        self.layers = nn.ModuleList(conv(16 * (i + 1), 16, 3) for i in range(3))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (B, channels, H, W) to (B, 4 * channels, H, W)."""
+        """Map (B, 16, H, W) to (B, 64, H, W)."""
         for layer in self.layers:
             new = torch.relu(layer(x))
             x = torch.cat([new, x] if self.newest_first else [x, new], dim=1)
@@ -68,31 +53,17 @@ class DenseFuse(AutoEncoder):
     ----------
     release : {"tensorflow", "pytorch"}
         Which of the authors' releases, see the module's table.
-    rule : str or Rule
-        Fusion rule.
-
-    Raises
-    ------
-    UnknownName
-        If the release or the rule does not exist.
     """
 
-    # Four convolutions in the encoder, four in the decoder.
-    radius = 8
-    # Reflect padding by one pixel needs two.
+    radius = 8  # four convolutions in the encoder, four in the decoder
     min_side = 2
 
-    def __init__(
-        self,
-        release: Literal["tensorflow", "pytorch"] = "tensorflow",
-        rule: str | Rule = "addition",
-    ) -> None:
+    def __init__(self, release: str = "tensorflow", rule: str | Rule = "addition") -> None:
         super().__init__(rule)
-        if release not in RELEASES:
-            raise unknown("release of DenseFuse", release, RELEASES)
+        check_choice("release of DenseFuse", release, ("tensorflow", "pytorch"))
         self.release = release
         self.first = conv(1, 16, 3)
-        self.dense = DenseBlock(16, newest_first=release == "tensorflow")
+        self.dense = DenseBlock(newest_first=release == "tensorflow")
         self.decoder = nn.ModuleList([conv(64, 64, 3), conv(64, 32, 3), conv(32, 16, 3)])
         self.last = conv(16, 1, 3)
 
@@ -108,29 +79,18 @@ class DenseFuse(AutoEncoder):
         return torch.relu(image) if self.release == "pytorch" else image
 
 
-def _from_tensorflow(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return tensorflow_tensors(
-        tensors,
-        {
-            "encoder/conv1_1": "first",
-            "encoder/dense_block_conv1": "dense.layers.0",
-            "encoder/dense_block_conv2": "dense.layers.1",
-            "encoder/dense_block_conv3": "dense.layers.2",
-            "decoder/conv2_1": "decoder.0",
-            "decoder/conv2_2": "decoder.1",
-            "decoder/conv2_3": "decoder.2",
-            "decoder/conv2_4": "last",
-        },
-    )
-
-
-def _from_pytorch(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    layers = {"conv1": "first", "conv5": "last"}
-    layers |= {f"DB1.denseblock.{i}.dense_conv": f"dense.layers.{i}" for i in range(3)}
-    layers |= {f"conv{i + 2}": f"decoder.{i}" for i in range(3)}
-    layers = {f"{theirs}.conv2d": ours for theirs, ours in layers.items()}
-    return rename_layers(tensors, layers)
-
+TENSORFLOW_NAMES: Names = {
+    "^encoder/conv1_1/": "first.",
+    r"^encoder/dense_block_conv(\d)/": lambda found: f"dense.layers.{int(found[1]) - 1}.",
+    "^decoder/conv2_4/": "last.",
+    r"^decoder/conv2_(\d)/": lambda found: f"decoder.{int(found[1]) - 1}.",
+}
+PYTORCH_NAMES: Names = {
+    r"^conv1\.conv2d\.": "first.",
+    r"^DB1\.denseblock\.(\d)\.dense_conv\.conv2d\.": r"dense.layers.\1.",
+    r"^conv5\.conv2d\.": "last.",
+    r"^conv(\d)\.conv2d\.": lambda found: f"decoder.{int(found[1]) - 2}.",
+}
 
 METHOD = MethodSpec(
     name="densefuse",
@@ -140,26 +100,24 @@ METHOD = MethodSpec(
     doi="10.1109/TIP.2018.2887342",
     year=2019,
     kind="auto-encoder",
-    licence="none stated",
-    axis="pipeline",
     configurations={
         "tensorflow": Configuration(
             summary="TensorFlow release, SSIM weight 100: the rows of the published tables",
-            build=lambda rule: DenseFuse("tensorflow", rule),
+            build=partial(DenseFuse, "tensorflow"),
             weights=weight_files("densefuse_tf_1e2"),
             rules=("addition", "l1_norm", "average", "maximum", "mean", "mean_eq7"),
             post="minmax",
             quantise="round",
-            adapt=_from_tensorflow,
+            adapt=partial(rename_tensorflow, TENSORFLOW_NAMES),
         ),
         "pytorch": Configuration(
             summary="PyTorch release, features averaged, clipped and truncated",
-            build=lambda rule: DenseFuse("pytorch", rule),
+            build=partial(DenseFuse, "pytorch"),
             weights=weight_files("densefuse"),
             rules=("average", "l1_norm", "addition", "maximum", "mean", "mean_eq7"),
             post="clip",
             quantise="truncate",
-            adapt=_from_pytorch,
+            adapt=partial(rename, PYTORCH_NAMES),
         ),
     },
 )

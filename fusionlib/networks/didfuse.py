@@ -1,20 +1,20 @@
 """DIDFuse: an auto-encoder that takes images apart into background and detail.
 
-Z. Zhao, S. Xu, C. Zhang, J. Liu, J. Zhang, P. Li, "DIDFuse: Deep Image Decomposition for Infrared
-and Visible Image Fusion", IJCAI 2020, doi 10.24963/ijcai.2020/135.
-
 Two convolutions, then one for the background and one for the detail features, each of 64 channels;
 training makes the background features of a pair alike and the detail features different. The
 decoder joins background and detail, and two more convolutions take in what the encoder's second and
 first gave. The rule fuses each of the four groups of features by itself. Every convolution is 3x3
 and followed by batch normalisation; the first and the last pad by reflection, the others with
-zeros. Gray levels 0..1 in and out, by a sigmoid; 260,935 parameters.
+zeros. A sigmoid at the end; 260,935 parameters.
 
 The authors' script adds the features up. They also offer their mean, and weights by the l1 norm
 that are averaged over 3x3 pixels first, which ``l1_norm`` here does not do.
 """
 
 from __future__ import annotations
+
+import re
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -23,8 +23,7 @@ from ..card import Configuration, MethodSpec
 from ..pipelines import Levels
 from ..rules import Rule
 from ..weights import weight_files
-from .autoencoder import AutoEncoder, conv, rename_layers
-from .network import zero_conv
+from .network import AutoEncoder, conv, rename, zero_conv
 
 __all__ = ["METHOD", "DIDFuse"]
 
@@ -36,24 +35,10 @@ def _layer(convolution: nn.Conv2d, activation: nn.Module) -> nn.Sequential:
 
 
 class DIDFuse(AutoEncoder):
-    """The DIDFuse network.
-
-    Parameters
-    ----------
-    rule : str or Rule
-        Fusion rule, applied to each of the four groups of features; published: ``addition``,
-        ``average``.
-
-    Raises
-    ------
-    UnknownName
-        If the rule does not exist.
-    """
+    """The DIDFuse network. The rules ``addition`` and ``average`` are published."""
 
     groups = 4
-    # Three convolutions in the encoder, three in the decoder.
-    radius = 6
-    # Reflect padding by one pixel needs two.
+    radius = 6  # three convolutions in the encoder, three in the decoder
     min_side = 2
 
     def __init__(self, rule: str | Rule = "addition") -> None:
@@ -82,18 +67,10 @@ class DIDFuse(AutoEncoder):
         return self.last(torch.cat([x, first], dim=1))
 
 
-def _from_pytorch(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    blocks = ("first", "second", "background", "detail", "decoder.0", "decoder.1", "last")
-    layers: dict[str, str] = {}
-    for i, ours in enumerate(blocks, start=1):
-        # Where they pad by reflection, a layer of its own comes before the convolution.
-        before = int(ours in ("first", "last"))
-        layers |= {f"cov{i}.cov{i}.{part + before}": f"{ours}.{part}" for part in range(3)}
-    # The count of batches is stored as a vector of one.
-    return {
-        name: tensor.reshape(()) if name.endswith("num_batches_tracked") else tensor
-        for name, tensor in rename_layers(tensors, layers).items()
-    }
+def _part(found: re.Match[str]) -> str:
+    """Name a part of a layer; where it pads by reflection, the padding is counted as the first."""
+    layers = ("first", "second", "background", "detail", "decoder.0", "decoder.1", "last")
+    return f"{layers[int(found[1]) - 1]}.{int(found[2]) - (found[1] in '17')}."
 
 
 METHOD = MethodSpec(
@@ -105,18 +82,17 @@ METHOD = MethodSpec(
     year=2020,
     kind="auto-encoder",
     licence="MIT, in VIF-Benchmark",
-    axis="pipeline",
     configurations={
         "released": Configuration(
             summary="PyTorch release, features added up",
-            build=lambda rule: DIDFuse(rule),
+            build=DIDFuse,
             weights=weight_files("didfuse"),
             # Without mean_eq7: features of either sign have no shares of their mean.
             rules=("addition", "average", "maximum", "l1_norm", "mean"),
             post="clip",
             quantise="round",
             levels=Levels(0, 1),
-            adapt=_from_pytorch,
+            adapt=partial(rename, {r"^cov(\d)\.cov\1\.(\d)\.": _part}),
         ),
     },
 )

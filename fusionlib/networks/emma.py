@@ -1,22 +1,19 @@
 """EMMA: a U-Net whose blocks join attention between channels and residual convolutions.
 
-Z. Zhao, H. Bai, J. Zhang, Y. Zhang, K. Zhang, S. Xu, D. Chen, R. Timofte, L. Van Gool,
-"Equivariant Multi-Modality Image Fusion", CVPR 2024, doi 10.1109/CVPR52733.2024.02448.
+EMMA is a way of training; the network that it trains is called U-Fuser. One encoder per image works
+on four levels of 8, 16, 32 and 32 channels; a block fuses each level, a decoder goes back up.
+1,517,657 parameters. Convolutions pad by reflection, but for that before the attention. On the
+finest level each of the eight heads has one channel, which it weighs with 1: the temperatures there
+never learn.
 
-EMMA is a way of training; the network that it trains is called U-Fuser. One encoder per image
-works on four levels of 8, 16, 32 and 32 channels; a block fuses each level, a decoder goes back
-up. 1,517,657 parameters. Convolutions pad by reflection, but for that before the attention. On
-the finest level each of the eight heads has one channel, which it weighs with 1: the
-temperatures there never learn.
-
-Gray levels 0..1 in and out. Sides that are not multiples of 32 are cut to the multiple below,
-and what is missing to the right and below comes from crops at the image's other corners, as in
-the authors' test script. They stretch the result to 0..255 and leave the conversion to 8 bits
-to scikit-image 0.19 (imageio), which rounds.
+Sides that are not multiples of 32 are cut to the multiple below, and what is missing to the right
+and below comes from crops at the image's other corners, as in the authors' test script. They leave
+the conversion to 8 bits to scikit-image 0.19 (imageio), which rounds.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import pairwise, product
 
 import torch
@@ -25,20 +22,14 @@ from torch import Tensor, nn
 from ..card import Configuration, MethodSpec
 from ..pipelines import Levels, prepare_rounded
 from ..weights import weight_files
-from .attention import AttentionBlock, ChannelAttention, GatedMLP, block_names
-from .network import FusionNetwork
+from .attention import BLOCK_NAMES, AttentionBlock
+from .network import FusionNetwork, Names, rename
 
 __all__ = ["EMMA", "METHOD", "Encoder", "HybridBlock", "ResidualBlock"]
 
 CHANNELS = (8, 16, 32, 32)
-# What the authors' script makes the sides multiples of; three strides of 2 would do with 8.
-MULTIPLE = 32
-
-
-def _conv(channels_in: int, channels_out: int, *, stride: int = 1, bias: bool = False) -> nn.Conv2d:
-    return nn.Conv2d(
-        channels_in, channels_out, 3, stride, padding=1, bias=bias, padding_mode="reflect"
-    )
+MULTIPLE = 32  # of it the authors' script makes the sides; three strides of 2 would do with 8
+_conv = partial(nn.Conv2d, kernel_size=3, padding=1, padding_mode="reflect", bias=False)
 
 
 class ResidualBlock(nn.Module):
@@ -55,22 +46,12 @@ class ResidualBlock(nn.Module):
 
 
 class HybridBlock(nn.Module):
-    """A convolution, then attention and residual blocks side by side, then another.
-
-    Parameters
-    ----------
-    channels_in, channels : int
-        Channels of the input and of the output.
-    """
+    """A convolution, then attention and residual blocks side by side, then another."""
 
     def __init__(self, channels_in: int, channels: int) -> None:
         super().__init__()
         self.embed = _conv(channels_in, channels)
-        self.attention = AttentionBlock(
-            channels,
-            ChannelAttention(channels),
-            GatedMLP(channels, channels, groups=channels, padding_mode="reflect"),
-        )
+        self.attention = AttentionBlock(channels, depthwise=False, padding_mode="reflect")
         self.local = nn.Sequential(ResidualBlock(channels), ResidualBlock(channels))
         self.merge = _conv(2 * channels, channels)
 
@@ -85,9 +66,7 @@ class Encoder(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(
-            HybridBlock(a, b) for a, b in zip((1, *CHANNELS[:-1]), CHANNELS, strict=True)
-        )
+        self.blocks = nn.ModuleList(HybridBlock(a, b) for a, b in pairwise((1, *CHANNELS)))
         self.down = nn.ModuleList(_conv(c, c, stride=2) for c in CHANNELS[:-1])
 
     def forward(self, image: Tensor) -> list[Tensor]:
@@ -107,8 +86,7 @@ class EMMA(FusionNetwork):
 
     def __init__(self) -> None:
         super().__init__()
-        self.infrared = Encoder()
-        self.visible = Encoder()
+        self.infrared, self.visible = Encoder(), Encoder()
         self.fuse = nn.ModuleList(HybridBlock(2 * c, c) for c in CHANNELS)
         # From each level to the finer one.
         self.up = nn.ModuleList(
@@ -116,12 +94,9 @@ class EMMA(FusionNetwork):
             for fine, coarse in pairwise(CHANNELS)
         )
         # Each level is joined with what comes up from below; the coarsest has nothing below it.
-        self.decode = nn.ModuleList(
-            [
-                *(HybridBlock(2 * c, c) for c in CHANNELS[:-1]),
-                HybridBlock(CHANNELS[-1], CHANNELS[-1]),
-            ]
-        )
+        *finer, coarsest = CHANNELS
+        blocks = [HybridBlock(2 * c, c) for c in finer]
+        self.decode = nn.ModuleList([*blocks, HybridBlock(coarsest, coarsest)])
         self.last = _conv(CHANNELS[0], 1, bias=True)
 
     def core(self, ir: Tensor, vis: Tensor) -> Tensor:
@@ -135,54 +110,41 @@ class EMMA(FusionNetwork):
         return torch.sigmoid(self.last(x))
 
     def forward(self, ir: Tensor, vis: Tensor) -> Tensor:
-        """Fuse gray levels (B, 1, H, W) and (B, 1, H, W) in 0..1 into (B, 1, H, W) in 0..1.
-
-        Height and width are at least 32. A crop at the other end of an axis gives only the
-        rows or columns that the first one lacks.
-        """
+        """Fuse (B, 1, H, W) and (B, 1, H, W) in 0..1, at least 32 a side, into one in 0..1."""
         height, width = (side - side % MULTIPLE for side in ir.shape[-2:])
         fused = torch.empty_like(ir)
         for (top, row), (left, column) in product(*map(_crops, ir.shape[-2:])):
             window = (..., slice(top, top + height), slice(left, left + width))
             crop = self.core(ir[window], vis[window])
-            fused[..., row : top + height, column : left + width] = crop[
-                ..., row - top :, column - left :
-            ]
+            part = crop[..., row - top :, column - left :]
+            fused[..., row : top + height, column : left + width] = part
         return fused
 
 
 def _crops(side: int) -> list[tuple[int, int]]:
-    """Along one axis: where each crop starts, and from where on its result is used."""
+    """Along one axis: where each crop starts, and from where on its result is used.
+
+    A crop at the other end gives only the rows or columns that the first one lacks.
+    """
     whole = side - side % MULTIPLE
     return [(0, 0)] if whole == side else [(0, 0), (side - whole, whole)]
 
 
-def _block_names(theirs: str, ours: str) -> dict[str, str]:
-    names = {f"{theirs}.embed.weight": f"{ours}.embed.weight"}
-    names |= block_names(f"{theirs}.GlobalFeature", f"{ours}.attention")
-    names |= {
-        f"{theirs}.LocalFeature.Extraction.{i}.conv.{a}.{tensor}": f"{ours}.local.{i}.{b}.{tensor}"
-        for i in range(2)
-        for a, b in ((0, "first"), (2, "second"))
-        for tensor in ("weight", "bias")
-    }
-    return names | {f"{theirs}.FFN.weight": f"{ours}.merge.weight"}
-
-
-def _from_pytorch(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    names = {"last.0.weight": "last.weight", "last.0.bias": "last.bias"}
+PARTS = {
+    **{"I_en": "infrared.blocks", "I_down": "infrared.down", "f": "fuse"},
+    **{"V_en": "visible.blocks", "V_down": "visible.down", "de": "decode"},
+}
+NAMES: Names = {
+    **BLOCK_NAMES,
     # The authors count levels from 1.
-    for i in range(4):
-        names |= _block_names(f"I_en_{i + 1}", f"infrared.blocks.{i}")
-        names |= _block_names(f"V_en_{i + 1}", f"visible.blocks.{i}")
-        names |= _block_names(f"f_{i + 1}", f"fuse.{i}")
-        names |= _block_names(f"de_{i + 1}", f"decode.{i}")
-    for i in range(3):
-        names[f"I_down{i + 1}.weight"] = f"infrared.down.{i}.weight"
-        names[f"V_down{i + 1}.weight"] = f"visible.down.{i}.weight"
-        names[f"up{i + 2}.0.weight"] = f"up.{i}.weight"
-    return {names.get(name, name): tensor for name, tensor in tensors.items()}
-
+    r"^(I_en|V_en|f|de|I_down|V_down)_?(\d)\.": lambda at: f"{PARTS[at[1]]}.{int(at[2]) - 1}.",
+    r"^up(\d)\.0\.": lambda found: f"up.{int(found[1]) - 2}.",
+    r"\.GlobalFeature\.": ".attention.",
+    r"\.LocalFeature\.Extraction\.(\d)\.conv\.0\.": r".local.\1.first.",
+    r"\.LocalFeature\.Extraction\.(\d)\.conv\.2\.": r".local.\1.second.",
+    r"\.FFN\.": ".merge.",
+    r"^last\.0\.": "last.",
+}
 
 METHOD = MethodSpec(
     name="emma",
@@ -191,8 +153,6 @@ METHOD = MethodSpec(
     doi="10.1109/CVPR52733.2024.02448",
     year=2024,
     kind="transformer",
-    licence="none stated",
-    axis="pipeline",
     configurations={
         "released": Configuration(
             summary="the authors' release, stretched per image",
@@ -202,7 +162,7 @@ METHOD = MethodSpec(
             quantise="round",
             levels=Levels(0, 1),
             prepare=prepare_rounded,
-            adapt=_from_pytorch,
+            adapt=partial(rename, NAMES),
         ),
     },
 )

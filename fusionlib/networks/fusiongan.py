@@ -1,20 +1,17 @@
 """FusionGAN: five convolutions on both images at once, trained against a discriminator.
 
-J. Ma, W. Yu, P. Liang, C. Li, J. Jiang, "FusionGAN: A generative adversarial network for
-infrared and visible image fusion", Information Fusion 48, 2019,
-doi 10.1016/j.inffus.2018.09.004.
-
 Two 5x5, two 3x3 and a 1x1 convolution, none padded: the images are padded by six pixels before
-(border repeated), so that the result has their size. 924,673 parameters. Levels -1..1; the
-result is stretched to 0..255.
+(border repeated), so that the result has their size. 924,673 parameters.
 
-The released test script leaves batch normalisation in training mode and does not load its
-learnt scale and offset. So each feature is normalised by its own mean and variance over the
-image, the bias of the convolution before is without effect, and every pixel of the result
-depends on the whole image.
+The released test script leaves batch normalisation in training mode and does not load its learnt
+scale and offset. So each feature is normalised by its own mean and variance over the image, the
+bias of the convolution before is without effect, and every pixel of the result depends on the whole
+image.
 """
 
 from __future__ import annotations
+
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -23,34 +20,24 @@ from torch.nn import functional as F
 from ..card import Configuration, MethodSpec
 from ..pipelines import Levels
 from ..weights import weight_files
-from .autoencoder import tensorflow_tensors
-from .network import FusionNetwork
+from .network import FusionNetwork, Names, rename_tensorflow
 
 __all__ = ["METHOD", "FusionGAN"]
 
 SLOPE = 0.2
 NORM_EPS = 1e-5
-# What four convolutions without padding take off each side.
-BORDER = 6
+BORDER = 6  # what four convolutions without padding take off each side
 
 
 class FusionGAN(FusionNetwork):
     """The generator of FusionGAN, on gray images in -1..1."""
 
-    # Normalisation is by statistics of the whole image, so there is no bounded radius; they
-    # need more than one pixel.
-    min_side = 2
+    min_side = 2  # for statistics of the whole image, which bound no radius
 
     def __init__(self) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(
-            [
-                nn.Conv2d(2, 256, 5),
-                nn.Conv2d(256, 128, 5),
-                nn.Conv2d(128, 64, 3),
-                nn.Conv2d(64, 32, 3),
-            ]
-        )
+        sizes = ((2, 256, 5), (256, 128, 5), (128, 64, 3), (64, 32, 3))
+        self.layers = nn.ModuleList(nn.Conv2d(*size) for size in sizes)
         self.last = nn.Conv2d(32, 1, 1)
 
     def fuse_padded(self, ir: Tensor, vis: Tensor) -> Tensor:
@@ -66,19 +53,12 @@ class FusionGAN(FusionNetwork):
         return self.fuse_padded(*(F.pad(image, border, mode="replicate") for image in (ir, vis)))
 
 
-def _from_tensorflow(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    layers = {f"fusion_model/layer{i + 1}": f"layers.{i}" for i in range(4)}
-    layers["fusion_model/layer5"] = "last"
-    names = {
-        f"{scope}/{short}{scope[-1]}": f"{scope}/{part}"
-        for scope in layers
-        for short, part in {"w": "kernel", "b": "bias"}.items()
-    }
-    if names.keys() <= tensors.keys():
-        # The checkpoint also holds normalisation and discriminator, which are not used.
-        tensors = {ours: tensors[theirs] for theirs, ours in names.items()}
-    return tensorflow_tensors(tensors, layers)
-
+NAMES: Names = {
+    r"^(fusion_model/layer\d)/w\d$": r"\1/kernel",
+    r"^(fusion_model/layer\d)/b\d$": r"\1/bias",
+    "^fusion_model/layer5/": "last.",
+    r"^fusion_model/layer(\d)/": lambda found: f"layers.{int(found[1]) - 1}.",
+}
 
 METHOD = MethodSpec(
     name="fusiongan",
@@ -88,8 +68,6 @@ METHOD = MethodSpec(
     doi="10.1016/j.inffus.2018.09.004",
     year=2019,
     kind="generative adversarial",
-    licence="none stated",
-    axis="pipeline",
     configurations={
         "released": Configuration(
             summary="TensorFlow release, normalised by the image's own statistics, stretched",
@@ -98,7 +76,7 @@ METHOD = MethodSpec(
             post="minmax",
             quantise="round",
             levels=Levels(-1, 1),
-            adapt=_from_tensorflow,
+            adapt=partial(rename_tensorflow, NAMES),
         ),
     },
 )

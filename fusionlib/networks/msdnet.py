@@ -1,16 +1,13 @@
 """MSDNet: DenseFuse's encoder followed by three parallel scales, for medical images.
 
-X. Song, X.-J. Wu, H. Li, "MSDNet for Medical Image Fusion", ICIG 2019,
-doi 10.1007/978-3-030-34110-7_24.
-
-After a 3x3 convolution and DenseFuse's dense block, three convolutions of 1x1, 3x3 and
-5x5 run in parallel; their 64 channels each are concatenated to 192, and the fusion rule
-is applied to each scale by itself. Reflect padding, ReLU after every convolution but the
-last; 291,473 parameters. Gray levels 0..255 in and out, not scaled; the result is
-rounded and clipped to 8 bits, not stretched.
+After a 3x3 convolution and DenseFuse's dense block, three convolutions of 1x1, 3x3 and 5x5 run in
+parallel; their 64 channels each are concatenated to 192, and the fusion rule is applied to each
+scale by itself. Reflect padding, ReLU after every convolution but the last; 291,473 parameters.
 """
 
 from __future__ import annotations
+
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -18,36 +15,23 @@ from torch import Tensor, nn
 from ..card import Configuration, MethodSpec
 from ..rules import Rule
 from ..weights import weight_files
-from .autoencoder import AutoEncoder, conv, tensorflow_tensors
 from .densefuse import DenseBlock
+from .network import AutoEncoder, Names, conv, rename_tensorflow
 
 __all__ = ["METHOD", "MSDNet"]
 
 
 class MSDNet(AutoEncoder):
-    """The MSDNet network.
-
-    Parameters
-    ----------
-    rule : str or Rule
-        Fusion rule, applied to each of the three scales; published: ``l1_norm``, ``mean``.
-
-    Raises
-    ------
-    UnknownName
-        If the rule does not exist.
-    """
+    """The MSDNet network. The rules ``l1_norm`` and ``mean`` are published."""
 
     groups = 3
-    # Encoder: four 3x3 convolutions and a 5x5; decoder: four 3x3.
-    radius = 10
-    # Reflect padding by two pixels needs three.
+    radius = 10  # encoder: four 3x3 convolutions and a 5x5; decoder: four 3x3
     min_side = 3
 
     def __init__(self, rule: str | Rule = "l1_norm") -> None:
         super().__init__(rule)
         self.first = conv(1, 16, 3)
-        self.dense = DenseBlock(16, newest_first=True)
+        self.dense = DenseBlock(newest_first=True)
         self.scales = nn.ModuleList(conv(64, 64, kernel) for kernel in (1, 3, 5))
         self.decoder = nn.ModuleList([conv(192, 64, 3), conv(64, 32, 3), conv(32, 16, 3)])
         self.last = conv(16, 1, 3)
@@ -64,13 +48,13 @@ class MSDNet(AutoEncoder):
         return self.last(features)
 
 
-def _from_tensorflow(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    layers = {"encoder/conv1": "first", "decoder/conv9": "last"}
-    layers |= {f"encoder/dense_block_conv{i + 2}": f"dense.layers.{i}" for i in range(3)}
-    layers |= {f"encoder/conv5_{i + 1}": f"scales.{i}" for i in range(3)}
-    layers |= {f"decoder/conv{i + 6}": f"decoder.{i}" for i in range(3)}
-    return tensorflow_tensors(tensors, layers)
-
+NAMES: Names = {
+    "^encoder/conv1/": "first.",
+    r"^encoder/dense_block_conv(\d)/": lambda found: f"dense.layers.{int(found[1]) - 2}.",
+    r"^encoder/conv5_(\d)/": lambda found: f"scales.{int(found[1]) - 1}.",
+    "^decoder/conv9/": "last.",
+    r"^decoder/conv(\d)/": lambda found: f"decoder.{int(found[1]) - 6}.",
+}
 
 METHOD = MethodSpec(
     name="msdnet",
@@ -79,17 +63,15 @@ METHOD = MethodSpec(
     doi="10.1007/978-3-030-34110-7_24",
     year=2019,
     kind="auto-encoder",
-    licence="none stated",
-    axis="pipeline",
     configurations={
         "released": Configuration(
             summary="TensorFlow release, SSIM weight 1000; rule applied per scale",
-            build=lambda rule: MSDNet(rule),
+            build=MSDNet,
             weights=weight_files("msdnet"),
             rules=("l1_norm", "mean", "addition", "average", "maximum", "mean_eq7"),
             post="clip",
             quantise="round",
-            adapt=_from_tensorflow,
+            adapt=partial(rename_tensorflow, NAMES),
         ),
     },
 )

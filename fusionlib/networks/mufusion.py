@@ -1,21 +1,19 @@
 """MUFusion: an encoder-decoder on both images at once, trained with a memory of its own results.
 
-C. Cheng, T. Xu, X.-J. Wu, "MUFusion: A general unsupervised image fusion network based on
-memory unit", Information Fusion 92, 2023, doi 10.1016/j.inffus.2022.11.010.
-
 3x3 convolutions with reflect padding, half the size in the middle, skip connections; 554,721
-parameters. The network sees patches of 128x128: an image is cut into patches that overlap by
-four pixels or more, and the results are averaged. The authors computed in float64; float32
-differs by 5e-7 of the range. The memory serves training only.
+parameters. The network sees patches of 128x128: an image is cut into patches that overlap by four
+pixels or more, and the results are averaged. The authors computed in float64; float32 differs by
+5e-7 of the range. The memory serves training only.
 
-The released script saves with SciPy, which stretches every image to 0..255. The published
-row of Res2NetFuse comes from saving as imageio once did: only an image that leaves 0..1 is
-stretched.
+The released script saves with SciPy, which stretches every image to 0..255. The published row of
+Res2NetFuse comes from saving as imageio once did: only an image that leaves 0..1 is stretched.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
+from functools import partial
 from itertools import product
 
 import torch
@@ -26,22 +24,16 @@ from ..card import Configuration, MethodSpec
 from ..errors import ImageTooSmall
 from ..pipelines import Levels
 from ..weights import weight_files
-from .autoencoder import rename_layers
-from .network import FusionNetwork
+from .network import FusionNetwork, Names, rename
 
 __all__ = ["METHOD", "MUFusion"]
 
-PATCH = 128
-STRIDE = 124
-# Rows of an interpolation that are computed together.
-ROWS = 26
+PATCH, STRIDE = 128, 124
+ROWS = 26  # of an interpolation that are computed together
 
 
 class _ToOneChannel(nn.Conv2d):
-    """A convolution by 3x3 to one channel: a product for each of nine taps, and sums.
-
-    With one channel the usual kernels reach a twentieth of their speed.
-    """
+    """3x3, a product for each tap and sums: usual kernels have a twentieth of their speed here."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H + 2, W + 2) to (B, 1, H, W)."""
@@ -57,37 +49,21 @@ class _ToOneChannel(nn.Conv2d):
 class MUFusion(FusionNetwork):
     """The MUFusion network, on gray images in 0..1."""
 
-    # Strides and patches: what a pixel sees depends on where it is.
     min_side = PATCH
     size = f"overlapping patches of {PATCH}x{PATCH}, averaged"
     channels_last = True
-    #: Patches that are run together; more are not faster on a CPU.
-    together = 4
+    together = 4  # patches; more are not faster on a CPU
 
     def __init__(self) -> None:
         super().__init__()
         # They get padded features: what several layers look at is padded once.
+        channels = ((2, 32), (32, 32), (64, 64), (64, 64), (128, 64), (192, 64))
         self.encoder = nn.ModuleList(
-            [
-                nn.Conv2d(2, 32, 3),
-                nn.Conv2d(32, 32, 3),
-                nn.Conv2d(64, 64, 3, stride=2),
-                nn.Conv2d(64, 64, 3),
-                nn.Conv2d(128, 64, 3),
-                nn.Conv2d(192, 64, 3),
-            ]
+            nn.Conv2d(a, b, 3, stride=2 if i == 2 else 1) for i, (a, b) in enumerate(channels)
         )
         # From the deepest to the image.
-        self.decoder = nn.ModuleList(
-            [
-                nn.Conv2d(64, 64, 3),
-                nn.Conv2d(128, 64, 3),
-                nn.Conv2d(128, 64, 3),
-                nn.Conv2d(128, 64, 3),
-                nn.Conv2d(96, 32, 3),
-                _ToOneChannel(64, 1, 3),
-            ]
-        )
+        layers = [nn.Conv2d(a, 64, 3) for a in (64, 128, 128, 128)]
+        self.decoder = nn.ModuleList([*layers, nn.Conv2d(96, 32, 3), _ToOneChannel(64, 1, 3)])
 
     def fuse_patches(self, ir: Tensor, vis: Tensor) -> Tensor:
         """Fuse patches (B, 1, H, W) in 0..1 of even sides, as in training, without cutting."""
@@ -107,13 +83,7 @@ class MUFusion(FusionNetwork):
         return torch.tanh(last(torch.cat([e1, _pad(x)], dim=1)))
 
     def forward(self, ir: Tensor, vis: Tensor) -> Tensor:
-        """Fuse (B, 1, H, W) in 0..1 and another into one in -1..1.
-
-        Raises
-        ------
-        ImageTooSmall
-            If a side is below 128 pixels.
-        """
+        """Fuse (B, 1, H, W) in 0..1, of at least 128 a side, and another into one in -1..1."""
         height, width = ir.shape[-2:]
         total, weight = torch.zeros_like(ir), ir.new_zeros(height, width)
         places = [
@@ -136,10 +106,7 @@ def _pad(x: Tensor) -> Tensor:
 
 
 def _doubled_and_padded(x: Tensor) -> Tensor:
-    """Double the size by bicubic interpolation, as `F.interpolate` does, and mirror a pixel.
-
-    As a product along each axis.
-    """
+    """Double the size by bicubic interpolation, a product along each axis, and mirror a pixel."""
     batch, channels, height, width = x.shape
     x = x.permute(0, 2, 3, 1)
     x = _banded(_doubling(height), x.reshape(batch, height, width * channels))
@@ -168,8 +135,7 @@ def _banded(matrix: Tensor, x: Tensor) -> Tensor:
 def _places(size: int) -> Counter[int]:
     """Where patches begin along an axis, and how many times each counts.
 
-    The authors add the last place that fits even where the grid ends there, so that it then
-    counts twice.
+    The last that fits is added even where the grid ends there, and counts twice then.
     """
     if size < PATCH:
         raise ImageTooSmall(f"MUFusion needs images of at least {PATCH} pixels a side, not {size}")
@@ -177,13 +143,20 @@ def _places(size: int) -> Counter[int]:
     return Counter([*range(0, last + 1, STRIDE), last])
 
 
-def _from_pytorch(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    layers = {f"conv{i + 1}.1": f"encoder.{i}" for i in range(6)}
-    layers |= {f"conv{6 - i}{6 - i}.1": f"decoder.{i}" for i in range(6)}
-    return rename_layers(tensors, layers)
+NAMES: Names = {
+    r"^conv(\d)\.1\.": lambda found: f"encoder.{int(found[1]) - 1}.",
+    r"^conv(\d)\1\.1\.": lambda found: f"decoder.{6 - int(found[1])}.",
+}
 
-
-WEIGHTS = weight_files("mufusion_tno", "mufusion_roadscene", "mufusion_medical")
+RELEASED = Configuration(
+    summary="PyTorch release, saved as SciPy did, always stretched",
+    build=MUFusion,
+    weights=weight_files("mufusion_tno", "mufusion_roadscene", "mufusion_medical"),
+    post="minmax",
+    quantise="round",
+    levels=Levels(0, 1),
+    adapt=partial(rename, NAMES),
+)
 
 METHOD = MethodSpec(
     name="mufusion",
@@ -194,25 +167,12 @@ METHOD = MethodSpec(
     year=2023,
     kind="convolutional",
     licence="MIT",
-    axis="pipeline",
     configurations={
-        "imageio": Configuration(
+        "imageio": replace(
+            RELEASED,
             summary="saved as imageio once did, stretched only where needed: the published table",
-            build=MUFusion,
-            weights=WEIGHTS,
             post="imageio",
-            quantise="round",
-            levels=Levels(0, 1),
-            adapt=_from_pytorch,
         ),
-        "released": Configuration(
-            summary="PyTorch release, saved as SciPy did, always stretched",
-            build=MUFusion,
-            weights=WEIGHTS,
-            post="minmax",
-            quantise="round",
-            levels=Levels(0, 1),
-            adapt=_from_pytorch,
-        ),
+        "released": RELEASED,
     },
 )

@@ -1,76 +1,45 @@
 """NestFuse: an auto-encoder of four scales with a nest-connected decoder, fused by attention.
 
-H. Li, X.-J. Wu, T. Durrani, "NestFuse: An Infrared and Visible Image Fusion Architecture
-Based on Nest Connection and Spatial/Channel Attention Models", IEEE Trans. Instrum. Meas.
-69(12), 2020, doi 10.1109/TIM.2020.3005230.
-
-Every block is a 3x3 convolution to half of its input's channels and a 1x1 convolution, with
-reflect padding and a ReLU after each convolution, the very last included, so the output is
-never negative; 2,732,761 parameters. Only these are trained: at each scale the features are
-fused without parameters, by the mean of spatial attention (softmax of the channel means) and
-channel attention (one global value per channel, normalised between the two images). The
-authors offer three global values: average, maximum and nuclear norm. Gray levels 0..255 in
-and out, not scaled; the result is stretched to 0..255 and truncated. An image with a side
-above 512 is fused in four overlapping parts.
-
-RFN-Nest (`fusionlib.networks.rfn_nest`) has the same auto-encoder and the same four parts,
-AEFusion (`fusionlib.networks.aefusion`) the same wiring.
+Every block is a 3x3 convolution to half of its input's channels and a 1x1 convolution, with reflect
+padding and a ReLU after each convolution, the very last included, so the output is never negative;
+2,732,761 parameters. Only these are trained: at each scale the features are fused without
+parameters, by the mean of spatial attention (softmax of the channel means) and channel attention
+(one global value per channel, normalised between the two images). The authors offer three global
+values: average, maximum and nuclear norm. An image with a side above 512 is fused in four
+overlapping parts.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Literal
+from dataclasses import replace
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..card import Configuration, MethodSpec
-from ..errors import unknown
 from ..weights import weight_files
-from .autoencoder import conv, rename_layers
-from .network import FusionNetwork
+from .network import FusionNetwork, Names, check_choice, conv, rename
 
 __all__ = [
-    "BLOCKS",
-    "CHANNELS",
-    "METHOD",
-    "POOLINGS",
-    "NestAutoEncoder",
-    "NestBlock",
-    "NestFuse",
-    "NestNetwork",
-    "autoencoder_layers",
-    "channel_attention",
-    "softmax_weight",
-    "spatial_attention",
+    *("CHANNELS", "METHOD", "NAMES", "POOLINGS"),
+    *("NestAutoEncoder", "NestBlock", "NestFuse", "NestNetwork"),
+    *("channel_attention", "channel_mean", "softmax_attention"),
 ]
 
 #: Channels of the encoder's features, from the full scale to an eighth of it.
 CHANNELS = (64, 112, 160, 208)
-# The authors' images above this side are cut into four.
-LARGEST_WHOLE = 512
-# Reflect padding by one pixel needs two, after three poolings.
-MIN_SIDE = 16
-# A shorter side would leave parts below MIN_SIDE.
-SHORTEST_CUT = 2 * (MIN_SIDE - 3) + 1
+LARGEST_WHOLE = 512  # side of an image that is not cut into four
+MIN_SIDE = 16  # after three poolings, reflect padding by one pixel needs two
+SHORTEST_CUT = 2 * (MIN_SIDE - 3) + 1  # a shorter side would leave parts below MIN_SIDE
 EPS = 1e-5
 
 
 class NestBlock(nn.Module):
-    """A 3x3 convolution to half the channels, a 1x1 convolution, then attention if there is any.
-
-    Parameters
-    ----------
-    channels_in, channels_out : int
-        Channels of the input and of the result.
-    activation : callable
-        Follows each convolution.
-    attention : nn.Module
-        Follows both; keeps the shape.
-    """
+    """A 3x3 convolution to half the channels, a 1x1 convolution, then attention if there is any."""
 
     def __init__(
         self,
@@ -92,16 +61,10 @@ class NestBlock(nn.Module):
 
 
 class NestAutoEncoder(nn.Module):
-    """Encoder of four scales and nest-connected decoder.
+    """Encoder of four scales and nest-connected decoder, of RFN-Nest and AEFusion, too.
 
-    Parameters
-    ----------
-    first : int
-        Channels after the first convolution.
-    activation : callable
-        Follows every convolution, the last too.
-    attention : callable
-        (channels, scale 0..3) -> module at the end of each block; by default nothing.
+    The first convolution gives `first` channels; the activation follows every convolution, the last
+    too; `attention`, (channels, scale 0..3) -> module, stands at the end of each block.
     """
 
     def __init__(
@@ -132,14 +95,7 @@ class NestAutoEncoder(nn.Module):
         self.last = conv(CHANNELS[0], 1, 1)
 
     def encode(self, image: Tensor) -> list[Tensor]:
-        """Turn gray levels (B, 1, H, W), H and W at least 16, into features of four scales.
-
-        Returns
-        -------
-        list of 4 Tensors
-            64, 112, 160 and 208 channels; each half as high and wide as the one before,
-            rounded down.
-        """
+        """Turn an image (B, 1, H, W) into features of four scales, each half the size before."""
         x = self.activation(self.first(image))
         features = []
         for scale, block in enumerate(self.encoder):
@@ -170,15 +126,7 @@ def _upsample(x: Tensor, like: Tensor) -> Tensor:
 
 
 class NestNetwork(FusionNetwork):
-    """Encodes both images, fuses each scale, decodes; large images in four parts.
-
-    Subclasses define `fuse_features`.
-
-    Attributes
-    ----------
-    autoencoder : NestAutoEncoder
-        Trained first, by reconstruction.
-    """
+    """Encodes both images, fuses each scale by `fuse_features`, decodes; large ones in parts."""
 
     min_side = MIN_SIDE
     size = (
@@ -222,51 +170,35 @@ def _halves(length: int) -> list[slice]:
     return [slice(0, middle + 3), slice(middle - 2, length)]
 
 
-def softmax_weight(activity: Tensor, other: Tensor) -> Tensor:
-    """Return exp(activity) / (exp(activity) + exp(other) + 1e-5), without overflow."""
-    return 1 / (1 + torch.exp(other - activity) + EPS * torch.exp(-activity))
+def channel_mean(x: Tensor) -> Tensor:
+    """Features (B, C, H, W) -> (B, 1, H, W): the activity of spatial attention."""
+    return x.mean(dim=1, keepdim=True)
 
 
-def spatial_attention(ir: Tensor, vis: Tensor) -> Tensor:
-    """Weigh features (B, C, H, W) at each pixel by the softmax of their channel means."""
-    a, b = ir.mean(dim=1, keepdim=True), vis.mean(dim=1, keepdim=True)
-    return softmax_weight(a, b) * ir + softmax_weight(b, a) * vis
+def softmax_attention(ir: Tensor, vis: Tensor, activity: Callable[[Tensor], Tensor]) -> Tensor:
+    """Weigh features by exp(activity) / (exp(activity) + exp(the other's) + 1e-5)."""
+    a, b = activity(ir), activity(vis)
 
+    def weight(own: Tensor, other: Tensor) -> Tensor:  # without overflow
+        return 1 / (1 + torch.exp(other - own) + EPS * torch.exp(-own))
 
-def channel_attention(ir: Tensor, vis: Tensor, pool: Callable[[Tensor], Tensor]) -> Tensor:
-    """Weigh each channel of features (B, C, H, W) by its share of the global values.
-
-    Parameters
-    ----------
-    ir, vis : Tensor, shape (B, C, H, W)
-        Not negative.
-    pool : callable
-        One of `POOLINGS`: (B, C, H, W) -> (B, C, 1, 1).
-    """
-    a, b = pool(ir), pool(vis)
-    total = a + b + EPS
-    return a / total * ir + b / total * vis
-
-
-def _average(x: Tensor) -> Tensor:
-    return x.mean(dim=(-2, -1), keepdim=True)
-
-
-def _maximum(x: Tensor) -> Tensor:
-    return x.amax(dim=(-2, -1), keepdim=True)
-
-
-def _nuclear(x: Tensor) -> Tensor:
-    """Sum of the singular values of each map, with 1e-5 added to every pixel as released."""
-    return torch.linalg.svdvals(x + EPS).sum(dim=-1)[..., None, None]
+    return weight(a, b) * ir + weight(b, a) * vis
 
 
 #: The global value of a channel, by name: features (B, C, H, W) -> (B, C, 1, 1).
 POOLINGS: dict[str, Callable[[Tensor], Tensor]] = {
-    "average": _average,
-    "maximum": _maximum,
-    "nuclear": _nuclear,
+    "average": lambda x: x.mean(dim=(-2, -1), keepdim=True),
+    "maximum": lambda x: x.amax(dim=(-2, -1), keepdim=True),
+    # Sum of the singular values of each map, with 1e-5 added to every pixel as released.
+    "nuclear": lambda x: torch.linalg.svdvals(x + EPS).sum(dim=-1)[..., None, None],
 }
+
+
+def channel_attention(ir: Tensor, vis: Tensor, pooling: str) -> Tensor:
+    """Weigh each channel of features (B, C, H, W), not negative, by its share of global values."""
+    a, b = POOLINGS[pooling](ir), POOLINGS[pooling](vis)
+    total = a + b + EPS
+    return a / total * ir + b / total * vis
 
 
 class NestFuse(NestNetwork):
@@ -276,67 +208,40 @@ class NestFuse(NestNetwork):
     ----------
     pooling : {"average", "maximum", "nuclear"}
         Global value of each channel in the channel attention.
-
-    Raises
-    ------
-    UnknownName
-        If there is no such pooling.
     """
 
-    def __init__(self, pooling: Literal["average", "maximum", "nuclear"] = "average") -> None:
+    def __init__(self, pooling: str = "average") -> None:
         super().__init__()
-        if pooling not in POOLINGS:
-            raise unknown("pooling of NestFuse", pooling, POOLINGS)
+        check_choice("pooling of NestFuse", pooling, POOLINGS)
         self.pooling = pooling
 
     def fuse_features(self, ir: list[Tensor], vis: list[Tensor]) -> list[Tensor]:
         """Fuse the features of four scales by spatial and channel attention."""
-        pool = POOLINGS[self.pooling]
         return [
-            (channel_attention(a, b, pool) + spatial_attention(a, b)) / 2
+            (channel_attention(a, b, self.pooling) + softmax_attention(a, b, channel_mean)) / 2
             for a, b in zip(ir, vis, strict=True)
         ]
 
 
-#: The authors' names of the blocks -> ours.
-BLOCKS = {f"DB{scale + 1}_0": f"encoder.{scale}" for scale in range(4)} | {
-    f"DB{scale + 1}_{column}": f"decoder.{scale}_{column}"
-    for column in (1, 2, 3)
-    for scale in range(4 - column)
+#: For the auto-encoder's tensors.
+NAMES: Names = {
+    r"^DB(\d)_0\.": lambda found: f"autoencoder.encoder.{int(found[1]) - 1}.",
+    r"^DB(\d)_(\d)\.": lambda found: f"autoencoder.decoder.{int(found[1]) - 1}_{found[2]}.",
+    r"\.denseblock\.0\.conv2d\.": ".wide.",
+    r"\.denseblock\.1\.conv2d\.": ".point.",
+    r"^conv0\.conv2d\.": "autoencoder.first.",
+    r"^conv_out\.conv2d\.": "autoencoder.last.",
 }
 
-
-def autoencoder_layers(prefix: str = "") -> dict[str, str]:
-    """Return the authors' layer -> ours, for the auto-encoder's convolutions.
-
-    Parameters
-    ----------
-    prefix : str
-        What precedes the authors' names.
-    """
-    layers = {"conv0": "first", "conv_out": "last"}
-    for theirs, ours in BLOCKS.items():
-        layers[f"{theirs}.denseblock.0"] = f"{ours}.wide"
-        layers[f"{theirs}.denseblock.1"] = f"{ours}.point"
-    return {f"{prefix}{theirs}.conv2d": f"autoencoder.{ours}" for theirs, ours in layers.items()}
-
-
-def _from_authors(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return rename_layers(tensors, autoencoder_layers())
-
-
-def _configuration(
-    pooling: Literal["average", "maximum", "nuclear"], summary: str
-) -> Configuration:
-    return Configuration(
-        summary=summary,
-        build=lambda: NestFuse(pooling),
-        weights=weight_files("nestfuse"),
-        post="minmax",
-        quantise="truncate",
-        adapt=_from_authors,
-    )
-
+AVERAGE = Configuration(
+    summary="channel attention by the average, first in the authors' code",
+    build=NestFuse,
+    weights=weight_files("nestfuse"),
+    post="minmax",
+    quantise="truncate",
+    adapt=partial(rename, NAMES),
+)
+MAXIMUM, NUCLEAR = partial(NestFuse, "maximum"), partial(NestFuse, "nuclear")
 
 METHOD = MethodSpec(
     name="nestfuse",
@@ -346,13 +251,9 @@ METHOD = MethodSpec(
     doi="10.1109/TIM.2020.3005230",
     year=2020,
     kind="auto-encoder",
-    licence="none stated",
-    axis="pipeline",
     configurations={
-        "average": _configuration(
-            "average", "channel attention by the average, first in the authors' code"
-        ),
-        "maximum": _configuration("maximum", "channel attention by the maximum"),
-        "nuclear": _configuration("nuclear", "channel attention by the nuclear norm"),
+        "average": AVERAGE,
+        "maximum": replace(AVERAGE, summary="channel attention by the maximum", build=MAXIMUM),
+        "nuclear": replace(AVERAGE, summary="channel attention by the nuclear norm", build=NUCLEAR),
     },
 )

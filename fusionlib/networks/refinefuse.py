@@ -1,30 +1,23 @@
 """RefineFuse: four scales, modules for shallow and for deep features, and one between them.
 
-C. Song, H. Li, T. Xu, X.-J. Wu, J. Kittler, "RefineFuse: an end-to-end network for multi-scale
-refinement fusion of multi-modality images", Visual Intelligence 3, 2025,
-doi 10.1007/s44267-025-00087-w. No code was released: this is a reading of the text, with channel
-widths and a grid of attention that have the size and the cost of Table 11
-(``python -m benchmarks.refinefuse_widths``). Gray levels 0..1 in, zero padding.
+No code was released: this is a reading of the text, with channel widths and a grid of attention
+that have the size and the cost of Table 11 (``python -m benchmarks.refinefuse_widths``).
 
-Each modality has an encoder of its own: 3x3 convolutions of stride 1, 2, 2, 2. `SFIM` joins the
-two finest scales, `PSIM` the two coarsest; decoders lead back from scale to scale, and `FIM` takes
-the second scale in. Where the text is open:
+Each modality has an encoder of its own: 3x3 convolutions of stride 1, 2, 2, 2, zero padding. `SFIM`
+joins the two finest scales, `PSIM` the two coarsest; decoders lead back from scale to scale, and
+`FIM` takes the second scale in. Where the text is open:
 
-- *Widths*: 64, 96, 96, 96, the last decoder's 64, 32, 16, 1. See the benchmark.
 - *Downsampling in PSIM*: "to 1/4 and 1/8 of the original resolution" is what the third and the
-  fourth scale have anyway, and four times the cost at 256x256 is more than that at 512x512, so a
-  part of it does not grow: attention works on a fixed grid, of 32x32 and 16x16 cells (half of those
-  scales at the training's 256x256), or fewer where the scale has fewer; each the mean of its area.
-- *Decoders* (1x1 convolution, 3x3 convolution, bilinear): the 1x1 keeps the number of channels, the
-  3x3 changes it (the other way round, no widths of multiples of 16 are within 3 % of Table 11). Two
-  scales meet by concatenation, and by FIM at the second.
+  fourth scale have anyway. The printed cost grows by less than the pixels, so attention works on a
+  fixed grid, of 32x32 and 16x16 cells (half of those scales at the training's 256x256), or fewer
+  where the scale has fewer; each the mean of its area.
+- *Decoders*: the 1x1 convolution keeps the number of channels, the 3x3 changes it (the other way
+  round, no widths of multiples of 16 are within 3 % of Table 11). Two scales are concatenated.
 - *FIM* (equation 5, which our copy of the text lacks): "deep and shallow features are separately
-  input into channel attention blocks" of a mean and a sigmoid, so channel weights are the sum of
-  the sigmoids of both maps' means over the image, and places' weights, which the text names
-  without a word more, the same over the channels; both scale the shallow map, then the deep one,
-  bilinearly enlarged, is added. It has no weights. Another reading takes both from the deep map.
-- *Activations*: ReLU wherever the text names none but a layer needs one: after the encoders'
-  convolutions, the modules' last and the decoders' 3x3 convolutions.
+  input into channel attention blocks" of a mean and a sigmoid. So channels' weights are the sum of
+  the sigmoids of both maps' means over the image, and places' weights, which the text only names,
+  the same over the channels; both scale the shallow map, then the enlarged deep one is added.
+- *Activations*: ReLU wherever the text names none but a layer needs one.
 - *Output*: tanh(x), cut to 0..1 after the network. With tanh(x)/2 + 1/2 black is not reached,
   and in pairs with PET and SPECT, half black, SSIM is far below the printed one (notebook 08).
 - *Two scales* (Table 9, IV): SFIM at the first, PSIM at the second; FIM needs three. A module that
@@ -53,20 +46,12 @@ __all__ = [
     *("Concatenation", "Decoder", "RefineFuse"),
 ]
 
-#: Channels of each scale, the finest first; the fifth is for Table 10.
-WIDTHS = (64, 96, 96, 96, 96)
-#: Cells along each side of PSIM's grid; half of what each scale has at 256x256.
-GRIDS = (128, 64, 32, 16, 8)
+WIDTHS = (64, 96, 96, 96, 96)  #: channels of each scale, the finest first
+GRIDS = (128, 64, 32, 16, 8)  #: PSIM's cells along each side; half of each scale at 256x256
 
 
 class Concatenation(nn.Module):
-    """What stands in place of a module that is off: concatenation and a convolution.
-
-    Parameters
-    ----------
-    channels : int
-        Of each modality, and of the result.
-    """
+    """What stands in place of a module that is off: concatenation and a convolution."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -82,11 +67,6 @@ class SFIM(nn.Module):
 
     The grouped convolution of channels that alternate between the modalities is the sum of two
     that see one channel each, which is several times as fast.
-
-    Parameters
-    ----------
-    channels : int
-        Of each modality, and of the result.
     """
 
     def __init__(self, channels: int) -> None:
@@ -104,25 +84,14 @@ class SFIM(nn.Module):
 
 
 class PSIM(nn.Module):
-    """Profound semantic interaction: each modality attended with a common query (eqs. 3, 4).
-
-    Parameters
-    ----------
-    channels : int
-        Of each modality, and of the result.
-    grid : int
-        Cells along each side at most; memory and time of the attention do not depend on the
-        image beyond that.
-    """
+    """Profound semantic interaction: a common query in each modality, on a grid (eqs. 3, 4)."""
 
     def __init__(self, channels: int, grid: int) -> None:
         super().__init__()
         self.grid = grid
         self.query = zero_conv(2 * channels, channels, 3)
-        self.key_ir = zero_conv(channels, channels, 3)
-        self.key_vis = zero_conv(channels, channels, 3)
-        self.value_ir = zero_conv(channels, channels, 3)
-        self.value_vis = zero_conv(channels, channels, 3)
+        self.key_ir, self.key_vis = (zero_conv(channels, channels, 3) for _ in range(2))
+        self.value_ir, self.value_vis = (zero_conv(channels, channels, 3) for _ in range(2))
         self.fuse = zero_conv(2 * channels, channels, 3)
 
     def forward(self, ir: Tensor, vis: Tensor) -> Tensor:
@@ -136,7 +105,7 @@ class PSIM(nn.Module):
         return F.relu(self.fuse(torch.cat([ir, vis], dim=1)))
 
     def _context(self, query: Tensor, key: Tensor, value: Tensor, like: Tensor) -> Tensor:
-        """Attend on the grid and enlarge the result to the features' size."""
+        """Attend on the cells and enlarge the result to the features' size."""
         q, k, v = (x.flatten(2).transpose(1, 2) for x in (query, key, value))
         context = F.scaled_dot_product_attention(q, k, v).transpose(1, 2)
         context = context.unflatten(2, query.shape[-2:])
@@ -148,23 +117,16 @@ class FIM(nn.Module):
 
     def forward(self, deep: Tensor, shallow: Tensor) -> Tensor:
         """Join (B, C, H, W), a decoder's output, and (B, C, H, W) to (B, C, H, W)."""
-        channels = _sigmoid_mean(deep, (2, 3)) + _sigmoid_mean(shallow, (2, 3))
-        places = _sigmoid_mean(deep, (1,)) + _sigmoid_mean(shallow, (1,))
+        channels, places = (
+            torch.sigmoid(deep.mean(axes, keepdim=True))
+            + torch.sigmoid(shallow.mean(axes, keepdim=True))
+            for axes in ((2, 3), (1,))
+        )
         return deep + shallow * channels * places
 
 
-def _sigmoid_mean(x: Tensor, axes: tuple[int, ...]) -> Tensor:
-    return torch.sigmoid(x.mean(axes, keepdim=True))
-
-
 class Decoder(nn.Module):
-    """From one scale to the next finer one.
-
-    Parameters
-    ----------
-    channels_in, channels_out : int
-        Channels before and after.
-    """
+    """From one scale to the next finer one."""
 
     def __init__(self, channels_in: int, channels_out: int) -> None:
         super().__init__()
@@ -188,11 +150,6 @@ class RefineFuse(PyramidNetwork):
         1 to 5; each after the first has half the size of the one before, rounded up.
     sfim, psim, fim : bool
         Whether each module is there.
-
-    Raises
-    ------
-    FusionError
-        If the number of scales is another.
     """
 
     # A 3x3 convolution of an encoder, SFIM's attention and fusion, the last decoder's four; or
@@ -209,8 +166,13 @@ class RefineFuse(PyramidNetwork):
             self.radius = self.halo - 1
         widths = WIDTHS[:scales]
         shallow = 1 if scales == 2 else 2
-        self.encode_ir = _encoder(widths)
-        self.encode_vis = _encoder(widths)
+        self.encode_ir, self.encode_vis = (
+            nn.ModuleList(
+                nn.Conv2d(a, b, 3, stride=1 if a == 1 else 2, padding=1)
+                for a, b in pairwise((1, *widths))
+            )
+            for _ in range(2)
+        )
         self.joins = nn.ModuleList(
             (SFIM(width) if sfim else Concatenation(width))
             if level < shallow
@@ -275,12 +237,6 @@ class RefineFuse(PyramidNetwork):
             return torch.tanh(last(x.to(last.weight.dtype)))
 
 
-def _encoder(widths: Sequence[int]) -> nn.ModuleList:
-    return nn.ModuleList(
-        nn.Conv2d(a, b, 3, stride=1 if a == 1 else 2, padding=1) for a, b in pairwise((1, *widths))
-    )
-
-
 #: Variant -> how its network departs from the paper's, and in words.
 VARIANTS: Mapping[str, tuple[Mapping[str, Any], str]] = {
     "paper": ({}, "the text; widths and grid that have the printed size and cost"),
@@ -295,25 +251,9 @@ VARIANTS: Mapping[str, tuple[Mapping[str, Any], str]] = {
 #: The sets of the network as it is: the default one, and those that Tables 8 to 10 compare.
 PAPER = weight_files(
     "refinefuse",
-    "refinefuse_short",
-    "refinefuse_short_seed_1",
-    "refinefuse_short_seed_2",
-    "refinefuse_setting_a",
-    "refinefuse_setting_b",
-    "refinefuse_setting_c",
+    *("refinefuse_short", "refinefuse_short_seed_1", "refinefuse_short_seed_2"),
+    *("refinefuse_setting_a", "refinefuse_setting_b", "refinefuse_setting_c"),
 )
-
-
-def _configuration(variant: str) -> Configuration:
-    departs, summary = VARIANTS[variant]
-    return Configuration(
-        summary=summary,
-        build=partial(RefineFuse, **departs),
-        weights=PAPER if variant == "paper" else weight_files(f"refinefuse_{variant}"),
-        post="clip",
-        quantise="round",
-        levels=Levels(0, 1),
-    )
 
 
 METHOD = MethodSpec(
@@ -326,5 +266,15 @@ METHOD = MethodSpec(
     kind="convolutional with cross-attention",
     licence="no code was released",
     axis="variant",
-    configurations={variant: _configuration(variant) for variant in VARIANTS},
+    configurations={
+        variant: Configuration(
+            summary=summary,
+            build=partial(RefineFuse, **departs),
+            weights=PAPER if variant == "paper" else weight_files(f"refinefuse_{variant}"),
+            post="clip",
+            quantise="round",
+            levels=Levels(0, 1),
+        )
+        for variant, (departs, summary) in VARIANTS.items()
+    },
 )

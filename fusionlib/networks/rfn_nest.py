@@ -1,37 +1,30 @@
 """RFN-Nest: NestFuse's auto-encoder with fusion blocks that are learnt.
 
-H. Li, X.-J. Wu, J. Kittler, "RFN-Nest: An end-to-end residual fusion network for infrared
-and visible images", Information Fusion 73, 2021, doi 10.1016/j.inffus.2021.02.023.
-
-At each of the four scales a residual fusion network (RFN) adds a bottleneck over both
-images' features to a convolution of them; every convolution is followed by a ReLU.
-7,524,249 parameters: 2,732,761 of the auto-encoder, which is trained first, and 4,791,488 of
-the four fusion blocks. Gray levels 0..255 in and out, not scaled; the result is stretched to
-0..255 with 1e-5 added to the range, and truncated. An image with a side above 512 is fused
-in four overlapping parts, as NestFuse does it; the authors' published images show the seams.
+At each of the four scales a residual fusion network (RFN) adds a bottleneck over both images'
+features to a convolution of them; every convolution is followed by a ReLU. 7,524,249 parameters:
+2,732,761 of the auto-encoder, which is trained first, and 4,791,488 of the four fusion blocks. An
+image with a side above 512 is fused in four overlapping parts, as NestFuse does it; the authors'
+published images show the seams.
 """
 
 from __future__ import annotations
+
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from ..card import Configuration, MethodSpec
 from ..weights import weight_files
-from .autoencoder import conv, rename_layers
-from .nestfuse import CHANNELS, NestNetwork, autoencoder_layers
+from . import nestfuse
+from .nestfuse import CHANNELS, NestNetwork
+from .network import Names, conv, rename
 
 __all__ = ["METHOD", "RFNNest", "ResidualFusion"]
 
 
 class ResidualFusion(nn.Module):
-    """The RFN of one scale.
-
-    Parameters
-    ----------
-    channels : int
-        Channels of each image's features and of the result.
-    """
+    """The RFN of one scale."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -39,15 +32,11 @@ class ResidualFusion(nn.Module):
         self.ir = conv(channels, channels, 3)
         self.vis = conv(channels, channels, 3)
         self.bottleneck = nn.ModuleList(
-            [
-                conv(2 * channels, channels, 1),
-                conv(channels, channels, 3),
-                conv(channels, channels, 3),
-            ]
+            conv(times * channels, channels, kernel) for times, kernel in ((2, 1), (1, 3), (1, 3))
         )
 
     def forward(self, ir: Tensor, vis: Tensor) -> Tensor:
-        """Fuse features (B, C, H, W) into one of that shape, not negative."""
+        """Fuse features (B, channels, H, W) into one of that shape, not negative."""
         direct = torch.relu(self.direct(torch.cat([ir, vis], dim=1)))
         x = torch.cat([torch.relu(self.ir(ir)), torch.relu(self.vis(vis))], dim=1)
         for layer in self.bottleneck:
@@ -67,17 +56,16 @@ class RFNNest(NestNetwork):
         return [block(a, b) for block, a, b in zip(self.fusion, ir, vis, strict=True)]
 
 
-def _from_authors(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    layers = autoencoder_layers("nestfuse.")
-    names = {"conv_fusion": "direct", "conv_ir": "ir", "conv_vi": "vis"}
-    names |= {f"bottelblock.{i}": f"bottleneck.{i}" for i in range(3)}
-    layers |= {
-        f"rfn.fusion_block{scale + 1}.{theirs}.conv2d": f"fusion.{scale}.{ours}"
-        for scale in range(4)
-        for theirs, ours in names.items()
-    }
-    return rename_layers(tensors, layers)
-
+NAMES: Names = {
+    r"^nestfuse\.": "",
+    **nestfuse.NAMES,
+    r"^rfn\.fusion_block(\d)\.": lambda found: f"fusion.{int(found[1]) - 1}.",
+    r"\.conv_fusion\.": ".direct.",
+    r"\.conv_ir\.": ".ir.",
+    r"\.conv_vi\.": ".vis.",
+    r"\.bottelblock\.": ".bottleneck.",
+    r"\.conv2d\.": ".",
+}
 
 METHOD = MethodSpec(
     name="rfn_nest",
@@ -87,8 +75,6 @@ METHOD = MethodSpec(
     doi="10.1016/j.inffus.2021.02.023",
     year=2021,
     kind="auto-encoder",
-    licence="none stated",
-    axis="pipeline",
     configurations={
         "released": Configuration(
             summary="PyTorch release: the rows of the published tables",
@@ -96,7 +82,7 @@ METHOD = MethodSpec(
             weights=weight_files("rfn_nest"),
             post="minmax_eps",
             quantise="truncate",
-            adapt=_from_authors,
+            adapt=partial(rename, NAMES),
         ),
     },
 )

@@ -1,23 +1,20 @@
 """SDNet: two dense branches squeezed into one image, trained to be taken apart again.
 
-H. Zhang, J. Ma, "SDNet: A Versatile Squeeze-and-Decomposition Network for Real-Time Image
-Fusion", Int. J. Comput. Vis. 129, 2021, doi 10.1007/s11263-021-01501-8.
+Each image has a branch of its own: four convolutions of 16 channels, the third and fourth fed with
+the results before them. A 1x1 convolution squeezes all 128 channels into the image. Zero padding,
+LeakyReLU of slope 0.2, tanh at the end. 67,091 parameters, of which fusing takes the 28,705 of
+layers 1 to 5; the other 38,386 (layers 6 to 9) take the fused image apart again, which the training
+loss asks for.
 
-Each image has a branch of its own: four convolutions of 16 channels, the third and fourth
-fed with the results before them. A 1x1 convolution squeezes all 128 channels into the
-image. Zero padding, LeakyReLU of slope 0.2, tanh at the end; gray levels -1..1 in and out.
-
-67,091 parameters. Fusing takes the 28,705 of layers 1 to 5; the other 38,386 (layers 6 to
-9) take the fused image apart again, which the training loss asks for.
-
-Written as 8 bits the result is stretched to 0..255. The published SDNet row of RefineFuse
-is that of gray images stored as RGB, which the authors' script and the public benchmark of
-Tang et al. read through Pillow's YCbCr: 22 of the 256 gray levels become one lower.
+The published SDNet row of RefineFuse is that of gray images stored as RGB, which the authors'
+script and the public benchmark of Tang et al. read through Pillow's YCbCr: 22 of the 256 gray
+levels become one lower.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -26,8 +23,7 @@ from torch.nn.functional import leaky_relu
 from ..card import Configuration, MethodSpec
 from ..pipelines import Levels, prepare_pillow
 from ..weights import weight_files
-from .autoencoder import tensorflow_tensors
-from .network import FusionNetwork, check_first, zero_conv
+from .network import FusionNetwork, Names, check_choice, conv_layers, rename_tensorflow, zero_conv
 
 __all__ = ["METHOD", "Branch", "SDNet"]
 
@@ -53,45 +49,28 @@ class Branch(nn.Module):
         return features
 
 
-def _output() -> nn.Sequential:
-    """Turn the 128 maps of a fused image into one source, before tanh."""
-    return nn.Sequential(
-        zero_conv(2 * LAYERS * WIDTH, 16, 3),
-        nn.LeakyReLU(0.2),
-        zero_conv(16, 4, 3),
-        nn.LeakyReLU(0.2),
-        zero_conv(4, 1, 3),
-    )
-
-
 class SDNet(FusionNetwork):
     """The SDNet network: `forward` squeezes two images into one, `decompose` undoes it.
 
     Parameters
     ----------
     first : {"ir", "vis"}
-        Which image enters the first branch. Trained on infrared and visible images it is the
-        infrared one; trained on medical images it is the functional one (PET or SPECT, in
-        colour), which takes the place of the visible image here.
-
-    Raises
-    ------
-    UnknownName
-        If `first` is neither.
+        Which image enters the first branch: the infrared one, or if trained on medical images the
+        functional one (PET or SPECT, in colour), which is the visible one here.
     """
 
-    # A 5x5 and three 3x3 convolutions.
-    radius = 5
+    radius = 5  # a 5x5 and three 3x3 convolutions
     last_layers = ("squeeze",)
 
-    def __init__(self, first: Literal["ir", "vis"] = "ir") -> None:
+    def __init__(self, first: str = "ir") -> None:
         super().__init__()
-        check_first("SDNet", first)
+        check_choice("first image of SDNet", first, ("ir", "vis"))
         self.first = first
         self.branches = nn.ModuleList([Branch(), Branch()])
         self.squeeze = zero_conv(2 * LAYERS * WIDTH, 1, 1)
         self.expand = zero_conv(1, 2 * LAYERS * WIDTH, 1)
-        self.outputs = nn.ModuleList([_output(), _output()])
+        layers = partial(conv_layers, (2 * LAYERS * WIDTH, 16, 4, 1), partial(nn.LeakyReLU, 0.2))
+        self.outputs = nn.ModuleList(nn.Sequential(*layers()[:-1]) for _ in range(2))
 
     def forward(self, ir: Tensor, vis: Tensor) -> Tensor:
         """Fuse (B, 1, H, W) and (B, 1, H, W) in -1..1 into (B, 1, H, W) in -1..1."""
@@ -108,20 +87,27 @@ class SDNet(FusionNetwork):
         return (first, second) if self.first == "ir" else (second, first)
 
 
-def _adapt(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the authors' tensors, as layer1_ir/w1_ir."""
-    layers = {"5_fuse": "squeeze", "6_sept": "expand"}
-    for branch, source in enumerate(("ir", "vi")):
-        layers |= {f"{i + 1}_{source}": f"branches.{branch}.layers.{i}" for i in range(LAYERS)}
-        layers |= {f"{i + 7}_{source}": f"outputs.{branch}.{2 * i}" for i in range(3)}
-    names = {
-        f"fusion_model/layer{theirs}/{letter}{theirs}": f"{ours}/{part}"
-        for theirs, ours in layers.items()
-        for letter, part in (("w", "kernel"), ("b", "bias"))
-    }
-    renamed = {names.get(name, name): tensor for name, tensor in tensors.items()}
-    return tensorflow_tensors(renamed, {ours: ours for ours in layers.values()})
+# As fusion_model/layer1_ir/w1_ir.
+NAMES: Names = {
+    r"^(fusion_model/\w+)/w\w+$": r"\1/kernel",
+    r"^(fusion_model/\w+)/b\w+$": r"\1/bias",
+    "^fusion_model/layer5_fuse/": "squeeze.",
+    "^fusion_model/layer6_sept/": "expand.",
+    r"^fusion_model/layer(\d)_ir/": r"fusion_model/0.\1.",
+    r"^fusion_model/layer(\d)_vi/": r"fusion_model/1.\1.",
+    r"^fusion_model/(\d)\.([1-4])\.": lambda at: f"branches.{at[1]}.layers.{int(at[2]) - 1}.",
+    r"^fusion_model/(\d)\.([7-9])\.": lambda at: f"outputs.{at[1]}.{2 * int(at[2]) - 14}.",
+}
 
+RELEASED = Configuration(
+    summary="TensorFlow release for infrared and visible images",
+    build=SDNet,
+    weights=weight_files("sdnet_irvis"),
+    post="minmax",
+    quantise="round",
+    levels=Levels(-1, 1),
+    adapt=partial(rename_tensorflow, NAMES),
+)
 
 METHOD = MethodSpec(
     name="sdnet",
@@ -132,35 +118,18 @@ METHOD = MethodSpec(
     year=2021,
     kind="convolutional",
     licence="MIT",
-    axis="pipeline",
     configurations={
-        "tang": Configuration(
+        "tang": replace(
+            RELEASED,
             summary="as gray images stored as RGB are read: the rows of the published tables",
-            build=SDNet,
-            weights=weight_files("sdnet_irvis"),
-            post="minmax",
-            quantise="round",
-            levels=Levels(-1, 1),
             prepare=prepare_pillow,
-            adapt=_adapt,
         ),
-        "released": Configuration(
-            summary="TensorFlow release for infrared and visible images",
-            build=SDNet,
-            weights=weight_files("sdnet_irvis"),
-            post="minmax",
-            quantise="round",
-            levels=Levels(-1, 1),
-            adapt=_adapt,
-        ),
-        "medical": Configuration(
+        "released": RELEASED,
+        "medical": replace(
+            RELEASED,
             summary="TensorFlow release for medical images, the functional image as visible",
-            build=lambda: SDNet(first="vis"),
+            build=partial(SDNet, "vis"),
             weights=weight_files("sdnet_medical"),
-            post="minmax",
-            quantise="round",
-            levels=Levels(-1, 1),
-            adapt=_adapt,
         ),
     },
 )

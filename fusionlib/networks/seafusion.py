@@ -1,22 +1,20 @@
 """SeAFusion: gradient residual dense blocks, trained together with a segmentation network.
 
-L. Tang, J. Yuan, J. Ma, "Image fusion in the loop of high-level vision tasks: A
-semantic-aware real-time infrared and visible image fusion network", Information Fusion 82,
-2022, doi 10.1016/j.inffus.2021.12.004.
-
 Each image has a branch of its own: a convolution and two blocks that join densely connected
-convolutions with the magnitude of the features' gradients. Four convolutions decode both
-branches' features, the visible ones first. Zero padding, LeakyReLU, tanh(x)/2 + 1/2 at the
-end; gray levels 0..1 in and out. The gradient filters start as Sobel's and were trained too.
+convolutions with the magnitude of the features' gradients, by filters that start as Sobel's and
+were trained too. Four convolutions decode both branches' features, the visible ones first. Zero
+padding, LeakyReLU, tanh(x)/2 + 1/2 at the end.
 
-The file states 166,883 parameters; 226 of them belong to normalisation layers that the
-authors' code never calls and that are left out here, as are those layers' statistics.
+The file states 166,883 parameters; 226 of them belong to normalisation layers that the authors'
+code never calls and that are left out here, as are those layers' statistics.
 
 The fused luminance gets the visible image's chroma first; then the RGB image as a whole is
 stretched to 0..255 and truncated to 8 bits.
 """
 
 from __future__ import annotations
+
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -25,8 +23,7 @@ from torch.nn.functional import leaky_relu
 from ..card import Configuration, MethodSpec
 from ..pipelines import Levels
 from ..weights import weight_files
-from .autoencoder import rename_layers
-from .network import FusionNetwork, zero_conv
+from .network import FusionNetwork, Names, rename, zero_conv
 
 __all__ = ["METHOD", "Branch", "GradientBlock", "SeAFusion"]
 
@@ -42,13 +39,7 @@ def _gradient(channels: int, kernel: Tensor) -> nn.Conv2d:
 
 
 class GradientBlock(nn.Module):
-    """Gradient residual dense block: two densely connected convolutions, and gradients.
-
-    Parameters
-    ----------
-    channels_in, channels_out : int
-        Channels before and after.
-    """
+    """Gradient residual dense block: two densely connected convolutions, and gradients."""
 
     def __init__(self, channels_in: int, channels_out: int) -> None:
         super().__init__()
@@ -82,16 +73,12 @@ class Branch(nn.Module):
 class SeAFusion(FusionNetwork):
     """The SeAFusion network."""
 
-    # Five 3x3 convolutions in a branch, four in the decoder.
-    radius = 9
+    radius = 9  # five 3x3 convolutions in a branch, four in the decoder
 
     def __init__(self) -> None:
         super().__init__()
-        self.ir = Branch()
-        self.vis = Branch()
-        self.decoder = nn.ModuleList(
-            [zero_conv(96, 64, 3), zero_conv(64, 32, 3), zero_conv(32, 16, 3)]
-        )
+        self.ir, self.vis = Branch(), Branch()
+        self.decoder = nn.ModuleList(zero_conv(a, b, 3) for a, b in ((96, 64), (64, 32), (32, 16)))
         self.last = zero_conv(16, 1, 3)
 
     def forward(self, ir: Tensor, vis: Tensor) -> Tensor:
@@ -102,28 +89,19 @@ class SeAFusion(FusionNetwork):
         return torch.tanh(self.last(features)) / 2 + 0.5
 
 
-def _adapt(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the authors' tensors and drop those of the normalisation layers."""
-    layers = {"decode1.conv": "last"}
-    layers |= {f"decode{4 - i}.conv": f"decoder.{i}" for i in range(3)}
-    for ours, theirs in (("ir", "inf"), ("vis", "vis")):
-        layers[f"{theirs}_conv.conv"] = f"{ours}.first"
-        for i in range(2):
-            block, name = f"{ours}.blocks.{i}", f"{theirs}_rgbd{i + 1}"
-            layers |= {f"{name}.dense.conv{k + 1}.conv": f"{block}.dense.{k}" for k in range(2)}
-            layers |= {
-                f"{name}.convdown.conv": f"{block}.join_dense",
-                f"{name}.sobelconv.convx": f"{block}.gradient_x",
-                f"{name}.sobelconv.convy": f"{block}.gradient_y",
-                f"{name}.convup.conv": f"{block}.join_gradient",
-            }
-    unused = {
-        f"decode{i}.bn.{part}"
-        for i in range(1, 5)
-        for part in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
-    }
-    used = {name: tensor for name, tensor in tensors.items() if name not in unused}
-    return rename_layers(used, layers)
+NAMES: Names = {
+    r"^decode\d\.bn\..*": "",  # of the normalisation layers
+    r"^inf_": "ir.",
+    r"^vis_": "vis.",
+    r"\.conv\.conv\.": ".first.",
+    r"\.rgbd(\d)\.": lambda found: f".blocks.{int(found[1]) - 1}.",
+    r"\.dense\.conv(\d)\.conv\.": lambda found: f".dense.{int(found[1]) - 1}.",
+    r"\.convdown\.conv\.": ".join_dense.",
+    r"\.sobelconv\.conv([xy])\.": r".gradient_\1.",
+    r"\.convup\.conv\.": ".join_gradient.",
+    r"^decode1\.conv\.": "last.",
+    r"^decode(\d)\.conv\.": lambda found: f"decoder.{4 - int(found[1])}.",
+}
 
 
 METHOD = MethodSpec(
@@ -136,7 +114,6 @@ METHOD = MethodSpec(
     year=2022,
     kind="convolutional",
     licence="MIT",
-    axis="pipeline",
     configurations={
         "released": Configuration(
             summary="PyTorch release; the RGB image stretched as a whole, truncated",
@@ -146,7 +123,7 @@ METHOD = MethodSpec(
             quantise="truncate",
             levels=Levels(0, 1),
             chroma="before",
-            adapt=_adapt,
+            adapt=partial(rename, NAMES),
         ),
     },
 )

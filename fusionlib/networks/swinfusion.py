@@ -1,24 +1,19 @@
 """SwinFusion: attention in shifted windows, within each image and across the two.
 
-J. Ma, L. Tang, F. Fan, J. Huang, X. Mei, Y. Ma, "SwinFusion: Cross-domain Long-range Learning
-for General Image Fusion via Swin Transformer", IEEE/CAA J. Autom. Sinica 9(7), 2022, doi
-10.1109/JAS.2022.105686.
+Each image: two convolutions (the same for both), four Swin blocks. Then twice: two Swin blocks per
+image, and two in which each image's queries meet the other's keys and values. The two are joined by
+a convolution; four Swin blocks and three convolutions give the image. Windows of 8x8, six heads, 60
+channels, 973,681 parameters stored, of which 8,430 are never used.
 
-Each image: two convolutions (the same for both), four Swin blocks. Then twice: two Swin blocks
-per image, and two in which each image's queries meet the other's keys and values. The two are
-joined by a convolution; four Swin blocks and three convolutions give the image. Windows of 8x8,
-six heads, 60 channels, 973,681 parameters stored, of which 8,430 are never used.
-
-Gray levels 0..1 in and out; no activation at the end, so the result may leave 0..1. As in the
-authors' test script both images are mirrored to the *next* multiple of 8 to the right and
-below, by a whole window where they already are one, and the result is cropped back. It is
-clipped and rounded to 8 bits.
+No activation at the end, so the result may leave 0..1. As in the authors' test script both images
+are mirrored to the *next* multiple of 8 to the right and below, by a whole window where they
+already are one, and the result is cropped back.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import product
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -27,7 +22,7 @@ from torch import Tensor, nn
 from ..card import Configuration, MethodSpec
 from ..pipelines import Levels
 from ..weights import weight_files
-from .network import FusionNetwork
+from .network import FusionNetwork, Names, conv_layers, rename, zero_conv
 
 __all__ = ["METHOD", "CrossBlock", "FusionGroup", "SwinBlock", "SwinFusion", "WindowAttention"]
 
@@ -63,20 +58,7 @@ class WindowAttention(nn.Module):
         self.register_buffer("index", index, persistent=False)
 
     def forward(self, x: Tensor, source: Tensor, regions: Tensor) -> Tensor:
-        """Look up in `source` what `x` asks for.
-
-        Parameters
-        ----------
-        x, source : Tensor
-            Windows (N, 64, 60).
-        regions : Tensor
-            Integers (N, 64): which pixels of a window belong together.
-
-        Returns
-        -------
-        Tensor
-            Windows (N, 64, 60).
-        """
+        """Look up in `source` what `x` asks for, windows (N, 64, 60), within equal regions."""
         q = self.query(x).unflatten(-1, (HEADS, -1)).transpose(1, 2)
         k, v = self.key_value(source).unflatten(-1, (2, HEADS, -1)).permute(2, 0, 3, 1, 4)
         scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
@@ -89,11 +71,8 @@ class WindowAttention(nn.Module):
 class SwinBlock(nn.Module):
     """Window attention and an MLP, each on normalised features and added to its input.
 
-    Parameters
-    ----------
-    shift : int
-        By how many pixels the windows lie further right and down; those that would stick out
-        wrap around, but pixels from opposite borders do not see each other.
+    The windows lie `shift` pixels further right and down; those that would stick out wrap around,
+    but pixels from opposite borders do not see each other.
     """
 
     def __init__(self, shift: int) -> None:
@@ -108,11 +87,12 @@ class SwinBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, H, W, 60) to the same shape; sides are multiples of 8."""
-        return _by_windows(self._within, x, self.shift)
 
-    def _within(self, x: Tensor, regions: Tensor) -> Tensor:
-        normed = self.norm1(x)
-        return self.update(x, normed, normed, regions)
+        def within(x: Tensor, regions: Tensor) -> Tensor:
+            normed = self.norm1(x)
+            return self.update(x, normed, normed, regions)
+
+        return _by_windows(within, x, self.shift)
 
     def update(self, x: Tensor, query: Tensor, source: Tensor, regions: Tensor) -> Tensor:
         """Add to windows `x` what normalised `query` finds in normalised `source`."""
@@ -121,32 +101,26 @@ class SwinBlock(nn.Module):
 
 
 class CrossBlock(nn.Module):
-    """Two Swin blocks, each of which looks up in the other image's features.
-
-    Parameters
-    ----------
-    shift : int
-        As in `SwinBlock`.
-    """
+    """Two Swin blocks, each of which looks up in the other image's features."""
 
     def __init__(self, shift: int) -> None:
         super().__init__()
         self.shift = shift
-        self.ir = SwinBlock(shift)
-        self.vis = SwinBlock(shift)
+        self.ir, self.vis = SwinBlock(shift), SwinBlock(shift)
 
     def forward(self, ir: Tensor, vis: Tensor) -> tuple[Tensor, Tensor]:
         """Map (B, H, W, 60) twice to the same shapes; sides are multiples of 8."""
-        both = _by_windows(self._across, torch.cat([ir, vis], dim=-1), self.shift)
+
+        def across(both: Tensor, regions: Tensor) -> Tensor:
+            ir, vis = both.chunk(2, dim=-1)
+            # Both sides look up in what the other was before this block.
+            a, b = self.ir.norm1(ir), self.vis.norm1(vis)
+            updated = self.ir.update(ir, a, b, regions), self.vis.update(vis, b, a, regions)
+            return torch.cat(updated, dim=-1)
+
+        both = _by_windows(across, torch.cat([ir, vis], dim=-1), self.shift)
         ir, vis = both.chunk(2, dim=-1)
         return ir, vis
-
-    def _across(self, both: Tensor, regions: Tensor) -> Tensor:
-        ir, vis = both.chunk(2, dim=-1)
-        # Both sides look up in what the other was before this block.
-        a, b = self.ir.norm1(ir), self.vis.norm1(vis)
-        updated = self.ir.update(ir, a, b, regions), self.vis.update(vis, b, a, regions)
-        return torch.cat(updated, dim=-1)
 
 
 class FusionGroup(nn.Module):
@@ -154,8 +128,7 @@ class FusionGroup(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.ir = _swin_blocks(2)
-        self.vis = _swin_blocks(2)
+        self.ir, self.vis = _swin_blocks(2), _swin_blocks(2)
         self.cross = nn.ModuleList(CrossBlock(shift) for shift in (0, WINDOW // 2))
 
     def forward(self, ir: Tensor, vis: Tensor) -> tuple[Tensor, Tensor]:
@@ -169,35 +142,22 @@ class FusionGroup(nn.Module):
 class SwinFusion(FusionNetwork):
     """The SwinFusion network for gray images."""
 
-    # Mirrored, four pixels make a window; three do not.
-    min_side = WINDOW // 2
+    min_side = WINDOW // 2  # mirrored, four pixels make a window; three do not
     size = "any; mirrored to the next multiple of 8 and cropped back"
 
     def __init__(self) -> None:
         super().__init__()
-        half, quarter = CHANNELS // 2, CHANNELS // 4
-        self.shallow = nn.Sequential(
-            nn.Conv2d(1, half, 3, padding=1),
-            nn.LeakyReLU(0.2),
-            nn.Conv2d(half, CHANNELS, 3, padding=1),
-            nn.LeakyReLU(0.2),
-        )
+        leaky = partial(nn.LeakyReLU, 0.2)
+        self.shallow = nn.Sequential(*conv_layers((1, 30, 60), leaky))
         # One normalisation before extraction, fusion and reconstruction.
         self.norm = nn.LayerNorm(CHANNELS)
         self.extract_ir = nn.Sequential(*_swin_blocks(4), nn.LayerNorm(CHANNELS))
         self.extract_vis = nn.Sequential(*_swin_blocks(4), nn.LayerNorm(CHANNELS))
         self.fuse = nn.ModuleList(FusionGroup() for _ in range(2))
-        self.norm_ir = nn.LayerNorm(CHANNELS)
-        self.norm_vis = nn.LayerNorm(CHANNELS)
-        self.merge = nn.Conv2d(2 * CHANNELS, CHANNELS, 3, padding=1)
+        self.norm_ir, self.norm_vis = nn.LayerNorm(CHANNELS), nn.LayerNorm(CHANNELS)
+        self.merge = zero_conv(2 * CHANNELS, CHANNELS, 3)
         self.reconstruct = nn.Sequential(*_swin_blocks(4), nn.LayerNorm(CHANNELS))
-        self.last = nn.Sequential(
-            nn.Conv2d(CHANNELS, half, 3, padding=1),
-            nn.LeakyReLU(0.2),
-            nn.Conv2d(half, quarter, 3, padding=1),
-            nn.LeakyReLU(0.2),
-            nn.Conv2d(quarter, 1, 3, padding=1),
-        )
+        self.last = nn.Sequential(*conv_layers((60, 30, 15, 1), leaky)[:-1])
 
     def core(self, ir: Tensor, vis: Tensor) -> Tensor:
         """Fuse images (B, 1, H, W) in 0..1 whose sides are multiples of 8."""
@@ -211,10 +171,7 @@ class SwinFusion(FusionNetwork):
         return self.last(x.movedim(-1, 1))
 
     def forward(self, ir: Tensor, vis: Tensor) -> Tensor:
-        """Fuse gray levels (B, 1, H, W) and (B, 1, H, W) in 0..1 into (B, 1, H, W).
-
-        Height and width are at least 4.
-        """
+        """Fuse (B, 1, H, W) and (B, 1, H, W) in 0..1, at least 4 a side, into (B, 1, H, W)."""
         height, width = ir.shape[-2:]
         return self.core(_mirror(ir), _mirror(vis))[..., :height, :width]
 
@@ -263,70 +220,43 @@ def _mirror(image: Tensor) -> Tensor:
     return image
 
 
-# Each layer of a Swin block as the authors name it -> ours; {} is empty within an image, and
-# _A (infrared) or _B (visible) across the two.
-LAYERS = {
-    "norm1{}": "norm1",
-    "norm2{}": "norm2",
-    "mlp{}.fc1": "mlp.0",
-    "mlp{}.fc2": "mlp.2",
-    "attn{}.qkv": "attention.qkv",
-    "attn{}.q": "attention.query",
-    "attn{}.kv": "attention.key_value",
-    "attn{}.proj": "attention.project",
+NAMES: Names = {
+    # Convolutions that the authors' network holds but does not use, and what it computes itself.
+    r"^conv_first\d_B\..*|.*\.(relative_position_index|attn_mask)$": "",
+    r"^conv_first(\d)_A\.": lambda found: f"shallow.{2 * int(found[1]) - 2}.",
+    r"^patch_embed\.norm\.": "norm.",
+    r"^norm_Ex_A\.": "extract_ir.4.",
+    r"^norm_Ex_B\.": "extract_vis.4.",
+    r"^norm_Fusion_A\.": "norm_ir.",
+    r"^norm_Fusion_B\.": "norm_vis.",
+    r"^norm_Re\.": "reconstruct.4.",
+    r"^conv_after_body_Fusion\.": "merge.",
+    r"^conv_last(\d)\.": lambda found: f"last.{2 * int(found[1]) - 2}.",
+    r"^layers_Ex_A\.0\.residual_group\.blocks\.": "extract_ir.",
+    r"^layers_Ex_B\.0\.residual_group\.blocks\.": "extract_vis.",
+    r"^layers_Re\.0\.residual_group\.blocks\.": "reconstruct.",
+    r"^layers_Fusion\.(\d)\.residual_group": r"fuse.\1",
+    r"^(fuse\.\d)_A\.blocks\.": r"\1.ir.",
+    r"^(fuse\.\d)_B\.blocks\.": r"\1.vis.",
+    # Across the two images, each layer says whose it is.
+    r"^(fuse\.\d)\.blocks\.(\d)\.(\w+)_A\.": r"\1.cross.\2.ir.\3.",
+    r"^(fuse\.\d)\.blocks\.(\d)\.(\w+)_B\.": r"\1.cross.\2.vis.\3.",
+    r"\.attn\.relative_position_bias_table$": ".attention.bias",
+    r"\.attn\.q\.": ".attention.query.",
+    r"\.attn\.kv\.": ".attention.key_value.",
+    r"\.attn\.proj\.": ".attention.project.",
+    r"\.mlp\.fc1\.": ".mlp.0.",
+    r"\.mlp\.fc2\.": ".mlp.2.",
 }
-# Convolutions that the authors' network holds but does not use, and what it computes itself.
-UNUSED = ("conv_first1_B.", "conv_first2_B.")
-COMPUTED = (".relative_position_index", ".attn_mask")
 
 
-def _block_names(theirs: str, ours: str, image: str = "") -> dict[str, str]:
-    names = {
-        f"{theirs}.{a.format(image)}.{tensor}": f"{ours}.{b}.{tensor}"
-        for a, b in LAYERS.items()
-        for tensor in ("weight", "bias")
-    }
-    names[f"{theirs}.attn{image}.relative_position_bias_table"] = f"{ours}.attention.bias"
-    return names
-
-
-def _from_pytorch(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    layers = {
-        "conv_first1_A": "shallow.0",
-        "conv_first2_A": "shallow.2",
-        "patch_embed.norm": "norm",
-        "norm_Ex_A": "extract_ir.4",
-        "norm_Ex_B": "extract_vis.4",
-        "norm_Fusion_A": "norm_ir",
-        "norm_Fusion_B": "norm_vis",
-        "conv_after_body_Fusion": "merge",
-        "norm_Re": "reconstruct.4",
-        "conv_last1": "last.0",
-        "conv_last2": "last.2",
-        "conv_last3": "last.4",
-    }
-    names = {f"{a}.{t}": f"{b}.{t}" for a, b in layers.items() for t in ("weight", "bias")}
-    for i in range(4):
-        names |= _block_names(f"layers_Ex_A.0.residual_group.blocks.{i}", f"extract_ir.{i}")
-        names |= _block_names(f"layers_Ex_B.0.residual_group.blocks.{i}", f"extract_vis.{i}")
-        names |= _block_names(f"layers_Re.0.residual_group.blocks.{i}", f"reconstruct.{i}")
-    for group, i in product(range(2), range(2)):
-        theirs, ours = f"layers_Fusion.{group}.residual_group", f"fuse.{group}"
-        names |= _block_names(f"{theirs}_A.blocks.{i}", f"{ours}.ir.{i}")
-        names |= _block_names(f"{theirs}_B.blocks.{i}", f"{ours}.vis.{i}")
-        names |= _block_names(f"{theirs}.blocks.{i}", f"{ours}.cross.{i}.ir", "_A")
-        names |= _block_names(f"{theirs}.blocks.{i}", f"{ours}.cross.{i}.vis", "_B")
-    state = {}
-    for name, tensor in tensors.items():
-        if name.startswith(UNUSED) or name.endswith(COMPUTED):
-            continue
-        name = names.get(name, name)
-        if ".attention.qkv." in name:
-            # One layer for queries, keys and values where ours has two.
-            state[name.replace("qkv", "query")] = tensor[:CHANNELS]
-            state[name.replace("qkv", "key_value")] = tensor[CHANNELS:]
-        else:
-            state[name] = tensor
+def _adapt(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Rename, and cut the layers for queries, keys and values, which are two in our blocks."""
+    state = rename(NAMES, tensors)
+    for name in [name for name in state if ".attn.qkv." in name]:
+        both = state.pop(name)
+        state[name.replace("attn.qkv", "attention.query")] = both[:CHANNELS]
+        state[name.replace("attn.qkv", "attention.key_value")] = both[CHANNELS:]
     return state
 
 
@@ -338,8 +268,6 @@ METHOD = MethodSpec(
     doi="10.1109/JAS.2022.105686",
     year=2022,
     kind="transformer",
-    licence="none stated",
-    axis="pipeline",
     configurations={
         "released": Configuration(
             summary="the authors' release for infrared and visible images",
@@ -348,7 +276,7 @@ METHOD = MethodSpec(
             post="clip",
             quantise="round",
             levels=Levels(0, 1),
-            adapt=_from_pytorch,
+            adapt=_adapt,
         ),
     },
 )

@@ -18,7 +18,7 @@ from fusionlib.evaluation import evaluate
 from fusionlib.methods import Method, create, find_method
 from fusionlib.metrics import select
 from fusionlib.metrics.plane import notes
-from fusionlib.networks.autoencoder import AutoEncoder
+from fusionlib.networks.network import AutoEncoder
 from fusionlib.pipelines import find_post
 from fusionlib.rules import Rule, get_rule
 from fusionlib.tiles import decode, encode, rule_weights, run_network

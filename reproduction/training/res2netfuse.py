@@ -70,7 +70,7 @@ class Res2NetFuseRecipe(Recipe):
             raise FusionError(
                 f"the learning rate must be positive and at most 1, not {learning_rate}."
             )
-        self.network = Res2NetFuse(variant)  # type: ignore[arg-type]
+        self.network = Res2NetFuse(variant)
         self.loss = ReconstructionLoss(variant)  # type: ignore[arg-type]
         self.learning_rate = learning_rate
         self.mixed = precision == "mixed"

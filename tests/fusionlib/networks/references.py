@@ -23,6 +23,19 @@ def correlate(
     return np.concatenate([np.einsum("chwij,dcij->dhw", x, w, optimize=True) for x, w in parts])
 
 
+def convolve(x: np.ndarray, layer: nn.Conv2d, mode: str) -> np.ndarray:
+    """(C, H, W) -> (D, H, W), padded by that mode of numpy's to keep the size."""
+    return correlate(x, double(layer.weight), mode) + double(layer.bias)[:, None, None]
+
+
+def relu(x: np.ndarray) -> np.ndarray:
+    return np.maximum(x, 0)
+
+
+def leaky(x: np.ndarray, slope: float = 0.2) -> np.ndarray:
+    return np.where(x > 0, x, slope * x)
+
+
 def normalise_batch(x: np.ndarray, norm: nn.BatchNorm2d, eps: float) -> np.ndarray:
     """(C, H, W) by the running statistics."""
     mean, variance, scale, offset = (

@@ -6,58 +6,33 @@ import numpy as np
 import pytest
 import torch
 
-from fusionlib.networks.attention import (
-    AttentionBlock,
-    ChannelAttention,
-    ChannelNorm,
-    GatedMLP,
-    block_names,
-)
+from fusionlib.networks.attention import BLOCK_NAMES, AttentionBlock, ChannelNorm
+from fusionlib.networks.network import rename
+from tests.fusionlib.networks.given import assert_output
 from tests.fusionlib.networks.references import PLAIN, RESTORMER, block_by_numpy
 
-BLOCKS = {
-    "restormer": (
-        RESTORMER,
-        lambda: AttentionBlock(16, ChannelAttention(16, groups=48), GatedMLP(16, 32, groups=64)),
-        "constant",
-    ),
-    "plain": (
-        PLAIN,
-        lambda: AttentionBlock(16, ChannelAttention(16), GatedMLP(16, 16, groups=16)),
-        "constant",
-    ),
-    "reflect": (
-        PLAIN,
-        lambda: AttentionBlock(
-            16, ChannelAttention(16), GatedMLP(16, 16, groups=16, padding_mode="reflect")
-        ),
-        "reflect",
-    ),
-}
 
-
-@pytest.mark.parametrize("kind", BLOCKS)
-def test_block_by_numpy(kind):
+@pytest.mark.parametrize(
+    "names, options, mlp_mode",
+    [
+        (RESTORMER, {"depthwise": True}, "constant"),
+        (PLAIN, {"depthwise": False}, "constant"),
+        (PLAIN, {"depthwise": False, "padding_mode": "reflect"}, "reflect"),
+    ],
+)
+def test_block_by_numpy(names, options, mlp_mode):
     """All in float64, a few dozen operations of 2**-53 each; weights that make scores differ."""
-    names, build, mlp_mode = BLOCKS[kind]
-    block, rng = build().double(), np.random.default_rng(0)
-    ours = block_names("theirs", "ours")
-    state = block.state_dict()
-    tensors = {
-        name: rng.normal(size=tuple(state[ours[name].removeprefix("ours.")].shape))
-        for name in (
-            *(f"theirs.norm{i}.body.{part}" for i in (1, 2) for part in ("weight", "bias")),
-            *(f"theirs.{name}" for name in names.values()),
-        )
-    }
-    block.load_state_dict(
-        {ours[k].removeprefix("ours."): torch.from_numpy(v) for k, v in tensors.items()}
-    )
+    block, rng = AttentionBlock(16, **options).double(), np.random.default_rng(0)
+    norms = (f"norm{i}.body.{part}" for i in (1, 2) for part in ("weight", "bias"))
+    theirs = [f"theirs.{name}" for name in (*norms, *names.values())]
+    renamed = rename(BLOCK_NAMES, dict.fromkeys(theirs, torch.zeros(1)))
+    ours = [name.removeprefix("theirs.") for name in renamed]
+    values = [rng.normal(size=tuple(block.state_dict()[name].shape)) for name in ours]
+    block.load_state_dict({n: torch.from_numpy(v) for n, v in zip(ours, values, strict=True)})
     x = rng.normal(size=(16, 5, 7))
+    tensors = dict(zip(theirs, values, strict=True))
     expected = block_by_numpy(x, tensors, "theirs", names, mlp_mode)
-    with torch.inference_mode():
-        output = block(torch.from_numpy(np.stack([x, -x])))[0].numpy()
-    assert np.abs(output - expected).max() <= 1e-12 * np.ptp(expected)
+    assert_output(block, [torch.from_numpy(np.stack([x, -x]))], expected, 1e-12)
 
 
 def test_norm_is_per_pixel():
@@ -70,7 +45,7 @@ def test_norm_is_per_pixel():
 
 def test_silent_channels_stay_finite():
     """Queries and keys of no length have no direction; their gradient is not NaN either."""
-    block = BLOCKS["plain"][1]()
+    block = AttentionBlock(16, depthwise=False)
     output = block(torch.zeros(1, 16, 5, 7))
     output.sum().backward()
     assert torch.isfinite(output).all()

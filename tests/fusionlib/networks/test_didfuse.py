@@ -10,11 +10,9 @@ import pytest
 import torch
 
 from fusionlib.errors import WeightsNotFound
-from fusionlib.networks.didfuse import METHOD, DIDFuse
-from fusionlib.rules import get_rule
-from fusionlib.weights import find_weights, load_state, verify_weights
-from tests.fusionlib.networks.authors import error, fuse
-from tests.fusionlib.networks.given import images
+from fusionlib.networks.didfuse import METHOD
+from fusionlib.weights import find_weights, verify_weights
+from tests.fusionlib.networks.given import assert_output, loaded
 
 (RELEASED,) = METHOD.configurations.values()
 
@@ -49,10 +47,12 @@ TRAINED = {
 }
 
 
-def pair():
-    """Gray levels in 0..1, of 8x9 pixels."""
+def assert_fused(net, expected):
+    """Gray levels in 0..1, of 8x9 pixels; six digits in print."""
     y, x = np.mgrid[:8, :9]
-    return (y * 29 + x * 17) % 256 / 255, (y * y * 7 + x * 41 + 60) % 256 / 255
+    pair = (y * 29 + x * 17) % 256 / 255, (y * y * 7 + x * 41 + 60) % 256 / 255
+    pictures = [torch.from_numpy(image).float()[None, None] for image in pair]
+    assert_output(lambda *given: net(*given)[..., ::2, ::2], pictures, np.array([expected]))
 
 
 def authors_names():
@@ -88,18 +88,9 @@ def recipe():
     return tensors
 
 
-def network(tensors, rule):
-    """Under all of the authors' tensors."""
-    net = RELEASED.build(get_rule(rule))
-    load_state(net, RELEASED.adapt(tensors), "the authors' tensors")
-    return net.eval()
-
-
 @pytest.mark.parametrize("rule", RECIPE)
 def test_authors_code(rule):
-    """Six layers of 2**-24 each, and six digits in print."""
-    net = network(recipe(), rule)
-    assert error(fuse(net, *pair())[::2, ::2], np.array(RECIPE[rule])) <= 1e-5
+    assert_fused(loaded(RELEASED, recipe(), rule), RECIPE[rule])
 
 
 @pytest.mark.realdata
@@ -111,17 +102,4 @@ def test_authors_output(rule, weights_root):
         tensors = verify_weights(entry, find_weights(entry, weights_root))
     except WeightsNotFound as missing:
         pytest.skip(str(missing))
-    net = network(tensors, rule)
-    assert error(fuse(net, *pair())[::2, ::2], np.array(TRAINED[rule])) <= 1e-5
-
-
-@pytest.mark.parametrize("count", [1, 2])
-def test_groups_are_fused_by_themselves(count):
-    """Each of the four by a rule that looks at all of its channels; one image is reconstructed."""
-    torch.manual_seed(0)
-    net, pictures = DIDFuse("l1_norm").eval(), images(count=count)
-    with torch.inference_mode():
-        features = [net.encode(picture) for picture in pictures]
-        parts = zip(*(some.chunk(4, dim=1) for some in features), strict=True)
-        fused = [net.rule(some) if count > 1 else some[0] for some in parts]
-        assert torch.equal(net(*pictures), net.decode(torch.cat(fused, dim=1)))
+    assert_fused(loaded(RELEASED, tensors, rule), TRAINED[rule])

@@ -1,4 +1,4 @@
-"""EMMA: re-computed with numpy from the authors' tensors, and against the authors' code."""
+"""EMMA: re-computed with numpy from the authors' tensors."""
 
 from __future__ import annotations
 
@@ -8,18 +8,9 @@ import torch
 from scipy.special import expit
 
 from fusionlib.networks.emma import METHOD
-from tests.fusionlib.networks.authors import assert_adapted, error, fuse, loaded
-from tests.fusionlib.networks.given import images
+from tests.fusionlib.networks.given import arrays, assert_output, images, loaded
 from tests.fusionlib.networks.references import PLAIN, block_by_numpy, correlate
 from tests.recipe import recipe_state
-
-(RELEASED,) = METHOD.configurations.values()
-
-
-@pytest.fixture(scope="module")
-def recipe():
-    """The network under the weights of the reference output."""
-    return loaded(RELEASED, recipe_state("emma"))
 
 
 def fuse_by_numpy(tensors, ir, vis):
@@ -65,28 +56,23 @@ def fuse_by_numpy(tensors, ir, vis):
 def test_core_by_numpy():
     """Both in float64, from the authors' names: about two hundred layers of 2**-53 each."""
     tensors = recipe_state("emma")
-    ir, vis = (x.double() for x in images((16, 24)))
-    expected = fuse_by_numpy(
-        {name: tensor.double().numpy() for name, tensor in tensors.items()},
-        ir[0].numpy(),
-        vis[0].numpy(),
-    )
-    with torch.inference_mode():
-        output = loaded(RELEASED, tensors).double().core(ir, vis)[0].numpy()
-    assert np.abs(output - expected).max() <= 1e-11 * np.ptp(expected)
+    pictures = [x.double() for x in images((16, 24))]
+    theirs = {name: tensor.double().numpy() for name, tensor in tensors.items()}
+    net = loaded(METHOD.default, tensors).double()
+    assert_output(net.core, pictures, fuse_by_numpy(theirs, *arrays(pictures)), 1e-11)
 
 
 @pytest.mark.parametrize("size", [(32, 64), (37, 64), (64, 63), (45, 70)])
-def test_crops(recipe, size):
+def test_crops(size):
     """Four crops whose sides are multiples of 32; only the first is pasted as a whole."""
-    ir, vis = images(size)
+    net, (ir, vis) = loaded(METHOD.default, recipe_state("emma")), images(size)
     (height, width), (rows, columns) = size, (side % 32 for side in size)
     h, w = height - rows, width - columns
     expected = torch.full((height, width), torch.nan)
     with torch.inference_mode():
 
         def crop(y, x):
-            return recipe.core(ir[..., y, x], vis[..., y, x])[0, 0]
+            return net.core(ir[..., y, x], vis[..., y, x])[0, 0]
 
         expected[:h, :w] = crop(slice(0, h), slice(0, w))
         if columns:
@@ -95,18 +81,4 @@ def test_crops(recipe, size):
             expected[-rows:, :w] = crop(slice(-h, None), slice(0, w))[-rows:]
         if rows and columns:
             expected[-rows:, -columns:] = crop(slice(-h, None), slice(-w, None))[-rows:, -columns:]
-        assert torch.equal(recipe(ir, vis)[0, 0], expected)
-
-
-def test_authors_names_fill_the_network(recipe):
-    """Their names were adapted above; ours stay, and so does what nobody knows."""
-    for given in (recipe_state("emma"), recipe.state_dict()):
-        assert_adapted(RELEASED.adapt, given, recipe.state_dict())
-
-
-@pytest.mark.realdata
-def test_authors_output(recipe, golden):
-    """1.8e-6 of the range: rounding in float32."""
-    reference = golden("emma_recipe")
-    raw = fuse(recipe, reference["ir"], reference["vis"])
-    assert error(raw, reference["fused"]) <= 1e-5
+        assert torch.equal(net(ir, vis)[0, 0], expected)

@@ -1,4 +1,4 @@
-"""LRRNet: re-computed with numpy, and against the authors' code."""
+"""LRRNet: re-computed with numpy, and what the authors' code does before it."""
 
 from __future__ import annotations
 
@@ -7,19 +7,8 @@ import pytest
 import torch
 
 from fusionlib.networks.lrrnet import METHOD, LRRNet, soft_threshold
-from tests.fusionlib.networks.authors import assert_adapted, error, fuse, levels_off
-from tests.fusionlib.networks.given import images
-
-(RELEASED,) = METHOD.configurations.values()
-
-
-def network(seed=0):
-    """Fresh weights, but thresholds of both signs that are small enough for codes to live."""
-    torch.manual_seed(seed)
-    net = LRRNet()
-    for branch in (net.ir, net.vis):
-        torch.nn.init.uniform_(branch.threshold, -0.05, 0.05)
-    return net
+from tests.fusionlib.networks.given import arrays, assert_output, images
+from tests.fusionlib.networks.references import convolve, double
 
 
 def test_soft_threshold():
@@ -37,69 +26,36 @@ def test_soft_threshold_has_gradients():
     assert torch.autograd.gradcheck(soft_threshold, (x, threshold))
 
 
-def by_numpy(net, ir, vis, convolve):
-    """The forward pass of one pair (1, H, W) in float64."""
+def test_forward_by_numpy():
+    """Thresholds of both signs that are small enough for codes to live."""
+    torch.manual_seed(0)
+    net, pictures = LRRNet(), images()
+    for branch in (net.ir, net.vis):
+        torch.nn.init.uniform_(branch.threshold, -0.05, 0.05)
+
+    def conv(x, module):
+        return convolve(x, module, "reflect")
 
     def soft(x, branch):
-        threshold = branch.threshold.detach().double().numpy().reshape(256, 1, 1)
+        threshold = double(branch.threshold).reshape(256, 1, 1)
         return np.sign(x) * np.maximum(np.abs(x) - threshold, 0)
 
     low_rank, sparse = [], []
-    for branch, image in ((net.ir, ir), (net.vis, vis)):
-        z = soft(convolve(image, branch.first, "reflect"), branch)
+    for branch, image in zip((net.ir, net.vis), arrays(pictures), strict=True):
+        z = soft(conv(image, branch.first), branch)
         for synthesis, analysis in zip(branch.synthesis, branch.analysis, strict=True):
-            rest = image - convolve(z, synthesis, "reflect")
-            z = soft(branch.inertia.item() * z + convolve(rest, analysis, "reflect"), branch)
-        low_rank.append(convolve(z[:128], branch.low_rank, "reflect"))
-        sparse.append(convolve(z[128:], branch.sparse, "reflect"))
-    fused = convolve(np.concatenate(low_rank), net.low_rank, "reflect")
-    return fused + convolve(np.concatenate(sparse), net.sparse, "reflect")
-
-
-def test_forward_by_numpy(convolve):
-    """float32 against float64: eleven layers of 2**-24 each, so 1e-5 of the range."""
-    net, (ir, vis) = network(), images(batch=2)
-    with torch.inference_mode():
-        output = net(ir, vis).numpy()
-    for i in range(2):
-        expected = by_numpy(net, ir[i].double().numpy(), vis[i].double().numpy(), convolve)
-        assert np.abs(output[i] - expected).max() <= 1e-5 * np.ptp(expected)
-
-
-def test_authors_names_fill_the_network():
-    """Every authors' tensor finds its place, with its values."""
-    layers = {"low_rank": "decoder.conv_ReL", "sparse": "decoder.conv_ReH"}
-    names = {}
-    for ours, theirs, letter in (("ir", "get_ls1", "x"), ("vis", "get_ls2", "y")):
-        names |= {f"{ours}.inertia": f"{theirs}.lamz", f"{ours}.threshold": f"{theirs}.lamj"}
-        layers |= {
-            f"{ours}.first": f"{theirs}.conv_W00",
-            f"{ours}.low_rank": f"decoder.conv_ReZ{letter}",
-            f"{ours}.sparse": f"decoder.conv_ReU{letter}",
-            **{f"{ours}.synthesis.{i}": f"{theirs}.lrrblock{i}.conv_Wdz" for i in range(4)},
-            **{f"{ours}.analysis.{i}": f"{theirs}.lrrblock{i}.conv_Wdtz" for i in range(4)},
-        }
-    for ours, theirs in layers.items():
-        names |= {f"{ours}.{part}": f"{theirs}.conv2d.{part}" for part in ("weight", "bias")}
-    state = network().state_dict()
-    theirs = {names[name]: tensor for name, tensor in state.items()}
-    assert_adapted(RELEASED.adapt, theirs, state)
+            rest = image - conv(z, synthesis)
+            z = soft(branch.inertia.item() * z + conv(rest, analysis), branch)
+        low_rank.append(conv(z[:128], branch.low_rank))
+        sparse.append(conv(z[128:], branch.sparse))
+    fused = conv(np.concatenate(low_rank), net.low_rank)
+    assert_output(net, pictures, fused + conv(np.concatenate(sparse), net.sparse))
 
 
 @pytest.mark.realdata
-def test_authors_output(golden, trained):
-    """From gray levels to gray levels, as the card says.
-
-    The raw output differs by 7e-7 of its range, no gray level differs.
-    """
-    reference, sources = golden("lrrnet"), []
+def test_images_enter_as_the_authors_do(golden):
+    """They add 1e-5 to the range, here 98 and 170 gray levels: 1e-7, as float32."""
+    reference = golden("lrrnet")
     for key in ("ir", "vis"):
-        image = RELEASED.prepare(reference[f"{key}_u8"] / np.float32(255))
-        # The authors add 1e-5 to the range, here 98 and 170 gray levels: 1e-7, as float32.
+        image = METHOD.default.prepare(reference[f"{key}_u8"] / np.float32(255))
         assert np.abs(image - reference[key].squeeze()).max() <= 1e-6
-        sources.append(image)
-    raw = fuse(trained(RELEASED), *sources)
-    assert error(raw, reference["fused"]) <= 1e-4
-    assert RELEASED.quantise == "truncate"
-    largest, share = levels_off(raw, reference["fused_u8"], RELEASED)
-    assert largest <= 1 and share <= 1e-3

@@ -10,16 +10,16 @@ import torch
 from torch import nn
 
 from fusionlib.datasets import package_data
-from fusionlib.errors import UnknownName
 from fusionlib.networks.res2netfuse import Res2NetFuse
-from tests.fusionlib.networks.given import gray_images
+from tests.fusionlib.networks.given import arrays, assert_output, gray_images, linearise, reach
+from tests.fusionlib.networks.references import convolve, relu
 
 VARIANTS = ["released", "paper"]
 
 
-def network(variant, rule="l1_norm", seed=0):
-    torch.manual_seed(seed)
-    return Res2NetFuse(variant, rule)
+def network(variant):
+    torch.manual_seed(0)
+    return Res2NetFuse(variant)
 
 
 @pytest.mark.parametrize("variant, count", [("paper", 101_217), ("released", 89_617)])
@@ -43,66 +43,40 @@ def test_table_1():
     assert all(m.padding_mode == "zeros" for m in layers)
 
 
-def by_numpy(net, pictures, convolve):
+def by_numpy(net, pictures):
     """The forward pass of spec and paper, equations 1 and 5, in float64."""
 
-    def relu(layer, x):
-        return np.maximum(convolve(x, layer, "constant"), 0)
+    def layer(module, x):
+        return relu(convolve(x, module, "constant"))
 
     branches = list(net.block.branches)
     if len(branches) == 1:  # released: one convolution serves all six times
         branches = branches * 6
     features = []
-    for picture in pictures:
-        c = relu(net.encoder[2], relu(net.encoder[0], picture[0].double().numpy()))
-        x = relu(net.block.reduce, c)
+    for picture in arrays(pictures):
+        c = layer(net.encoder[2], layer(net.encoder[0], picture))
+        x = layer(net.block.reduce, c)
         x1, x2, x3, x4 = x[:16], x[16:32], x[32:48], x[48:]
-        y2 = relu(branches[1], relu(branches[0], x2))
-        y3 = relu(branches[3], relu(branches[2], x3 + y2))
-        y4 = relu(branches[5], relu(branches[4], x4 + y3))
-        r = relu(net.block.expand, np.concatenate([x1, y2, y3, y4]))
+        y2 = layer(branches[1], layer(branches[0], x2))
+        y3 = layer(branches[3], layer(branches[2], x3 + y2))
+        y4 = layer(branches[5], layer(branches[4], x4 + y3))
+        r = layer(net.block.expand, np.concatenate([x1, y2, y3, y4]))
         features.append(c + r if net.variant == "released" else r)
     norms = np.stack([np.abs(f).sum(axis=0) for f in features])
     y = sum(f * n for f, n in zip(features, norms / norms.sum(axis=0), strict=True))
     for i in (0, 2, 4):
-        y = relu(net.decoder[i], y)
-    return convolve(y, net.decoder[6], "constant")[0]
+        y = layer(net.decoder[i], y)
+    return convolve(y, net.decoder[6], "constant")
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("count", [1, 2, 3])
-def test_forward_by_numpy(variant, count, convolve):
-    """float32 against float64: about 15 layers of 2**-24 each, so 1e-5 of the range."""
+def test_forward_by_numpy(variant, count):
     net, pictures = network(variant), gray_images(count=count)
-    with torch.inference_mode():
-        output = net(*pictures)[0, 0].numpy()
-    expected = by_numpy(net, pictures, convolve)
-    assert np.abs(output - expected).max() <= 1e-5 * np.ptp(expected)
+    assert_output(net, pictures, by_numpy(net, pictures))
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("count", [1, 2])
-def test_radius_is_exact(variant, count, linearise, reach):
+def test_radius_of_one_image(variant):
     net = linearise(network(variant))
-    assert reach(net, [x.double() for x in gray_images((31, 33), count)]) == net.radius == 12
-
-
-@pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("size", [(1, 1), (1, 6), (7, 5), (16, 3)])
-def test_any_size(variant, size):
-    with torch.inference_mode():
-        output = network(variant)(*gray_images(size))
-    assert output.shape == (1, 1, *size) and torch.isfinite(output).all()
-    assert Res2NetFuse.min_side == 1
-
-
-def test_a_batch_is_its_images():
-    net, batch = network("released", "mean"), [torch.cat(gray_images(seed=s)) for s in (1, 2)]
-    with torch.inference_mode():
-        alone = torch.cat([net(*(x[i : i + 1] for x in batch)) for i in range(2)])
-        assert torch.allclose(net(*batch), alone, rtol=1e-5, atol=1e-6)
-
-
-def test_unknown_variant():
-    with pytest.raises(UnknownName, match=r"variant of Res2NetFuse 'release'.*'released'"):
-        Res2NetFuse("release")
+    assert reach(net, [x.double() for x in gray_images((31, 33), 1)]) == net.radius == 12

@@ -1,6 +1,8 @@
-"""SwinFusion: re-computed with numpy from the authors' tensors, and against the authors' code."""
+"""SwinFusion: re-computed with numpy from the authors' tensors."""
 
 from __future__ import annotations
+
+import re
 
 import numpy as np
 import pytest
@@ -8,27 +10,9 @@ import torch
 from scipy.special import softmax
 
 from fusionlib.networks.swinfusion import METHOD, _by_windows
-from tests.fusionlib.networks.authors import assert_adapted, error, fuse, loaded
-from tests.fusionlib.networks.given import images
+from tests.fusionlib.networks.given import assert_adapted, assert_output, images, loaded
 from tests.fusionlib.networks.references import gelu
 from tests.recipe import recipe_state
-
-(RELEASED,) = METHOD.configurations.values()
-
-
-@pytest.fixture(scope="module")
-def recipe():
-    """The network under the weights of the reference output."""
-    return loaded(RELEASED, recipe_state("swinfusion"))
-
-
-def test_parameters(recipe):
-    """The authors' count holds two convolutions that they never use."""
-    unused = [t for name, t in recipe_state("swinfusion").items() if name[:10] == "conv_first"]
-    unused = sum(t.numel() for t in unused[2:4] + unused[6:])
-    assert unused == 8_430
-    assert sum(p.numel() for p in recipe.parameters()) == 973_681 - unused
-    assert RELEASED.weights[0].parameters == 973_681
 
 
 class ByNumpy:
@@ -136,16 +120,12 @@ def test_forward_by_numpy():
 
     11x16 is mirrored to 16x24.
     """
-    tensors = recipe_state("swinfusion")
-    ir, vis = (x.double() for x in images((11, 16)))
+    tensors, pictures = recipe_state("swinfusion"), [x.double() for x in images((11, 16))]
     padded = [
-        np.pad(x[0, 0].numpy(), ((0, 5), (0, 8)), mode="symmetric").reshape(-1, 1)
-        for x in (ir, vis)
+        np.pad(x[0, 0].numpy(), ((0, 5), (0, 8)), mode="symmetric").reshape(-1, 1) for x in pictures
     ]
-    expected = ByNumpy(tensors, 16, 24).fuse(*padded)[:11, :16]
-    with torch.inference_mode():
-        output = loaded(RELEASED, tensors).double()(ir, vis)[0, 0].numpy()
-    assert np.abs(output - expected).max() <= 1e-11 * np.ptp(expected)
+    expected = ByNumpy(tensors, 16, 24).fuse(*padded)[None, :11, :16]
+    assert_output(loaded(METHOD.default, tensors).double(), pictures, expected, 1e-11)
 
 
 @pytest.mark.parametrize("shift", [0, 4])
@@ -169,33 +149,14 @@ def test_windows_come_back(shift):
     assert torch.equal(_by_windows(lambda windows, regions: windows, x, shift), x)
 
 
-def test_batch_is_each_by_itself(recipe):
-    """Rounding in float32 depends on how many windows are multiplied at once."""
-    ir, vis = images((20, 9), batch=2)
-    with torch.inference_mode():
-        both = recipe(ir, vis)
-        each = torch.cat([recipe(ir[i : i + 1], vis[i : i + 1]) for i in range(2)])
-    assert (both - each).abs().max() <= 1e-5 * (each.max() - each.min())
-
-
-def test_authors_names_fill_the_network(recipe):
-    """Their names were adapted above; ours stay, and so does what nobody knows.
-
-    What the authors' file holds besides parameters is computed from sizes.
-    """
-    block = "layers_Ex_A.0.residual_group.blocks.1"
-    theirs = {
-        **recipe_state("swinfusion"),
+def test_what_has_no_use_goes():
+    """Two convolutions, and what is computed from sizes."""
+    block, theirs = "layers_Ex_A.0.residual_group.blocks.1", recipe_state("swinfusion")
+    unused = sum(t.numel() for name, t in theirs.items() if re.match("conv_first[12]_B", name))
+    assert unused == 8_430
+    computed = {
         f"{block}.attn_mask": torch.zeros(256, 64, 64),
         f"{block}.attn.relative_position_index": torch.zeros(64, 64, dtype=torch.long),
     }
-    for given in (theirs, recipe.state_dict()):
-        assert_adapted(RELEASED.adapt, given, recipe.state_dict())
-
-
-@pytest.mark.realdata
-def test_authors_output(recipe, golden):
-    """1.8e-6 of the range: rounding in float32."""
-    reference = golden("swinfusion_recipe")
-    raw = fuse(recipe, reference["ir"], reference["vis"])
-    assert error(raw, reference["fused"]) <= 1e-5
+    state = loaded(METHOD.default, theirs).state_dict()
+    assert_adapted(METHOD.default.adapt, {**theirs, **computed}, state)
