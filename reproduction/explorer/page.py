@@ -32,6 +32,8 @@ from .strategies import Comparison, Fused, Scores, Strategy
 if TYPE_CHECKING:
     from pandas.io.formats.style import Styler
 
+    from fusionlib.card import WeightFile
+
 __all__ = ["Explorer"]
 
 OWN_FILES = "your own two files"
@@ -44,6 +46,7 @@ WEIGHTS, DIFFERENCE = "cividis", "PuOr_r"
 # Gray levels at the ends of the difference's scale, which so changes in steps, not every time.
 SCALES = (4, 8, 16, 32, 64, 128, 255)
 SIDES = ("left", "right")
+LEFT, RIGHT = Strategy("res2netfuse", rule="l1_norm"), Strategy("res2netfuse", rule="mean")
 
 
 class _Shown(NamedTuple):
@@ -82,18 +85,14 @@ class Explorer(ipywidgets.VBox):
 
     Parameters
     ----------
-    dataset : str
-        The data set to begin with.
-    pair : str, optional
-        Name of the pair to begin with; by default the first.
+    dataset, pair : str
+        What to begin with; by default the first pair.
     left, right : Strategy
         What to begin with: the two published rules of Res2NetFuse.
     metrics : str
         A selection of metrics, a key of `fusionlib.metrics.SELECTIONS`.
-    data_dir, weights_dir : path, optional
-        Where data and weights are looked for first.
-    device : str
-        "cpu", "cuda", ...
+    data_dir, weights_dir, device
+        As of `fusionlib.load_dataset` and `fusionlib.create`.
 
     Raises
     ------
@@ -102,15 +101,18 @@ class Explorer(ipywidgets.VBox):
     """
 
     _shown: _Shown
-    _worker: _Latest | None = None
+    #: One thread for all that is asked for: another would have PyTorch's workers started and memory
+    #: fetched anew. None before the explorer has begun and after its end.
+    _thread: ThreadPoolExecutor | None = None
+    _last: Future[None] | None = None
 
     def __init__(
         self,
         dataset: str = "sample",
         pair: str | None = None,
         *,
-        left: Strategy = Strategy("res2netfuse", rule="l1_norm"),  # noqa: B008 (frozen)
-        right: Strategy = Strategy("res2netfuse", rule="mean"),  # noqa: B008
+        left: Strategy = LEFT,
+        right: Strategy = RIGHT,
         metrics: str = "common",
         data_dir: str | os.PathLike[str] | None = None,
         weights_dir: str | os.PathLike[str] | None = None,
@@ -130,7 +132,7 @@ class Explorer(ipywidgets.VBox):
         )
         self._picture = Picture()
         self._show(self.strategies, metrics)
-        self._worker = _Latest(self._report)
+        self._thread = ThreadPoolExecutor(1)
         self._metrics.observe(self._ask, "value")
         wrapped = ipywidgets.Layout(flex_flow="row wrap")
         sides = [side.box(name) for name, side in zip(SIDES, self._sides, strict=True)]
@@ -165,7 +167,7 @@ class Explorer(ipywidgets.VBox):
 
     def wait(self, seconds: float = 600.0) -> bool:
         """Wait until what was asked for is shown; False if it takes longer."""
-        return self._worker is None or self._worker.wait(seconds)
+        return self._last is None or not wait([self._last], seconds).not_done
 
     def figure(self) -> Figure:
         """Draw what is shown, without any widget."""
@@ -185,23 +187,31 @@ class Explorer(ipywidgets.VBox):
 
     def close(self) -> None:
         """Forget the widgets, those inside too: ipywidgets keeps them otherwise."""
-        if self._worker is not None:  # one that could not begin is closed, too
-            self._worker.end()
+        if self._thread is not None:  # one that could not begin is closed, too
+            self._thread.shutdown(wait=False, cancel_futures=True)
+            self._thread = None
         for widget in _inside(self):
             widget.close()
         super().close()
 
     def _ask(self, _: Any = None) -> None:
-        """Have what the widgets say computed and shown."""
-        if self._worker is not None:
+        """Have what the widgets say computed and shown; what waits for its turn is overtaken."""
+        if self._thread is not None:
+            if self._last is not None:
+                self._last.cancel()
             asked = (self._source.request(), self.strategies, self._metrics.value)
-            self._worker.ask(partial(self._update, *asked))
+            self._last = self._thread.submit(self._update, *asked)
 
     def _update(self, pair: Any, strategies: Sequence[Strategy], metrics: str) -> None:
         with self._picture.hold_sync():
             self._picture.busy, self._picture.message = True, ""
-        self._comparison.pair = self._source.read(pair)
-        self._show(strategies, metrics)
+        try:
+            chosen = self._source.read(pair)
+            if chosen is not self._comparison.pair:
+                self._comparison.use(chosen)
+            self._show(strategies, metrics)
+        except Exception as error:
+            self._report(error)
 
     def _show(self, strategies: Sequence[Strategy], metrics: str) -> None:
         """Show the pictures, then the metrics, which take longer."""
@@ -242,23 +252,20 @@ def _inside(box: Any) -> Iterator[Any]:
 def _find_methods(
     weights_dir: str | os.PathLike[str] | None,
 ) -> tuple[dict[str, list[str]], dict[str, str]]:
-    """Say what can be created: methods -> settings, the default one first; and what is missing.
-
-    That is methods of which nothing is here -> the weights that they need.
-    """
+    """Return methods -> settings that can be created; other methods -> the weights they lack."""
     listed = list_weights(weights_dir)
     found = set(listed.loc[listed["state"] == "found", "name"])
-    methods: dict[str, list[str]] = {}
-    missing = {}
-    for spec in registry().values():
-        for setting, configuration in spec.configurations.items():
-            files = configuration.weights
-            usable = {one.name for one in (*files[:1], *(f for f in files if f.packaged))}
-            if not files or usable & found:
-                methods.setdefault(spec.name, []).append(setting)
-        if spec.name not in methods:
-            missing[spec.name] = spec.default.weights[0].name
-    return methods, missing
+
+    def usable(files: Sequence[WeightFile]) -> bool:
+        ours = [file.name for number, file in enumerate(files) if number == 0 or file.packaged]
+        return not files or bool(found.intersection(ours))
+
+    every = {
+        spec.name: [name for name, one in spec.configurations.items() if usable(one.weights)]
+        for spec in registry().values()
+    }
+    missing = {n: find_method(n).default.weights[0].name for n, one in every.items() if not one}
+    return {name: settings for name, settings in every.items() if settings}, missing
 
 
 def _missing_text(missing: Mapping[str, str]) -> str:
@@ -446,39 +453,3 @@ class _Side:
             widget.disabled = rule is None
         self.power.disabled = rule is None or rule.weigh is None
         self.setting.disabled = len(self.setting.options) < 2
-
-
-class _Latest:
-    """Runs the newest task on a thread; tasks that it overtakes are dropped, errors reported.
-
-    The thread stays: another would have PyTorch's workers started and memory fetched anew.
-    """
-
-    def __init__(self, report: Callable[[Exception], None]) -> None:
-        self._report = report
-        self._thread = ThreadPoolExecutor(1)
-        self._newest: Callable[[], None] | None = None
-        self._ended = False
-        self._last: Future[None] | None = None
-
-    def ask(self, task: Callable[[], None]) -> None:
-        """Have a task run after the one that runs now; at the end, no more."""
-        if not self._ended:
-            self._newest = task
-            self._last = self._thread.submit(self._run, task)
-
-    def wait(self, seconds: float) -> bool:
-        """Wait until nothing runs; False if it takes longer."""
-        return self._last is None or not wait([self._last], seconds).not_done
-
-    def end(self) -> None:
-        """Let the thread end, after what runs now."""
-        self._ended = True
-        self._thread.shutdown(wait=False)
-
-    def _run(self, task: Callable[[], None]) -> None:
-        if task is self._newest and not self._ended:
-            try:
-                task()
-            except Exception as error:
-                self._report(error)

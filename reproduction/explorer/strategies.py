@@ -39,12 +39,10 @@ KEPT = 16  # of what was fused last
 class Strategy:
     """A way to fuse.
 
-    Attributes
+    Parameters
     ----------
-    method : str
-        Registered name.
-    setting : str
-        Its variant or pipeline; empty for the default.
+    method, setting : str
+        Registered name, its variant or pipeline; empty for the default.
     rule, other : str
         Fusion rules; `rule` empty for the published one. Ignored, as are the next three, by
         methods that fuse in their own way.
@@ -60,8 +58,7 @@ class Strategy:
     Raises
     ------
     FusionError
-        If there is no such method, setting, rule or post-processing, or a number is out of its
-        range.
+        If there is no such name, or a number is out of its range.
     """
 
     method: str
@@ -143,24 +140,17 @@ class Scores(NamedTuple):
 class Comparison:
     """Fuses one pair by many strategies, and keeps what the next one can use.
 
-    The pair may be changed; methods stay loaded. Options are ``weights_dir`` and ``device`` of
-    `fusionlib.create`.
+    Options are ``weights_dir`` and ``device`` of `fusionlib.create`.
     """
 
     def __init__(self, pair: Pair, **options: Any) -> None:
         self._options = options
         self._method = lru_cache(None)(self._make)
+        self.use(pair)
+
+    def use(self, pair: Pair) -> None:
+        """Take another pair; methods stay loaded."""
         self.pair = pair
-
-    @property
-    def pair(self) -> Pair:
-        return self._pair
-
-    @pair.setter
-    def pair(self, pair: Pair) -> None:
-        if getattr(self, "_pair", None) is pair:
-            return
-        self._pair = pair
         kept = KEPT if pair.ir.size <= KEPT_PIXELS else 2  # one on either side
         self._encoded = lru_cache(2)(self._encode)
         self._output = lru_cache(kept)(self._run)

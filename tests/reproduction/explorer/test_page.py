@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import base64
 import datetime
-import functools
 import importlib
 import io
 import sys
 import threading
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ pytest.importorskip("anywidget")
 import ipywidgets
 
 from reproduction.explorer import Explorer, Strategy, blend, page as module, picture as drawing
-from reproduction.explorer.page import OWN_FILES, _Latest
+from reproduction.explorer.page import OWN_FILES
 from reproduction.explorer.picture import Panel
 
 #: Seconds after which a thread is said to hang.
@@ -106,22 +106,21 @@ def test_sliders_change_the_picture_and_its_numbers(explorer):
     assert np.array_equal(picture(shown["right"]), np.rint(expected * 255))
     assert f"{explorer.scores['right']['SSIM']:.4f}" in explorer._picture.table
     assert not explorer._picture.busy and not explorer._picture.message
+    assert explorer._shown.panels()[4].high in module.SCALES[1:]
+    move(explorer, "method", "mst")  # no difference
+    assert explorer._shown.panels()[4].high == module.SCALES[0]
 
 
 def test_pictures_do_not_wait_for_metrics(explorer, monkeypatch):
     score, before, seen = explorer._comparison.score, explorer._picture.panels, []
-    monkeypatch.setattr(
-        explorer._comparison,
-        "score",
-        lambda *asked: seen.append(explorer._picture.panels is not before) or score(*asked),
-    )
-    move(explorer, "share", 0.4)
-    assert seen == [True, True]
 
+    def watched(*asked):
+        seen.append(explorer._picture.panels is not before)
+        return score(*asked)
 
-def test_stretch_and_finish(explorer):
+    monkeypatch.setattr(explorer._comparison, "score", watched)
     move(explorer, "stretch", 0.25)
-    assert explorer.strategies[1].post == "stretch:0.25"
+    assert seen == [True, True] and explorer.strategies[1].post == "stretch:0.25"
     for post in ("clahe", ""):
         move(explorer, "post", post)
         assert explorer.strategies[1].post == post
@@ -146,13 +145,12 @@ def test_what_a_method_does_not_take_cannot_be_moved(explorer):
 
 
 def test_another_method_brings_its_own_settings(explorer):
-    asked = []
-    explorer._worker.ask = lambda task: asked.append(task.args[1][0])
-    explorer._sides[0].method.value = "res2netfuse"
-    # Once, though method, setting, rule and finish changed.
-    assert asked == [Strategy("res2netfuse", rule="l1_norm")]
-    explorer._sides[0].method.value = "mst"
-    assert asked[1:] == [Strategy("mst")]
+    explorer._thread = mock.Mock()
+    for method in ("res2netfuse", "mst"):
+        explorer._sides[0].method.value = method
+    # Once each, though method, setting, rule and finish changed.
+    asked = [call.args[2][0] for call in explorer._thread.submit.call_args_list]
+    assert asked == [Strategy("res2netfuse", rule="l1_norm"), Strategy("mst")]
 
 
 def test_another_pair_and_data_set(explorer):
@@ -268,17 +266,6 @@ def test_panels_are_the_pictures_the_right_way_round(monkeypatch):
     assert shown.shape == (3, 3) and shown[0, 0] == 51 and shown[2, 2] == 204
 
 
-def test_the_scale_of_differences_changes_in_steps(explorer):
-    def ends():
-        panel = {p.name: p for p in explorer._shown.panels()}["difference"]
-        return panel.high, np.abs(panel.values).max()
-
-    high, largest = ends()
-    assert high in module.SCALES and largest <= high
-    move(explorer, "method", "mst")
-    assert ends() == (module.SCALES[0], 0)
-
-
 def test_a_figure_stands_in_for_widgets(explorer):
     bundle = explorer._repr_mimebundle_()
     assert bundle["application/vnd.jupyter.widget-view+json"]["model_id"] == explorer.model_id
@@ -323,54 +310,34 @@ def test_without_the_extra_it_says_what_to_install(monkeypatch):
         importlib.import_module("reproduction.explorer")
 
 
-# ---------------------------------------------------------------- the newest request wins
+def test_overtaken_requests_are_dropped(explorer, monkeypatch):
+    """All run on one thread; at the end what runs is waited for, and nothing else begins."""
+    started, go, shown = threading.Event(), threading.Event(), []
 
-
-@pytest.fixture
-def latest():
-    """Its errors are in `reported`."""
-    one = _Latest(lambda error: one.reported.append(error))
-    one.reported = []
-    yield one
-    one.end()
-
-
-def test_overtaken_tasks_are_dropped(latest):
-    go, done, threads = threading.Event(), [], set()
-
-    def task(number):
-        assert go.wait(PATIENCE)
-        threads.add(threading.current_thread())
-        done.append(number)
-
-    for number in range(5):
-        latest.ask(functools.partial(task, number))
-    assert not latest.wait(0.05)  # it says that it is not ready
-    go.set()
-    assert latest.wait(PATIENCE)
-    assert done[-1] == 4 and len(done) <= 2
-    latest.ask(lambda: 1 / 0)
-    assert latest.wait(PATIENCE) and isinstance(latest.reported[0], ZeroDivisionError)
-    latest.ask(functools.partial(task, 5))  # an error stops none that comes later
-    assert latest.wait(PATIENCE) and done[-1] == 5
-    assert len(threads) == 1  # for all of them
-
-
-def test_the_end_waits_for_what_runs(latest):
-    started, go, done = threading.Event(), threading.Event(), []
-
-    def task():
+    def show(strategies, _):
         started.set()
         assert go.wait(PATIENCE)
-        done.append(threading.current_thread())
+        shown.append((strategies[1].share, threading.current_thread()))
 
-    latest.ask(task)
+    monkeypatch.setattr(explorer, "_show", show)
+    share = explorer._sides[1].share
+    share.value = 0.1
     assert started.wait(PATIENCE)
-    latest.ask(lambda: done.append("later"))
-    latest.end()
+    for value in (0.2, 0.3, 0.4):
+        share.value = value
+    assert not explorer.wait(0.05)  # it says that it is not ready
     go.set()
-    assert latest.wait(PATIENCE) and len(done) == 1
-    done[0].join(PATIENCE)
-    assert not done[0].is_alive()
-    latest.ask(task)
-    assert latest.wait(PATIENCE) and len(done) == 1
+    assert explorer.wait()
+    assert [value for value, _ in shown] == [0.1, 0.4]
+    go.clear()
+    started.clear()
+    share.value = 0.5
+    assert started.wait(PATIENCE)
+    share.value = 0.6
+    explorer.close()
+    share.value = 0.7
+    go.set()
+    thread = shown[0][1]
+    thread.join(PATIENCE)
+    assert [value for value, _ in shown] == [0.1, 0.4, 0.5] and not thread.is_alive()
+    assert {one for _, one in shown} == {thread}

@@ -105,15 +105,12 @@ def test_weights_of_any_rule_in_between_sum_to_one(first, second, share, power, 
     )
 
 
-def test_other_numbers_are_other_names():
+def test_other_numbers_are_other_names_and_rules_can_be_sent_to_processes():
     """Rows of results know a rule by its name."""
     shares = [blend("l1_norm", "mean", share).name for share in (0.496, 0.504, 1 / 3, 0.333333)]
     assert len({*shares}) == 4 and shares[0] == "blend(l1_norm, mean, 0.496)"
     assert sharpen("mean", 2).name == sharpen("mean", 2.0).name == "sharpen(mean, 2)"
     assert favour("mean", 0.1 + 0.2).name == "favour(mean, 0.30000000000000004)"
-
-
-def test_a_rule_in_between_can_be_sent_to_other_processes():
     rule = favour(sharpen(blend("l1_norm", "mean", 0.3), 2), 0.6)
     images = random(2)
     assert torch.equal(pickle.loads(pickle.dumps(rule))(images), rule(images))
