@@ -58,14 +58,6 @@ def test_counts_by_hand(layer, products, thop):
     assert count_macs(Two(layer), 16, 24, convention="thop") == 2 * expected
 
 
-def test_macs_of_densefuse():
-    """Every weight works once per pixel, those of the encoder once per image."""
-    network = DenseFuse()
-    weights = {n: p.numel() for n, p in network.named_parameters() if "weight" in n}
-    encoder = sum(size for n, size in weights.items() if n.startswith(("first", "dense")))
-    assert count_macs(network, 20, 30) == (sum(weights.values()) + encoder) * 600
-
-
 def test_parameters_by_hand():
     class Parts(nn.Module):
         def __init__(self):

@@ -96,11 +96,8 @@ def test_loss_curves():
     assert [text.get_text() for text in figure.legends[0].texts] == ["a", "b"]
     alone = figures.loss_curves({"a": history})
     assert len(alone.axes[0].lines) == 1 and not alone.legends
-
-
-def test_no_run_is_left_out_of_loss_curves_and_epochs_are_called_so():
-    history = pd.DataFrame({"epoch": [1, 2], "box": [3.0, 2.0]})
-    many = figures.loss_curves(dict.fromkeys("abcdefgh", history), parts={"box": "b"}, step="epoch")
+    epochs = history.rename(columns={"iteration": "epoch"})
+    many = figures.loss_curves(dict.fromkeys("abcdefgh", epochs), step="epoch")
     assert len(many.axes[0].lines) == 8 and many.axes[0].get_xlabel() == "epoch"
 
 

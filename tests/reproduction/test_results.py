@@ -108,12 +108,15 @@ def test_files(tmp_path, facts):
 
 
 def test_summary_of_another_kind(tmp_path, facts):
-    layers = pd.DataFrame({"layer": ["(Conv3) x2"], "size": [3], "agrees": [True]})
+    layers = pd.DataFrame({"layer": ["a|_b_ x2"], "x_y": [1 / 3], "n": [np.nan], "agrees": [True]})
     results.save(tmp_path, summary=layers, facts=facts)
-    assert {path.name for path in tmp_path.iterdir()} == {
-        *("provenance.json", "summary.csv", "summary.md")
-    }
-    assert (tmp_path / "summary.md").read_text().endswith("| (Conv3) x2 | 3 | True |\n")
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["provenance.json", "summary.csv", "summary.md"]
+    assert (tmp_path / "summary.md").read_text().splitlines()[2:] == [
+        "| layer | x_y | n | agrees |",
+        "| --- | ---: | ---: | ---: |",
+        r"| a\|\_b\_ x2 | 0.333333 |  | True |",
+    ]
 
 
 def test_fault_keeps_the_old_files(tmp_path, facts, monkeypatch):

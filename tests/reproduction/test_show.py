@@ -184,16 +184,6 @@ def test_nothing_measured():
     assert latex(nothing) == ""
 
 
-def test_markdown_of_another_frame():
-    frame = pd.DataFrame({"layer": ["a|b", "_c_"], "x_y": [1 / 3, np.nan], "n": [1, 2]})
-    assert markdown(frame).splitlines() == [
-        "| layer | x_y | n |",
-        "| --- | ---: | ---: |",
-        r"| a\|b | 0.333333 | 1 |",
-        r"| \_c\_ |  | 2 |",
-    ]
-
-
 def test_tables_on_one_page_do_not_share_styles():
     """Their cells would otherwise have one identifier, and each the other's colours too."""
     one = compared_with_print("EN", PRINTED)

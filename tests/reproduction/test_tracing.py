@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import pandas as pd
 import pytest
 import torch
 from torch import nn
 
-from fusionlib.datasets import package_data
 from fusionlib.networks.densefuse import DenseFuse
 from fusionlib.networks.msdnet import MSDNet
 from fusionlib.networks.refinefuse import RefineFuse
@@ -31,18 +29,6 @@ def test_layer_table_is_what_ran(network):
     assert [
         [one.kernel_size[0], one.stride[0], one.in_channels, one.out_channels] for one in calls
     ] == table[["size", "stride", "input channels", "output channels"]].values.tolist()
-
-
-def test_table_1_as_printed():
-    """Our live table of variant "paper" against the printed one."""
-    printed = pd.read_csv(package_data("paper_tables/res2netfuse_table_01_network.csv"))
-    twice = printed["layer"].str.contains("x2").map({True: 2, False: 1})
-    printed = printed.loc[printed.index.repeat(twice)].reset_index(drop=True)
-    columns = ["size", "stride", "input channels", "output channels"]
-    table = layer_table(Res2NetFuse("paper"))
-    assert table[columns].values.tolist() == printed[columns].values.tolist()
-    assert list(table["activation"][-1:]) == list(printed["activation"][-1:]) == ["-"]
-    assert set(table["activation"][:-1]) == set(printed["activation"][:-1]) == {"ReLU"}
 
 
 def test_stride_and_reuse_of_weights():
