@@ -23,38 +23,22 @@ from fusionlib.files import write_text
 from fusionlib.networks.refinefuse import VARIANTS
 from fusionlib.weights import find_weights, read_facts, save_weights, weight_files
 
-from .show import show_lines
 from .training import Config, train
 
 if TYPE_CHECKING:
-    from pandas.io.formats.style import Styler
-
     from .experiments import Measured
 
 __all__ = [
-    "ABLATIONS",
-    "SCHEDULES",
-    "TRAINED",
-    "Ablation",
-    "Schedule",
-    "ablation_folder",
-    "count_verdicts",
-    "directions",
-    "show_directions",
-    "train_ablations",
+    *("ABLATIONS", "SCHEDULES", "TRAINED", "Ablation", "Schedule"),
+    *("ablation_folder", "directions", "train_ablations"),
 ]
 
 
 class Ablation(NamedTuple):
-    """A training that Tables 8 to 10 compare: what the network is, with which loss, which seed.
+    """A training that Tables 8 to 10 compare.
 
-    Attributes
-    ----------
-    variant : str
-        A key of `fusionlib.networks.refinefuse.VARIANTS`.
-    setting : str
-        A key of `reproduction.recipes.refinefuse.SETTINGS`.
-    seed : int
+    `variant` is a key of `fusionlib.networks.refinefuse.VARIANTS`, `setting` one of the `SETTINGS`
+    of `reproduction.training.refinefuse`: the loss.
     """
 
     variant: str = "paper"
@@ -81,19 +65,9 @@ TRAINED: Mapping[str, Any] = {"optimiser": "adam", "rise": 0.3, "precision": "mi
 
 
 class Schedule(NamedTuple):
-    """How every row is trained, besides `TRAINED`.
+    """How every row is trained, besides `TRAINED`: numbers as of `reproduction.training.Config`.
 
-    Profile sample departs from it, too: it trains in single precision.
-
-    Attributes
-    ----------
-    dataset : str
-    size, batch_size, iterations, every, hold_out : int
-        As of `reproduction.training.Config`.
-    start : bool
-        Whether a row goes on from the package's weights.
-    rows : tuple of str
-        Keys of `ABLATIONS`.
+    `start`: whether a row goes on from the package's weights; `rows`: keys of `ABLATIONS`.
     """
 
     dataset: str
@@ -106,6 +80,8 @@ class Schedule(NamedTuple):
     rows: tuple[str, ...]
 
 
+#: What a schedule has of `Config`.
+NUMBERS = ("size", "batch_size", "iterations", "every", "hold_out")
 #: The rows of Table 8.
 LOSSES = ("refinefuse_short", *(f"refinefuse_setting_{x}" for x in "abc"))
 
@@ -118,13 +94,7 @@ SCHEDULES = {
 
 
 def ablation_folder(profile: str, results_dir: str | os.PathLike[str]) -> Path:
-    """Return where the weights of the ablations are kept; others where the schedule is another.
-
-    Raises
-    ------
-    UnknownName
-        If there is no such profile.
-    """
+    """Return where the weights of the ablations are kept; others where the schedule is another."""
     if profile not in SCHEDULES:
         raise unknown("profile", profile, SCHEDULES)
     schedule = SCHEDULES[profile]._replace(rows=())  # more rows are no other schedule
@@ -134,71 +104,44 @@ def ablation_folder(profile: str, results_dir: str | os.PathLike[str]) -> Path:
 
 
 def train_ablations(
-    *,
-    profile: str,
-    results_dir: str | os.PathLike[str],
-    data_dir: str | os.PathLike[str] | None = None,
-    device: str = "cpu",
-    progress: bool = True,
+    *, profile: str, results_dir: str | os.PathLike[str], progress: bool = True, **how: Any
 ) -> pd.DataFrame:
-    """Train the networks of Tables 8 to 10 that are not there yet, all by one schedule.
+    """Train the networks of Tables 8 to 10 that are not there yet, by a profile's schedule.
 
-    What was stopped continues where it was. Profile "paper" takes hours.
-
-    Parameters
-    ----------
-    profile : {"sample", "paper"}
-        Decides the `SCHEDULES`.
-    results_dir : path
-        `ablation_folder` receives weights, losses and checkpoints.
-    data_dir, device, progress
-        As of `reproduction.training.train`.
+    What was stopped continues where it was. Profile "paper" takes hours. `ablation_folder` receives
+    weights, losses and checkpoints. Further arguments are ``data_dir`` and ``device``.
 
     Returns
     -------
     DataFrame
-        Columns weights, then those of `reproduction.training.Training`.
-
-    Raises
-    ------
-    UnknownName
-        If there is no such profile.
-    FusionError
-        If the data set is not there, or what `reproduction.training.train` raises.
+        The losses: columns weights, then those of `reproduction.training.Training`.
     """
-    folder = ablation_folder(profile, results_dir)
-    schedule = SCHEDULES[profile]
-    data: Any = load_dataset(schedule.dataset, data_dir=data_dir)
-    if profile == "sample":  # not all of these pairs have labels
-        data = [pair for pair in data if pair.mask is not None]
-    histories = []
+    folder, schedule = ablation_folder(profile, results_dir), SCHEDULES[profile]
+    data: Any = load_dataset(schedule.dataset, data_dir=how.pop("data_dir", None))
+    shared = dict(TRAINED)
+    if profile == "sample":
+        data = [pair for pair in data if pair.mask is not None]  # not all of these have labels
+        shared["precision"] = "single"  # alike on processors with and without bfloat16
+    numbers = {name: getattr(schedule, name) for name in NUMBERS}
     start = {"start": find_weights(OURS)} if schedule.start else {}
+    histories = []
     for name in schedule.rows:
-        ablation = ABLATIONS[name]
+        variant, setting, seed = ABLATIONS[name]
         weights, losses, checkpoint = (
             folder / f"{name}.{suffix}" for suffix in ("safetensors", "losses.csv", "checkpoint")
         )
-        departs, _ = VARIANTS[ablation.variant]
-        options = {**TRAINED, "setting": ablation.setting, **departs}
-        if profile == "sample":  # alike on processors with and without bfloat16
-            options["precision"] = "single"
-        if not (losses.exists() and _is_of(weights, {**options, "seed": ablation.seed})):
-            config = Config(
-                iterations=schedule.iterations,
-                batch_size=schedule.batch_size,
-                size=schedule.size,
-                seed=ablation.seed,
-                hold_out=schedule.hold_out,
-                every=schedule.every,
-            )
+        options = {**shared, "setting": setting, **VARIANTS[variant][0]}
+        asked = {key: str(value) for key, value in (options | {"seed": seed}).items()}
+        there = losses.exists() and weights.exists()
+        if not (there and asked.items() <= read_facts(weights).items()):
             result = train(
                 "refinefuse",
                 data,
-                config,
+                Config(seed=seed, **numbers),
                 options={**options, **start},
                 checkpoint=checkpoint,
-                device=device,
                 progress=progress,
+                **how,
             )
             save_weights(weights, result.network, result.facts, half=True)
             write_text(losses, result.history.to_csv(index=False, float_format="%.7g"))
@@ -208,27 +151,14 @@ def train_ablations(
     return frame[["weights", *frame.columns.drop("weights")]]
 
 
-def _is_of(weights: Path, wanted: Mapping[str, object]) -> bool:
-    """Whether a file is there and says that it was trained in that way."""
-    if not weights.exists():
-        return False
-    facts = read_facts(weights)
-    return all(facts.get(name) == str(value) for name, value in wanted.items())
-
-
 # ---------------------------------------------------------------- which wins
 
 
 def directions(measured: Measured, comparisons: Sequence[tuple[str, str]]) -> pd.DataFrame:
-    """Tell which of two rows wins, in the paper and here.
+    """Tell which of two rows of a fusion table wins, in the paper and here.
 
-    Parameters
-    ----------
-    measured : Measured
-        A table, from `reproduction.experiments.fusion_table`.
-    comparisons : sequence of (str, str)
-        A row of ours and the one that is subtracted from it; those of which one was not measured
-        are left out.
+    A comparison is a row of ours and the one that is subtracted from it; those of which one was not
+    measured are left out.
 
     Returns
     -------
@@ -250,22 +180,12 @@ def directions(measured: Measured, comparisons: Sequence[tuple[str, str]]) -> pd
             change = (values[row, metric] - values[against, metric]).dropna().to_numpy()
             low, high = bootstrap_interval(change)
             printed = paper[row, metric] - paper[against, metric]
-            found.append(
-                {
-                    "row": row,
-                    "against": against,
-                    "metric": metric,
-                    "paper": printed,
-                    "mean": change.mean(),
-                    "ci_low": low,
-                    "ci_high": high,
-                    "verdict": _direction(printed, low, high),
-                }
-            )
-    return pd.DataFrame(found, columns=[*DIRECTION_COLUMNS])
+            verdict = _direction(printed, low, high)
+            found.append((row, against, metric, printed, change.mean(), low, high, verdict))
+    return pd.DataFrame(found, columns=DIRECTION_COLUMNS)
 
 
-DIRECTION_COLUMNS = ("row", "against", "metric", "paper", "mean", "ci_low", "ci_high", "verdict")
+DIRECTION_COLUMNS = ["row", "against", "metric", "paper", "mean", "ci_low", "ci_high", "verdict"]
 
 
 def _direction(printed: float, low: float, high: float) -> str:
@@ -278,54 +198,3 @@ def _direction(printed: float, low: float, high: float) -> str:
     if not (low > 0 or high < 0):
         return "no difference"
     return "same direction" if (low > 0) == (printed > 0) else "opposite direction"
-
-
-def count_verdicts(found: Mapping[str, pd.DataFrame], starts: pd.DataFrame) -> pd.DataFrame:
-    """Count verdicts, apart where a difference is no larger than what a random start makes.
-
-    Parameters
-    ----------
-    found : mapping of str to DataFrame
-        Heading -> `directions`.
-    starts : DataFrame
-        `directions` between trainings that differ in nothing but the seed.
-
-    Returns
-    -------
-    DataFrame
-        Per heading, "larger" and "not larger" than the largest of `starts` in that metric, a
-        column per verdict.
-    """
-    chance = starts["mean"].abs().groupby(starts["metric"]).max()
-    every = pd.concat([one.assign(table=heading) for heading, one in found.items()])
-    larger = every["mean"].abs() > every["metric"].map(chance)
-    beyond = larger.map({True: "larger", False: "not larger"})
-    counts = pd.crosstab(
-        [every["table"], beyond],
-        every["verdict"],
-        rownames=["", "than chance"],
-        colnames=[""],
-    )
-    return counts.loc[list(found)]
-
-
-#: Sign of a verdict in a table.
-SIGNS = {"same direction": "✓", "opposite direction": "✗", "no difference": "~"}
-
-
-def show_directions(found: pd.DataFrame, caption: str = "") -> Styler:
-    """Style `directions` as a table: rows against rows, a column per metric."""
-    rows = found["row"] + " − " + found["against"]
-    cells = found.assign(cell=found.apply(_cell, axis=1), row=rows)
-    wide = cells.pivot(index="row", columns="metric", values="cell").loc[rows.unique()]
-    texts = {metric: list(wide[metric]) for metric in found["metric"].unique()}
-    return show_lines(texts, list(wide.index), caption)
-
-
-def _cell(one: pd.Series) -> str:
-    lines = [f"{SIGNS.get(one['verdict'], '')} {one['mean']:+.3f}"]
-    if not np.isnan(one["ci_low"]):
-        lines.append(f"[{one['ci_low']:+.3f}, {one['ci_high']:+.3f}]")
-    if not np.isnan(one["paper"]):
-        lines.append(f"paper {one['paper']:+.3f}")
-    return "\n".join(lines).replace("-", "\N{MINUS SIGN}")

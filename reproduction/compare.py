@@ -29,21 +29,11 @@ def compare(
     comparable: bool,
     orientation: Collection[str] = (),
 ) -> pd.DataFrame:
-    """Put the paper's values beside ours and judge the difference.
+    """Put the paper's values of a table beside ours and judge the difference.
 
-    Parameters
-    ----------
-    summary : DataFrame
-        From `fusionlib.evaluation.summarise`.
-    table : str
-        A key of `reproduction.papers.PAPER_TABLES`.
-    papers : mapping of str to str
-        Our row -> the paper's row. Rows without a partner keep an empty paper value.
-    comparable : bool
-        Whether ours was measured on the paper's images, or a sample of the same data set.
-        If not, no difference is given.
-    orientation : collection of str
-        Rows of ours that are no reproduction of the paper's row beside them.
+    `summary` is from `fusionlib.evaluation.summarise`, `papers` our row -> the paper's row, if it
+    has one. No difference is given unless ours is `comparable`: measured on the paper's images, or
+    a sample of the same data set. Rows for `orientation` are no reproduction of the paper's row.
 
     Returns
     -------

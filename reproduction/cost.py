@@ -10,8 +10,8 @@ import copy
 import math
 import os
 import statistics
+import time
 from collections.abc import Callable, Collection, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,7 +24,6 @@ from torch.nn.modules.module import register_module_forward_hook
 from torch.utils.flop_counter import FlopCounterMode
 
 from fusionlib.card import Configuration
-from fusionlib.costs import measure
 from fusionlib.datasets import package_data
 from fusionlib.errors import unknown
 from fusionlib.methods import find_method, registry
@@ -40,19 +39,11 @@ from . import results
 from .show import show_lines
 
 __all__ = [
-    "TABLE_11",
-    "Counting",
-    "build_untrained",
-    "count_macs",
-    "count_parameters",
-    "printed_costs",
-    "show_every_size",
-    "show_sizes",
-    "show_variants",
-    "size_table",
-    "table_11",
-    "variant_table",
+    *("TABLE_11", "Counting", "build_untrained", "count_macs", "count_parameters"),
+    *("printed_costs", "show_sizes", "size_table", "table_11", "variant_table"),
 ]
+
+# ---------------------------------------------------------------- counting
 
 
 def count_macs(network: nn.Module, height: int, width: int, *, convention: str = "products") -> int:
@@ -79,46 +70,55 @@ def count_macs(network: nn.Module, height: int, width: int, *, convention: str =
     UnknownName
         If there is no such convention.
     """
-    if convention not in CONVENTIONS:
-        raise unknown("convention of multiply-accumulates", convention, CONVENTIONS)
-    return _count(CONVENTIONS[convention], network, height, width)
+    if convention not in ("products", "thop"):
+        raise unknown("convention of multiply-accumulates", convention, ("products", "thop"))
+    products, calls = _watch(network, height, width)
+    return products if convention == "products" else sum(_thop(*call) for call in calls)
 
 
-def _count(
-    count: Callable[[nn.Module, tuple[Tensor, Tensor]], int],
-    network: nn.Module,
-    height: int,
-    width: int,
-) -> int:
-    """Count something while a copy of the network fuses a pair."""
+def count_parameters(network: nn.Module, convention: str = "all") -> int:
+    """Count the learnt numbers of a network.
+
+    Parameters
+    ----------
+    network : nn.Module
+    convention : {"all", "layers", "calls"}
+        "all": each once. "layers": without those that a module with parts holds by itself, such as
+        the position biases of SwinFusion; what the library thop sums up. "calls": those of a
+        layer as often as it runs on a pair, so an encoder shared by both images twice.
+    """
+    if convention not in ("all", "calls", "layers"):
+        raise unknown("convention of parameters", convention, ("all", "calls", "layers"))
+    if convention == "all":
+        return sum(p.numel() for p in network.parameters())
+    parts = [part for part in network.modules() if not [*part.children()]]
+    if convention == "calls":
+        parts = [part for part, _ in _watch(network, 256, 256)[1]]
+    return sum(p.numel() for part in parts for p in part.parameters(recurse=False))
+
+
+def _watch(network: nn.Module, height: int, width: int) -> tuple[int, list[tuple[nn.Module, Any]]]:
+    """Run a copy of a network on a pair; return its products, and each call's module and result."""
+
+    def run(network: nn.Module, *images: Tensor) -> tuple[int, list[tuple[nn.Module, Any]]]:
+        calls: list[tuple[nn.Module, Any]] = []
+        with (
+            torch.no_grad(),
+            FlopCounterMode(display=False) as counter,
+            register_module_forward_hook(lambda module, _, output: calls.append((module, output))),
+        ):
+            network.eval()(*images)
+        return counter.get_total_flops() // 2, calls
+
     image = torch.rand(1, 1, height, width, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        try:  # shapes alone, no arithmetic
-            abstract = image.to("meta")
-            return count(copy.deepcopy(network).to("meta").eval(), (abstract, abstract))
-        except (NotImplementedError, RuntimeError):  # AEFusion looks at values
-            return count(copy.deepcopy(network).eval(), (image, image.flip(-1)))
+    try:  # shapes alone, no arithmetic
+        return run(copy.deepcopy(network).to("meta"), *[image.to("meta")] * 2)
+    except (NotImplementedError, RuntimeError):  # AEFusion looks at values
+        return run(copy.deepcopy(network), image, image.flip(-1))
 
 
-def _count_products(network: nn.Module, images: tuple[Tensor, Tensor]) -> int:
-    with FlopCounterMode(display=False) as counter:
-        network(*images)
-    return counter.get_total_flops() // 2
-
-
-def _calls(network: nn.Module, images: tuple[Tensor, Tensor]) -> list[tuple[nn.Module, Any]]:
-    """Return every module as often as it runs, with what it gave."""
-    found: list[tuple[nn.Module, Any]] = []
-    with register_module_forward_hook(lambda module, _, output: found.append((module, output))):
-        network(*images)
-    return found
-
-
-def _count_as_thop(network: nn.Module, images: tuple[Tensor, Tensor]) -> int:
-    return sum(_thop_operations(module, output) for module, output in _calls(network, images))
-
-
-def _thop_operations(module: nn.Module, output: Tensor) -> int:
+def _thop(module: nn.Module, output: Tensor) -> int:
+    """Return what thop counts of one call."""
     if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
         return output.numel() * module.in_channels // module.groups * math.prod(module.kernel_size)
     if isinstance(module, nn.Linear):
@@ -132,175 +132,114 @@ def _thop_operations(module: nn.Module, output: Tensor) -> int:
     return 0
 
 
-CONVENTIONS = {"products": _count_products, "thop": _count_as_thop}
-
-
-def count_parameters(network: nn.Module, convention: str = "all") -> int:
-    """Count the learnt numbers of a network.
-
-    Parameters
-    ----------
-    network : nn.Module
-    convention : {"all", "layers", "calls"}
-        "all": each once. "layers": without those that a module with parts holds by itself, such as
-        the position biases of SwinFusion; what the library thop sums up. "calls": those of a
-        layer as often as it runs on a pair, so an encoder shared by both images twice.
-
-    Raises
-    ------
-    UnknownName
-        If there is no such convention.
-    """
-    if convention == "all":
-        return _numbers(network)
-    if convention == "layers":
-        return sum(_numbers(part) for part in network.modules() if not [*part.children()])
-    if convention != "calls":
-        raise unknown("convention of parameters", convention, ("all", "layers", "calls"))
-
-    def count(network: nn.Module, images: tuple[Tensor, Tensor]) -> int:
-        return sum(_numbers(part, recurse=False) for part, _ in _calls(network, images))
-
-    return _count(count, network, 256, 256)
-
-
-def _numbers(module: nn.Module, *, recurse: bool = True) -> int:
-    return sum(p.numel() for p in module.parameters(recurse=recurse))
+def build_untrained(configuration: Configuration) -> Any:
+    """Build a network, without trained weights, or an algorithm; with its first rule if any."""
+    return configuration.build(*map(get_rule, configuration.rules[:1]))
 
 
 # ---------------------------------------------------------------- Table 11: size
 
 
-def _default(method: str) -> Callable[[], nn.Module]:
-    return lambda: build_untrained(find_method(method).default)
-
-
-def build_untrained(configuration: Configuration) -> Any:
-    """Build a network, without trained weights, or an algorithm; with its first rule if any."""
-    rules = [get_rule(rule) for rule in configuration.rules[:1]]
-    return configuration.build(*rules)
-
-
-class _Otherwise(nn.Module):
-    """A network that is run in another way than its `forward`."""
-
-    def __init__(self, network: nn.Module, way: Callable[..., Tensor]) -> None:
-        super().__init__()
-        self.network = network
-        self.way = way
-
-    def forward(self, ir: Tensor, vis: Tensor) -> Tensor:
-        return self.way(self.network, ir, vis)
-
-
-def _rgb_densefuse() -> nn.Module:
+class _RGBDenseFuse(DenseFuse):
     """The authors' variant for RGB images: three channels in and out, 74,771 parameters."""
 
-    def fuse(network: DenseFuse, *images: Tensor) -> Tensor:
-        return network(*(image.expand(-1, 3, -1, -1) for image in images))
+    def __init__(self) -> None:
+        super().__init__("pytorch")
+        self.first, self.last = conv(3, 16, 3), conv(16, 3, 3)
 
-    network = DenseFuse("pytorch")
-    network.first, network.last = conv(3, 16, 3), conv(16, 3, 3)
-    return _Otherwise(network, fuse)
-
-
-def _sdnet_with_decomposition() -> nn.Module:
-    return _Otherwise(SDNet(), lambda network, ir, vis: network.decompose(network(ir, vis)))
+    def forward(self, *images: Tensor) -> Tensor:
+        return super().forward(*(image.expand(-1, 3, -1, -1) for image in images))
 
 
-def _swinfusion_without_padding() -> nn.Module:
+class _WholeSDNet(SDNet):
+    """With the decomposition, which fusing does not need."""
+
+    def forward(self, ir: Tensor, vis: Tensor) -> Any:
+        return self.decompose(super().forward(ir, vis))
+
+
+class _UnpaddedSwinFusion(SwinFusion):
     """On sides that are multiples of 8; the softmax is a module there, which thop counts."""
 
-    def count_softmax(attention: Any, _: Any, windows: Tensor) -> None:
+    def __init__(self) -> None:
+        super().__init__()
+        for module in self.modules():
+            if isinstance(module, WindowAttention):
+                module.softmax = nn.Softmax(dim=-1)
+                module.register_forward_hook(self._count_softmax)
+
+    @staticmethod
+    def _count_softmax(attention: Any, _: Any, windows: Tensor) -> None:
         count, pixels, _ = windows.shape
         attention.softmax(windows.new_empty(count, HEADS, pixels, pixels))
 
-    network = SwinFusion()
-    for module in network.modules():
-        if isinstance(module, WindowAttention):
-            module.softmax = nn.Softmax(dim=-1)
-            module.register_forward_hook(count_softmax)
-    return _Otherwise(network, lambda network, ir, vis: network.core(ir, vis))
+    def forward(self, ir: Tensor, vis: Tensor) -> Tensor:
+        return self.core(ir, vis)
 
 
 class Counting(NamedTuple):
     """How a row of Table 11 was counted, so that its figures come out.
 
-    Attributes
-    ----------
-    method : str
-    build : callable
-        Makes the network that was counted.
-    convention : {"products", "thop"}
-        Of `count_macs`.
-    times : int
-        What a multiply-accumulate counts: 2 with TensorFlow's profiler.
-    parameters : {"all", "layers", "calls"}
-        Of `count_parameters`.
-    how : str
-        In words, what departs from the default network and from multiply-accumulates.
+    `how`: in words. `network` makes what was counted, by default the method's; `convention` is of
+    `count_macs`, `parameters` of `count_parameters`; with TensorFlow's profiler a
+    multiply-accumulate counts 2 `times`.
     """
 
     method: str
-    build: Callable[[], nn.Module]
+    how: str = "multiply-accumulates of the layers"
+    network: Callable[[], nn.Module] | None = None
     convention: str = "thop"
     times: int = 1
     parameters: str = "all"
-    how: str = "multiply-accumulates of the layers"
 
 
 #: Row of RefineFuse's Table 11 -> how it was counted; found by trying which fits.
 TABLE_11: Mapping[str, Counting] = {
     "DenseFuse": Counting(
         "densefuse",
-        _rgb_densefuse,
-        how="multiply-accumulates of the variant for RGB images, three channels in and out",
+        "multiply-accumulates of the variant for RGB images, three channels in and out",
+        _RGBDenseFuse,
     ),
     "U2Fusion": Counting(
         "u2fusion",
-        _default("u2fusion"),
-        "products",
-        2,
-        how="TensorFlow's profiler: two operations per multiply-accumulate",
+        "TensorFlow's profiler: two operations per multiply-accumulate",
+        convention="products",
+        times=2,
     ),
-    "RFN-Nest": Counting("rfn_nest", _default("rfn_nest")),
+    "RFN-Nest": Counting("rfn_nest"),
     "SDNet": Counting(
         "sdnet",
-        _sdnet_with_decomposition,
-        "products",
-        2,
-        how="TensorFlow's profiler: two operations per multiply-accumulate, and the decomposition, "
+        "TensorFlow's profiler: two operations per multiply-accumulate, and the decomposition, "
         "which fusing does not need, counted too",
+        _WholeSDNet,
+        convention="products",
+        times=2,
     ),
-    "SeAFusion": Counting("seafusion", _default("seafusion")),
+    "SeAFusion": Counting("seafusion"),
     "SwinFusion": Counting(
         "swinfusion",
-        _swinfusion_without_padding,
-        parameters="layers",
-        how="layers without attention's products, with 4 per value of a normalisation; images not "
+        "layers without attention's products, with 4 per value of a normalisation; images not "
         "padded; parameters without the position biases",
+        _UnpaddedSwinFusion,
+        parameters="layers",
     ),
-    "LRRNet": Counting("lrrnet", _default("lrrnet")),
+    "LRRNet": Counting("lrrnet"),
     "CDDFuse": Counting(
         "cddfuse",
-        _default("cddfuse"),
-        parameters="calls",
-        how="layers without attention's products; the parameters of the encoder, which both images "
+        "layers without attention's products; the parameters of the encoder, which both images "
         "share, twice",
+        parameters="calls",
     ),
     "EMMA": Counting(
         "emma",
-        _default("emma"),
-        how="layers without attention's products; transposed convolutions as if each output pixel "
+        "layers without attention's products; transposed convolutions as if each output pixel "
         "met the whole kernel",
     ),
     "RefineFuse": Counting(
         "refinefuse",
-        _default("refinefuse"),
-        how="layers without attention's products; widths are ours, chosen to come near",
+        "layers without attention's products; widths are ours, chosen to come near",
     ),
 }
-
 
 #: Column of the print's sizes -> heading.
 SIZES: Mapping[str, str] = {
@@ -311,24 +250,11 @@ SIZES: Mapping[str, str] = {
 
 
 def table_11(rows: Collection[str] = tuple(TABLE_11)) -> pd.DataFrame:
-    """Return the size columns of RefineFuse's Table 11 beside ours.
+    """Return the size columns of rows of RefineFuse's Table 11 beside ours.
 
-    Parameters
-    ----------
-    rows : collection of str
-        Keys of `TABLE_11`.
-
-    Returns
-    -------
-    DataFrame
-        A row per network of the print. "parameters" and "MACs 256": the network that fuses a pair
-        here, everything once; "FLOPs 256": twice that. "counted ...": as the print counted, in its
-        units of 10^6 parameters and 10^9 operations; "paper ..."; "difference ... %"; "how".
-
-    Raises
-    ------
-    UnknownName
-        If there is no such row.
+    "parameters" and "MACs 256": the network that fuses a pair here, everything once; "FLOPs 256":
+    twice that. "counted ...": as the print counted, in its units of 10^6 parameters and 10^9
+    operations; "paper ..."; "difference ... %"; "how".
     """
     printed = printed_costs()
     found = []
@@ -336,8 +262,14 @@ def table_11(rows: Collection[str] = tuple(TABLE_11)) -> pd.DataFrame:
         if row not in TABLE_11:
             raise unknown("row of Table 11", row, TABLE_11)
         one = TABLE_11[row]
-        facts = {"row": row, "method": one.method, **_size(_default(one.method)())}
-        for name, value in _counted(one).items():
+        ours = build_untrained(find_method(one.method).default)
+        facts = {"row": row, "method": one.method, **_size(ours)}
+        network = one.network() if one.network else ours
+        counted = {"params_m": count_parameters(network, one.parameters) / 1e6}
+        for side in (256, 512):
+            macs = count_macs(network, side, side, convention=one.convention)
+            counted[f"flops_g_{side}"] = one.times * macs / 1e9
+        for name, value in counted.items():
             paper = printed.loc[row, name]
             # The print has two decimals: what rounds to it is no difference.
             far = 0.0 if abs(value - paper) <= 0.005 else 100 * (value / paper - 1)
@@ -349,16 +281,6 @@ def table_11(rows: Collection[str] = tuple(TABLE_11)) -> pd.DataFrame:
 def _size(network: nn.Module) -> dict[str, Any]:
     macs = count_macs(network, 256, 256)
     return {"parameters": count_parameters(network), "MACs 256": macs, "FLOPs 256": 2 * macs}
-
-
-def _counted(one: Counting) -> dict[str, float]:
-    """Return each size of a row as the print counted, in its units."""
-    network = one.build()
-    macs = {side: count_macs(network, side, side, convention=one.convention) for side in (256, 512)}
-    return {
-        "params_m": count_parameters(network, one.parameters) / 1e6,
-        **{f"flops_g_{side}": one.times * number / 1e9 for side, number in macs.items()},
-    }
 
 
 def printed_costs() -> Any:
@@ -388,13 +310,10 @@ def show_sizes(sizes: pd.DataFrame) -> Styler:
 
 
 def size_table() -> pd.DataFrame:
-    """Return parameters and operations of every method with a network, largest last.
+    """Return parameters and operations of every method with a network, the smallest first.
 
-    Returns
-    -------
-    DataFrame
-        "method", "title", "kind", "parameters", "MACs 256" and "FLOPs 256" (for a pair of 256x256,
-        by `count_macs`, and twice that), of the default configuration.
+    Of the default configuration; "MACs 256" and "FLOPs 256" are for a pair of 256x256, by
+    `count_macs`, and twice that.
     """
     rows = [
         {"method": name, "title": spec.title, "kind": spec.kind}
@@ -405,61 +324,34 @@ def size_table() -> pd.DataFrame:
     return pd.DataFrame(rows).sort_values("parameters", ignore_index=True)
 
 
-def show_every_size(sizes: pd.DataFrame) -> Styler:
-    """Style `size_table`."""
-    numbers = sizes.select_dtypes("number").columns
-    return sizes.style.format("{:,}", subset=numbers).hide(axis="index").set_uuid("sizes")
-
-
 # ---------------------------------------------------------------- Table 10: RefineFuse's variants
 
 #: Size of MSRS's images, which Table 10 times.
 WIDTH, HEIGHT = 640, 480
+#: Every variant fuses so many times, in turn.
+REPEATS = 5
 #: Variant -> row of Table 10.
 TABLE_10 = {"scales_3": "A", "scales_5": "B", "paper": "Ours"}
 
 
 def variant_table(
-    *,
-    profile: str,
-    results_dir: str | os.PathLike[str],
-    device: str = "cpu",
-    repeats: int = 5,
-    seed: int = 0,
+    *, profile: str, results_dir: str | os.PathLike[str], device: str = "cpu", seed: int = 0
 ) -> pd.DataFrame:
     """Measure what each variant of RefineFuse costs, beside the times of Table 10, and save it.
 
-    Parameters
-    ----------
-    profile, results_dir, device, seed
-        As in `reproduction.experiments.fusion_table`; costs are the same in both profiles.
-    repeats : int
-        Every variant fuses so many times, in turn.
-
-    Returns
-    -------
-    DataFrame
-        One row per variant: parameters, multiply-accumulates for 256x256 (in thop's
-        convention), our median milliseconds for 640x480 pixels, and the paper's, which are of
-        an RTX 4090.
-
-    Raises
-    ------
-    FusionError
-        If the device cannot be used.
+    A row per variant: parameters, multiply-accumulates for 256x256 (in thop's convention), our
+    median milliseconds for 640x480 pixels, and the paper's, which are of an RTX 4090.
     """
     check_device(device)
     torch.manual_seed(seed)
     networks = {name: RefineFuse(**departs).to(device) for name, (departs, _) in VARIANTS.items()}
     images = list(torch.rand(2, 1, 1, HEIGHT, WIDTH).to(device))
-
-    def fuse(network: RefineFuse) -> Tensor:
-        return run_network(network, images).cpu()  # which waits for an accelerator
-
-    times: dict[str, list[float]] = {name: [] for name in networks}
-    for _ in range(repeats):
+    seconds: dict[str, list[float]] = {name: [] for name in networks}
+    for _ in range(REPEATS):
         for name, network in networks.items():
-            times[name].append(measure(partial(fuse, network))[1].seconds)
+            started = time.perf_counter()
+            run_network(network, images).cpu()  # which waits for an accelerator
+            seconds[name].append(time.perf_counter() - started)
     printed = pd.read_csv(package_data("paper_tables/refinefuse_table_10_depth_ablation.csv"))
     paper = printed.set_index("setting")["time_ms_rtx4090"]
     frame = pd.DataFrame(
@@ -467,22 +359,13 @@ def variant_table(
             "variant": name,
             "parameters": count_parameters(network),
             "MACs": count_macs(network.cpu(), 256, 256, convention="thop"),
-            "ms": 1000 * statistics.median(times[name]),
+            "ms": 1000 * statistics.median(seconds[name]),
             "paper ms": paper.get(TABLE_10.get(name, ""), np.nan),
         }
         for name, network in networks.items()
     )
     facts = results.provenance(
-        profile=profile, device=device, seed=seed, repeats=repeats, size=f"{WIDTH}x{HEIGHT}"
+        profile=profile, device=device, seed=seed, repeats=REPEATS, size=f"{WIDTH}x{HEIGHT}"
     )
     results.save(Path(results_dir) / profile / "refinefuse_10_time", summary=frame, facts=facts)
     return frame
-
-
-def show_variants(costs: pd.DataFrame) -> Styler:
-    """Style `variant_table`, with both times also as shares of the whole network's."""
-    table = costs.set_index("variant").rename_axis(None)
-    for name in ("ms", "paper ms"):
-        table[f"{name} / four scales"] = table[name] / table[name]["paper"]
-    styler = table.style.format(precision=2, na_rep="").set_uuid("costs")
-    return styler.format("{:,}", subset=["parameters", "MACs"]).format("{:.0f}", subset=["ms"])

@@ -12,11 +12,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from torch import nn
 
+from .figures import GREY
 from .tracing import Step, steps, trace
 
 __all__ = ["architecture", "module_diagram"]
 
-GREY = "#999999"
 #: Kind of step -> colour; another is white.
 COLOURS = {
     **dict.fromkeys(("image", "concat", "split"), "#eeeeee"),
@@ -36,14 +36,13 @@ def architecture(network: nn.Module, *, title: str = "") -> Figure:
     """
     found = trace(network)
     places = _lanes(found)
-    lanes = [y for _, y in places]
-    figure, axis = plt.subplots(figsize=(11.5, 1.6 + 0.75 * (max(lanes) - min(lanes) + 1)))
     reused = {step.name for step in found if step.uses > 1}
+    figure, axis = _panel(places, 1.6, 0.75, margin=0.8, title=title)
     boxes = [
-        _layer(axis, step, place, step.name in reused)
+        _layer(axis, step, place, AGAIN if step.name in reused else EDGE)
         for step, place in zip(found, places, strict=True)
     ]
-    _finish(figure, found, places, boxes, title=title, margin=0.8, arch=0.28)
+    _join(axis, found, places, boxes, arch=0.28)
     handles = [
         Patch(fc=COLOURS["Conv2d"], label="3x3 convolution", **EDGE),
         Patch(fc=COLOURS["1x1"], label="1x1 convolution", **EDGE),
@@ -54,30 +53,36 @@ def architecture(network: nn.Module, *, title: str = "") -> Figure:
 
 
 def module_diagram(network: nn.Module, *, side: int = 256, title: str = "") -> Figure:
-    """Draw a fusion network of several scales from a live run: a box per module, a row per scale.
+    """Draw a fusion network of several scales, run on images of side x side.
 
-    Parameters
-    ----------
-    network : nn.Module
-        Called as ``network(ir, vis)``.
-    side : int
-        Side of the test images.
-    title : str
+    A box per module, a row per scale.
     """
     found = steps(network, *torch.rand(2, 1, 1, side, side))
     places = _scales(found)
-    figure, axis = plt.subplots(figsize=(11.5, 1.4 - min(y for _, y in places)))
+    figure, axis = _panel(places, 0.4, 1, margin=0.5, title=title)
     boxes = []
     for step, place in zip(found, places, strict=True):
         _, channels, height, width = step.after.shape
         name = {"image": step.name, "Conv2d": "conv"}.get(step.kind, step.kind)
         text = f"{name}\n{channels}×{height}×{width}"
         boxes.append(_box(axis, place, text, step.kind, fontsize=6.5))
-    _finish(figure, found, places, boxes, title=title, margin=0.5, arch=0.12)
+    _join(axis, found, places, boxes, arch=0.12)
     return figure
 
 
-# ---------------------------------------------------------------- places
+Places = list[tuple[float, float]]
+
+
+def _panel(places: Places, above: float, lane: float, *, margin: float, title: str) -> Any:
+    """Make a figure about these places, of so many inches and so many per lane."""
+    columns, lanes = zip(*places, strict=True)
+    inches = above + lane * (max(lanes) - min(lanes) + 1)
+    figure, axis = plt.subplots(figsize=(11.5, inches), layout="tight")
+    axis.set_xlim(-0.7, max(columns) + 0.7)
+    axis.set_ylim(min(lanes) - margin, max(lanes) + margin)
+    axis.axis("off")
+    axis.set_title(title, fontsize=11, loc="left")
+    return figure, axis
 
 
 def _columns(found: Sequence[Step]) -> list[float]:
@@ -88,7 +93,7 @@ def _columns(found: Sequence[Step]) -> list[float]:
     return columns
 
 
-def _lanes(found: Sequence[Step]) -> list[tuple[float, float]]:
+def _lanes(found: Sequence[Step]) -> Places:
     """Place what works side by side on one tensor on lanes side by side."""
     lanes: list[float] = []
     for step in found:
@@ -103,7 +108,7 @@ def _lanes(found: Sequence[Step]) -> list[tuple[float, float]]:
     return list(zip(_columns(found), lanes, strict=True))
 
 
-def _scales(found: Sequence[Step]) -> list[tuple[float, float]]:
+def _scales(found: Sequence[Step]) -> Places:
     """Place steps the lower, the smaller their images; what shares a place is spread."""
     side = found[0].after.shape[-1]
     levels = [round(float(np.log2(side / step.after.shape[-1]))) for step in found]
@@ -116,10 +121,7 @@ def _scales(found: Sequence[Step]) -> list[tuple[float, float]]:
     return places
 
 
-# ---------------------------------------------------------------- drawing
-
-
-def _layer(axis: plt.Axes, step: Step, place: tuple[float, float], reused: bool) -> Patch:
+def _layer(axis: Any, step: Step, place: tuple[float, float], edge: dict[str, Any]) -> Patch:
     if step.kind == "add":
         return _box(axis, place, "+", "add", {"boxstyle": "circle,pad=0.15"}, fontsize=12)
     if not isinstance(step.module, nn.Conv2d):
@@ -128,13 +130,12 @@ def _layer(axis: plt.Axes, step: Step, place: tuple[float, float], reused: bool)
     if step.activation:
         axis.text(x, y - 0.27, step.activation, ha="center", va="top", fontsize=6.5)
     size = f"{conv.kernel_size[0]}x{conv.kernel_size[1]}"
-    text = f"{size}\n{conv.in_channels}→{conv.out_channels}"
     kind = size if size in COLOURS else "Conv2d"
-    return _box(axis, place, text, kind, AGAIN if reused else EDGE)
+    return _box(axis, place, f"{size}\n{conv.in_channels}→{conv.out_channels}", kind, edge)
 
 
 def _box(
-    axis: plt.Axes,
+    axis: Any,
     place: tuple[float, float],
     text: str,
     kind: str,
@@ -143,25 +144,15 @@ def _box(
 ) -> Patch:
     """Write a text in a box about a place."""
     style = {"boxstyle": "round,pad=0.35", "fc": COLOURS.get(kind, "white"), **EDGE, **box}
-    shown = axis.text(*place, text, **{"ha": "center", "va": "center", "fontsize": 7.5, **how})
-    shown.set_bbox(style)
-    patch = shown.get_bbox_patch()
-    assert patch is not None
+    how = {"ha": "center", "va": "center", "fontsize": 7.5, **how}
+    patch: Any = axis.text(*place, text, bbox=style, **how).get_bbox_patch()
     return patch
 
 
-def _finish(
-    figure: Figure,
-    found: Sequence[Step],
-    places: Sequence[tuple[float, float]],
-    boxes: Sequence[Patch],
-    *,
-    title: str,
-    margin: float,
-    arch: float,
+def _join(
+    axis: Any, found: Sequence[Step], places: Places, boxes: Sequence[Patch], *, arch: float
 ) -> None:
     """Draw the tensors between boxes; one that skips several columns arches over what is there."""
-    (axis,) = figure.axes
     for i, step in enumerate(found):
         for source in step.inputs:
             start, stop = places[source], places[i]
@@ -171,9 +162,3 @@ def _finish(
             ends = {"patchA": boxes[source], "patchB": boxes[i]}
             # Behind the boxes that it passes.
             axis.annotate("", stop, start, zorder=0.5, arrowprops={**style, **path, **ends})
-    columns, lanes = zip(*places, strict=True)
-    axis.set_xlim(-0.7, max(columns) + 0.7)
-    axis.set_ylim(min(lanes) - margin, max(lanes) + margin)
-    axis.axis("off")
-    axis.set_title(title, fontsize=11, loc="left")
-    figure.tight_layout()

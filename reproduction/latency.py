@@ -6,7 +6,6 @@ beside how much other work it was taken.
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
 import sys
@@ -22,7 +21,6 @@ import cv2
 import numpy as np
 import pandas as pd
 import torch
-from torch import nn
 from tqdm.auto import tqdm
 
 from fusionlib.costs import measure
@@ -31,30 +29,20 @@ from fusionlib.errors import FusionError, WeightsNotFound
 from fusionlib.executors import has_processes
 from fusionlib.files import write_text
 from fusionlib.images import luminance
-from fusionlib.methods import Method, create, find_method, registry
+from fusionlib.methods import create, find_method, registry
 from fusionlib.tiles import check_device, run_network
 
-from . import ROOT, results
-from .compare import CLOSE
-from .cost import build_untrained, count_parameters, printed_costs
-from .experiments import recorded
+from . import results
+from .cost import build_untrained, printed_costs
 from .show import show_lines
 
 if TYPE_CHECKING:
     from pandas.io.formats.style import Styler
-    from torch import Tensor
 
 __all__ = [
-    "SIZES",
-    "latency_table",
-    "measure_latency",
-    "rank_table",
-    "recorded_speed",
-    "show_speed",
+    *("SIZES", "latency_table", "measure_latency", "rank_table", "recorded_speed", "show_speed"),
     "show_times",
-    "trade_off",
 ]
-
 
 #: Size of pictures -> whose it is.
 SIZES: Mapping[str, str] = {"256x256": "medical", "640x480": "MSRS", "1024x768": "M3FD"}
@@ -74,17 +62,8 @@ def measure_latency(
 ) -> dict[str, Any]:
     """Measure a method in its default configuration, in a process of its own.
 
-    Parameters
-    ----------
-    method : str
-        Of a network what counts is from input to output, as in Table 11; of a classical method
-        everything.
-    size : str
-        "640x480": width x height of the pair that is fused.
-    device : str
-        "cpu", or for networks "cuda".
-    weights_dir : path, optional
-        Where to look for weights first.
+    Of a network what counts is from input to output, as in Table 11; of a classical method
+    everything. The size is WIDTHxHEIGHT, such as "640x480"; the device "cpu", or "cuda".
 
     Returns
     -------
@@ -97,13 +76,9 @@ def measure_latency(
 
     Raises
     ------
-    UnknownName
-        If there is no such method.
     FusionError
-        If the size is none or too small, the device cannot be used, or the process was killed, as
-        a system does that has not enough memory.
-    MemoryError
-        If the memory does not suffice, and the system says so.
+        If there is no such method or size, the size is too small, the device cannot be used, or the
+        process was killed, as a system does that has not enough memory.
     """
     import loky
 
@@ -119,14 +94,29 @@ def measure_latency(
             ) from error
 
 
+def _check(method: str, size: str, device: str) -> tuple[int, int]:
+    """Make sure that there is something to measure; return the width and the height."""
+    configuration = find_method(method).default
+    width, _, height = size.partition("x")
+    if not (width.isdecimal() and height.isdecimal()):
+        raise FusionError(f"a size is WIDTHxHEIGHT in pixels, such as 640x480, not {size!r}.")
+    if device.split(":")[0] not in ("cpu", "cuda"):
+        raise FusionError(f"times are measured on 'cpu' and 'cuda', not on {device!r}.")
+    if device != "cpu" and not configuration.has_network:
+        raise FusionError(f"{method} has no network, so it runs on 'cpu' only, not on {device!r}.")
+    return int(width), int(height)
+
+
 def _measure_here(
     method: str, size: str, device: str, weights_dir: str | os.PathLike[str] | None
 ) -> dict[str, Any]:
     pair = load_dataset("sample")["day_street"]
-    images = [cv2.resize(image, _sides(size)) for image in (pair.ir, luminance(pair.vis))]
+    sides = _check(method, size, device)
+    images = [cv2.resize(image, sides) for image in (pair.ir, luminance(pair.vis))]
     fuse, weights = _fuser(method, images, device, weights_dir)
     seconds, cost = measure(partial(_repeat, fuse))
     lower, median, upper = 1000 * np.percentile(seconds, [25, 50, 75])
+    on_gpu = device != "cpu"
     return {
         "weights": weights,
         "threads": torch.get_num_threads(),
@@ -134,87 +124,56 @@ def _measure_here(
         "lower quartile ms": lower,
         "upper quartile ms": upper,
         "runs": len(seconds),
-        "peak GiB": cost.peak
-        if device == "cpu"
-        else torch.cuda.max_memory_allocated(device) / 2**30,
+        "peak GiB": torch.cuda.max_memory_allocated(device) / 2**30 if on_gpu else cost.peak,
     }
 
 
 def _repeat(call: Callable[[], object]) -> list[float]:
     """Return the seconds of each call after the first; of the first where that took long."""
-    first = _seconds(call)
-    if first >= ONCE:
-        return [first]
     seconds: list[float] = []
-    while len(seconds) < FEWEST or (sum(seconds) < SECONDS and len(seconds) < MOST):
-        seconds.append(_seconds(call))
-    return seconds
-
-
-def _check(method: str, size: str, device: str) -> None:
-    """Make sure that there is something to measure."""
-    configuration = find_method(method).default
-    _sides(size)
-    if device.split(":")[0] not in ("cpu", "cuda"):
-        raise FusionError(f"times are measured on 'cpu' and 'cuda', not on {device!r}.")
-    if device != "cpu" and not configuration.has_network:
-        raise FusionError(f"{method} has no network, so it runs on 'cpu' only, not on {device!r}.")
-
-
-def _sides(size: str) -> tuple[int, int]:
-    """Read "640x480"."""
-    width, _, height = size.partition("x")
-    if not (width.isdecimal() and height.isdecimal()):
-        raise FusionError(f"a size is WIDTHxHEIGHT in pixels, such as 640x480, not {size!r}.")
-    return int(width), int(height)
+    while len(seconds) <= FEWEST or (sum(seconds[1:]) < SECONDS and len(seconds) <= MOST):
+        started = time.perf_counter()
+        call()
+        seconds.append(time.perf_counter() - started)
+        if seconds[0] >= ONCE:
+            return seconds
+    return seconds[1:]
 
 
 def _fuser(
-    method: str,
-    gray: list[Any],
-    device: str,
-    weights_dir: str | os.PathLike[str] | None,
+    method: str, gray: list[Any], device: str, weights_dir: str | os.PathLike[str] | None
 ) -> tuple[Callable[[], object], str]:
     """Return what is timed, and the weights' name."""
     configuration = find_method(method).default
-    made = None
-    with contextlib.suppress(WeightsNotFound):
+    weights = "untrained"
+    try:
         made = create(method, retrained=True, weights_dir=weights_dir, device=device)
-    if made is not None and made.network is None:
-        return partial(_fuse_afresh, made, gray), made.card.weights
-    if made is None:
-        torch.manual_seed(0)
-        network, weights = build_untrained(configuration).to(device), "untrained"
-    else:
         network, weights = made.network, made.card.weights
+    except WeightsNotFound:
+        torch.manual_seed(0)
+        network = build_untrained(configuration).to(device)
+    if network is None:
+
+        def fuse_afresh() -> None:
+            """Fuse without what earlier runs learnt from the same pair."""
+            with (
+                tempfile.TemporaryDirectory() as empty,
+                mock.patch.dict(os.environ, XDG_CACHE_HOME=empty),
+            ):
+                made.fuse(*gray)
+
+        return fuse_afresh, weights
     side = network.min_side
     if min(gray[0].shape) < side:
         raise FusionError(f"{method} needs {side} pixels a side, not {gray[0].shape}.")
-    tensors = [torch.from_numpy(configuration.levels.scale(x))[None, None] for x in gray]
-    images = [tensor.to(device) for tensor in tensors]
+    images = [torch.from_numpy(configuration.levels.scale(x))[None, None].to(device) for x in gray]
 
-    def fuse() -> Tensor:
-        output = run_network(network, images)
+    def fuse() -> None:
+        run_network(network, images)
         if device != "cpu":
             torch.cuda.synchronize(device)
-        return output
 
     return fuse, weights
-
-
-def _fuse_afresh(method: Method, gray: Sequence[Any]) -> None:
-    """Fuse without what earlier runs learnt from the same pair."""
-    with (
-        tempfile.TemporaryDirectory() as empty,
-        mock.patch.dict(os.environ, XDG_CACHE_HOME=empty),
-    ):
-        method.fuse(*gray)
-
-
-def _seconds(call: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    call()
-    return time.perf_counter() - started
 
 
 TIME_COLUMNS = [
@@ -235,48 +194,29 @@ def latency_table(
 ) -> pd.DataFrame:
     """Measure what fusing a pair takes, for every method at every size, and save it.
 
-    Parameters
-    ----------
-    folder : path
-        The table is written there row by row. Rows that it holds of the same commit, device and
-        threads are not measured again; rows of other devices are kept.
-    methods : sequence of str, optional
-        Default: all; on an accelerator those with a network.
-    sizes : sequence of str
-    device, weights_dir
-        As in `measure_latency`.
-    progress : bool
-        Whether to show a progress bar.
-    **facts
-        For `reproduction.results.provenance`.
+    The table is written into the folder row by row. Rows that it holds of the same commit, device
+    and threads are not measured again; rows of other devices are kept. The methods are by default
+    all, on an accelerator those with a network. Further facts are for the provenance.
 
     Returns
     -------
     DataFrame
-        A row per method, size and device: median and quartiles in milliseconds, number of runs,
-        peak memory in GiB, threads, the commit, and the average number of busy processes in the
-        minute before this call began (`os.getloadavg`). Rows of other devices that the folder holds
-        are among them. A method that could not be run has no row.
-
-    Raises
-    ------
-    UnknownName
-        If there is no such method.
-    FusionError
-        If the device cannot be used, a size is none, or the folder cannot be written.
+        A row per method, size and device: as of `measure_latency`, with the commit, and as "load"
+        the average number of busy processes in the minute before this call began
+        (`os.getloadavg`). A method that could not be run has no row.
     """
     check_device(device)
     able = [n for n, spec in registry().items() if device == "cpu" or spec.default.has_network]
     work = [(name, size) for size in sizes for name in methods or able]
-    for name, size in work:  # before anything is measured
+    for name, size in work:
         _check(name, size, device)
     folder, provenance = Path(folder), results.provenance(device=device, **facts)
     load = round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else math.nan
     begun = {"commit": provenance["commit"], "load": load}
     runs = folder / "runs.csv"
-    known = pd.read_csv(runs) if runs.exists() else pd.DataFrame(columns=TIME_COLUMNS)
-    same = (known["commit"] == begun["commit"]) & (known["threads"] == torch.get_num_threads())
-    rows = known[same | (known["device"] != device)][TIME_COLUMNS].to_dict("records")
+    table = pd.read_csv(runs) if runs.exists() else pd.DataFrame(columns=TIME_COLUMNS)
+    same = (table["commit"] == begun["commit"]) & (table["threads"] == torch.get_num_threads())
+    rows = table[same | (table["device"] != device)][TIME_COLUMNS].to_dict("records")
     done = {(row["method"], row["size"]) for row in rows if row["device"] == device}
     for name, size in tqdm(work, desc="measuring", disable=not progress):
         if (name, size) in done:
@@ -286,35 +226,22 @@ def latency_table(
         except (FusionError, MemoryError) as error:
             tqdm.write(f"{name}, {size}: {error}", file=sys.stderr)
             continue
-        rows.append({"method": name, "size": size, "device": device, **found, **begun})
-        write_text(runs, _times(rows).to_csv(index=False, float_format="%.6g"))
-    table = _times(rows)
+        spec = find_method(name)
+        which = {"method": name, "title": spec.title, "kind": spec.kind, "size": size}
+        rows.append({**which, "device": device, **found, **begun})
+        table = pd.DataFrame(rows, columns=TIME_COLUMNS)
+        write_text(runs, table.to_csv(index=False, float_format="%.6g"))
+    table = pd.DataFrame(rows, columns=TIME_COLUMNS)
     table = table[table["size"].isin(sizes)].reset_index(drop=True)
     results.save(folder, summary=table, facts=provenance)
     return table
 
 
-def _times(rows: Sequence[dict[Any, Any]]) -> pd.DataFrame:
-    table = pd.DataFrame(rows, columns=TIME_COLUMNS)
-    specs = table["method"].map(find_method)
-    return table.assign(title=[one.title for one in specs], kind=[one.kind for one in specs])
+# ---------------------------------------------------------------- tables to read
 
 
-def check_times(times: pd.DataFrame, sizes: Collection[str] = ()) -> None:
-    """Make sure that times can stand in one table.
-
-    Parameters
-    ----------
-    times : DataFrame
-        From `latency_table`.
-    sizes : collection of str
-        Sizes that it must have.
-
-    Raises
-    ------
-    FusionError
-        If they are of several devices, or lack a size.
-    """
+def _check_times(times: pd.DataFrame, sizes: Collection[str] = ()) -> None:
+    """Make sure that times are of one device, and of these sizes among others."""
     devices = sorted({*times["device"]})
     if len(devices) != 1:
         raise FusionError(
@@ -326,20 +253,13 @@ def check_times(times: pd.DataFrame, sizes: Collection[str] = ()) -> None:
 
 
 def show_times(times: pd.DataFrame) -> Styler:
-    """Style times: median and quartiles in milliseconds and peak memory, a column per size.
-
-    Raises
-    ------
-    FusionError
-        If they are of several devices.
-    """
-    check_times(times)
+    """Style times of one device: median and quartiles, peak memory, a column per size."""
+    _check_times(times)
     found = {(row["title"], row["size"]): _time_cell(row) for row in times.to_dict("records")}
     titles = list(dict.fromkeys(times["title"]))
-    sizes = dict.fromkeys(times["size"])
     some = times.iloc[0]
     return show_lines(
-        {size: [found.get((title, size), "") for title in titles] for size in sizes},
+        {s: [found.get((title, s), "") for title in titles] for s in dict.fromkeys(times["size"])},
         titles,
         f"Milliseconds for a pair: median [quartiles], and the process's peak memory; "
         f"{some['device']}, {some['threads']} threads",
@@ -354,52 +274,6 @@ def _time_cell(row: dict[Any, Any]) -> str:
     return f"{middle} [{low}, {high}]\n{peak}"
 
 
-def trade_off(times: pd.DataFrame) -> pd.DataFrame:
-    """Join what a method takes for a pair of MSRS with its mean VIF there, as recorded.
-
-    Parameters
-    ----------
-    times : DataFrame
-        From `latency_table`, of one device, with 640x480.
-
-    Returns
-    -------
-    DataFrame
-        "label", "ms", "parameters" (0 of classical methods), "quality", for the methods that have
-        both; of several rows of a method the first that is within 2 % of the print, else the
-        nearest.
-
-    Raises
-    ------
-    FusionError
-        If the times are of several devices, or not of that size.
-    """
-    check_times(times, ["640x480"])
-    measured = recorded("refinefuse_01")
-    rows = measured.per_pair.drop_duplicates("row").set_index("row")["method"]
-    found = measured.compared[measured.compared["metric"] == "VIF"].set_index("row")
-    far = (found["difference"] / found["paper"]).abs()
-    far = far.where(far > CLOSE, 0)  # of several near ones the first
-    label = far.groupby(rows).idxmin()
-    chosen = times[(times["size"] == "640x480") & times["method"].isin(label.index)]
-    labels = chosen["method"].map(label)
-    return pd.DataFrame(
-        {
-            "label": labels,
-            "ms": chosen["median ms"],
-            "parameters": chosen["method"].map(_parameters),
-            "quality": labels.map(found["mean"]),
-        }
-    ).reset_index(drop=True)
-
-
-def _parameters(method: str) -> int:
-    network = build_untrained(find_method(method).default)
-    return count_parameters(network) if isinstance(network, nn.Module) else 0
-
-
-# ---------------------------------------------------------------- Table 11
-
 #: Size of pictures whose times Table 11 prints -> how its column names them.
 TIMED: Mapping[str, str] = {"640x480": "msrs", "1024x768": "m3fd"}
 
@@ -410,26 +284,11 @@ def rank_table(sizes: pd.DataFrame, times: pd.DataFrame) -> pd.DataFrame:
     Ranks are recomputed by one rule: rank each column (ties share the mean of their ranks), average
     the ranks of a row, and rank the averages (ties share the better rank).
 
-    Parameters
-    ----------
-    sizes : DataFrame
-        From `reproduction.cost.table_11`.
-    times : DataFrame
-        From `latency_table`, of one device, at the sizes of MSRS and M3FD.
-
-    Returns
-    -------
-    DataFrame
-        The sizes with "size, printed", "size, from the print's columns", "size, ours" (parameters
-        and multiply-accumulates, each once); "speed, printed", "speed, from the print's columns",
-        "speed, ours"; "device", "ms ..." and "paper ms ...".
-
-    Raises
-    ------
-    FusionError
-        If the times are of several devices or lack a size.
+    The sizes are from `reproduction.cost.table_11`, the times of one device, at the sizes of MSRS
+    and M3FD. Added are "size, printed", "size, from the print's columns", "size, ours" (parameters
+    and multiply-accumulates, each once), the same of speed, "device", "ms ..." and "paper ms ...".
     """
-    check_times(times, TIMED)
+    _check_times(times, TIMED)
     printed = printed_costs().loc[list(sizes["row"])].reset_index(drop=True)
     wide = times.pivot(index="method", columns="size", values="median ms")
     ours = wide.reindex(list(sizes["method"]))[list(TIMED)].reset_index(drop=True)
@@ -460,36 +319,16 @@ def _average_rank(columns: pd.DataFrame) -> pd.Series:
 def recorded_speed(part: str) -> pd.DataFrame:
     """Return a part of the ratio table as the committed run of the benchmarks measured it.
 
-    Parameters
-    ----------
-    part : {"networks", "metrics", "training", "workers", "memory", "backends"}
-        In "networks" what has no trained weights has "untrained" ones.
-
-    Raises
-    ------
-    FusionError
-        If it is not there: it is part of the repository, not of the package.
+    The parts are networks (what has no trained weights has "untrained" ones), metrics, training,
+    workers, memory and backends.
     """
-    path = ROOT / "results" / "paper" / "speed" / f"{part}.csv"
-    if not path.exists():
-        command = "benchmarks.backends" if part == "backends" else f"benchmarks --only {part}"
-        raise FusionError(
-            f"{path} is not there. Work in a clone of the repository, or measure it: "
-            f"python -m {command} --save FOLDER."
-        )
-    return pd.read_csv(path).replace({"weights": dict.fromkeys(UNTRAINED, "untrained")})
+    (speed,), _ = results.read_recorded("speed", part)
+    assert speed is not None
+    return speed.replace({"weights": dict.fromkeys(UNTRAINED, "untrained")})
 
 
 def show_speed(part: str, speed: pd.DataFrame) -> Styler:
-    """Style a part of the recorded speeds.
-
-    Parameters
-    ----------
-    part : str
-        Its name in `recorded_speed`; tells the tables of a page apart.
-    speed : DataFrame
-        Its first column names what was measured; the commit and remarks are left out.
-    """
+    """Style recorded speeds, without commit and remarks; the part's name tells tables apart."""
     shown = speed.drop(columns=["commit", "remark"], errors="ignore")
     first = shown.columns[0]
     shown = shown.set_index(first).rename_axis(None).rename_axis(first, axis=1)

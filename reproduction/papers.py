@@ -9,7 +9,7 @@ from fusionlib.datasets import package_data
 from fusionlib.errors import unknown
 from fusionlib.metrics import METRICS
 
-__all__ = ["PAPER_TABLES", "paper_values", "printed_decimals", "shared_values"]
+__all__ = ["PAPER_TABLES", "paper_values", "printed_decimals"]
 
 #: Table name -> file with its printed values.
 PAPER_TABLES = {
@@ -33,11 +33,6 @@ def paper_values(table: str) -> pd.DataFrame:
     """Return a paper's table, tidy: columns row (the printed method and strategy), metric, paper.
 
     Columns of the print that are no metric of `METRICS` (modules, times) are left out.
-
-    Raises
-    ------
-    UnknownName
-        If there is no such table.
     """
     if table not in PAPER_TABLES:
         raise unknown("paper table", table, PAPER_TABLES)
@@ -54,22 +49,3 @@ def printed_decimals(values: pd.Series) -> int:
     """Return how many digits after the point a print of these values needs; 0 of none."""
     texts = map(np.format_float_positional, values.dropna())
     return max((len(text.partition(".")[2]) for text in texts), default=0)
-
-
-def shared_values(first: str, second: str) -> pd.DataFrame:
-    """Return what two printed tables both print: row, metric, both values and whether equal.
-
-    Rows are matched without regard to case: one edition writes fusionGAN, the other FusionGAN.
-
-    Raises
-    ------
-    UnknownName
-        If there is no such table.
-    """
-    one, other = (
-        frame.assign(key=frame["row"].str.lower()).rename(columns={"paper": name})
-        for name in (first, second)
-        for frame in (paper_values(name),)
-    )
-    both = one.drop(columns="row").merge(other, on=["key", "metric"])
-    return both[["row", "metric", first, second]].assign(equal=both[first] == both[second])

@@ -26,24 +26,8 @@ def fused_dataset(method: str, images: str) -> str:
 class PublishedImages:
     """The authors' fused images of a data set, in place of a `fusionlib.methods.Method`.
 
-    Parameters
-    ----------
-    method : str
-        Registered name of the method that made them.
-    images : str
-        A data set of single images, named as the pairs are: ``published_<data set>_<method>``.
-    data_dir : path, optional
-        Where to look for data first.
-
-    Attributes
-    ----------
-    dataset : str
-        The data set whose pairs were fused.
-
-    Raises
-    ------
-    DatasetNotFound
-        If the images are not here.
+    `images` is a data set of single images, named as the pairs are:
+    ``published_<data set>_<method>``; if it is not here, `DatasetNotFound` is raised.
     """
 
     def __init__(
@@ -58,13 +42,7 @@ class PublishedImages:
         self.identity = Identity(method, "authors' images", "", "", f"authors' images@{hashes[:8]}")
 
     def fuse_pair(self, pair: Pair) -> np.ndarray:
-        """Return the published image of a pair, float32 in [0, 1].
-
-        Raises
-        ------
-        FusionError
-            If the authors published none of that name.
-        """
+        """Return the published image of a pair, float32 in [0, 1]."""
         if pair.name not in self._places:
             raise FusionError(
                 f"the authors of {self.name} published no image of the pair {pair.name!r}; "

@@ -35,16 +35,7 @@ __all__ = [
     "short_provenance",
 ]
 
-PACKAGES = (
-    "irvis-fusionlib",
-    "torch",
-    "numpy",
-    "scipy",
-    "pillow",
-    "scikit-image",
-    "opencv-python-headless",
-    "PyWavelets",
-)
+PACKAGES = "irvis-fusionlib torch numpy scipy pillow scikit-image opencv-python-headless PyWavelets"
 
 
 def provenance(
@@ -58,26 +49,16 @@ def provenance(
 ) -> dict[str, Any]:
     """Collect what decides the numbers of a run.
 
-    Parameters
-    ----------
-    methods : mapping of row to Method or PublishedImages, optional
-        Their weights' hashes are recorded.
-    data : mapping of str to str, optional
-        Data set -> hash of its list of files.
-    seed : int
-    device : str
-        On which the networks ran.
-    seconds : float, optional
-        Wall time of the run.
-    **facts
-        Anything else worth recording: profile, limits, how an image was read.
+    `methods` are by row, and their weights' hashes are recorded; `data` is data set -> hash of its
+    list of files, `device` that of the networks, `seconds` wall time. Other facts are anything else
+    worth recording: profile, limits, how an image was read.
     """
     import torch
 
     return {
         "commit": commit(),
         "versions": {"python": platform.python_version()}
-        | {package: _version(package) for package in PACKAGES}
+        | {package: _version(package) for package in PACKAGES.split()}
         | {"torch": torch.__version__},  # its build too, CPU or CUDA
         "device": {
             "name": device,
@@ -105,23 +86,19 @@ def _version(package: str) -> str:
 
 def commit() -> str:
     """Return the commit of the repository, with "-dirty" where it has changes; or "unknown"."""
-    root = Path(__file__).parent.parent
-    # Installed into site-packages, it may lie inside a repository that is not this one.
-    if not (root / ".git").exists():
+    if not (ROOT / ".git").exists():  # it may lie inside a repository that is not this one
         return "unknown"
     try:
-        commit = _git("rev-parse", "--short=12", "HEAD", cwd=root)
+        commit = _git("rev-parse", "--short=12", "HEAD")
         # A run writes results and Markdown tells of them: neither decides a number.
-        changed = _git(
-            "status", "--porcelain", "--", ".", ":!results", ":!*.md", ":!docs", cwd=root
-        )
+        changed = _git("status", "--porcelain", "--", ".", ":!results", ":!*.md", ":!docs")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return commit + "-dirty" * bool(changed)
 
 
-def _git(*arguments: str, cwd: Path) -> str:
-    done = subprocess.run(["git", *arguments], cwd=cwd, capture_output=True, text=True, check=True)
+def _git(*arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True)
     return done.stdout.strip()
 
 
@@ -136,11 +113,6 @@ def save(
 
     A table that measures no pairs has no ``per_pair``, one that is not from `compare`
     no ``summary.tex``.
-
-    Raises
-    ------
-    FusionError
-        If a file cannot be written.
     """
     folder = Path(folder)
     if per_pair is not None:
@@ -152,26 +124,26 @@ def save(
     _save_facts(folder, facts)
 
 
+def save_training(
+    folder: str | os.PathLike[str], name: str, history: pd.DataFrame, facts: Mapping[str, Any]
+) -> None:
+    """Write the losses of a training run, ``<name>.csv``, and its provenance into `folder`."""
+    folder = Path(folder)
+    write_text(folder / f"{name}.csv", history.to_csv(index=False, float_format="%.7g"))
+    _save_facts(folder, facts)
+
+
+def _save_facts(folder: Path, facts: Mapping[str, Any]) -> None:
+    write_text(folder / "provenance.json", json.dumps(facts, indent=1, sort_keys=True) + "\n")
+
+
 def read_recorded(
     table: str, *names: str, only: str = ""
 ) -> tuple[list[pd.DataFrame | None], dict[str, Any]]:
-    """Read what the committed run of profile "paper" left of a table.
+    """Read what the committed run of profile "paper" left of a table, below ``results/paper``.
 
-    Parameters
-    ----------
-    table : str
-        Its folder below ``results/paper``.
-    *names : str
-        Its CSV files, without ``.csv``.
-    only : str
-        The notebook that measures it, for the error.
-
-    Returns
-    -------
-    frames : list of DataFrame or None
-        None where the run wrote no such file.
-    facts : dict
-        The provenance.
+    Its CSV files of these names, None where the run wrote no such file, and the provenance. `only`
+    is the notebook that measures it, for the error.
 
     Raises
     ------
@@ -182,32 +154,15 @@ def read_recorded(
     try:
         facts = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
     except OSError as error:
-        command = "python -m reproduction run --profile paper" + f" --only {only}" * bool(only)
+        command = "reproduction run --profile paper" + f" --only {only}" * bool(only)
+        if table == "speed":
+            command = "benchmarks --save FOLDER"
         raise FusionError(
             f"{table} has no recorded run in {folder}. Work in a clone of the repository, or "
-            f"measure it: {command}."
+            f"measure it: python -m {command}."
         ) from error
     files = [folder / f"{name}.csv" for name in names]
     return [pd.read_csv(file) if file.is_file() else None for file in files], facts
-
-
-def save_training(
-    folder: str | os.PathLike[str], name: str, history: pd.DataFrame, facts: Mapping[str, Any]
-) -> None:
-    """Write the losses of a training run, ``<name>.csv``, and its provenance into `folder`.
-
-    Raises
-    ------
-    FusionError
-        If a file cannot be written.
-    """
-    folder = Path(folder)
-    write_text(folder / f"{name}.csv", history.to_csv(index=False, float_format="%.7g"))
-    _save_facts(folder, facts)
-
-
-def _save_facts(folder: Path, facts: Mapping[str, Any]) -> None:
-    write_text(folder / "provenance.json", json.dumps(facts, indent=1, sort_keys=True) + "\n")
 
 
 def short_provenance(facts: Mapping[str, Any]) -> str:

@@ -32,34 +32,27 @@ METHOD = [*Identity._fields]
 class Scores:
     """The scores of a data set that a profile's results hold.
 
-    Parameters
-    ----------
-    folder : path
-        ``results/<profile>``. Below it, ``cache/`` gathers what was measured for any table.
-    dataset : str
-
-    Raises
-    ------
-    FusionError
-        If results there are not whole, or the folder cannot be written.
+    The folder is ``results/<profile>``. Below it, ``cache/`` gathers what was measured for any
+    table: scores as CSV, and beside them which runs measured each method.
     """
 
     def __init__(self, folder: Path, dataset: str) -> None:
         data = data_hash(dataset)
         self.csv = folder / "cache" / f"{dataset}-{data[:8]}.csv"
         self._log = self.csv.with_suffix(".json")
-        rows, runs = self._read()
-        tables = [_read_table(path.parent) for path in sorted(folder.glob("*/per_pair.csv"))]
-        for frame, facts in tables:
+        rows, self._runs = self._read()
+        for path in sorted(folder.glob("*/per_pair.csv")):
+            frame, facts = _read_table(path.parent)
             if facts["data"].get(dataset) != data or not {"row", *COLUMNS} <= {*frame}:
                 continue  # of other data, or of a table that is not of scores
             frame = _of_these_versions(frame, facts.get("score_versions", {}))
             frame = frame[~_keys(frame).isin(_keys(rows))]
             rows = pd.concat([rows, frame[COLUMNS]])
+            measured_by = facts.get("measured_by", {})
             for (row, *method), _ in frame.groupby(["row", *METHOD], sort=False):
-                known = runs.setdefault(Identity(*map(str, method)), [])
-                known += [run for run in _runs(facts, str(row)) if run not in known]
-        self._runs = runs
+                known = self._runs.setdefault(Identity(*map(str, method)), [])
+                runs = measured_by.get(row) or [this_run(facts)]
+                known += [run for run in runs if run not in known]
         write_text(self.csv, rows.to_csv(index=False))
         self._write_log()
 
@@ -84,14 +77,8 @@ class Scores:
     ) -> tuple[pd.DataFrame, dict[str, list[dict[str, str]]]]:
         """Score what is not there.
 
-        Parameters
-        ----------
-        methods : mapping of str to Fuser
-            Row -> its method.
-        pairs, metrics
-            As `fusionlib.benchmark` takes them; a metric with its convention: "MI:li".
-        run : mapping of str to str
-            What is to be said of this run where it measures something.
+        `methods` are by row; `pairs` and `metrics` as `fusionlib.benchmark` takes them, a metric
+        with its convention: "MI:li". Of this run `run` is said where it measures something.
 
         Returns
         -------
@@ -123,17 +110,24 @@ def score_versions() -> dict[str, int]:
     return methods | {name: metric.version for name, metric in METRICS.items()}
 
 
+def this_run(facts: Mapping[str, Any]) -> dict[str, str]:
+    """Return what decides scores besides their keys, of a run's provenance."""
+    return {
+        "commit": facts["commit"],
+        "torch": facts["versions"]["torch"],
+        "device": facts["device"]["name"],
+    }
+
+
 def _of_these_versions(rows: pd.DataFrame, recorded: Mapping[str, int]) -> pd.DataFrame:
     """Leave out rows of other versions; what was recorded before there were any is of the first."""
     others = [name for name, one in score_versions().items() if recorded.get(name, 1) != one]
     return rows[~rows["method"].isin(others) & ~rows["metric"].isin(others)]
 
 
-def _keys(rows: pd.DataFrame) -> pd.Series:
-    """Return what each score is of, as one text."""
-    if rows.empty:
-        return pd.Series(dtype=str)
-    return rows[COLUMNS[:-1]].agg("\0".join, axis=1)
+def _keys(rows: pd.DataFrame) -> pd.Index:
+    """Return what each score is of."""
+    return pd.MultiIndex.from_frame(rows[COLUMNS[:-1]])
 
 
 def _read_text(csv: Path) -> pd.DataFrame:
@@ -150,17 +144,3 @@ def _read_table(folder: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
         raise FusionError(
             f"{folder} does not hold whole results ({type(error).__name__}: {error}). Delete it."
         ) from error
-
-
-def _runs(facts: Mapping[str, Any], row: str) -> list[dict[str, str]]:
-    """Return the runs that measured a row of a table."""
-    return facts.get("measured_by", {}).get(row) or [this_run(facts)]
-
-
-def this_run(facts: Mapping[str, Any]) -> dict[str, str]:
-    """Return what decides scores besides their keys, of a run's provenance."""
-    return {
-        "commit": facts["commit"],
-        "torch": facts["versions"]["torch"],
-        "device": facts["device"]["name"],
-    }

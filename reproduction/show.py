@@ -1,4 +1,11 @@
-"""A table in three forms from the same cells: a notebook's, Markdown and LaTeX."""
+"""A table in three forms from the same cells: a notebook's, Markdown and LaTeX.
+
+A compared table comes from `reproduction.compare.compare`. Per metric it shows the paper, ours with
+its 95 % interval below, and unless the data are others the difference with the verdict below. The
+best three means of a column are marked by more than colour; so are the best three that the paper
+prints, among all of its rows. `decimals` are the digits after the point, also per metric; by
+default as printed, and at least two digits of every mean.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +24,8 @@ if TYPE_CHECKING:
     from pandas.io.formats.style import Styler
 
 __all__ = ["grid", "latex", "markdown", "show", "show_lines", "show_scores"]
+
+Decimals = int | Mapping[str, int] | None
 
 # Best, second, third: a mark and a weight besides the colour, which are those of Okabe and Ito.
 # An unmarked number comes first.
@@ -44,15 +53,15 @@ class Cell(NamedTuple):
     rank: int = 0
     below: str = ""
 
+    def marked(self, below: str = "{}") -> str:
+        """Write it with its mark, and what stands below in the given form."""
+        number = f"{self.number} {RANKS[self.rank][0]}".strip()
+        return number + "<br>" + below.format(self.below) if self.below else number
 
-def _cells(compared: pd.DataFrame, decimals: int | Mapping[str, int] | None) -> pd.DataFrame:
-    """Prepare a compared table: rows as they appear, columns (metric, part), values `Cell`.
 
-    The parts are paper, ours (below it the interval) and, unless the data are others,
-    difference (below it the verdict).
-    """
+def _cells(compared: pd.DataFrame, decimals: Decimals = None) -> pd.DataFrame:
+    """Prepare a compared table: rows as they appear, columns (metric, part), values `Cell`."""
     order = list(dict.fromkeys(compared["row"]))
-    comparable = compared["difference"].notna().any()
     printed = printed_decimals(compared["paper"])
     cells: dict[tuple[str, str], list[Cell]] = {}
     for metric in dict.fromkeys(compared["metric"]):
@@ -61,26 +70,20 @@ def _cells(compared: pd.DataFrame, decimals: int | Mapping[str, int] | None) -> 
             digits = min(max(printed, _two_digits(part["mean"])), MOST_DECIMALS)
         else:
             digits = decimals if isinstance(decimals, int) else decimals[metric]
-        cells[metric, "paper"] = [
-            Cell(_number(value, min(digits, printed)), place)
-            for value, place in zip(
-                part["paper"], part["paper_rank"].fillna(0).astype(int), strict=True
-            )
-        ]
         # Of the numbers as shown: what reads the same shares a rank.
-        places = rank(part["mean"].round(digits), metric)
-        cells[metric, "ours"] = [
-            Cell(_number(mean, digits), place, _interval(low, high, digits))
-            for mean, low, high, place in zip(
-                part["mean"], part["ci_low"], part["ci_high"], places, strict=True
-            )
+        part["rank"] = rank(part["mean"].round(digits), metric)
+        part = part.fillna({"paper_rank": 0, "verdict": ""}).astype({"paper_rank": int})
+        rows = part.to_dict("records")
+        cells[metric, "paper"] = [
+            Cell(_number(row["paper"], min(digits, printed)), row["paper_rank"]) for row in rows
         ]
-        if comparable:
+        cells[metric, "ours"] = [
+            Cell(_number(row["mean"], digits), row["rank"], _interval(row, digits)) for row in rows
+        ]
+        if _comparable(compared):
             cells[metric, "difference"] = [
-                Cell(_number(value, digits, sign="+"), below=verdict)
-                for value, verdict in zip(
-                    part["difference"], part["verdict"].fillna(""), strict=True
-                )
+                Cell(_number(row["difference"], digits, sign="+"), below=row["verdict"])
+                for row in rows
             ]
     columns = pd.MultiIndex.from_tuples(cells) if cells else pd.MultiIndex.from_arrays([[], []])
     table = pd.DataFrame(index=pd.Index(order, name=""), columns=columns, dtype=object)
@@ -89,14 +92,19 @@ def _cells(compared: pd.DataFrame, decimals: int | Mapping[str, int] | None) -> 
     return table
 
 
+def _comparable(compared: pd.DataFrame) -> bool:
+    return bool(compared["difference"].notna().any())
+
+
 def _two_digits(means: pd.Series) -> int:
     """Return the decimals that show two digits of the smallest mean that is not 0."""
     sizes = means.abs()[means.abs() > 0]
     return 1 - int(np.floor(np.log10(sizes.min()))) if len(sizes) else 0
 
 
-def _interval(low: float, high: float, digits: int) -> str:
-    return "" if pd.isna(low) else f"{_number(low, digits)} to {_number(high, digits)}"
+def _interval(row: Mapping[Any, float], digits: int) -> str:
+    ends = [_number(row[end], digits) for end in ("ci_low", "ci_high")]
+    return " to ".join(ends) if all(ends) else ""
 
 
 def _number(value: float, digits: int, *, sign: str = "") -> str:
@@ -109,57 +117,32 @@ def _metrics(cells: pd.DataFrame) -> list[str]:
     return list(dict.fromkeys(cells.columns.get_level_values(0)))
 
 
-def _comparable(cells: pd.DataFrame) -> bool:
-    return "difference" in cells.columns.get_level_values(1)
-
-
-def _note(compared: pd.DataFrame, cells: pd.DataFrame, *facts: str) -> str:
+def _note(compared: pd.DataFrame, *facts: str) -> str:
     """Join what a reader must know: the given facts, over how many images, whether the paper's."""
     low, high = compared["n"].min(), compared["n"].max()
     images = f"{low:.0f} to {high:.0f}" if low < high else f"{high:.0f}"
     every = [*facts, *[f"means over {images} images"] * (not compared.empty)]
-    return "; ".join(every + [OTHER_DATA] * (not _comparable(cells))) + "."
+    return "; ".join(every + [OTHER_DATA] * (not _comparable(compared))) + "."
 
 
-def _full_note(compared: pd.DataFrame, cells: pd.DataFrame, best: str) -> str:
-    facts = [
-        f"{best} of a column, the paper's among all of its rows",
-        "below our mean its 95 % interval",
-        *["below the difference the verdict"] * _comparable(cells),
-    ]
-    return _note(compared, cells, *facts)
+def _full_note(compared: pd.DataFrame, best: str) -> str:
+    facts = [f"{best} of a column, the paper's among all of its rows"]
+    facts.append("below our mean its 95 % interval")
+    if _comparable(compared):
+        facts.append("below the difference the verdict")
+    return _note(compared, *facts)
 
 
 # ---------------------------------------------------------------- notebooks
 
 
-def show(
-    compared: pd.DataFrame,
-    *,
-    decimals: int | Mapping[str, int] | None = None,
-    caption: str = "",
-) -> Styler:
-    """Style a compared table for a notebook: per metric the paper, ours and the difference.
-
-    Below each mean stands its 95 % interval, below each difference the verdict. The best
-    three means of a column are marked by a digit, weight and colour; so are the best three
-    that the paper prints, among all of its rows.
-
-    Parameters
-    ----------
-    compared : DataFrame
-        From `reproduction.compare.compare`.
-    decimals : int or mapping, optional
-        Digits after the point, also per metric. Default: as printed, and at least two digits
-        of every mean.
-    caption : str
-        Shown above the table.
-    """
+def show(compared: pd.DataFrame, *, decimals: Decimals = None, caption: str = "") -> Styler:
+    """Style a compared table for a notebook, the caption above it."""
     cells = _cells(compared, decimals)
     styles = cells.map(lambda cell: RANKS[cell.rank][1])
-    if not _comparable(cells):
+    if not _comparable(compared):
         caption += f" ({OTHER_DATA})"
-    styler = cells.map(_marked, below=SMALL).style
+    styler = cells.map(Cell.marked, below=SMALL).style
     styler.apply(lambda _: styles, axis=None).set_caption(caption)
     rules = {
         "th, td": "text-align: right; padding: 0.2em 0.4em",
@@ -182,17 +165,7 @@ def _ruled(styler: Styler, name: object, rules: Mapping[str, str]) -> Styler:
 
 
 def show_lines(cells: Mapping[str, Sequence[str]], rows: Sequence[str], caption: str) -> Styler:
-    """Style a table of texts whose cells have several lines.
-
-    Parameters
-    ----------
-    cells : mapping of str to sequence of str
-        Heading -> a text for each row.
-    rows : sequence of str
-        Their names.
-    caption : str
-        Shown above the table.
-    """
+    """Style a table of texts of several lines: heading -> a text for each of the named rows."""
     styler = pd.DataFrame(cells, index=pd.Index(list(rows))).style.set_caption(caption)
     rules = {"td": "white-space: pre-line; text-align: right; max-width: 22em"}
     return _ruled(styler, (caption, *cells, *rows), rules)
@@ -201,10 +174,7 @@ def show_lines(cells: Mapping[str, Sequence[str]], rows: Sequence[str], caption:
 def show_scores(scores: Mapping[str, Mapping[str, float]]) -> Styler:
     """Style the metrics of a few images of one scene, the best of each marked.
 
-    Parameters
-    ----------
-    scores : mapping of str to mapping of str to float
-        Heading -> metric -> value, as of `fusionlib.evaluate`; NaN is shown as "–".
+    Heading -> metric -> value, as of `fusionlib.evaluate`; NaN is shown as "–".
     """
     shown = pd.DataFrame(scores).round(4)
     best = shown.apply(lambda values: rank(values, str(values.name)), axis=1) == 1
@@ -213,40 +183,29 @@ def show_scores(scores: Mapping[str, Mapping[str, float]]) -> Styler:
     cells = shown.map(lambda value: "–" if pd.isna(value) else f"{value:.4f}") + marks
     styler = cells.style.apply(lambda _: best.map({True: style, False: ""}.get), axis=None)
     numbers = "text-align: right; font-variant-numeric: tabular-nums; padding: 0.2em 0.6em"
-    return _ruled(styler, cells.to_dict(), {"th, td": numbers})
+    # Tables of one identifier have one style, whatever their numbers.
+    return _ruled(styler, best.to_dict(), {"th, td": numbers})
 
 
 # ---------------------------------------------------------------- Markdown
 
 
-def markdown(
-    frame: pd.DataFrame,
-    *,
-    decimals: int | Mapping[str, int] | None = None,
-    compact: bool = False,
-) -> str:
+def markdown(frame: pd.DataFrame, *, compact: bool = False) -> str:
     """Write a table as GitHub Markdown; below a compared one stands what its marks mean.
 
-    Parameters
-    ----------
-    frame : DataFrame
-        From `reproduction.compare.compare`: the columns are those of `show`. Any other frame is
-        written as it is.
-    decimals
-        As for `show`.
-    compact : bool
-        Turn the table, so that it stays narrow: one line per metric, one column per row, and
-        in a cell the paper's value above ours with a sign for the verdict.
+    A frame that is not compared is written as it is. `compact` turns the table, so that it stays
+    narrow: one line per metric, one column per row, and in a cell the paper's value above ours with
+    a sign for the verdict.
     """
     if "paper" not in frame:
         rows = [[_plain(value) for value in row] for row in frame.itertuples(index=False)]
         return grid([_escape(str(name)) for name in frame], rows)
-    cells = _cells(frame, decimals)
+    cells = _cells(frame)
     if compact:
         return _compact(frame, cells)
     header = ["", *(f"{_escape(column[0])} {column[1]}" for column in cells.columns)]
-    rows = [[_escape(row), *map(_marked, line)] for row, *line in cells.itertuples(name=None)]
-    return f"{grid(header, rows)}\n{_full_note(frame, cells, '①②③: the best three')}\n"
+    rows = [[_escape(row), *map(Cell.marked, line)] for row, *line in cells.itertuples(name=None)]
+    return f"{grid(header, rows)}\n{_full_note(frame, '①②③: the best three')}\n"
 
 
 def _compact(compared: pd.DataFrame, cells: pd.DataFrame) -> str:
@@ -260,14 +219,7 @@ def _compact(compared: pd.DataFrame, cells: pd.DataFrame) -> str:
     used = set(compared["verdict"])
     signs = [f"{sign} {verdict}" for verdict, sign in SYMBOLS.items() if verdict in used]
     facts = ["The paper's value, below it ours", *[", ".join(signs)] * bool(signs)]
-    note = _note(compared, cells, *facts)
-    return f"{grid(['', *map(_escape, cells.index)], rows)}\n{note}\n"
-
-
-def _marked(cell: Cell, below: str = "{}") -> str:
-    """Write a cell with its mark, and what stands below it in the given form."""
-    number = f"{cell.number} {RANKS[cell.rank][0]}".strip()
-    return number + "<br>" + below.format(cell.below) if cell.below else number
+    return f"{grid(['', *map(_escape, cells.index)], rows)}\n{_note(compared, *facts)}\n"
 
 
 def grid(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -290,32 +242,17 @@ def _escape(text: str) -> str:
 # ---------------------------------------------------------------- LaTeX
 
 
-def latex(
-    compared: pd.DataFrame,
-    *,
-    decimals: int | Mapping[str, int] | None = None,
-    caption: str = "",
-    abreast: int = 2,
-) -> str:
-    """Write a compared table as LaTeX for the package booktabs.
+def latex(compared: pd.DataFrame, *, caption: str = "") -> str:
+    """Write a compared table as LaTeX for the package booktabs: bold, underlined, italic.
 
-    Contents as of `show`; the best three are bold, underlined and italic.
-
-    Parameters
-    ----------
-    compared, decimals
-        As for `show`.
-    caption : str
-        Plain text; what the marks mean is added.
-    abreast : int
-        Metrics side by side, two of which fill a page. More metrics take more tables.
+    What the marks mean is added to the caption, which is plain text.
     """
-    cells = _cells(compared, decimals)
-    note = _full_note(compared, cells, "Bold, underlined, italic: the best three")
+    cells = _cells(compared)
+    note = _full_note(compared, "Bold, underlined, italic: the best three")
     title = _tex(f"{caption.rstrip('.')}. {note}" if caption else note)
     metrics = _metrics(cells)
-    groups = [metrics[i : i + abreast] for i in range(0, len(metrics), abreast)]
-    return "\n".join(_tabular(cells[group], title) for group in groups)
+    pages = [cells[metrics[i : i + 2]] for i in range(0, len(metrics), 2)]
+    return "\n".join(_tabular(page, title) for page in pages)
 
 
 def _tabular(cells: pd.DataFrame, caption: str) -> str:
@@ -328,19 +265,14 @@ def _tabular(cells: pd.DataFrame, caption: str) -> str:
             small = [rf"{{\tiny {_tex(cell.below)}}}" if cell.below else "" for cell in line]
             lines.append(small)
     columns = cells.rename(columns=_tex, level=0).columns
-    texts = pd.DataFrame(lines, labels, columns, dtype=str)
+    styler = pd.DataFrame(lines, labels, columns, dtype=str).style.set_caption(caption)
     smaller = {"scriptsize": ":", "setlength": r":{\tabcolsep}{4pt}"}
-    return (
-        texts.style.set_table_styles(
-            [{"selector": name, "props": value} for name, value in smaller.items()]
-        )
-        .set_caption(caption)
-        .to_latex(
-            column_format="l" + "r" * len(columns),
-            position_float="centering",
-            multicol_align="c",
-            hrules=True,
-        )
+    styler.set_table_styles([{"selector": n, "props": value} for n, value in smaller.items()])
+    return styler.to_latex(
+        column_format="l" + "r" * len(columns),
+        position_float="centering",
+        multicol_align="c",
+        hrules=True,
     )
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import base64
 import os
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -18,7 +19,7 @@ from matplotlib.figure import Figure
 from fusionlib.datasets import list_datasets, load_dataset
 from fusionlib.errors import FusionError, unknown
 from fusionlib.images import collapse_gray, decode_image, require_gray
-from fusionlib.methods import create, find_method, list_weights, registry
+from fusionlib.methods import find_method, list_weights, registry
 from fusionlib.metrics import SELECTIONS
 from fusionlib.pairs import Pair
 from fusionlib.pipelines import POSTS, STRETCH
@@ -31,6 +32,8 @@ from .strategies import Comparison, Fused, Scores, Strategy
 if TYPE_CHECKING:
     from pandas.io.formats.style import Styler
 
+    from fusionlib.card import WeightFile
+
 __all__ = ["Explorer"]
 
 OWN_FILES = "your own two files"
@@ -40,10 +43,41 @@ SLOW = ("cddfuse", "jsr", "jsrsd", "swinfusion")
 SHARPEST = 8
 # Colour maps that the colour-blind can read, from low to high.
 WEIGHTS, DIFFERENCE = "cividis", "PuOr_r"
-# Gray levels at the ends of the difference's scale.
+# Gray levels at the ends of the difference's scale, which so changes in steps, not every time.
 SCALES = (4, 8, 16, 32, 64, 128, 255)
 SIDES = ("left", "right")
 LEFT, RIGHT = Strategy("res2netfuse", rule="l1_norm"), Strategy("res2netfuse", rule="mean")
+
+
+class _Shown(NamedTuple):
+    """What is seen at one time."""
+
+    pair: Pair
+    fused: list[Fused]
+    scores: list[Scores]
+
+    def panels(self) -> list[Panel]:
+        """Return left, right, infrared, visible, the difference, and the weights of both."""
+        apart = figures.difference(*(one.image for one in self.fused))
+        end = next(scale for scale in SCALES if scale >= min(np.abs(apart).max(), SCALES[-1]))
+        panels = [Panel(name, name, one.image) for name, one in zip(SIDES, self.fused, strict=True)]
+        panels += [
+            Panel("infrared", "infrared", self.pair.ir),
+            Panel("visible", "visible", self.pair.vis),
+            Panel("difference", "left − right, gray levels", apart, DIFFERENCE, -end, end),
+        ]
+        for name, one in zip(SIDES, self.fused, strict=True):
+            title = f"weight of infrared, {name}" + (": none" if one.weights is None else "")
+            panels.append(Panel(f"weights {name}", title, one.weights, WEIGHTS, 0, 1))
+        return panels
+
+    def note(self) -> str:
+        height, width = self.pair.ir.shape
+        reduced = ", shown reduced" * (reduction(self.pair.ir) > 1)
+        return (
+            f"<p>{RANKS[1][0]} the better of the two. {escape(self.pair.name)}, {width}x{height}"
+            f"{reduced}; {escape(self.pair.source or 'source not stated')}.</p>"
+        )
 
 
 class Explorer(ipywidgets.VBox):
@@ -51,24 +85,26 @@ class Explorer(ipywidgets.VBox):
 
     Parameters
     ----------
-    dataset : str
-        The data set to begin with.
-    pair : str, optional
-        Name of the pair to begin with; by default the first.
+    dataset, pair : str
+        What to begin with; by default the first pair.
     left, right : Strategy
         What to begin with: the two published rules of Res2NetFuse.
     metrics : str
         A selection of metrics, a key of `fusionlib.metrics.SELECTIONS`.
-    data_dir, weights_dir : path, optional
-        Where data and weights are looked for first.
-    device : str
-        "cpu", "cuda", ...
+    data_dir, weights_dir, device
+        As of `fusionlib.load_dataset` and `fusionlib.create`.
 
     Raises
     ------
     FusionError
         If a data set, pair, method or selection does not exist or is not here.
     """
+
+    _shown: _Shown
+    #: One thread for all that is asked for: another would have PyTorch's workers started and memory
+    #: fetched anew. None before the explorer has begun and after its end.
+    _thread: ThreadPoolExecutor | None = None
+    _last: Future[None] | None = None
 
     def __init__(
         self,
@@ -82,23 +118,22 @@ class Explorer(ipywidgets.VBox):
         weights_dir: str | os.PathLike[str] | None = None,
         device: str = "cpu",
     ) -> None:
-        self._source = _Source(dataset, pair, data_dir)
-        methods, missing = _find_methods(weights_dir)
-        self._sides = [_Side(methods, start) for start in (left, right)]
         if metrics not in SELECTIONS:
             raise unknown("selection of metrics", metrics, SELECTIONS)
-        self._metrics = _dropdown("metrics", list(SELECTIONS), metrics)
+        self._source = _Source(dataset, pair, data_dir, self._ask)
+        first = self._source.read(self._source.request())
+        self._comparison = Comparison(first, weights_dir=weights_dir, device=device)
+        for start in (left, right):
+            self._comparison.fuse(start)  # or it says what is missing
+        methods, missing = _find_methods(weights_dir)
+        self._sides = [_Side(methods, start, self._ask) for start in (left, right)]
+        self._metrics = ipywidgets.Dropdown(
+            options=list(SELECTIONS), value=metrics, description="metrics"
+        )
         self._picture = Picture()
-        request = self._request()
-        pair_now = self._source.read(request.pair)
-        self._comparison = Comparison(pair_now, weights_dir=weights_dir, device=device)
-        self._shown: _Shown  # since `_show` returns without an error
-        self._show(request)
-        self._worker = _Latest(self._update, self._report)
-        self._source.act = self._ask
-        for side in self._sides:
-            side.act = self._ask
-        self._metrics.observe(lambda _: self._ask(), "value")
+        self._show(self.strategies, metrics)
+        self._thread = ThreadPoolExecutor(1)
+        self._metrics.observe(self._ask, "value")
         wrapped = ipywidgets.Layout(flex_flow="row wrap")
         sides = [side.box(name) for name, side in zip(SIDES, self._sides, strict=True)]
         super().__init__(
@@ -132,15 +167,14 @@ class Explorer(ipywidgets.VBox):
 
     def wait(self, seconds: float = 600.0) -> bool:
         """Wait until what was asked for is shown; False if it takes longer."""
-        return self._worker.wait(seconds)
+        return self._last is None or not wait([self._last], seconds).not_done
 
     def figure(self) -> Figure:
         """Draw what is shown, without any widget."""
-        shown = self._shown
-        pictures = {"infrared": shown.pair.ir, "visible": shown.pair.vis}
-        for name, fused in zip(SIDES, shown.fused, strict=True):
+        pictures = {"infrared": self._shown.pair.ir, "visible": self._shown.pair.vis}
+        for name, fused in zip(SIDES, self._shown.fused, strict=True):
             pictures[f"{name}: {fused.title}"] = fused.image
-        for panel in shown.panels()[4:]:
+        for panel in self._shown.panels()[4:]:
             if panel.values is not None:
                 pictures[f"{panel.title}, {panel.low:g} to {panel.high:g}"] = panel.coloured()
         return figures.picture_wall(pictures, columns=4)
@@ -153,37 +187,42 @@ class Explorer(ipywidgets.VBox):
 
     def close(self) -> None:
         """Forget the widgets, those inside too: ipywidgets keeps them otherwise."""
-        if "_worker" in vars(self):  # one that could not begin is closed, too
-            self._worker.end()
-        for widget in _all_inside(self):
+        if self._thread is not None:  # one that could not begin is closed, too
+            self._thread.shutdown(wait=False, cancel_futures=True)
+            self._thread = None
+        for widget in _inside(self):
             widget.close()
         super().close()
 
-    def _request(self) -> _Request:
-        return _Request(self._source.request(), self.strategies, self._metrics.value)
+    def _ask(self, _: Any = None) -> None:
+        """Have what the widgets say computed and shown; what waits for its turn is overtaken."""
+        if self._thread is not None:
+            if self._last is not None:
+                self._last.cancel()
+            asked = (self._source.request(), self.strategies, self._metrics.value)
+            self._last = self._thread.submit(self._update, *asked)
 
-    def _ask(self) -> None:
-        self._worker.ask(self._request())
-
-    def _update(self, request: _Request) -> None:
-        """Compute and show what was asked for."""
+    def _update(self, pair: Any, strategies: Sequence[Strategy], metrics: str) -> None:
         with self._picture.hold_sync():
             self._picture.busy, self._picture.message = True, ""
-        pair = self._source.read(request.pair)
-        if pair is not self._comparison.pair:
-            self._comparison.pair = pair
-        self._show(request)
+        try:
+            chosen = self._source.read(pair)
+            if chosen is not self._comparison.pair:
+                self._comparison.use(chosen)
+            self._show(strategies, metrics)
+        except Exception as error:
+            self._report(error)
 
-    def _show(self, request: _Request) -> None:
+    def _show(self, strategies: Sequence[Strategy], metrics: str) -> None:
         """Show the pictures, then the metrics, which take longer."""
-        fused = [self._comparison.fuse(strategy) for strategy in request.strategies]
+        fused = [self._comparison.fuse(strategy) for strategy in strategies]
         shown = _Shown(self._comparison.pair, fused, [])
         self._draw(shown)
-        scores = [self._comparison.score(one, request.metrics) for one in request.strategies]
+        scores = [self._comparison.score(one, metrics) for one in strategies]
         self._shown = shown._replace(scores=scores)
         notes = [note for one in scores for note in one.notes]
         with self._picture.hold_sync():
-            self._picture.table = self.show_scores().to_html() + _notes(shown.pair)
+            self._picture.table = self.show_scores().to_html() + shown.note()
             self._picture.message = " ".join(dict.fromkeys(notes))
             self._picture.busy = False
 
@@ -203,73 +242,30 @@ class Explorer(ipywidgets.VBox):
             self._draw(self._shown)  # what came before the error may be drawn already
 
 
-class _Request(NamedTuple):
-    """What the widgets ask for."""
-
-    pair: Any
-    strategies: tuple[Strategy, ...]
-    metrics: str
-
-
-class _Shown(NamedTuple):
-    """What is seen at one time."""
-
-    pair: Pair
-    fused: list[Fused]
-    scores: list[Scores]
-
-    def panels(self) -> list[Panel]:
-        """Return left, right, infrared, visible, the difference, and the weights of both."""
-        images = [Panel(name, name, one.image) for name, one in zip(SIDES, self.fused, strict=True)]
-        apart = figures.difference(*(one.image for one in self.fused))
-        # The scale changes in steps, not with every image.
-        end = next(scale for scale in SCALES if scale >= min(np.abs(apart).max(), SCALES[-1]))
-        images += [
-            Panel("infrared", "infrared", self.pair.ir),
-            Panel("visible", "visible", self.pair.vis),
-            Panel("difference", "left − right, gray levels", apart, DIFFERENCE, -end, end),
-        ]
-        for name, one in zip(SIDES, self.fused, strict=True):
-            title = f"weight of infrared, {name}" + (": none" if one.weights is None else "")
-            images.append(Panel(f"weights {name}", title, one.weights, WEIGHTS, 0, 1))
-        return images
-
-
-def _notes(pair: Pair) -> str:
-    height, width = pair.ir.shape
-    reduced = ", shown reduced" * (reduction(pair.ir) > 1)
-    return (
-        f"<p>{RANKS[1][0]} the better of the two. {escape(pair.name)}, {width}x{height}"
-        f"{reduced}; {escape(pair.source or 'source not stated')}.</p>"
-    )
-
-
-def _all_inside(box: Any) -> list[Any]:
-    """List the widgets in a box, at any depth."""
-    children = getattr(box, "children", ())
-    return [*children, *(inner for child in children for inner in _all_inside(child))]
+def _inside(box: Any) -> Iterator[Any]:
+    """Give the widgets in a box, at any depth."""
+    for child in getattr(box, "children", ()):
+        yield child
+        yield from _inside(child)
 
 
 def _find_methods(
     weights_dir: str | os.PathLike[str] | None,
 ) -> tuple[dict[str, list[str]], dict[str, str]]:
-    """Say what can be created: methods -> settings, the default one first; and what is missing.
-
-    That is methods of which nothing is here -> the weights that they need.
-    """
+    """Return methods -> settings that can be created; other methods -> the weights they lack."""
     listed = list_weights(weights_dir)
     found = set(listed.loc[listed["state"] == "found", "name"])
-    methods: dict[str, list[str]] = {}
-    missing = {}
-    for spec in registry().values():
-        for setting, configuration in spec.configurations.items():
-            files = configuration.weights
-            usable = {one.name for one in (*files[:1], *(f for f in files if f.packaged))}
-            if not files or usable & found:
-                methods.setdefault(spec.name, []).append(setting)
-        if spec.name not in methods:
-            missing[spec.name] = spec.default.weights[0].name
-    return methods, missing
+
+    def usable(files: Sequence[WeightFile]) -> bool:
+        ours = [file.name for number, file in enumerate(files) if number == 0 or file.packaged]
+        return not files or bool(found.intersection(ours))
+
+    every = {
+        spec.name: [name for name, one in spec.configurations.items() if usable(one.weights)]
+        for spec in registry().values()
+    }
+    missing = {n: find_method(n).default.weights[0].name for n, one in every.items() if not one}
+    return {name: settings for name, settings in every.items() if settings}, missing
 
 
 def _missing_text(missing: Mapping[str, str]) -> str:
@@ -284,50 +280,39 @@ def _missing_text(missing: Mapping[str, str]) -> str:
     )
 
 
-# ---------------------------------------------------------------- widgets
-
-
-def _dropdown(name: str, options: Sequence[Any] = (), value: Any = None) -> Any:
-    return ipywidgets.Dropdown(options=options, value=value, description=name)
-
-
-def _slider(name: str, value: float, most: float, step: float = 0.05) -> Any:
-    return ipywidgets.FloatSlider(
-        value=value, min=0, max=most, step=step, description=name, readout_format=".2f"
-    )
-
-
 class _Source:
-    """The widgets that choose a pair: of a data set that is here, or two files.
-
-    `act` is called when another pair is chosen.
-    """
+    """The widgets that choose a pair, of a data set that is here or two files; then they `act`."""
 
     def __init__(
-        self, dataset: str, pair: str | None, data_dir: str | os.PathLike[str] | None
+        self,
+        dataset: str,
+        pair: str | None,
+        data_dir: str | os.PathLike[str] | None,
+        act: Callable[[], None],
     ) -> None:
-        self.act: Callable[[], None] = lambda: None
-        self._data_dir = data_dir
+        self._data_dir, self._act = data_dir, act
+        self._last: tuple[Any, Pair] | None = None
         found = list_datasets(data_dir)
         names = found[(found["kind"] != "images") & (found["found"] != "no")]["name"]
-        pairs = load_dataset(dataset, data_dir=data_dir)
-        self._last: tuple[Any, Pair] | None = None
-        if pair is not None and pair not in pairs.names:
-            raise unknown(f"pair of {dataset}", pair, pairs.names)
-        self.dataset = _dropdown("images", [*names, OWN_FILES], dataset)
-        self.pair = _dropdown("pair", pairs.names, pair or pairs.names[0])
+        pairs = load_dataset(dataset, data_dir=data_dir).names
+        if pair is not None and pair not in pairs:
+            raise unknown(f"pair of {dataset}", pair, pairs)
+        self.dataset = ipywidgets.Dropdown(
+            options=[*names, OWN_FILES], value=dataset, description="images"
+        )
+        self.pair = ipywidgets.Dropdown(options=pairs, value=pair or pairs[0], description="pair")
         self.files = [
-            ipywidgets.FileUpload(accept="image/*", description=f"{what} image …")
+            ipywidgets.FileUpload(
+                accept="image/*", description=f"{what} image …", layout={"width": "auto"}
+            )
             for what in ("infrared", "visible")
         ]
         self._names = ipywidgets.HTML()
-        self._own = ipywidgets.HBox([*self.files, self._names])
-        self._own.layout.display = "none"
+        self._own = ipywidgets.HBox([*self.files, self._names], layout={"display": "none"})
         self.widgets = [self.dataset, self.pair, self._own]
         self.dataset.observe(self._choose_dataset, "value")
-        self.pair.observe(lambda _: self.act(), "value")
+        self.pair.observe(lambda _: self._act(), "value")
         for upload in self.files:
-            upload.layout.width = "auto"
             upload.observe(self._choose_file, "value")
 
     def _choose_dataset(self, change: Mapping[str, Any]) -> None:
@@ -336,31 +321,25 @@ class _Source:
         self.pair.layout.display = "none" if own else "flex"
         if not own:
             self.pair.options = load_dataset(change["new"], data_dir=self._data_dir).names
-        self.act()
+        self._act()
 
     def _choose_file(self, _: Mapping[str, Any]) -> None:
         names = [upload.value[0]["name"] if upload.value else "…" for upload in self.files]
         self._names.value = escape(" + ".join(names))
         if all(upload.value for upload in self.files):
-            self.act()
+            self._act()
 
     def request(self) -> Any:
-        """Return what is chosen, for `read`."""
+        """Return what is chosen, for `read`; of two files when both are there."""
+        if self.dataset.value != OWN_FILES:
+            return self.dataset.value, self.pair.value
         files = [upload.value[0] for upload in self.files if upload.value]
-        if self.dataset.value == OWN_FILES and len(files) == 2:
-            return tuple((file["name"], bytes(file["content"])) for file in files)
-        if self.dataset.value == OWN_FILES and self._last:  # until both files are there
+        if len(files) < 2 and self._last:
             return self._last[0]
-        return self.dataset.value, self.pair.value
+        return tuple((file["name"], bytes(file["content"])) for file in files)
 
     def read(self, request: Any) -> Pair:
-        """Return the pair that was chosen, the same object until another is.
-
-        Raises
-        ------
-        FusionError
-            If it cannot be read, or the two files are no pair.
-        """
+        """Return the pair that was chosen, the same object until another is."""
         if self._last is None or self._last[0] != request:
             self._last = request, self._read(*request)
         return self._last[1]
@@ -378,31 +357,36 @@ class _Source:
 
 
 class _Side:
-    """The widgets that make one side's strategy; `act` is called when it is another."""
+    """The widgets that make one side's strategy; then they `act`."""
 
-    def __init__(self, methods: Mapping[str, Sequence[str]], start: Strategy) -> None:
-        _check_here(start, methods)
-        self.act: Callable[[], None] = lambda: None
-        self._methods = methods
-        titles = [(_title(method), method) for method in methods]
-        self.method = _dropdown("method", titles, start.method)
-        self.setting = _dropdown("setting")
-        self.rule = _dropdown("rule")
-        self.power = _slider("sharpness", start.power, SHARPEST, step=0.25)
-        self.other = _dropdown("blend with")
-        self.share = _slider("its share", start.share, 1)
-        self.post = _dropdown("finish")
-        self.stretch = _slider("stretch", 0.5, 1)
-        self.infrared = _slider("infrared", start.infrared, 1)
+    def __init__(
+        self, methods: Mapping[str, Sequence[str]], start: Strategy, act: Callable[[], None]
+    ) -> None:
+        if start.power > SHARPEST:
+            raise FusionError(
+                f"the power of the weights is {start.power:g}; the slider ends at {SHARPEST}."
+            )
+        self._methods, self._act = methods, act
+        self._arranging = False
+        dropdown = ipywidgets.Dropdown
+        slider = partial(ipywidgets.FloatSlider, min=0, max=1, step=0.05, readout_format=".2f")
+        titles = [(find_method(m).title + " (slow)" * (m in SLOW), m) for m in methods]
+        self.method = dropdown(options=titles, value=start.method, description="method")
+        self.setting = dropdown(description="setting")
+        self.rule = dropdown(description="rule")
+        self.power = slider(start.power, max=SHARPEST, step=0.25, description="sharpness")
+        self.other = dropdown(description="blend with")
+        self.share = slider(start.share, description="its share")
+        self.post = dropdown(description="finish")
+        self.stretch = slider(0.5, description="stretch")
+        self.infrared = slider(start.infrared, description="infrared")
         self.code = ipywidgets.HTML()
         # Row by row of two columns.
         self._widgets = (
             *(self.method, self.setting, self.rule, self.power, self.other),
             *(self.share, self.post, self.stretch, self.infrared),
         )
-        self._start(start)
-        self._enable()
-        self._arranging = False
+        self._offer(start)
         for widget in self._widgets:
             widget.observe(self._changed, "value")
             widget.layout.width, widget.style.description_width = "auto", "5.6em"
@@ -412,9 +396,7 @@ class _Side:
         columns = ipywidgets.Layout(grid_template_columns="1fr 1.2fr")
         grid = ipywidgets.GridBox(self._widgets, layout=columns)
         heading = ipywidgets.HTML(f"<b>{name}</b>")
-        return ipywidgets.VBox(
-            [heading, grid, self.code], layout=ipywidgets.Layout(flex="1 1 420px")
-        )
+        return ipywidgets.VBox([heading, grid, self.code], layout={"flex": "1 1 420px"})
 
     def strategy(self) -> Strategy:
         """Return what the widgets say."""
@@ -431,20 +413,6 @@ class _Side:
             post=f"{STRETCH}{self.stretch.value:g}" if by_slider else self.post.value,
         )
 
-    def _start(self, start: Strategy) -> None:
-        self._offer_settings()
-        if start.setting:
-            self.setting.value = start.setting
-        self._offer_rules()
-        if self.rule.options:
-            self.rule.value = start.rule or self.rule.options[0]
-            self.other.value = start.other
-        if start.post.startswith(STRETCH):
-            self.post.value = BY_SLIDER
-            self.stretch.value = float(start.post.removeprefix(STRETCH))
-        else:
-            self.post.value = start.post
-
     def _changed(self, change: Mapping[str, Any]) -> None:
         """Arrange what depends on the widget that changed, then tell it once."""
         if self._arranging:
@@ -452,29 +420,32 @@ class _Side:
         self._arranging = True
         try:
             if change["owner"] is self.method:
-                self._offer_settings()
-            if change["owner"] in (self.method, self.setting):
-                self._offer_rules()
+                self._offer(Strategy(self.method.value))
+            if change["owner"] is self.setting:
+                self._offer(Strategy(self.method.value, self.setting.value))
             if change["owner"] is self.stretch:
                 self.post.value = BY_SLIDER
             self._enable()
         finally:
             self._arranging = False
-        self.act()
+        self._act()
 
-    def _offer_settings(self) -> None:
-        settings = self._methods[self.method.value]
-        self.setting.options, self.setting.value = settings, settings[0]
-
-    def _offer_rules(self) -> None:
-        configuration = find_method(self.method.value).configurations[self.setting.value]
-        for dropdown in (self.rule, self.other):
-            dropdown.options = configuration.rules
-            if configuration.rules:
-                dropdown.value = configuration.rules[0]
+    def _offer(self, wanted: Strategy) -> None:
+        """Offer what a method and its setting have, and choose what is wanted."""
+        self.setting.options = settings = self._methods[wanted.method]
+        self.setting.value = wanted.setting or settings[0]
+        configuration = find_method(wanted.method).configurations[self.setting.value]
+        rules = configuration.rules
+        for dropdown, rule in ((self.rule, wanted.rule), (self.other, wanted.other)):
+            dropdown.options = rules
+            if rules:
+                dropdown.value = rule if rule in rules else rules[0]
         published = (f"as published: {configuration.post}", "")
         self.post.options = [published, *((post, post) for post in (*POSTS, BY_SLIDER))]
-        self.post.value = ""
+        if by_slider := wanted.post.startswith(STRETCH):
+            self.stretch.value = float(wanted.post.removeprefix(STRETCH))
+        self.post.value = BY_SLIDER if by_slider else wanted.post
+        self._enable()
 
     def _enable(self) -> None:
         rule = self.strategy().made_rule()
@@ -482,69 +453,3 @@ class _Side:
             widget.disabled = rule is None
         self.power.disabled = rule is None or rule.weigh is None
         self.setting.disabled = len(self.setting.options) < 2
-
-
-def _check_here(start: Strategy, methods: Mapping[str, Sequence[str]]) -> None:
-    """Make sure that the sliders can begin with a strategy.
-
-    Raises
-    ------
-    WeightsNotFound
-        If its weights are not here.
-    FusionError
-        If a number is beyond its slider.
-    """
-    spec = find_method(start.method)
-    usual = next(iter(spec.configurations))
-    if (start.setting or usual) not in methods.get(start.method, ()):
-        setting: dict[str, Any] = {spec.axis: start.setting or usual}
-        create(start.method, retrained=True, **setting)  # says what is missing
-    if start.power > SHARPEST:
-        raise FusionError(
-            f"the power of the weights is {start.power:g}; the slider ends at {SHARPEST}."
-        )
-
-
-def _title(method: str) -> str:
-    return find_method(method).title + " (slow)" * (method in SLOW)
-
-
-# ---------------------------------------------------------------- the newest request wins
-
-
-class _Latest:
-    """Runs a task for the newest request on a thread; requests that it overtakes are dropped.
-
-    The thread stays: another would have PyTorch's workers started and memory fetched anew.
-    """
-
-    def __init__(
-        self, task: Callable[[_Request], None], report: Callable[[Exception], None]
-    ) -> None:
-        self._task, self._report = task, report
-        self._thread = ThreadPoolExecutor(1)
-        self._asked = 0
-        self._ended = False
-        self._last: Future[None] | None = None
-
-    def ask(self, request: _Request) -> None:
-        """Have the task run for this request, after the one that runs now; at the end, no more."""
-        if not self._ended:
-            self._asked += 1
-            self._last = self._thread.submit(self._run, request, self._asked)
-
-    def wait(self, seconds: float) -> bool:
-        """Wait until nothing runs; False if it takes longer."""
-        return self._last is None or not wait([self._last], seconds).not_done
-
-    def end(self) -> None:
-        """Let the thread end, after what runs now."""
-        self._ended = True
-        self._thread.shutdown(wait=False)
-
-    def _run(self, request: _Request, number: int) -> None:
-        if number == self._asked and not self._ended:
-            try:
-                self._task(request)
-            except Exception as error:
-                self._report(error)

@@ -22,18 +22,12 @@ __all__ = ["blend", "exact_text", "favour", "sharpen"]
 def blend(rule: str | Rule, other: str | Rule, share: float) -> Rule:
     """Mix two rules: what they fuse is added, (1 - share) of the first and `share` of the other.
 
-    Parameters
-    ----------
-    rule, other : str or Rule
-    share : float
-        From 0, the first rule itself, to 1, the other itself.
+    A share of 0 is the first rule itself, 1 the other itself.
 
     Raises
     ------
-    UnknownName
-        If there is no such rule.
     FusionError
-        If the share is not in [0, 1].
+        If there is no such rule, or the share is not in [0, 1].
     """
     first, second = get_rule(rule), get_rule(other)
     _check_share("share of the second rule", share)
@@ -59,20 +53,13 @@ def blend(rule: str | Rule, other: str | Rule, share: float) -> Rule:
 def sharpen(rule: str | Rule, power: float) -> Rule:
     """Raise a rule's weights to a power and let them sum to 1 again.
 
-    Parameters
-    ----------
-    rule : str or Rule
-        A rule that weighs; of a blend only what weighs is sharpened.
-    power : float
-        0 gives equal weights, 1 the rule itself; the higher, the nearer to a choice of the most
-        active image.
+    A power of 0 gives equal weights, 1 the rule itself; the higher, the nearer to a choice of the
+    most active image. Of a blend only what weighs is sharpened.
 
     Raises
     ------
-    UnknownName
-        If there is no such rule.
     FusionError
-        If the power is negative or not finite, or the rule has no weights.
+        If there is no such rule, it has no weights, or the power is negative or not finite.
     """
     rule = get_rule(rule)
     if not 0 <= power < float("inf"):
@@ -93,21 +80,13 @@ def favour(rule: str | Rule, first: float) -> Rule:
     """Give the first image, the infrared one, more or less of a say than the others.
 
     Weights are multiplied by `first` for the first image and by 1 - `first` for each other, and
-    sum to 1 again. Where a rule has none, the features are multiplied so, and `average` becomes a
-    weighted average.
-
-    Parameters
-    ----------
-    rule : str or Rule
-    first : float
-        From 0 to 1; 0.5 changes nothing.
+    sum to 1 again; 0.5 changes nothing. Where a rule has none, the features are multiplied so, and
+    `average` becomes a weighted average.
 
     Raises
     ------
-    UnknownName
-        If there is no such rule.
     FusionError
-        If `first` is not in [0, 1].
+        If there is no such rule, or `first` is not in [0, 1].
     """
     rule = get_rule(rule)
     _check_share("share of the first image", first)

@@ -6,7 +6,6 @@ decodes, another post-processing only finishes.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -40,12 +39,10 @@ KEPT = 16  # of what was fused last
 class Strategy:
     """A way to fuse.
 
-    Attributes
+    Parameters
     ----------
-    method : str
-        Registered name.
-    setting : str
-        Its variant or pipeline; empty for the default.
+    method, setting : str
+        Registered name, its variant or pipeline; empty for the default.
     rule, other : str
         Fusion rules; `rule` empty for the published one. Ignored, as are the next three, by
         methods that fuse in their own way.
@@ -60,10 +57,8 @@ class Strategy:
 
     Raises
     ------
-    UnknownName
-        If there is no such method, setting, rule or post-processing.
     FusionError
-        If a number is out of its range.
+        If there is no such name, or a number is out of its range.
     """
 
     method: str
@@ -92,17 +87,10 @@ class Strategy:
         return self._rule_and_code()[0]
 
     def code(self, weights: str = "") -> str:
-        """Return the Python that makes this method, whose ``fuse(ir, vis)`` gives the image.
-
-        Parameters
-        ----------
-        weights : str
-            Name of the weights, if they are not the default ones.
-        """
-        _, rule = self._rule_and_code()
+        """Return the Python that makes this method; weights are named if not the default ones."""
         named = {
             find_method(self.method).axis: self.setting and f'"{self.setting}"',
-            "rule": rule,
+            "rule": self._rule_and_code()[1],
             "weights": weights and f'"{weights}"',
             "post": self.post and f'"{self.post}"',
         }
@@ -129,19 +117,11 @@ class Strategy:
 
 
 class Fused(NamedTuple):
-    """What a strategy makes of a pair.
+    """What a strategy makes of a pair: the image as `Method.fuse` gives it, and of what.
 
-    Attributes
-    ----------
-    image : ndarray of float32, shape of the visible image, values in [0, 1]
-        As `Method.fuse` gives it.
-    weights : ndarray of float32, shape (H, W), or None
-        The infrared image's weight at each pixel, the mean over the scales of a method that has
-        several; None if the rule has no weights.
-    title : str
-        The method and its rule in print.
-    code : str
-        The Python that makes the method.
+    `weights` (H, W): the infrared image's weight at each pixel, the mean over the scales of a
+    method that has several; None if the rule has no weights. `title`: the method and its rule;
+    `code`: the Python that makes the method.
     """
 
     image: np.ndarray
@@ -151,15 +131,7 @@ class Fused(NamedTuple):
 
 
 class Scores(NamedTuple):
-    """The metrics of a fused pair.
-
-    Attributes
-    ----------
-    values : dict of str to float
-        Metric -> value; NaN where the pair is too small for it.
-    notes : list of str
-        What is to be said of values: too small a pair, or 0/0 set by rule.
-    """
+    """The metrics of a fused pair, NaN where it is too small, and what is to be said of them."""
 
     values: dict[str, float]
     notes: list[str]
@@ -168,39 +140,17 @@ class Scores(NamedTuple):
 class Comparison:
     """Fuses one pair by many strategies, and keeps what the next one can use.
 
-    Parameters
-    ----------
-    pair : Pair
-    weights_dir : path, optional
-        Where to look for weights first.
-    device : str
-        "cpu", "cuda", ...
-
-    Attributes
-    ----------
-    pair : Pair
-        May be changed; methods stay loaded.
+    Options are ``weights_dir`` and ``device`` of `fusionlib.create`.
     """
 
-    def __init__(
-        self,
-        pair: Pair,
-        *,
-        weights_dir: str | os.PathLike[str] | None = None,
-        device: str = "cpu",
-    ) -> None:
-        self._options: dict[str, Any] = {"weights_dir": weights_dir, "device": device}
+    def __init__(self, pair: Pair, **options: Any) -> None:
+        self._options = options
         self._method = lru_cache(None)(self._make)
+        self.use(pair)
+
+    def use(self, pair: Pair) -> None:
+        """Take another pair; methods stay loaded."""
         self.pair = pair
-
-    @property
-    def pair(self) -> Pair:
-        """The pair that is fused."""
-        return self._pair
-
-    @pair.setter
-    def pair(self, pair: Pair) -> None:
-        self._pair = pair
         kept = KEPT if pair.ir.size <= KEPT_PIXELS else 2  # one on either side
         self._encoded = lru_cache(2)(self._encode)
         self._output = lru_cache(kept)(self._run)
@@ -208,31 +158,11 @@ class Comparison:
         self._scored = lru_cache(KEPT)(self._score)
 
     def fuse(self, strategy: Strategy) -> Fused:
-        """Fuse the pair.
-
-        Raises
-        ------
-        WeightsNotFound, WeightsMismatch
-            If the method's weights are missing or damaged.
-        ImageError, PairMismatch, MemoryError
-            As `Method.fuse` does.
-        """
+        """Fuse the pair; errors are those of `fusionlib.create` and `Method.fuse`."""
         return self._fused(strategy)
 
     def score(self, strategy: Strategy, metrics: str) -> Scores:
-        """Score the fused pair by every metric that it is large enough for.
-
-        Parameters
-        ----------
-        strategy : Strategy
-        metrics : str
-            A selection, as of `fusionlib.evaluate`.
-
-        Raises
-        ------
-        FusionError
-            As `fuse` does.
-        """
+        """Score the fused pair by every metric of a selection that it is large enough for."""
         return self._scored(strategy, metrics)
 
     def _score(self, strategy: Strategy, metrics: str) -> Scores:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
 from torch import nn
 
-from fusionlib.datasets import package_data
 from fusionlib.errors import FusionError, UnknownName
 from fusionlib.methods import registry
 from fusionlib.networks.aefusion import AEFusion
@@ -20,13 +18,13 @@ from reproduction.cost import (
     TABLE_11,
     count_macs,
     count_parameters,
-    show_every_size,
+    printed_costs,
     show_sizes,
-    show_variants,
     size_table,
     table_11,
     variant_table,
 )
+from reproduction.results import read_recorded
 
 
 class Two(nn.Module):
@@ -39,51 +37,60 @@ class Two(nn.Module):
 
 
 @pytest.mark.parametrize(
-    "layer, macs",
+    "layer, products, thop",
     [
-        (nn.Conv2d(1, 7, 3, padding=1, bias=True), 7 * 9 * 16 * 24),
-        (nn.Conv2d(1, 4, 5, stride=2, padding=2), 4 * 25 * 8 * 12),
-        (nn.ConvTranspose2d(1, 3, 4, stride=2, padding=1), 3 * 16 * 16 * 24),
-        (nn.Linear(24, 5), 24 * 5 * 16),
-        (nn.ReLU(), 0),
+        (nn.Conv2d(1, 7, 3, padding=1, bias=True), 7 * 9 * 16 * 24, None),
+        (nn.Conv2d(1, 4, 5, stride=2, padding=2), 4 * 25 * 8 * 12, None),
+        # With thop 4 times the products: every output pixel counts the whole kernel.
+        (nn.ConvTranspose2d(1, 3, 4, stride=2, padding=1), 3 * 16 * 16 * 24, 3 * 16 * 32 * 48),
+        (nn.Linear(24, 5), 24 * 5 * 16, None),
+        (nn.ReLU(), 0, None),
+        (nn.LayerNorm(24), 0, 4 * 16 * 24),
+        (nn.Softmax(dim=-1), 0, 16 * (3 * 24 - 1)),
+        (nn.Softmax(dim=-2), 0, 24 * (3 * 16 - 1)),
+        (type("Own", (nn.LayerNorm,), {})(24), 0, None),
     ],
 )
-def test_macs_by_hand(layer, macs):
-    assert count_macs(Two(layer), 16, 24) == 2 * macs
+def test_counts_by_hand(layer, products, thop):
+    """Where thop is not told it is the products."""
+    assert count_macs(Two(layer), 16, 24) == 2 * products
+    expected = products if thop is None else thop
+    assert count_macs(Two(layer), 16, 24, convention="thop") == 2 * expected
 
 
-def test_macs_of_densefuse():
-    """Every weight works once per pixel, those of the encoder once per image."""
-    network = DenseFuse()
-    weights = sum(p.numel() for name, p in network.named_parameters() if "weight" in name)
-    encoder = sum(
-        p.numel()
-        for name, p in network.named_parameters()
-        if "weight" in name and name.startswith(("first", "dense"))
-    )
-    assert count_macs(network, 20, 30) == (weights + encoder) * 600
+def test_parameters_by_hand():
+    class Parts(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.shared = nn.Conv2d(1, 2, 3)  # 20
+            self.last = nn.Conv2d(4, 1, 1)  # 5
+            self.offset = nn.Parameter(torch.zeros(7))
 
+        def forward(self, ir, vis):
+            x = torch.cat([self.shared(ir), self.shared(vis)], 1)
+            return self.last(x) + self.offset.sum()
 
-@pytest.mark.parametrize(
-    "layer, count",
-    [
-        (nn.Conv2d(1, 6, 3, padding=1), 6 * 9 * 16 * 24),
-        # 4 times the products: every output pixel counts the whole kernel.
-        (nn.ConvTranspose2d(1, 3, 4, stride=2, padding=1), 3 * 16 * 32 * 48),
-        (nn.Linear(24, 5), 24 * 5 * 16),
-        (nn.LayerNorm(24), 4 * 16 * 24),
-        (nn.Softmax(dim=-1), 16 * (3 * 24 - 1)),
-        (nn.Softmax(dim=-2), 24 * (3 * 16 - 1)),
-        (type("Own", (nn.LayerNorm,), {})(24), 0),
-    ],
-)
-def test_thop_by_hand(layer, count):
-    assert count_macs(Two(layer), 16, 24, convention="thop") == 2 * count
-
-
-def test_unknown_convention():
+    network = Parts()
+    assert count_parameters(network) == 20 + 5 + 7
+    assert count_parameters(network, "layers") == 20 + 5
+    assert count_parameters(network, "calls") == 2 * 20 + 5 + 7
+    # 256x256 pixels take nine patches of 128x128, which run in fours: three calls.
+    assert count_parameters(MUFusion(), "calls") == 3 * count_parameters(MUFusion())
+    with pytest.raises(UnknownName, match=r"'thop'.*all, calls, layers"):
+        count_parameters(network, "thop")
     with pytest.raises(UnknownName, match=r"'flops'.*products, thop"):
-        count_macs(DenseFuse(), 16, 16, convention="flops")
+        count_macs(network, 16, 16, convention="flops")
+
+
+def test_a_network_that_looks_at_values(monkeypatch):
+    """AEFusion runs for real; its mode and the statistics of its norms are left alone."""
+    monkeypatch.setattr("fusionlib.networks.aefusion.SIDE", 32)
+    network = AEFusion().train()
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    first = count_macs(network, 32, 32)
+    assert network.training
+    assert all(torch.equal(before[name], x) for name, x in network.state_dict().items())
+    assert first == count_macs(network.eval(), 32, 32) > 0
 
 
 # ---------------------------------------------------------------- Table 11
@@ -109,9 +116,12 @@ def test_table_11_is_counted_as_printed(sizes, row):
 
 
 def test_table_11_has_all_networks_of_the_print(sizes):
-    printed = pd.read_csv(package_data("paper_tables/refinefuse_table_11_efficiency.csv"))
-    assert {*printed["method"]} - {*sizes["row"]} == {"MST"}
-    assert (sizes["FLOPs 256"] == 2 * sizes["MACs 256"]).all()
+    assert {*printed_costs().index} - {*sizes["row"]} == {"MST"}
+    (recorded,), _ = read_recorded("refinefuse_11", "summary")
+    same = sizes.select_dtypes("number").columns
+    pd.testing.assert_frame_equal(sizes[same], recorded[same], rtol=5e-8, check_dtype=False)
+    with pytest.raises(UnknownName, match=r"row of Table 11 'Refine'.*mean 'RefineFuse'"):
+        table_11(["Refine"])
 
 
 def test_other_conventions_do_not_fit(sizes):
@@ -124,44 +134,11 @@ def test_other_conventions_do_not_fit(sizes):
     assert count_macs(DenseFuse("pytorch"), 256, 256) / 1e9 < 5.77
 
 
-def test_parameters_by_hand():
-    class Parts(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.shared = nn.Conv2d(1, 2, 3)  # 20
-            self.last = nn.Conv2d(4, 1, 1)  # 5
-            self.offset = nn.Parameter(torch.zeros(7))
-
-        def forward(self, ir, vis):
-            x = torch.cat([self.shared(ir), self.shared(vis)], 1)
-            return self.last(x) + self.offset.sum()
-
-    network = Parts()
-    assert count_parameters(network) == 20 + 5 + 7
-    assert count_parameters(network, "layers") == 20 + 5
-    assert count_parameters(network, "calls") == 2 * 20 + 5 + 7
-    assert not network.shared._forward_hooks
-    # 256x256 pixels take nine patches of 128x128, which run in fours: three calls.
-    assert count_parameters(MUFusion(), "calls") == 3 * count_parameters(MUFusion())
-    with pytest.raises(UnknownName, match=r"'thop'.*all, calls, layers"):
-        count_parameters(network, "thop")
-
-
 def test_shown_sizes(sizes):
     text = show_sizes(sizes).to_html()
     for part in ("5.82\n5.82 ✓", "86.44\n86.34 -0.1 %", "1.78\n1.787 +0.4 %", "1,188,272", "5.77"):
         assert part in text
     assert text.count("✓") > 15
-    assert "RefineFuse" in text and "RefineFuse" not in show_sizes(sizes[:3]).to_html()
-    with pytest.raises(UnknownName, match=r"row of Table 11 'Refine'.*mean 'RefineFuse'"):
-        table_11(["Refine"])
-
-
-def test_shown_sizes_of_every_method():
-    sizes = pd.DataFrame(
-        {"method": ["a"], "parameters": [12345], "MACs 256": [1], "FLOPs 256": [2]}
-    )
-    assert "12,345" in show_every_size(sizes).to_html()
 
 
 def test_size_table_is_of_every_network():
@@ -170,29 +147,14 @@ def test_size_table_is_of_every_network():
     assert found["parameters"].is_monotonic_increasing and (found["MACs 256"] > 0).all()
 
 
-# ---------------------------------------------------------------- networks that look at values
-
-
-def test_a_network_that_looks_at_values(monkeypatch):
-    """AEFusion runs for real; its mode and the statistics of its norms are left alone."""
-    monkeypatch.setattr("fusionlib.networks.aefusion.SIDE", 32)
-    network = AEFusion().train()
-    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    first = count_macs(network, 32, 32)
-    assert network.training
-    assert all(torch.equal(before[name], x) for name, x in network.state_dict().items())
-    assert first == count_macs(network.eval(), 32, 32) > 0
-
-
 # ---------------------------------------------------------------- RefineFuse's variants
 
 
 def test_costs(monkeypatch, tmp_path, one_thread):
     """Of all variants; times are there, the printed ones where the paper has them."""
-    monkeypatch.setattr(cost, "WIDTH", 48)
-    monkeypatch.setattr(cost, "HEIGHT", 32)
-    frame = variant_table(profile="sample", results_dir=tmp_path, repeats=1)
-    frame = frame.set_index("variant")
+    for name, value in {"WIDTH": 48, "HEIGHT": 32, "REPEATS": 1}.items():
+        monkeypatch.setattr(cost, name, value)
+    frame = variant_table(profile="sample", results_dir=tmp_path).set_index("variant")
     assert list(frame.index) == list(VARIANTS)
     for name, configuration in METHOD.configurations.items():
         network = configuration.build()
@@ -202,18 +164,5 @@ def test_costs(monkeypatch, tmp_path, one_thread):
     assert printed == {"paper": 6.633, "scales_3": 4.474, "scales_5": 8.950}
     saved = pd.read_csv(tmp_path / "sample" / "refinefuse_10_time" / "summary.csv")
     assert list(saved["variant"]) == list(VARIANTS)
-
-
-def test_cost_on_no_device(tmp_path):
     with pytest.raises(FusionError, match="device 'nonsense'"):
         variant_table(profile="sample", results_dir=tmp_path, device="nonsense")
-    assert not list(tmp_path.iterdir())
-
-
-def test_shown_costs():
-    costs = pd.DataFrame({"variant": ["paper", "scales_3"], "parameters": [2000, 1000]})
-    costs = costs.assign(MACs=[5, 4], ms=[600.0, 300.0], **{"paper ms": [6.0, np.nan]})
-    text = show_variants(costs).to_html()
-    for part in ("2,000", "600", "1.00", "0.50", "ms / four scales"):
-        assert part in text
-    assert "nan" not in text

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import torch
 
-from fusionlib.costs import Cost, measure, peak_memory
+from fusionlib.costs import measure, peak_memory
 from fusionlib.errors import FusionError
 from fusionlib.methods import registry
 from reproduction.cost import TABLE_11, table_11
@@ -19,7 +19,6 @@ from reproduction.latency import (
     FEWEST,
     MOST,
     SIZES,
-    _measure_here,
     _repeat,
     latency_table,
     measure_latency,
@@ -27,7 +26,6 @@ from reproduction.latency import (
     recorded_speed,
     show_speed,
     show_times,
-    trade_off,
 )
 from reproduction.results import read_recorded
 
@@ -40,14 +38,6 @@ def test_latency_in_a_process_of_its_own():
     assert FEWEST <= found["runs"] <= MOST and found["threads"] >= 1
     assert 0 < found["lower quartile ms"] <= found["median ms"] <= found["upper quartile ms"]
     assert 0 < found["peak GiB"] < peak_memory() - 0.5 and held[-1] == 1
-
-
-def test_a_time_is_a_median_with_quartiles(monkeypatch):
-    seconds, cost = [0.002, 0.001, 0.004, 0.003], Cost(1.0, 0.5)
-    monkeypatch.setattr("reproduction.latency.measure", lambda _: (seconds, cost))
-    found = _measure_here("mst", "80x64", "cpu", None)
-    times = [found[f"{name} ms"] for name in ("lower quartile", "median", "upper quartile")]
-    assert times == pytest.approx([1.75, 2.5, 3.25]) and found["peak GiB"] == 0.5
 
 
 def test_what_takes_long_runs_once(monkeypatch):
@@ -104,9 +94,10 @@ def test_latency_table_continues(monkeypatch, tmp_path):
     latency_table(tmp_path, methods=["mst", "cufd"], **options)
     table = latency_table(tmp_path, methods=["mst", "cufd", "jsr"], **options)
     assert asked == [("mst", "64x48"), ("cufd", "64x48"), ("cufd", "64x48"), ("jsr", "64x48")]
-    assert [*table["method"]] == ["mst", "jsr"]
-    row = table.iloc[0]
-    assert (row["median ms"], row["runs"], row["title"]) == (2.5, 4, "MST")
+    assert table[["method", "title", "median ms", "runs"]].values.tolist() == [
+        ["mst", "MST", 2.5, 4],
+        ["jsr", "JSR", 2.5, 4],
+    ]
     saved = pd.read_csv(tmp_path / "summary.csv")
     assert saved.equals(table.astype(saved.dtypes)) and (tmp_path / "provenance.json").exists()
     monkeypatch.setattr("reproduction.results.commit", lambda: "another commit")
@@ -120,9 +111,7 @@ def test_latency_table_continues(monkeypatch, tmp_path):
     asked.clear()
     latency_table(tmp_path, device="cuda", **options)
     assert ("cddfuse", "64x48") in asked and ("mst", "64x48") not in asked
-
-
-def test_latency_on_a_device_that_is_not_there(tmp_path):
+    monkeypatch.undo()
     with pytest.raises(FusionError, match="device 'gpu' cannot be used"):
         latency_table(tmp_path, device="gpu")
 
@@ -130,48 +119,30 @@ def test_latency_on_a_device_that_is_not_there(tmp_path):
 # ---------------------------------------------------------------- tables to read
 
 
+METHODS = ["mst", *(one.method for one in TABLE_11.values())]
 TIMES = pd.DataFrame(
-    [
-        {
-            "method": method,
-            "title": registry()[method].title,
-            "size": size,
-            "device": "cpu",
-            "threads": 2,
-            "median ms": 100.0 * (n + 1),
-            "lower quartile ms": 9.871,
-            "upper quartile ms": 2345.6,
-            "peak GiB": 0.5,
-        }
-        for n, method in enumerate(["mst", *(one.method for one in TABLE_11.values())])
-        for size in SIZES
-    ]
-)
+    {"method": method, "title": registry()[method].title, "size": size, "device": "cpu",
+     "threads": 2, "median ms": 100.0 * (n + 1), "lower quartile ms": 9.871,
+     "upper quartile ms": 2345.6, "peak GiB": 0.5}
+    for n, method in enumerate(METHODS) for size in SIZES
+)  # fmt: skip
 
 
 def test_times_of_two_devices_are_not_mixed():
     both = pd.concat([TIMES, TIMES.assign(device="cuda")])
-    for take in (show_times, trade_off, functools.partial(rank_table, pd.DataFrame())):
+    ranks = functools.partial(rank_table, pd.DataFrame())
+    for take in (show_times, ranks):
         with pytest.raises(FusionError, match="of cpu and cuda; choose one"):
             take(both)
-    for take in (trade_off, functools.partial(rank_table, pd.DataFrame())):
-        with pytest.raises(FusionError, match="lack 640x480"):
-            take(TIMES[TIMES["size"] != "640x480"])
-        with pytest.raises(FusionError, match="of no device"):
-            take(TIMES[:0])
+    with pytest.raises(FusionError, match="lack 640x480"):
+        ranks(TIMES[TIMES["size"] != "640x480"])
+    with pytest.raises(FusionError, match="of no device"):
+        ranks(TIMES[:0])
 
 
 def test_shown_times():
     text = show_times(TIMES.drop(index=0)).to_html()
     assert "cpu, 2 threads" in text and "100 [9.87, 2346]\n0.50 GiB" in text
-
-
-def test_trade_off():
-    found = trade_off(TIMES).set_index("label")
-    nearest = found.loc["MST, images exchanged"]
-    assert nearest["parameters"] == 0 and nearest["ms"] == 100
-    # The print's row of RefineFuse has 1.0554, ours 1.0495.
-    assert found.loc["RefineFuse", "quality"] == pytest.approx(1.0495, abs=1e-4)
 
 
 def test_recorded_latency_is_of_methods_at_every_size():
@@ -183,30 +154,6 @@ def test_recorded_latency_is_of_methods_at_every_size():
         *itertools.product(here["method"], SIZES)
     }
     assert (here["median ms"] > 0).all() and (here["lower quartile ms"] <= here["median ms"]).all()
-
-
-def test_speed_that_is_not_recorded(monkeypatch, tmp_path):
-    monkeypatch.setattr("reproduction.latency.ROOT", tmp_path)
-    with pytest.raises(FusionError, match=r"networks.csv is not there.*benchmarks --only networks"):
-        recorded_speed("networks")
-    with pytest.raises(FusionError, match=r"not there.*measure it: python -m benchmarks.backends"):
-        recorded_speed("backends")
-
-
-@pytest.mark.parametrize(
-    "part, columns",
-    [
-        ("networks", {"method", "plain s", "ours s", "ours ratio", "ours difference"}),
-        ("metrics", {"metrics", "plain s", "ours s", "ratio", "difference"}),
-        ("training", {"loop", "seconds", "ratio", "mean %"}),
-        ("workers", {"workers", "fused pairs/s", "scored pairs/s"}),
-        ("memory", {"method", "size", "peak GiB"}),
-        ("backends", {"method", "backend", "ratio", "difference", "ours difference"}),
-    ],
-)
-def test_recorded_speed(part, columns):
-    found = recorded_speed(part)
-    assert columns <= {*found} and len(found) and (found["commit"].str.len() == 12).all()
 
 
 def test_ranks():
@@ -227,6 +174,29 @@ def test_ranks():
     assert list(found.reset_index()) == list(recorded)
     found = rank_table(sizes, TIMES[TIMES["method"] != "swinfusion"])["speed, ours"]
     assert found.isna().sum() == 1 and found.max() == 9
+
+
+# ---------------------------------------------------------------- the benchmarks' speeds
+
+
+@pytest.mark.parametrize(
+    "part, columns",
+    [
+        ("networks", "method, plain s, ours s, ours ratio, ours difference"),
+        ("metrics", "metrics, plain s, ours s, ratio, difference"),
+        ("training", "loop, seconds, ratio, mean %"),
+        ("workers", "workers, fused pairs/s, scored pairs/s"),
+        ("memory", "method, size, peak GiB"),
+        ("backends", "method, backend, ratio, difference, ours difference"),
+    ],
+)
+def test_recorded_speed(part, columns, monkeypatch, tmp_path):
+    found = recorded_speed(part)
+    assert {*columns.split(", ")} <= {*found} and len(found)
+    assert (found["commit"].str.len() == 12).all()
+    monkeypatch.setattr("reproduction.results.ROOT", tmp_path)
+    with pytest.raises(FusionError, match=r"speed has no recorded run.*python -m benchmarks --sav"):
+        recorded_speed(part)
 
 
 def test_shown_speed():

@@ -19,6 +19,10 @@ def picture(seed):
 
 PAIRS = [Pair(name, picture(i), picture(i + 10)) for i, name in enumerate("ab")]
 IMAGES = {"b": picture(21), "a": picture(20), "c": picture(22)}
+PUBLISHED = pytest.mark.parametrize(
+    "dataset, method",
+    [("tno20", "rfn_nest"), ("tno20", "jsr"), ("tno20", "jsrsd"), ("tno42", "rfn_nest")],
+)
 
 
 @pytest.fixture
@@ -36,12 +40,11 @@ def images(monkeypatch, tmp_path):
 def test_each_pair_gets_its_image(images):
     for pair in PAIRS:
         assert np.array_equal(images.fuse_pair(pair), IMAGES[pair.name])
-
-
-def test_rows_say_whose_images_they_are(images):
     assert images.dataset == "tno20"
     assert images.identity[:2] == ("rfn_nest", "authors' images")
     assert images.identity.weights == f"authors' images@{images.card.weights_sha256[:8]}"
+    with pytest.raises(FusionError, match=r"no image of the pair 'd'; theirs are of .* tno20"):
+        images.fuse_pair(Pair("d", picture(0), picture(1)))
 
 
 def test_scored_like_a_method(images):
@@ -53,15 +56,7 @@ def test_scored_like_a_method(images):
         assert row.value == scores[row.metric]
 
 
-def test_pair_without_an_image(images):
-    with pytest.raises(FusionError, match=r"no image of the pair 'd'; theirs are of .* tno20"):
-        images.fuse_pair(Pair("d", picture(0), picture(1)))
-
-
-@pytest.mark.parametrize(
-    "dataset, method",
-    [("tno20", "rfn_nest"), ("tno20", "jsr"), ("tno20", "jsrsd"), ("tno42", "rfn_nest")],
-)
+@PUBLISHED
 def test_missing_images_come_with_a_remedy(monkeypatch, tmp_path, dataset, method):
     monkeypatch.delenv("FUSIONLIB_DATA", raising=False)
     monkeypatch.setattr("fusionlib.datasets.data_roots", lambda data_dir: [tmp_path])
@@ -70,10 +65,7 @@ def test_missing_images_come_with_a_remedy(monkeypatch, tmp_path, dataset, metho
 
 
 @pytest.mark.realdata
-@pytest.mark.parametrize(
-    "dataset, method",
-    [("tno20", "rfn_nest"), ("tno20", "jsr"), ("tno20", "jsrsd"), ("tno42", "rfn_nest")],
-)
+@PUBLISHED
 def test_every_pair_has_its_image(golden_root, data_root, tmp_path, dataset, method):
     (tmp_path / f"published_{dataset}").symlink_to(golden_root / f"published_{dataset}")
     images = PublishedImages(method, f"published_{dataset}_{method}", data_dir=tmp_path)

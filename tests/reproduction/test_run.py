@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from pathlib import Path
+import sys
 
 import pytest
 
@@ -16,6 +16,7 @@ nbformat = pytest.importorskip("nbformat")
 papermill = pytest.importorskip("papermill")
 
 PARAMETERS = "profile = seed = limit = device = data_dir = weights_dir = results_dir = None"
+ALL = ["00_first", "01_second", "10_last"]
 
 
 def notebook(*sources):
@@ -30,7 +31,7 @@ def repository(tmp_path, monkeypatch):
     """A checkout with three notebooks, and what shall not be run."""
     folder = tmp_path / "repository" / "notebooks"
     folder.mkdir(parents=True)
-    for name in ("10_last", "00_first", "01_second"):
+    for name in reversed(ALL):
         (folder / f"{name}.ipynb").write_text(notebook(f"'{name}'"))
     (folder / "draft.ipynb").write_text("not a notebook")
     (folder / "00_notes.md").touch()
@@ -41,11 +42,12 @@ def repository(tmp_path, monkeypatch):
 
 @pytest.fixture
 def runs(monkeypatch):
-    """Stand in for papermill: note what is run; a notebook's faults are those in `faults`."""
+    """Stand in for papermill: note what is run, and where the data are; faults by notebook."""
     done = []
 
     def execute(path, output, parameters, **options):
         done.append(path.stem)
+        runs.data = os.environ.get("FUSIONLIB_DATA")
         output.write_text(path.read_text())
         if path.stem in runs.faults:
             raise runs.faults[path.stem]
@@ -60,36 +62,36 @@ def runs(monkeypatch):
     return runs
 
 
-ALL = ["00_first", "01_second", "10_last"]
-
-
-# ---------------------------------------------------------------- which
-
-
-def test_order(repository):
+def test_order_and_choice(repository):
     assert [path.stem for path in find_notebooks()] == ALL
-
-
-def test_some(repository):
     assert [path.stem for path in find_notebooks(["10", "00_fir"])] == ["00_first", "10_last"]
 
 
-def test_unknown_notebook(repository):
-    with pytest.raises(FusionError, match=r"unknown notebook '02'.*00_first, 01_second, 10_last"):
-        reproduce(only=["00", "02"])
-
-
-@pytest.mark.parametrize("what", ["data", "weights"])
-def test_absent_folder(repository, runs, what):
-    with pytest.raises(FusionError, match=f"no such folder of {what}: gone. Check"):
-        reproduce(**{f"{what}_dir": "gone"})
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"only": ["00", "02"]}, r"unknown notebook '02'.*00_first, 01_second, 10_last"),
+        ({"data_dir": "gone"}, "no such folder of data: gone. Check"),
+        ({"weights_dir": "gone"}, "no such folder of weights: gone. Check"),
+        ({"results_dir": __file__}, "cannot write into"),
+        ({"in_place": True, "profile": "paper"}, "whole built-in sample"),
+        ({"in_place": True, "limit": 2}, "whole built-in sample"),
+    ],
+)
+def test_what_cannot_be_asked_for(repository, runs, asked, message):
+    with pytest.raises(FusionError, match=message):
+        reproduce(**asked)
     assert runs() == []
 
 
-def test_no_notebooks(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "ROOT", tmp_path)
-    with pytest.raises(FusionError, match="come with the repository"):
-        find_notebooks()
+def test_without_notebooks_or_papermill(repository, monkeypatch, tmp_path):
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "ROOT", tmp_path)
+        with pytest.raises(FusionError, match="come with the repository"):
+            find_notebooks()
+    monkeypatch.setitem(sys.modules, "papermill", None)
+    with pytest.raises(FusionError, match=r"\[notebooks\]"):
+        reproduce()
 
 
 # ---------------------------------------------------------------- how often
@@ -110,13 +112,12 @@ def test_only_once(repository, runs, capsys):
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        ({"seed": 1}, ALL),
-        ({"limit": 2}, ALL),
-        ({"profile": "paper"}, ALL),
-        ({"data_dir": "."}, ALL),
+        *[
+            (one, ALL)
+            for one in ({"seed": 1}, {"limit": 2}, {"profile": "paper"}, {"data_dir": "."})
+        ],
         ({"restart": True}, ALL),
         ({"only": ["01"], "restart": True}, ["01_second"]),
-        ({}, []),
     ],
 )
 def test_settings_decide(repository, runs, change, expected):
@@ -126,39 +127,20 @@ def test_settings_decide(repository, runs, change, expected):
     assert runs() == expected
 
 
-def test_changed_source(repository, runs, monkeypatch):
-    reproduce()
-    runs()
-    (repository / "notebooks" / "01_second.ipynb").write_text(notebook("'changed'"))
-    reproduce()
-    assert runs() == ["01_second"]
-    monkeypatch.setattr(module, "commit", lambda: "another")
-    reproduce()
-    assert runs() == ALL
-
-
-def test_with_uncommitted_changes_nothing_counts_as_finished(repository, runs, monkeypatch):
-    monkeypatch.setattr(module, "commit", lambda: "this-dirty")
-    reproduce()
-    runs()
-    reproduce()
-    assert runs() == ALL
-
-
-def test_changed_output_of_the_source_is_no_change(repository, runs):
-    """What --in-place writes back, or a reader's own run, is not a reason to run again."""
+def test_changed_source_and_commit(repository, runs, monkeypatch):
+    """What --in-place writes back, or a reader's own run, is no reason to run again."""
     reproduce(in_place=True)
     runs()
     reproduce()
     assert runs() == []
-
-
-def test_lost_output(repository, runs):
-    reproduce()
-    runs()
+    (repository / "notebooks" / "01_second.ipynb").write_text(notebook("'changed'"))
     (repository / "results" / "sample" / "notebooks" / "10_last.ipynb").unlink()
     reproduce()
-    assert runs() == ["10_last"]
+    assert runs() == ["01_second", "10_last"]
+    for commit in ("another", "this-dirty", "this-dirty"):  # what the change is, is not known
+        monkeypatch.setattr(module, "commit", lambda name=commit: name)
+        reproduce()
+        assert runs() == ALL
 
 
 @pytest.mark.parametrize("content", ["", "{", "\x00"])
@@ -192,20 +174,10 @@ def test_interrupted(repository, runs):
         reproduce()
     assert runs() == ["00_first", "01_second"]
     folder = repository / "results" / "sample"
-    assert set(json.loads((folder / "reproduce.json").read_text())) == {"00_first"}
     assert not (folder / "notebooks" / "01_second.ipynb").exists()
     runs.faults.clear()
     reproduce()
     assert runs() == ["01_second", "10_last"]
-
-
-def test_papermill_is_an_extra(repository, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "papermill", None)
-    with pytest.raises(FusionError, match=r"\[notebooks\]"):
-        reproduce()
-
-
-# ---------------------------------------------------------------- with a real kernel
 
 
 def test_real_run(repository, tmp_path, capsys):
@@ -217,51 +189,53 @@ def test_real_run(repository, tmp_path, capsys):
     )  # fmt: skip
     (notebooks / "01_second.ipynb").write_text(notebook("1 / 0"))
     results = tmp_path / "results"
-    arguments = {"results_dir": results, "seed": 5, "in_place": True}
     with pytest.raises(FusionError, match="1 notebooks failed: 01_second"):
-        reproduce(**arguments)
+        reproduce(results_dir=results, seed=5, in_place=True)
     captured = capsys.readouterr()
     assert "01_second: failed in cell 3: ZeroDivisionError: division by zero" in captured.err
     assert (results / "sample" / "notebooks" / "01_second.partial.ipynb").exists()
-    assert set(json.loads((results / "sample" / "reproduce.json").read_text())) == {
-        "00_first",
-        "10_last",
-    }
+    state = json.loads((results / "sample" / "reproduce.json").read_text())
+    assert set(state) == {"00_first", "10_last"}
     done = nbformat.read(notebooks / "00_first.ipynb", as_version=4)
     nbformat.validate(done)
-    outputs = [output for cell in done.cells for output in cell.get("outputs", [])]
-    assert outputs[0]["text"] == "sample 5 None ../../results\n"
-    assert outputs[1]["data"]["text/plain"] == "'notebooks'"
-    assert len(outputs) == 2
+    printed, shown = (output for cell in done.cells for output in cell.get("outputs", []))
+    assert printed["text"] == "sample 5 None ../../results\n"
+    assert shown["data"]["text/plain"] == "'notebooks'"
     assert str(tmp_path) not in (notebooks / "00_first.ipynb").read_text()
     assert nbformat.read(notebooks / "01_second.ipynb", as_version=4).cells[1].outputs == []
+
+
+def test_kept_notebooks_do_not_see_this_machine(repository, runs, monkeypatch):
+    monkeypatch.setenv("FUSIONLIB_DATA", "here")
+    reproduce(in_place=True)
+    assert runs.data is None and os.environ["FUSIONLIB_DATA"] == "here"
+    reproduce(restart=True)
+    assert runs.data == "here"
 
 
 # ---------------------------------------------------------------- cleaning
 
 
 def executed():
-    """What papermill leaves, with a progress bar and a widget."""
+    """What papermill leaves, with progress bars and widgets."""
     new = nbformat.v4
+    widget = {"application/vnd.jupyter.widget-view+json": {"model_id": "1"}}
+    outputs = [
+        new.new_output("stream", name="stderr", text="scoring: 100%|####| 2/2"),
+        new.new_output("stream", name="stdout", text="scoring:  50%|##  | 1/2"),
+        new.new_output("stream", name="stdout", text="done\n"),
+        new.new_output("display_data", data={"text/plain": "  0%|          | 0/6 [00:00<?]"}),
+        new.new_output("execute_result", data={"text/plain": "7"}, execution_count=9),
+        new.new_output("display_data", data={"text/plain": "<Styler at 0x7f9b>"}),
+        new.new_output("display_data", data={**widget, "image/jpeg": "QUJD"}),
+        new.new_output("display_data", data=widget),
+    ]
+    stamp = {"execution": {"iopub.execute_input": "2026-01-01T00:00:00Z"}}
     cells = [
         new.new_markdown_cell("# Title", metadata={"papermill": {"duration": 0.1}}),
         new.new_code_cell("seed = 0", metadata={"tags": ["parameters"], "papermill": {}}),
         new.new_code_cell("seed = 5", metadata={"tags": ["injected-parameters"]}),
-        new.new_code_cell(
-            "run()",
-            execution_count=9,
-            metadata={"execution": {"iopub.execute_input": "2026-01-01T00:00:00Z"}},
-            outputs=[
-                new.new_output("stream", name="stderr", text="scoring: 100%|####| 2/2"),
-                new.new_output("stream", name="stdout", text="scoring:  50%|##  | 1/2"),
-                new.new_output("stream", name="stdout", text="done\n"),
-                new.new_output(
-                    "display_data", data={"text/plain": "  0%|          | 0/6 [00:00<?]"}
-                ),
-                new.new_output("execute_result", data={"text/plain": "7"}, execution_count=9),
-                new.new_output("display_data", data={"text/plain": "<Styler at 0x7f9b>"}),
-            ],
-        ),
+        new.new_code_cell("run()", execution_count=9, metadata=stamp, outputs=outputs),
     ]
     metadata = {
         "papermill": {"input_path": "/home/someone/00.ipynb", "start_time": "2026-01-01"},
@@ -272,6 +246,7 @@ def executed():
 
 
 def test_clean():
+    """What differs between runs goes; a widget without a picture stays. Once is enough."""
     text = clean_notebook(executed())
     assert not any(word in text for word in ("2026-01-01", "/home/", "papermill", "3.11.99"))
     cleaned = nbformat.reads(text, as_version=4)
@@ -284,60 +259,8 @@ def test_clean():
         "done\n",
         {"text/plain": "7"},
         {"text/plain": "<Styler>"},
+        {"image/jpeg": "QUJD"},  # without a kernel a widget shows nothing; its picture does
+        {"application/vnd.jupyter.widget-view+json": {"model_id": "1"}},
     ]
     assert cleaned.cells[2].execution_count == outputs[1].execution_count == 2
-
-
-def test_clean_is_idempotent():
-    once = clean_notebook(executed())
-    assert clean_notebook(once) == once
-
-
-def test_clean_keeps_a_source_as_it_is(repository):
-    """Only what a run adds goes: sources and tags stay."""
-    text = (repository / "notebooks" / "00_first.ipynb").read_text()
-    before, after = (nbformat.reads(t, as_version=4).cells for t in (text, clean_notebook(text)))
-    assert [c.source for c in before] == [c.source for c in after]
-    assert [c.metadata for c in before] == [c.metadata for c in after]
-
-
-@pytest.mark.parametrize("other", [{"profile": "paper"}, {"limit": 2}])
-def test_kept_notebooks_show_the_whole_sample(repository, runs, other):
-    with pytest.raises(FusionError, match="whole built-in sample"):
-        reproduce(in_place=True, **other)
-    assert runs() == []
-
-
-def test_results_folder_that_cannot_be_made(repository, runs, tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(FusionError, match="cannot write into"):
-        reproduce(results_dir=tmp_path / "file" / "results")
-    assert runs() == []
-
-
-def test_kept_notebooks_do_not_see_this_machine(repository, monkeypatch):
-    import papermill
-
-    seen = []
-
-    def execute(source, output, *_, **__):
-        seen.append(os.environ.get("FUSIONLIB_DATA"))
-        Path(output).write_text(Path(source).read_text())
-
-    monkeypatch.setattr(papermill, "execute_notebook", execute)
-    monkeypatch.setenv("FUSIONLIB_DATA", "here")
-    reproduce(in_place=True)
-    assert set(seen) == {None}
-    assert os.environ["FUSIONLIB_DATA"] == "here"
-
-
-def test_clean_keeps_the_picture_of_a_widget():
-    """Without a kernel a widget shows nothing; its picture does."""
-    widget = {"application/vnd.jupyter.widget-view+json": {"model_id": "1"}}
-    cell = nbformat.v4.new_code_cell("explorer")
-    for data in ({**widget, "image/jpeg": "QUJD", "text/plain": "Explorer()"}, {**widget}):
-        cell.outputs.append(nbformat.v4.new_output("display_data", data))
-    text = nbformat.writes(nbformat.v4.new_notebook(cells=[cell]))
-    first, second = nbformat.reads(clean_notebook(text), as_version=4).cells[0].outputs
-    assert first["data"] == {"image/jpeg": "QUJD", "text/plain": "Explorer()"}
-    assert second["data"] == widget
+    assert clean_notebook(text) == text

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,9 +11,11 @@ import pytest
 
 from fusionlib.evaluation import summarise
 from reproduction.compare import compare
-from reproduction.papers import paper_values
+from reproduction.rows import TABLES
 from reproduction.show import latex, markdown, show, show_scores
+from tests.notebooks import same_within_print
 
+RESULTS = Path(__file__).parents[2] / "results" / "paper"
 PRINTED = 6.66296  # DenseFuse, EN, table II
 
 
@@ -30,34 +32,8 @@ def per_pair(metric="EN", **rows):
 
 def compared(*means, comparable=True, metric="EN"):
     rows = {f"row {i}": [mean, mean] for i, mean in enumerate(means)}
-    return compare(
-        summarise(per_pair(metric, **rows)),
-        "table_02",
-        papers={"row 0": "DenseFuse"},
-        comparable=comparable,
-    )
-
-
-def marks(html):
-    """Row -> mark of its mean."""
-    rows = re.findall(r">(row \d)</th>(.*?)</tr>", html, re.DOTALL)
-    found = {row: re.search("[①②③]", cells) for row, cells in rows}
-    return {row: mark and mark.group() for row, mark in found.items()}
-
-
-def test_best_three_are_marked_by_more_than_colour():
-    html = show(compared(1.0, 4.0, 3.0, 2.0)).to_html()
-    assert marks(html) == {"row 1": "①", "row 2": "②", "row 3": "③", "row 0": None}
-    styles = re.findall(r"\{\s*(font-[^}]*)\}", html)
-    assert len(styles) == 3
-    assert all(re.search("font-weight: bold|font-style: italic", style) for style in styles)
-    assert len({re.search(r"color: (#\w+)", style)[1] for style in styles}) == 3
-
-
-def test_undefined_mean_has_no_mark():
-    html = show(compared(np.nan, 2.0)).to_html()
-    assert marks(html) == {"row 0": None, "row 1": "①"}
-    assert "nan" not in html
+    summary = summarise(per_pair(metric, **rows))
+    return compare(summary, "table_02", papers={"row 0": "DenseFuse"}, comparable=comparable)
 
 
 def texts(cell):
@@ -65,22 +41,23 @@ def texts(cell):
     return [re.sub("<[^>]*>", "", line) for line in cell.split("<br>")]
 
 
+def test_best_three_are_marked_by_more_than_colour():
+    styler = show(compared(1.0, 4.0, 3.0, 2.0, np.nan))
+    shown = [texts(cell)[0] for cell in styler.data["EN", "ours"]]
+    assert [cell[-1:] for cell in shown] == ["0", "①", "②", "③", ""]
+    styles = re.findall(r"\{\s*(font-[^}]*)\}", html := styler.to_html())
+    assert len(styles) == 3 and "nan" not in html
+    assert all(re.search("font-weight: bold|font-style: italic", style) for style in styles)
+    assert len({re.search(r"color: (#\w+)", style)[1] for style in styles}) == 3
+
+
 def test_cells():
     frame = show(compared(6.5, 7.0), decimals=2).data
     assert list(frame.columns) == [("EN", "paper"), ("EN", "ours"), ("EN", "difference")]
-    assert [texts(cell) for cell in frame.loc["row 0"]] == [
-        ["6.66"],
-        ["6.50 ②", "6.50 to 6.50"],
-        ["−0.16", "differs"],
+    assert [[texts(cell) for cell in line] for line in frame.values] == [
+        [["6.66"], ["6.50 ②", "6.50 to 6.50"], ["−0.16", "differs"]],
+        [[""], ["7.00 ①", "7.00 to 7.00"], ["", "not in the paper"]],
     ]
-    assert [texts(cell) for cell in frame.loc["row 1"]] == [
-        [""],
-        ["7.00 ①", "7.00 to 7.00"],
-        ["", "not in the paper"],
-    ]
-
-
-def test_other_data_in_the_caption():
     styler = show(compared(6.5, comparable=False), decimals={"EN": 1}, caption="Table II")
     assert list(styler.data.columns) == [("EN", "paper"), ("EN", "ours")]
     assert [texts(cell)[0] for cell in styler.data.loc["row 0"]] == ["6.7", "6.5 ①"]
@@ -108,54 +85,6 @@ def table(seed, *, comparable=True):
     return compare(summary, "table_02", papers=PAPERS, comparable=comparable)
 
 
-def expected_ranks(values, metric):
-    """Count the better ones, instead of sorting."""
-    better = (lambda a, b: a < b) if metric == "Nabf" else (lambda a, b: a > b)
-    ranks = [1 + sum(better(other, value) for other in values) for value in values]
-    return [r if r <= 3 and v == v else 0 for r, v in zip(ranks, values, strict=True)]
-
-
-def check(read, frame):
-    """Compare (row, metric, part) -> (number, rank, below) with the table it was read from."""
-    values = frame.set_index(["row", "metric"])
-    paper = paper_values("table_02").groupby("metric")["paper"].apply(list)
-    for metric in METRIC_NAMES:
-        ranks = expected_ranks([values.loc[(row, metric), "mean"] for row in NAMES], metric)
-        for row, rank in zip(NAMES, ranks, strict=True):
-            facts = values.loc[(row, metric)]
-            number, mark, below = read.pop((row, metric, "ours"))
-            assert mark == rank
-            if np.isnan(facts["mean"]):
-                assert (number, below) == ("", "")
-            else:
-                ends = [float(end) for end in below.split(" to ")]
-                expected = [facts["mean"], facts["ci_low"], facts["ci_high"]]
-                assert [float(number), *ends] == pytest.approx(expected, abs=0.5001e-5)
-            number, mark, below = read.pop((row, metric, "paper"))
-            assert below == ""
-            if np.isnan(facts["paper"]):
-                assert (number, mark) == ("", 0)
-            else:
-                place = 1 + sum(other > facts["paper"] for other in paper[metric])
-                assert (float(number), mark) == (facts["paper"], place if place <= 3 else 0)
-            if frame["difference"].notna().any():
-                number, mark, below = read.pop((row, metric, "difference"))
-                assert (mark, below) == (0, facts["verdict"])
-                if np.isnan(facts["difference"]):
-                    assert number == ""
-                else:
-                    assert number[0] in "+-"
-                    assert float(number) == pytest.approx(facts["difference"], abs=0.5001e-5)
-    assert not read
-
-
-def read_marked(text):
-    """A cell of Markdown."""
-    number, _, below = text.partition("<br>")
-    number, _, mark = number.replace("−", "-").partition(" ")
-    return number, " ①②③".find(mark) if mark else 0, below.replace("−", "-")
-
-
 def read_grid(text):
     """The cells of a Markdown table, without its escapes, and what stands below it."""
     grid, _, note = text.partition("\n\n")
@@ -169,20 +98,20 @@ def read_grid(text):
 
 
 @pytest.mark.parametrize("comparable", [True, False])
-@pytest.mark.parametrize("seed", range(3))
-def test_markdown_read_back(seed, comparable):
-    frame = table(seed, comparable=comparable)
-    (header, *lines), note = read_grid(markdown(frame))
-    columns = [tuple(name.rsplit(" ", 1)) for name in header[1:]]
-    read = {
-        (row, *column): read_marked(cell)
-        for row, *cells in lines
-        for column, cell in zip(columns, cells, strict=True)
-    }
-    check(read, frame)
-    # In a notebook the same, apart from what is small there.
+def test_a_notebook_and_markdown_say_the_same(comparable):
+    """And that are the numbers of the table, as far as they are shown."""
+    frame = table(0, comparable=comparable)
+    (_, *lines), note = read_grid(markdown(frame))
     cells = show(frame).data.map(lambda cell: re.sub("</?small[^>]*>", "", cell))
     assert cells.to_numpy().tolist() == [line[1:] for line in lines]
+    values = frame.set_index(["row", "metric"])
+    for part, name in {"paper": "paper", "ours": "mean", "difference": "difference"}.items():
+        for metric in METRIC_NAMES if (METRIC_NAMES[0], part) in cells else ():
+            for row, cell in cells[metric, part].items():
+                number, _, below = cell.replace("−", "-").partition("<br>")
+                facts, value = values.loc[row, metric], float((number or "nan").split()[0])
+                assert value == pytest.approx(facts[name], abs=0.5001e-5, nan_ok=True)
+                assert part == "ours" or below == (facts["verdict"] if part != "paper" else "")
     assert "95 %" in note and "①②③" in note and "means over 0 to 4 images" in note
     assert ("no differences" in note) == (not comparable) == ("verdict" not in note)
 
@@ -210,65 +139,20 @@ def test_compact_markdown():
     assert "✓" not in markdown(compared(PRINTED, comparable=False), compact=True)
 
 
-UNDO = {r"\textbackslash{}": "\\", r"\textasciitilde{}": "~", r"\textasciicircum{}": "^"}
-UNDO |= {"{[}": "[", "{*}": "*", "$-$": "-", "$<$": "<", "$>$": ">", "$|$": "|"}
-UNDO |= {f"\\{character}": character for character in "{}$&#_%"}
-
-
-def read_tex(text):
-    """Undo the escapes; anything else that LaTeX would read is an error."""
-    pattern = "|".join(map(re.escape, UNDO))
-    assert not re.search(r"[\\{}$&#_%~^\[*<>|−]", re.sub(pattern, "", text)), text
-    return re.sub(pattern, lambda match: UNDO[match.group()], text)
-
-
-def read_cell(above, below):
-    emphasis = re.fullmatch(r"\\(textbf|underline|textit)\{(.*)\}", above)
-    rank = 1 + ["textbf", "underline", "textit"].index(emphasis[1]) if emphasis else 0
-    small = re.fullmatch(r"\{\\tiny (.*)\}", below)
-    return read_tex(emphasis[2] if emphasis else above), rank, read_tex(small[1]) if small else ""
-
-
-def read_latex(text):
-    """The cells of LaTeX tables and their captions, with every line's columns counted."""
-    read, captions = {}, []
-    for one in re.findall(r"\\begin\{table\}\n(.*?)\\end\{table\}\n", text, re.DOTALL):
-        captions.append(re.search(r"^\\caption\{(.*)\}$", one, re.MULTILINE)[1])
-        body = re.search(r"\\begin\{tabular\}\{l(r+)\}\n(.*)\\end\{tabular\}", one, re.DOTALL)
-        count = len(body[1])
-        top, head, *lines, bottom = body[2].splitlines()
-        assert (top, lines.pop(1), bottom) == (r"\toprule", r"\midrule", r"\bottomrule")
-        spans = re.findall(r" & \\multicolumn\{(\d)\}\{c\}\{([^{}]*)\}", head)
-        metrics = [read_tex(name) for width, name in spans for _ in range(int(width))]
-        assert len(metrics) == count and all(line.endswith(r" \\") for line in lines)
-        (_, *parts), *cells = (re.split(r"(?<!\\) & ", line[:-3]) for line in lines)
-        assert {len(line) for line in cells} == {count + 1}
-        for line, following in zip(cells, [*cells[1:], ["end"]], strict=True):
-            if line[0] == "":  # intervals and verdicts, read with the line above
-                continue
-            below = following[1:] if following[0] == "" else [""] * count
-            for metric, part, *cell in zip(metrics, parts, line[1:], below, strict=True):
-                read[read_tex(line[0]), metric, part] = read_cell(*cell)
-    return read, captions
-
-
-@pytest.mark.parametrize("comparable", [True, False])
-@pytest.mark.parametrize("abreast", [1, 2, 5])
-def test_latex_read_back(abreast, comparable):
-    frame = table(1, comparable=comparable)
-    text = latex(frame, caption="Table_II, 100 %.", abreast=abreast)
-    read, captions = read_latex(text)
-    check(read, frame)
-    assert len(captions) == -(-len(METRIC_NAMES) // abreast)
-    for caption in map(read_tex, captions):
-        assert caption.startswith("Table_II, 100 %. Bold, underlined, italic: the best three")
-        assert "95 % interval" in caption and "①" not in caption
-        assert ("no differences" in caption) == (not comparable)
+@pytest.mark.parametrize("table", TABLES)
+def test_recorded_tables_are_written_as_committed(table):
+    """The eight digits of summary.csv may round to another last one than is written."""
+    folder = RESULTS / table
+    compared = pd.read_csv(folder / "summary.csv")
+    assert same_within_print(latex(compared, caption=table), (folder / "summary.tex").read_text())
+    text = f"# {table}\n\n{markdown(compared)}"
+    assert same_within_print(text, (folder / "summary.md").read_text())
 
 
 def test_latex_is_well_formed():
-    """Braces are balanced, and no command needs a package besides booktabs."""
+    """Braces are balanced, no command needs a package besides booktabs, odd labels are escaped."""
     text = latex(table(2), caption="a {b")
+    assert r"a$|$b\_1 100 \% \& \#\{x\} &" in text and r"{[}c] {*}d{*} $<$e$>$ &" in text
     plain = re.sub(r"\\\\|\\[{}]", "", text)
     depths = np.cumsum([{"{": 1, "}": -1}.get(character, 0) for character in plain])
     assert depths.min() == 0 and depths[-1] == 0
@@ -289,31 +173,15 @@ def test_decimals_follow_the_print():
     assert a[:4] == ["a", "0.00016 ③", "0.0000020 ①", "−0.0001580<br>differs"]
     assert a[4:] == ["43.62612 ③", "40.00000 ①", "−3.62612<br>differs"]
     assert b == ["b", "", "0.5000000 ②", "<br>not in the paper", "", "", ""]
-    (_, a, b), _ = read_grid(markdown(frame, decimals={"MSE": 1, "PSNR": 2}))
-    assert a[1:3] + a[4:6] == ["0.0 ③", "0.0 ①", "43.63 ③", "40.00 ①"]
-
-
-@pytest.mark.parametrize("write", [markdown, functools.partial(markdown, compact=True), latex])
-def test_saved_numbers_are_written_the_same(write, tmp_path):
-    frame = table(0)
-    frame.to_csv(tmp_path / "summary.csv", index=False, float_format="%.8g")
-    assert write(pd.read_csv(tmp_path / "summary.csv")) == write(frame)
+    a = show(frame, decimals={"MSE": 1, "PSNR": 2}).data.loc["a"]
+    shown = [texts(cell)[0] for cell in a]
+    assert shown[:2] + shown[3:5] == ["0.0 ③", "0.0 ①", "43.63 ③", "40.00 ①"]
 
 
 def test_nothing_measured():
     nothing = compare(summarise(per_pair(a=[1.0]).iloc[:0]), "table_02", papers={}, comparable=True)
     assert "nan" not in markdown(nothing) + markdown(nothing, compact=True)
     assert latex(nothing) == ""
-
-
-def test_markdown_of_another_frame():
-    frame = pd.DataFrame({"layer": ["a|b", "_c_"], "x_y": [1 / 3, np.nan], "n": [1, 2]})
-    assert markdown(frame).splitlines() == [
-        "| layer | x_y | n |",
-        "| --- | ---: | ---: |",
-        r"| a\|b | 0.333333 | 1 |",
-        r"| \_c\_ |  | 2 |",
-    ]
 
 
 def test_tables_on_one_page_do_not_share_styles():
@@ -351,10 +219,9 @@ def test_scores_side_by_side_mark_the_better_one():
     frame = show_scores(scores)
     # To four digits the first is a tie, of which either is best; of Nabf less is better.
     assert frame.data.to_numpy().tolist() == [["0.7123", "0.7124 ①"], ["0.1000 ①", "0.2000"]]
-    tied = show_scores({"left": {"EN": 6.00001}, "right": {"EN": 6.00002}})
-    assert tied.data.to_numpy().tolist() == [["6.0000 ①", "6.0000 ①"]]
+    small = {"left": {"VIF": np.nan, "EN": 6.00001}, "right": {"VIF": np.nan, "EN": 6.00002}}
+    tied = show_scores(small)
+    assert tied.data.to_numpy().tolist() == [["–", "–"], ["6.0000 ①", "6.0000 ①"]]
     assert tied.to_html().count("font-weight: bold") == 1
-    small = show_scores({"left": {"VIF": np.nan, "EN": 5.0}, "right": {"VIF": np.nan, "EN": 6.0}})
-    assert small.data.to_numpy().tolist() == [["–", "–"], ["5.0000", "6.0000 ①"]]
     # Styles are by identifiers: two tables on a page must not share them.
     assert tied.uuid != frame.uuid == show_scores(scores).uuid

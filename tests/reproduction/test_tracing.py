@@ -2,79 +2,41 @@
 
 from __future__ import annotations
 
-import pandas as pd
 import pytest
 import torch
 from torch import nn
 
-from fusionlib.datasets import package_data
 from fusionlib.networks.densefuse import DenseFuse
 from fusionlib.networks.msdnet import MSDNet
 from fusionlib.networks.refinefuse import RefineFuse
 from fusionlib.networks.res2netfuse import Res2NetFuse
 from reproduction.tracing import layer_table, steps, trace
 
-NETWORKS = {
-    "released": lambda: Res2NetFuse("released"),
-    "paper": lambda: Res2NetFuse("paper"),
-    "densefuse": DenseFuse,
-    "msdnet": MSDNet,
-}
 
-
-@pytest.fixture(params=NETWORKS)
+@pytest.fixture(params=["released", "paper", DenseFuse, MSDNet])
 def network(request):
-    return NETWORKS[request.param]()
-
-
-def convolution_calls(network):
-    """Counted by PyTorch's hooks: (module, output shape) in the order they run."""
-    calls = []
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d):
-            module.register_forward_hook(lambda m, _, output: calls.append((m, output.shape)))
-    with torch.inference_mode():
-        network(torch.rand(1, 1, 32, 32))
-    return calls
+    return Res2NetFuse(request.param) if isinstance(request.param, str) else request.param()
 
 
 def test_layer_table_is_what_ran(network):
+    """As PyTorch's hooks see it."""
+    names, calls = {module: name for name, module in network.named_modules()}, []
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_hook(lambda module, *_: calls.append(module))
     table = layer_table(network)
-    names = {module: name for name, module in network.named_modules()}
-    calls = convolution_calls(network)
-    assert list(table["layer"]) == [names[module] for module, _ in calls]
-    assert list(table["size"]) == [module.kernel_size[0] for module, _ in calls]
-    assert list(table["stride"]) == [module.stride[0] for module, _ in calls]
-    assert list(table["input channels"]) == [module.in_channels for module, _ in calls]
-    assert list(table["output channels"]) == [module.out_channels for module, _ in calls]
+    assert [names[one] for one in calls] == list(table["layer"])
+    assert [
+        [one.kernel_size[0], one.stride[0], one.in_channels, one.out_channels] for one in calls
+    ] == table[["size", "stride", "input channels", "output channels"]].values.tolist()
 
 
-def test_table_1_as_printed():
-    """Our live table of variant "paper" against the printed one."""
-    printed = pd.read_csv(package_data("paper_tables/res2netfuse_table_01_network.csv"))
-    twice = printed["layer"].str.contains("x2").map({True: 2, False: 1})
-    printed = printed.loc[printed.index.repeat(twice)].reset_index(drop=True)
-    columns = ["size", "stride", "input channels", "output channels"]
-    table = layer_table(Res2NetFuse("paper"))
-    assert table[columns].values.tolist() == printed[columns].values.tolist()
-    assert list(table["activation"][-1:]) == list(printed["activation"][-1:]) == ["-"]
-    assert set(table["activation"][:-1]) == set(printed["activation"][:-1]) == {"ReLU"}
-
-
-def test_reuse_of_weights():
-    shared = layer_table(Res2NetFuse("released"))
-    branch = shared[shared["layer"].str.contains("branches")]
-    assert list(branch["use of these weights"]) == [1, 2, 3, 4, 5, 6]
-    own = layer_table(Res2NetFuse("paper"))
-    assert set(own["use of these weights"]) == {1}
-
-
-def test_stride_is_read():
-    class Halving(nn.Sequential):
-        pass
-
-    table = layer_table(Halving(nn.Conv2d(1, 4, 3, stride=2), nn.ReLU()))
+def test_stride_and_reuse_of_weights():
+    table = layer_table(nn.Sequential(nn.Conv2d(1, 4, 3, stride=2), nn.ReLU()))
     assert table[["stride", "activation"]].values.tolist() == [[2, "ReLU"]]
+    uses = [step.uses for step in trace(Res2NetFuse("released")) if "branches" in step.name]
+    assert uses == [1, 2, 3, 4, 5, 6]
+    assert {step.uses for step in trace(Res2NetFuse("paper")) if step.module} == {1}
 
 
 def test_trace_is_connected(network):

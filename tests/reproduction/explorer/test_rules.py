@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import pickle
 
 import numpy as np
@@ -38,26 +39,18 @@ def test_known_blends():
         )
 
 
-def test_a_blend_of_weights_is_the_blend_of_what_they_fuse():
+def test_a_blend_is_the_blend_of_what_its_parts_fuse():
     images = random(3)
-    mixed = blend("l1_norm", "mean", 0.3)
-    expected = 0.7 * get_rule("l1_norm")(images) + 0.3 * get_rule("mean")(images)
+    parts = {name: get_rule(name)(images) for name in ("l1_norm", "mean", "maximum")}
     # Features below 9: a few roundings of 2**-24 of that.
-    torch.testing.assert_close(mixed(images), expected, rtol=0, atol=9 * 2**-21)
+    close = functools.partial(torch.testing.assert_close, rtol=0, atol=9 * 2**-21)
+    mixed = blend("l1_norm", "mean", 0.3)
+    close(mixed(images), 0.7 * parts["l1_norm"] + 0.3 * parts["mean"])
     weights = 0.7 * get_rule("l1_norm").weights(images) + 0.3 * get_rule("mean").weights(images)
     torch.testing.assert_close(mixed.weights(images), weights, rtol=0, atol=2**-21)
-
-
-def test_blends_can_be_blended():
-    images = random(2)
-    inner = blend("l1_norm", "maximum", 0.25)
-    outer = blend(inner, "mean", 0.5)
-    expected = (
-        0.375 * get_rule("l1_norm")(images)
-        + 0.125 * get_rule("maximum")(images)
-        + 0.5 * get_rule("mean")(images)
-    )
-    torch.testing.assert_close(outer(images), expected, rtol=0, atol=9 * 2**-21)
+    twice = blend(blend("l1_norm", "maximum", 0.25), "mean", 0.5)
+    expected = 0.375 * parts["l1_norm"] + 0.125 * parts["maximum"] + 0.5 * parts["mean"]
+    close(twice(images), expected)
 
 
 def test_sharper_weights_by_hand():
@@ -112,15 +105,12 @@ def test_weights_of_any_rule_in_between_sum_to_one(first, second, share, power, 
     )
 
 
-def test_other_numbers_are_other_names():
+def test_other_numbers_are_other_names_and_rules_can_be_sent_to_processes():
     """Rows of results know a rule by its name."""
     shares = [blend("l1_norm", "mean", share).name for share in (0.496, 0.504, 1 / 3, 0.333333)]
     assert len({*shares}) == 4 and shares[0] == "blend(l1_norm, mean, 0.496)"
     assert sharpen("mean", 2).name == sharpen("mean", 2.0).name == "sharpen(mean, 2)"
     assert favour("mean", 0.1 + 0.2).name == "favour(mean, 0.30000000000000004)"
-
-
-def test_a_rule_in_between_can_be_sent_to_other_processes():
     rule = favour(sharpen(blend("l1_norm", "mean", 0.3), 2), 0.6)
     images = random(2)
     assert torch.equal(pickle.loads(pickle.dumps(rule))(images), rule(images))
