@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 
 from fusionlib.classical.dictionary import ITERATIONS, SIDE, learn_dictionary, training_patches
-from fusionlib.errors import FusionError, ImageError
+from fusionlib.errors import ImageError
 from fusionlib.weights import training_facts
 
-from .loop import check_seed
+from .loop import Config
 from .samples import Sample, samples
 
 __all__ = ["train_dictionary"]
@@ -21,35 +21,13 @@ __all__ = ["train_dictionary"]
 def train_dictionary(
     data: Sequence[Any], *, iterations: int = ITERATIONS, seed: int = 0
 ) -> tuple[np.ndarray, pd.DataFrame, dict[str, object]]:
-    """Learn a dictionary from pairs.
+    """Learn a dictionary (49, 256) from pairs, which `samples` takes.
 
-    Parameters
-    ----------
-    data : sequence
-        Pairs, as `reproduction.training.samples.samples` takes them.
-    iterations : int
-    seed : int
-        Decides which patches are learnt from, and the first atoms.
-
-    Returns
-    -------
-    ndarray, shape (49, 256)
-        For `fusionlib.classical.dictionary.save_dictionary`.
-    DataFrame
-        One row per iteration: iteration, rmse.
-    dict
-        What its file should say of it.
-
-    Raises
-    ------
-    FusionError
-        If iterations or seed are not possible, or `data` holds no pairs.
-    ImageError
-        If an image cannot be read, or has no patch.
+    Returns that, for `fusionlib.classical.dictionary.save_dictionary`; a row per iteration:
+    iteration, rmse; and what its file should say of it. The seed decides which patches are learnt
+    from, and the first atoms.
     """
-    if iterations < 1:
-        raise FusionError(f"iterations must be at least 1, not {iterations}.")
-    check_seed(seed)
+    Config(iterations=iterations, seed=seed)  # are they possible?
     pairs = samples(data, "pairs")
     patches = training_patches(_levels_of(pairs), seed)
     dictionary, errors = learn_dictionary(patches, iterations=iterations, seed=seed)

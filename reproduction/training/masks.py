@@ -18,11 +18,7 @@ __all__ = ["object_mask", "object_mask_from_boxes", "read_mask"]
 
 
 def object_mask(pair: Pair) -> np.ndarray:
-    """Return a pair's own mask, or else the one from its boxes.
-
-    Returns
-    -------
-    ndarray of bool, shape (H, W)
+    """Return a pair's own mask, bool (H, W), or else the one from its boxes.
 
     Raises
     ------
@@ -49,35 +45,22 @@ def object_mask_from_boxes(ir: np.ndarray, boxes: Sequence[Box]) -> np.ndarray:
     average; Otsu's threshold 0.71, half-way between the box's extremes 0.69, all of the box 0.51
     (tests/reproduction/training/test_masks.py).
 
-    Parameters
-    ----------
-    ir : ndarray, shape (H, W)
-        The infrared image, on any scale.
-    boxes : sequence of Box
-        What reaches beyond the image is cut off.
-
-    Returns
-    -------
-    ndarray of bool, shape (H, W)
-
     Raises
     ------
     FusionError
-        If a box is empty or lies outside the image altogether.
+        If a box is empty or lies outside the image altogether; what reaches beyond it is cut off.
     """
     height, width = ir.shape
     mask = np.zeros(ir.shape, bool)
     for box in boxes:
-        rows = _touched(box.y0, box.y1, height)
-        columns = _touched(box.x0, box.x1, width)
-        inside = ir[rows, columns]
-        if not inside.size:
+        inside = _touched(box.y0, box.y1, height), _touched(box.x0, box.x1, width)
+        if not ir[inside].size:
             raise FusionError(
                 f"the box of {box.label} from ({box.x0:g}, {box.y0:g}) to ({box.x1:g}, "
                 f"{box.y1:g}) marks nothing in an image of {width}x{height} pixels. Correct or "
                 "remove it."
             )
-        mask[rows, columns] |= inside >= inside.mean()
+        mask[inside] |= ir[inside] >= ir[inside].mean()
     return mask
 
 
@@ -90,11 +73,7 @@ def _touched(low: float, high: float, size: int) -> slice:
 
 
 def read_mask(path: str | os.PathLike[str]) -> np.ndarray:
-    """Read an object mask, gray and black and white: black for none, white for objects.
-
-    Returns
-    -------
-    ndarray of bool, shape (H, W)
+    """Read an object mask, black and white: black for none, white for objects; bool (H, W).
 
     Raises
     ------

@@ -26,9 +26,7 @@ def test_moved_copies():
         ]
         assert len(offsets) == 1 and 0 not in offsets[0]
     other = moved(images, np.random.default_rng(1)).split(2)
-    assert [torch.equal(*both) for both in zip(groups, other, strict=True)] == (
-        [True] + 3 * [False] + 6 * [True]
-    )
+    assert [*map(torch.equal, groups, other)] == [True] + 3 * [False] + 6 * [True]
     for mirrored, axes in zip(groups[7:], ((3,), (2,), (2, 3)), strict=True):
         assert torch.equal(mirrored, images.flip(axes))
 
@@ -57,8 +55,8 @@ def test_size_of_the_published_sensing_network():
         return 9 * a * b + b + 9 * b * b + b + 4 * b
 
     c = (64, 128, 256, 512, 1024)
-    expected = sum(block(a, b) for a, b in zip((1, *c[:-1]), c, strict=True))
-    expected += sum(16 * 2 * b * b + block(2 * b, b) for b in c[:-1]) + 9 * 64 + 1
+    expected = sum(map(block, (1, *c[:-1]), c)) + 9 * 64 + 1
+    expected += sum(16 * 2 * b * b + block(2 * b, b) for b in c[:-1])
     assert sum(p.numel() for p in SensingNetwork().parameters()) == expected
 
 
@@ -100,10 +98,9 @@ def test_fusion_loss_written_out():
     # The iteration's first draws.
     again = moved(fused, np.random.default_rng(4))
     cycle = network.core(recipe.infrared(again), recipe.visible(again))
-    expected = distance(recipe.infrared(fused), ir / 255) + distance(
-        recipe.visible(fused), vis / 255
-    )
-    expected += 0.1 * distance(cycle, again)
+    expected = 0.1 * distance(cycle, again)
+    expected += distance(recipe.infrared(fused), ir / 255)
+    expected += distance(recipe.visible(fused), vis / 255)
     assert losses["total"].item() == pytest.approx(expected, rel=1e-4)
 
 
