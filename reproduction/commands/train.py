@@ -5,26 +5,32 @@ from __future__ import annotations
 import argparse
 import os
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from fusionlib.classical.dictionary import save_dictionary
+from fusionlib.classical.dictionary import (
+    ITERATIONS,
+    SIDE,
+    learn_dictionary,
+    save_dictionary,
+    training_patches,
+)
 from fusionlib.commands.shared import DATA_DIR, DEVICE, Commands, Options, given
 from fusionlib.datasets import list_datasets, load_dataset, load_images
 from fusionlib.errors import FusionError, ImageError, unknown
 from fusionlib.files import check_writable, write_text
 from fusionlib.images import SUFFIXES
 from fusionlib.pairs import Dataset, Pair, images_by_stem, read_pairs
-from fusionlib.weights import save_weights
+from fusionlib.weights import save_weights, training_facts
 
 from ..training import RECIPES, Config, find_recipe, train
-from ..training.dictionary import train_dictionary
 from ..training.masks import read_mask
-from ..training.samples import LearnsFrom, wrong_kind
+from ..training.samples import LearnsFrom, Sample, samples, wrong_kind
 
 OPTIONS: Options = {
     "METHOD": "what to train; see above",
@@ -142,15 +148,37 @@ def _name_and_value(text: str) -> tuple[str, str]:
 
 
 def _learn_dictionary(options: argparse.Namespace) -> pd.DataFrame:
+    """Learn JSR's and JSRSD's dictionary by K-SVD from the patches of many pairs at once."""
     takes = ("method", "image", "output", "data_dir", "iterations", "seed")
     for name in given(options):
         if name not in takes:
             flag = name.replace("_", "-")
             raise FusionError(f"jsr learns a dictionary, without --{flag}; leave it out.")
-    settings = given(options, "iterations", "seed")
-    dictionary, history, facts = train_dictionary(_data(options, "pairs"), **settings)
-    save_dictionary(options.output, dictionary, facts)
-    return history
+    settings = {"iterations": ITERATIONS, "seed": 0} | given(options, "iterations", "seed")
+    Config(**settings)  # are they possible?
+    pairs = samples(_data(options, "pairs"), "pairs")
+    patches = training_patches(_levels_of(pairs), settings["seed"])
+    dictionary, errors = learn_dictionary(patches, **settings)
+    sources = ", ".join(dict.fromkeys(pair.source for pair in pairs))
+    facts = {
+        "method": "K-SVD",
+        "learnt_from": f"{patches.shape[1]} patches of {len(pairs)} pairs of {sources}",
+    }
+    save_dictionary(options.output, dictionary, training_facts(facts | settings, "cpu"))
+    return pd.DataFrame({"iteration": range(1, len(errors) + 1), "rmse": errors})
+
+
+def _levels_of(pairs: Sequence[Sample]) -> Iterator[np.ndarray]:
+    """Read the images of pairs one by one, in [0, 1]."""
+    for pair in pairs:
+        for levels in pair.read():
+            if min(levels.shape) < SIDE:
+                height, width = levels.shape
+                raise ImageError(
+                    f"pair {pair.name} is {width}x{height} pixels; a dictionary is learnt from "
+                    f"patches of {SIDE}x{SIDE}. Leave it out."
+                )
+            yield levels / 255
 
 
 # ---------------------------------------------------------------- data

@@ -78,6 +78,10 @@ class Config:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise FusionError(f"{name} must be at least 1, not {value}.")
+        if not 0 < self.rate_factor < float("inf"):
+            raise FusionError(
+                f"the factor of learning rates must be positive, not {self.rate_factor}."
+            )
         check_seed(self.seed)
 
 
@@ -204,13 +208,14 @@ def _stop_asked() -> Iterator[list[object]]:
     """
     asked: list[object] = []
     before = signal.getsignal(signal.SIGINT)
-    if main := threading.current_thread() is threading.main_thread():  # others get no signals
-        signal.signal(signal.SIGINT, lambda *_: asked.append(signal.signal(signal.SIGINT, before)))
+    if not callable(before) or threading.current_thread() is not threading.main_thread():
+        yield asked  # it is ignored, or another thread's
+        return
+    signal.signal(signal.SIGINT, lambda *_: asked.append(signal.signal(signal.SIGINT, before)))
     try:
         yield asked
     finally:
-        if main:
-            signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, before)
 
 
 class _Run:
@@ -230,7 +235,7 @@ class _Run:
         self.rank, self.world = _join_processes(device)
         published = recipe.schedule(len(learnt))
         self.stages = _adapt(published, config, len(learnt))
-        self._check_settings()
+        self._check_shares()
         self.optimisers = {
             part: recipe.optimiser(list(recipe.get_submodule(part).parameters()))
             for part in dict.fromkeys(part for stage in self.stages for part in stage.rates)
@@ -255,13 +260,7 @@ class _Run:
         #: The iteration at work, for messages.
         self.place = ""
 
-    def _check_settings(self) -> None:
-        fastest = max(rate for stage in self.stages for rate in stage.rates.values())
-        if not 0 < self.config.rate_factor * fastest <= 1:
-            raise FusionError(
-                f"the factor of learning rates must be positive and at most {1 / fastest:g}, which "
-                f"makes them 1, not {self.config.rate_factor}."
-            )
+    def _check_shares(self) -> None:
         for stage in self.stages:
             for some in (self.learnt, self.held_out):
                 # Unequal shares would weigh images unequally in the mean of gradients or losses.

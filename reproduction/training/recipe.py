@@ -45,11 +45,6 @@ class Moment(NamedTuple):
     iterations: int
 
 
-def constant(rate: float, progress: float) -> float:
-    """Keep a learning rate."""
-    return rate
-
-
 def halved(times: int) -> Callable[[float, float], float]:
     """Keep a learning rate in `times` equal parts of a stage, each half the one before."""
     return lambda rate, progress: rate * 0.5 ** int(progress * times)
@@ -73,7 +68,7 @@ class Stage:
     #: keeps from stage to stage -> the largest learning rate.
     rates: Mapping[str, float]
     #: ``fall(rate, progress)``: the rate after a share of the stage, 0 to below 1.
-    fall: Callable[[float, float], float] = constant
+    fall: Callable[[float, float], float] = lambda rate, _: rate
     #: Largest 2-norm of the gradient of such a part.
     clip: float | None = None
 
@@ -136,7 +131,7 @@ class Recipe(nn.Module):
 # ---------------------------------------------------------------- all of them
 
 #: Modules here that are no method's recipe.
-SHARED = {"dictionary", "gradients", "loop", "masks", "recipe", "samples"}
+SHARED = {"gradients", "loop", "masks", "recipe", "samples"}
 
 #: The methods that have a recipe.
 RECIPES = tuple(

@@ -11,10 +11,9 @@ As the paper tells it: 256x256 squares of MSRS's training pairs, turned and mirr
   wanted: `reproduction.training.masks`;
 - gradients: `fusionlib.losses.texture_loss`.
 
-Adam at the published rate falls into a trap: the size of a gradient does not tell its sign, and
-where texture weighs five times as much as brightness the network may learn to turn dark into
-bright before it learns brightness, and stays with it. The option "rise" lets the texture's weight
-grow from an eighth to its value over a share of the iterations first.
+Adam at the published rate may learn to turn dark into bright before it learns brightness, and stay
+with it: the size of a gradient does not tell its sign, and texture weighs five times as much. The
+option "rise" lets texture's weight grow from an eighth over a share of the iterations first.
 
 The objects of MSRS are those of its boxes, since its segmentation labels are not to be had here.
 """

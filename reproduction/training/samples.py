@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from operator import getitem
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -70,6 +71,8 @@ class Sample:
         The image, or infrared and visible, and of a labelled pair the object mask, 0 or 255.
         """
         item = self.get()
+        if isinstance(item, tuple):  # of a data set of images: name and image
+            item = item[1]
         pictures = (item.ir, item.vis) if isinstance(item, Pair) else (item,)
         levels = tuple(quantise(luminance(check_image(one, self.name))) for one in pictures)
         return (*levels, object_mask(item).astype(np.uint8) * 255) if self.labelled else levels
@@ -95,15 +98,16 @@ def samples(data: Sequence[Any], learns_from: LearnsFrom) -> list[Sample]:
             if item.card is not None and (item.card.kind == "images") != images:
                 raise wrong_kind(learns_from, item.name)
             found += [
-                Sample(name, item.name, f"{item.name}/{name}", partial(_item, item, i), labelled)
+                Sample(name, item.name, f"{item.name}/{name}", partial(getitem, item, i), labelled)
                 for i, name in enumerate(item.names)
             ]
         elif isinstance(item, Pair) == images:
             raise wrong_kind(learns_from)
         else:
             found.append(_sample(item, f"image {len(found) + 1}", labelled))
-    if labelled:
-        _check_labels(found)
+    if labelled:  # no training is to stop in the middle for a label
+        for sample in found:
+            sample.read()
     return found
 
 
@@ -113,11 +117,6 @@ def wrong_kind(learns_from: LearnsFrom, dataset: str = "", given: str = "") -> F
     other = "pairs" if learns_from == "images" else "single images"
     given = f"the data set {dataset} holds {other}" if dataset else f"{given or other} were given"
     return FusionError(f"this method learns from {wanted}; {given}. Give {remedy}.")
-
-
-def _item(data: Dataset[Any], number: int) -> Any:
-    item = data[number]
-    return item if isinstance(item, Pair) else item[1]
 
 
 def _sample(item: Any, name: str, labelled: bool) -> Sample:
@@ -138,21 +137,6 @@ def _sample(item: Any, name: str, labelled: bool) -> Sample:
 def _digest(*arrays: np.ndarray) -> str:
     texts = (f"{a.shape}{a.dtype}".encode() + np.ascontiguousarray(a).tobytes() for a in arrays)
     return "".join(hashlib.sha256(text).hexdigest() for text in texts)
-
-
-def _check_labels(found: Sequence[Sample]) -> None:
-    """Read all, lest a training stop in the middle for a file that was wrong from the start."""
-    faults = []
-    for sample in found:
-        try:
-            sample.read()
-        except FusionError as error:
-            faults.append(error)
-    if faults:
-        raise type(faults[0])(
-            f"{len(faults)} of {len(found)} labelled pairs cannot be learnt from. The first: "
-            f"{faults[0]}"
-        ) from faults[0]
 
 
 def fingerprint(given: Sequence[Sample]) -> str:

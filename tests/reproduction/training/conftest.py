@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import torch
-from scipy.ndimage import gaussian_filter
+from scipy import ndimage
 
 from fusionlib.networks import aefusion
 from fusionlib.networks.nestfuse import NestFuse
@@ -25,7 +25,7 @@ def noise(shape=(20, 24), seed=0):
 
 def smooth(size=60, seed=0):
     """A picture with structure: blurred noise that spans 0..255."""
-    noise = gaussian_filter(np.random.default_rng(seed).standard_normal((size, size)), 3)
+    noise = ndimage.gaussian_filter(np.random.default_rng(seed).standard_normal((size, size)), 3)
     return np.round(255 * (noise - noise.min()) / np.ptp(noise)).astype(np.uint8)
 
 
@@ -154,6 +154,14 @@ def run_step(recipe, stage, images, seed=0, iterations=10, descend=None):
     moment = Moment(np.random.default_rng(seed), 0, iterations)
     step = {one.name: one.step for one in recipe.stages}[stage]
     return step(recipe, images, moment, descend or (lambda loss, *parts: None))
+
+
+def slopes(images, mode):
+    """Both Sobel derivatives, by scipy, of images (B, 1, H, W)."""
+    return [
+        np.stack([ndimage.sobel(image.astype(float), axis, mode=mode) for image in images[:, 0]])
+        for axis in (0, 1)
+    ]
 
 
 def batch(*seeds, size=16):

@@ -39,36 +39,25 @@ def recorded(checkpoint):
 
 
 @pytest.mark.parametrize(
-    ("settings", "words"),
+    ("method", "settings", "words"),
     [
-        ({"data": []}, "at least one image or pair"),
-        ({"data": [noise()]}, "learns from pairs"),
-        ({"iterations": 0}, "iterations must be at least 1, not 0"),
-        ({"seed": -1}, r"seed must be 0 to 2\*\*63 - 1, not -1"),
-        ({"rate_factor": float("nan")}, "factor of learning rates must be positive"),
-        ({"rate_factor": 1e5}, "factor of learning rates must be positive and at most 10000"),
-        ({"size": 61}, r"^pair is 60x60, smaller than the 61x61"),
-        ({"device": "nonsense"}, "device 'nonsense'"),
-        ({"hold_out": 1}, "of 3 pairs every 1th cannot be held out"),
-        ({"hold_out": 4}, "of 3 pairs every 4th cannot be held out"),
+        ("cddfuse", {"data": []}, "at least one image or pair"),
+        ("cddfuse", {"data": [noise()]}, "learns from pairs"),
+        ("cddfuse", {"iterations": 0}, "iterations must be at least 1, not 0"),
+        ("cddfuse", {"seed": -1}, r"seed must be 0 to 2\*\*63 - 1, not -1"),
+        ("cddfuse", {"rate_factor": float("nan")}, "factor of learning rates must be positive"),
+        ("cddfuse", {"device": "nonsense"}, "device 'nonsense'"),
+        ("cddfuse", {"hold_out": 1}, "of 3 pairs every 1th cannot be held out"),
+        ("cddfuse", {"hold_out": 4}, "of 3 pairs every 4th cannot be held out"),
+        ("cddfuse", {"size": 61}, r"^pair is 60x60, smaller than the 61x61"),
+        ("nestfuse", {"size": 15}, r"learn from squares of 15, only of 16 and more\."),
+        ("emma", {"size": 40}, r"only of 32 and more by 16\."),
+        ("aefusion", {"size": 128}, r"only of 16\."),
     ],
 )
-def test_impossible_settings(settings, words):
+def test_impossible_settings(method, settings, words):
     with pytest.raises(FusionError, match=words):
-        CDDFUSE.train(**settings)
-
-
-@pytest.mark.parametrize(
-    ("method", "size", "words"),
-    [
-        ("nestfuse", 15, r"cannot learn from squares of 15, only of 16 and more\."),
-        ("emma", 40, r"only of 32 and more by 16\."),
-        ("aefusion", 128, r"only of 16\."),
-    ],
-)
-def test_impossible_size(method, size, words):
-    with pytest.raises(FusionError, match=words):
-        SMALL[method].train(size=size)
+        SMALL[method].train(**settings)
 
 
 @pytest.mark.parametrize(
@@ -276,7 +265,7 @@ def test_damaged_checkpoint(tmp_path, damage):
     assert checkpoint.read_bytes() == before
 
 
-def test_full_disk_keeps_the_old_checkpoint(monkeypatch, tmp_path, whole):
+def test_full_disk_keeps_the_old_checkpoint(monkeypatch, tmp_path):
     checkpoint = tmp_path / "checkpoint"
     interrupted(monkeypatch, CDDFUSE, 2, checkpoint=checkpoint)
     before = checkpoint.read_bytes()
@@ -293,21 +282,19 @@ def test_full_disk_keeps_the_old_checkpoint(monkeypatch, tmp_path, whole):
             CDDFUSE.train(checkpoint=checkpoint)
     assert checkpoint.read_bytes() == before
     assert list(tmp_path.iterdir()) == [checkpoint]
-    assert same(CDDFUSE.train(checkpoint=checkpoint), whole(CDDFUSE))
 
 
 # ---------------------------------------------------------------- what goes wrong
 
 
-@pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
-def test_loss_that_is_not_finite_names_the_images(monkeypatch, tmp_path, whole, wrong):
+def test_loss_that_is_not_finite_names_the_images(monkeypatch, tmp_path, whole):
     checkpoint = tmp_path / "checkpoint"
     interrupted(monkeypatch, CDDFUSE, 2, checkpoint=checkpoint)
     before = checkpoint.read_bytes()
     with monkeypatch.context() as patch:
         loss = "reproduction.training.cddfuse._decomposition"
-        patch.setattr(loss, lambda *_: torch.tensor(wrong))
-        words = rf"became {wrong} at iteration 2 of the stage fusion, on pair, pair. .*as they"
+        patch.setattr(loss, lambda *_: torch.tensor(math.nan))
+        words = r"became nan at iteration 2 of the stage fusion, on pair, pair. .*as they"
         with pytest.raises(FusionError, match=words):
             CDDFUSE.train(checkpoint=checkpoint)
     assert checkpoint.read_bytes() == before
@@ -404,19 +391,13 @@ def test_two_processes(tmp_path):
         Image.fromarray(noise((32, 32), seed)).save(images / f"{seed}.png")
     command = ["-m", "reproduction", "train", "res2netfuse", "images", "--variant", "paper"]
     command += ["--iterations", "2", "--batch-size", "2", "-o"]
-    alone = [sys.executable, *command, "alone.safetensors"]
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    launcher += ["--nproc-per-node", "2", *command, "together.safetensors"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    processes = [
-        subprocess.Popen(
-            command, cwd=tmp_path, env=environment, text=True, stdout=-1, stderr=subprocess.STDOUT
-        )
-        for command in (alone, launcher)
-    ]
-    outputs = [process.communicate()[0] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], outputs
-    assert outputs[1].count("wrote together.safetensors") == 1
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    settings = {"cwd": tmp_path, "env": os.environ | {"OMP_NUM_THREADS": "1"}, "text": True}
+    for launcher, name in (([], "alone"), (launch, "together")):
+        one = [sys.executable, *launcher, *command, f"{name}.safetensors"]
+        done = subprocess.run(one, stdout=-1, stderr=subprocess.STDOUT, **settings)
+        assert done.returncode == 0, done.stdout
+        assert done.stdout.count(f"wrote {name}.safetensors") == 1
     one, two = (pd.read_csv(tmp_path / f"{n}.losses.csv") for n in ("alone", "together"))
     # Single precision keeps seven digits; the file holds seven, and sums of thousands of
     # terms in another order lose two.

@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from fusionlib.errors import FusionError, UnknownName
-from fusionlib.weights import digest, save_weights
 from reproduction.training import RECIPES, find_recipe
 from reproduction.training.recipe import halved
 from tests.reproduction.training.conftest import SMALL, batch, run_step, same
@@ -114,11 +113,23 @@ def test_smallest_sizes(small):
 @pytest.mark.parametrize(
     ("method", "options", "words"),
     [
+        ("aefusion", {"vgg": {"a": torch.zeros(1)}}, "VGG-16"),
         ("cddfuse", {"vgg": {}}, "cddfuse does not take 'vgg'; its options: none"),
         ("emma", {"width": "two"}, "emma cannot take 'width' = two; it is: channels"),
+        ("emma", {"width": 0}, "at least 1 channel, not 0"),
+        ("refinefuse", {"setting": "D"}, "setting' = D; it is: loss of Table 8: ours, A, B or C"),
+        ("refinefuse", {"sfim": "maybe"}, "sfim' = maybe; it is: shallow modules: on or off"),
+        ("refinefuse", {"optimiser": ["adam"]}, r"optimiser' = \['adam'\]"),
+        ("refinefuse", {"momentum": "1.5"}, "momentum must be 0 to below 1, not 1.5"),
+        ("refinefuse", {"rise": "2"}, "rise in a share of 0 to 1 of the iterations, not 2.0"),
+        ("refinefuse", {"scales": "9"}, "1 to 5 scales, not 9"),
+        ("refinefuse", {"scales": 2.5}, "scales' = 2.5; it is: 1 to 5"),
+        ("res2netfuse", {"learning_rate": "nan"}, "rate must be positive and at most 1, not nan"),
+        ("res2netfuse", {"learning_rate": "fast"}, "cannot take 'learning_rate' = fast"),
+        ("res2netfuse", {"rate": 1}, "take 'rate'; its options: variant, learning_rate, prec"),
+        ("res2netfuse", {"variant": "papers"}, "Did you mean 'paper'"),
         ("rfn_nest", {}, "rfn_nest needs 'autoencoder': weights of nestfuse"),
         ("rfn_nest", {"autoencoder": {"a": torch.zeros(1)}}, "the auto-encoder given does not fit"),
-        ("aefusion", {"vgg": {"a": torch.zeros(1)}}, "VGG-16"),
     ],
 )
 def test_impossible_options(method, options, words):
@@ -129,14 +140,3 @@ def test_impossible_options(method, options, words):
 def test_number_as_text():
     emma = SMALL["emma"]
     assert same(emma.train(options={"width": "2"}, iterations=2), emma.train(iterations=2))
-
-
-def test_autoencoder_is_read_from_a_file_and_named(tmp_path):
-    small = SMALL["nestfuse"]
-    trained = small.train(iterations=1)
-    path = tmp_path / "nestfuse.safetensors"
-    save_weights(path, trained.network, {})
-    result = SMALL["rfn_nest"].train(iterations=1, options={"autoencoder": path})
-    state = trained.network.autoencoder.state_dict()
-    assert digest(result.network.autoencoder.state_dict()) == digest(state)
-    assert result.facts["autoencoder"] == f"sha256 {digest(trained.network.state_dict())}"
