@@ -16,7 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fusionlib.errors import FusionError, ImageError
+from fusionlib.errors import FusionError
 from fusionlib.losses import ReconstructionLoss
 from fusionlib.methods import registry
 from fusionlib.weights import digest, load_state, read_facts, read_weights, save_weights
@@ -335,17 +335,6 @@ def test_not_enough_memory(monkeypatch):
         RES2NETFUSE.train()
 
 
-def test_unreadable_image(tmp_path):
-    good, bad = tmp_path / "good.png", tmp_path / "bad.png"
-    Image.fromarray(noise()).save(good)
-    bad.write_bytes(good.read_bytes()[:60])
-    checkpoint = tmp_path / "checkpoint"
-    with pytest.raises(ImageError, match=r"bad\.png") as caught:
-        RES2NETFUSE.train([bad, bad, bad], checkpoint=checkpoint)
-    assert "Traceback" not in str(caught.value)
-    assert not checkpoint.exists()  # nothing was learnt, so nothing stands in the way
-
-
 # ---------------------------------------------------------------- held out
 
 
@@ -372,6 +361,14 @@ def test_held_out(method, whole, monkeypatch, tmp_path):
     assert same(small.train(**settings, checkpoint=checkpoint), run)
     with pytest.raises(FusionError, match=r"belongs to another run .images: "):
         small.train(**settings | {"data": [data[1], *data[1:]]}, checkpoint=checkpoint)
+
+
+def test_held_out_losses_are_means_over_batches():
+    """The same picture twice, in batches of one, has the losses that it has alone."""
+    a, b, c = RES2NETFUSE.data()
+    once = RES2NETFUSE.train([a, b, c], hold_out=3, batch_size=1)
+    twice = RES2NETFUSE.train([a, b, a, c], hold_out=2, batch_size=1)
+    assert twice.history.equals(once.history)
 
 
 # ---------------------------------------------------------------- processes

@@ -8,7 +8,7 @@ import torch
 from fusionlib.errors import FusionError, UnknownName
 from reproduction.training import RECIPES, find_recipe
 from reproduction.training.recipe import halved
-from tests.reproduction.training.conftest import SMALL, batch, run_step, same
+from tests.reproduction.training.conftest import SMALL, batch, run_step
 
 # ---------------------------------------------------------------- settings
 
@@ -135,8 +135,3 @@ def test_smallest_sizes(small):
 def test_impossible_options(method, options, words):
     with pytest.raises(FusionError, match=words):
         SMALL[method].train(options=options)
-
-
-def test_number_as_text():
-    emma = SMALL["emma"]
-    assert same(emma.train(options={"width": "2"}, iterations=2), emma.train(iterations=2))
