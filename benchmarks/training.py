@@ -28,12 +28,11 @@ from benchmarks.sample import enlarged
 from benchmarks.saving import save, what_decides
 from benchmarks.timing import alone
 from fusionlib.files import check_writable, write_text
-from fusionlib.images import luminance, quantise, read_image
 from fusionlib.losses import MS_SSIM_WEIGHTS, SIGMA, WINDOW
 from fusionlib.networks.res2netfuse import Res2NetFuse
 from fusionlib.tiles import has_bfloat16
 from reproduction.training import Config, find_recipe, train
-from reproduction.training.samples import resized
+from reproduction.training.samples import resized, samples
 
 #: The published schedule for one image.
 (ONE_IMAGE,) = find_recipe("res2netfuse").stages
@@ -43,11 +42,9 @@ SPAN = 100
 
 def picture(file: Path | None) -> np.ndarray:
     """Return the gray levels (256, 256) to learn from: of a file, or of a scene of the sample."""
-    if file is None:
-        image = enlarged("day_street", (ONE_IMAGE.size, ONE_IMAGE.size)).vis
-    else:
-        image = resized(quantise(luminance(read_image(file))), ONE_IMAGE.size) / np.float32(255)
-    return quantise(luminance(image.astype(np.float32)))
+    scene = enlarged("day_street", (ONE_IMAGE.size, ONE_IMAGE.size)).vis
+    (levels,) = samples([scene if file is None else file], "images")[0].read()
+    return resized(levels, ONE_IMAGE.size)
 
 
 def window(dtype: torch.dtype = torch.float32) -> Tensor:

@@ -35,8 +35,6 @@ def make_parser(names: Sequence[str] = tuple(MODULES)) -> argparse.ArgumentParse
         table |= weights.COMMANDS if name == "weights" else getattr(module, "COMMANDS", {})
     about = "Two papers on image fusion, every table and claim of them."
     parser, commands = program("python -m reproduction", about, table)
-    if "train" in modules:  # its help says what every recipe takes
-        modules["train"].add(commands)
     if "weights" in modules:
         commands.choices["weights"].set_defaults(users=modules["weights"].weight_users)
     return parser

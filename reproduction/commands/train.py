@@ -5,34 +5,70 @@ from __future__ import annotations
 import argparse
 import os
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from fusionlib.classical.dictionary import save_dictionary
-from fusionlib.commands.shared import given
+from fusionlib.classical.dictionary import (
+    ITERATIONS,
+    SIDE,
+    learn_dictionary,
+    save_dictionary,
+    training_patches,
+)
+from fusionlib.commands.shared import DATA_DIR, DEVICE, Commands, Options, given
 from fusionlib.datasets import list_datasets, load_dataset, load_images
 from fusionlib.errors import FusionError, ImageError, unknown
 from fusionlib.files import check_writable, write_text
 from fusionlib.images import SUFFIXES
 from fusionlib.pairs import Dataset, Pair, images_by_stem, read_pairs
-from fusionlib.weights import save_weights
+from fusionlib.weights import save_weights, training_facts
 
 from ..training import RECIPES, Config, find_recipe, train
-from ..training.dictionary import train_dictionary
 from ..training.masks import read_mask
-from ..training.samples import wrong_kind
+from ..training.samples import LearnsFrom, Sample, samples, wrong_kind
 
-DESCRIPTION = """\
-Train a method's network with its published losses and settings; each setting
-can be changed. A stopped run continues when the command is given again. For
-several processes: torchrun --nproc-per-node N -m reproduction train ..."""
+OPTIONS: Options = {
+    "METHOD": "what to train; see above",
+    "IMAGE": {
+        "nargs": "+",
+        "type": Path,
+        "help": "images, folders of images, or names of data sets; of pairs: the folder of "
+        "infrared and the folder of visible images, matched by file name, and where labels are "
+        "needed the folder of object masks, or names of data sets",
+    },
+    "-o --output FILE": {"required": True, "help": "weights, .safetensors"},
+    "--half": "write 16 bits of each weight",
+    **DATA_DIR,
+    **DEVICE,
+    "--iterations N": "over all stages; default: as published",
+    "--checkpoint FILE": "default: that of the weights with the suffix .checkpoint",
+    "--every N": "iterations between checkpoints; default: 200",
+    "--batch-size N": "default: as published",
+    "--crop N": "side of squares; default: as published",
+    "--seed N": "default: 0",
+    "--rate-factor X": "multiply the published learning rates, which are for long trainings",
+    "--hold-out N": "do not learn from every Nth image or pair; record the losses on them whenever "
+    "a checkpoint is due",
+    "--variant NAME": "of res2netfuse: released (default) or paper",
+    "--learning-rate X": "of res2netfuse; published: 5e-4 (one image), 1e-4",
+    "--option NAME=VALUE": {
+        "action": "append",
+        "help": "what only this method takes (see above), may be repeated",
+    },
+}
 
-#: What recipes say of themselves goes between these.
-LEARNING = """\
+ABOUT = """\
+Train a network as its authors did, or for a shorter time.
+
+Losses and settings are the published ones; each setting can be changed. A
+stopped run continues when the command is given again. For several processes:
+torchrun --nproc-per-node N -m reproduction train ...
+
 METHOD learns from
   images: {images}
   pairs: {pairs},
@@ -44,116 +80,40 @@ published many-image schedule.
 values of --option:
 {options}
 
-examples:
-  {program} res2netfuse photo.jpg -o mine.safetensors
-  {program} nestfuse sample_images --crop 64 -o a.safetensors
-  {program} refinefuse ir vis masks -o mine.safetensors"""
+train res2netfuse photo.jpg -o mine.safetensors
+train nestfuse sample_images --crop 64 -o a.safetensors
+train refinefuse ir vis masks -o mine.safetensors"""
 
 
-def add(commands: argparse._SubParsersAction) -> None:
-    train = commands.add_parser(
-        "train",
-        help="train a network as its authors did, or for a shorter time",
-        description=DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    train.add_argument("method", metavar="METHOD", help="what to train; see below")
-    train.add_argument(
-        "images",
-        type=Path,
-        nargs="+",
-        metavar="IMAGE",
-        help="images, folders of images, or names of data sets; of pairs: the folder of infrared "
-        "and the folder of visible images, matched by file name, and where labels are needed the "
-        "folder of object masks, or names of data sets",
-    )
-    train.add_argument(
-        "-o", "--output", type=Path, required=True, metavar="FILE", help="weights, .safetensors"
-    )
-    train.add_argument(
-        "--half", action="store_true", default=None, help="write 16 bits of each weight"
-    )
-    for flag, (kind, metavar, about) in OPTIONS.items():
-        train.add_argument(flag, type=kind, metavar=metavar, help=about)
-    train.add_argument(
-        "--option",
-        action="append",
-        metavar="NAME=VALUE",
-        help="what only this method takes (see below), may be repeated",
-    )
-    train.epilog = _learning(train.prog)
-    train.set_defaults(run=_train)
-
-
-#: What takes one value: how it is read, what it is called, what it is.
-OPTIONS = {
-    "--data-dir": (Path, "FOLDER", "where to look for data first"),
-    "--device": (str, "NAME", "cpu (default), or cuda where there is an NVIDIA GPU"),
-    "--iterations": (int, "N", "over all stages; default: as published"),
-    "--checkpoint": (Path, "FILE", "default: that of the weights with the suffix .checkpoint"),
-    "--every": (int, "N", "iterations between checkpoints; default: 200"),
-    "--batch-size": (int, "N", "default: as published"),
-    "--crop": (int, "N", "side of squares; default: as published"),
-    "--seed": (int, "N", "default: 0"),
-    "--rate-factor": (
-        float,
-        "X",
-        "multiply the published learning rates, which are for long trainings",
-    ),
-    "--hold-out": (
-        int,
-        "N",
-        "do not learn from every Nth image or pair; record the losses on them whenever a "
-        "checkpoint is due",
-    ),
-    "--variant": (str, "NAME", "of res2netfuse: released (default) or paper"),
-    "--learning-rate": (float, "X", "of res2netfuse; published: 5e-4 (one image), 1e-4"),
-}
-
-
-def _learning(program: str) -> str:
-    """Return what recipes say of themselves."""
+def _about() -> str:
+    """Return the command's help: what recipes say of themselves."""
     recipes = [find_recipe(method) for method in RECIPES]
-
-    def learning_from(kind: str) -> str:
-        return ", ".join(recipe.method for recipe in recipes if recipe.learns_from == kind)
-
+    learn = {
+        kind.split()[0]: ", ".join(r.method for r in recipes if r.learns_from == kind)
+        for kind in ("images", "pairs", "labelled pairs")
+    }
     takes = [
-        f"  {f'{recipe.method} {name}':<26}{'needed: ' * (name in recipe.required)}{option.about}"
+        f"  {f'{recipe.method} {name}':<26}{'needed: ' * option.required}{option.about}"
         for recipe in recipes
         for name, option in recipe.options.items()
     ]
-    return LEARNING.format(
-        images=learning_from("images"),
-        pairs=learning_from("pairs"),
-        labelled=learning_from("labelled pairs"),
-        options="\n".join(textwrap.fill(s, 78, subsequent_indent=" " * 28) for s in takes),
-        program=program,
-    )
+    lines = (textwrap.fill(line, 78, subsequent_indent=" " * 28) for line in takes)
+    return ABOUT.format(**learn, options="\n".join(lines))
 
 
-# ---------------------------------------------------------------- training
-
-#: Options that learning a dictionary has none of.
-GRADIENTS = (
-    *("crop", "rate_factor", "hold_out", "option", "variant", "learning_rate", "batch_size"),
-    *("checkpoint", "half"),
-)
-
-
-def _train(options: argparse.Namespace) -> None:
+def run(options: argparse.Namespace) -> None:
     if options.output.suffix != ".safetensors":
         raise FusionError(f"the output must end in .safetensors, not {options.output.name!r}.")
     losses = options.output.with_suffix(".losses.csv")
     for path in (options.output, losses):
         check_writable(path)
-    if options.method == "jsr":
-        _train_dictionary(options, losses)
-    else:
-        _train_network(options, losses)
+    history = _learn_dictionary(options) if options.method == "jsr" else _train(options, losses)
+    if os.environ.get("RANK", "0") == "0":
+        write_text(losses, history.to_csv(index=False, float_format="%.7g"))
+        print(f"wrote {options.output} and {losses}")
 
 
-def _train_network(options: argparse.Namespace, losses: Path) -> None:
+def _train(options: argparse.Namespace, losses: Path) -> pd.DataFrame:
     if options.method not in RECIPES:
         raise unknown("method to train", options.method, (*RECIPES, "jsr"))
     checkpoint = options.checkpoint or options.output.with_suffix(".checkpoint")
@@ -164,18 +124,20 @@ def _train_network(options: argparse.Namespace, losses: Path) -> None:
     config = given(options, "iterations", "batch_size", "rate_factor", "seed", "hold_out", "every")
     if options.crop is not None:
         config["size"] = options.crop
-    own = dict(map(_name_and_value, options.option or ()))
     result = train(
         options.method,
-        _training_data(options, find_recipe(options.method).learns_from),
+        _data(options, find_recipe(options.method).learns_from),
         Config(**config),
-        options={**own, **given(options, "variant", "learning_rate")},
+        options={
+            **dict(map(_name_and_value, options.option or ())),
+            **given(options, "variant", "learning_rate"),
+        },
         checkpoint=checkpoint,
         **given(options, "device"),
     )
     if os.environ.get("RANK", "0") == "0":
         save_weights(options.output, result.network, result.facts, half=bool(options.half))
-        _write_losses(options, losses, result.history)
+    return result.history
 
 
 def _name_and_value(text: str) -> tuple[str, str]:
@@ -185,44 +147,57 @@ def _name_and_value(text: str) -> tuple[str, str]:
     return name, value
 
 
-def _train_dictionary(options: argparse.Namespace, losses: Path) -> None:
-    if os.environ.get("RANK", "0") != "0":
-        return
-    for name in given(options, *GRADIENTS):
-        raise FusionError(
-            f"jsr learns a dictionary, without --{name.replace('_', '-')}; leave it out."
-        )
-    dictionary, history, facts = train_dictionary(
-        _training_data(options, "pairs"), **given(options, "iterations", "seed")
-    )
-    save_dictionary(options.output, dictionary, facts)
-    _write_losses(options, losses, history)
+def _learn_dictionary(options: argparse.Namespace) -> pd.DataFrame:
+    """Learn JSR's and JSRSD's dictionary by K-SVD from the patches of many pairs at once."""
+    takes = ("method", "image", "output", "data_dir", "iterations", "seed")
+    for name in given(options):
+        if name not in takes:
+            flag = name.replace("_", "-")
+            raise FusionError(f"jsr learns a dictionary, without --{flag}; leave it out.")
+    settings = {"iterations": ITERATIONS, "seed": 0} | given(options, "iterations", "seed")
+    Config(**settings)  # are they possible?
+    pairs = samples(_data(options, "pairs"), "pairs")
+    patches = training_patches(_levels_of(pairs), settings["seed"])
+    dictionary, errors = learn_dictionary(patches, **settings)
+    sources = ", ".join(dict.fromkeys(pair.source for pair in pairs))
+    facts = {
+        "method": "K-SVD",
+        "learnt_from": f"{patches.shape[1]} patches of {len(pairs)} pairs of {sources}",
+    }
+    save_dictionary(options.output, dictionary, training_facts(facts | settings, "cpu"))
+    return pd.DataFrame({"iteration": range(1, len(errors) + 1), "rmse": errors})
 
 
-def _write_losses(options: argparse.Namespace, losses: Path, history: pd.DataFrame) -> None:
-    write_text(losses, history.to_csv(index=False, float_format="%.7g"))
-    print(f"wrote {options.output} and {losses}")
+def _levels_of(pairs: Sequence[Sample]) -> Iterator[np.ndarray]:
+    """Read the images of pairs one by one, in [0, 1]."""
+    for pair in pairs:
+        for levels in pair.read():
+            if min(levels.shape) < SIDE:
+                height, width = levels.shape
+                raise ImageError(
+                    f"pair {pair.name} is {width}x{height} pixels; a dictionary is learnt from "
+                    f"patches of {SIDE}x{SIDE}. Leave it out."
+                )
+            yield levels / 255
 
 
 # ---------------------------------------------------------------- data
 
 
-def _training_data(options: argparse.Namespace, learns_from: str) -> list[Any]:
+def _data(options: argparse.Namespace, learns_from: LearnsFrom) -> list[Any]:
     """Open data sets and find the files of folders."""
     # The name of a data set, not a file or folder, that which is not there included.
-    names = [
-        str(p) for p in options.images if not p.exists() and p == Path(p.name) and not p.suffix
-    ]
-    paths = [path for path in options.images if str(path) not in names]
+    names = [str(p) for p in options.image if not p.exists() and p == Path(p.name) and not p.suffix]
+    paths = [path for path in options.image if str(path) not in names]
     data = [_open_dataset(name, learns_from, options.data_dir) for name in names]
     if paths and learns_from == "images":
-        data += _image_files(paths)
+        data += [file for path in paths for file in _files(path)]
     elif paths:
-        data.append(_pairs_in(paths, labelled=learns_from == "labelled pairs"))
+        data.append(_pairs_in(paths, learns_from))
     return data
 
 
-def _open_dataset(name: str, learns_from: str, data_dir: Path | None) -> Any:
+def _open_dataset(name: str, learns_from: LearnsFrom, data_dir: Path | None) -> Any:
     kinds = list_datasets(data_dir).set_index("name")["kind"]
     images = learns_from == "images"
     if name in kinds and (kinds[name] == "images") != images:
@@ -230,19 +205,21 @@ def _open_dataset(name: str, learns_from: str, data_dir: Path | None) -> Any:
     return (load_images if images else load_dataset)(name, data_dir=data_dir)
 
 
-def _pairs_in(folders: Sequence[Path], labelled: bool) -> Dataset[Pair]:
+def _files(path: Path) -> list[Path]:
+    """Return the images in a folder, or a file itself."""
+    if not path.is_dir():
+        return [path]
+    inside = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES)
+    if not inside:
+        raise ImageError(f"no image in the folder {path}.")
+    return inside
+
+
+def _pairs_in(folders: Sequence[Path], learns_from: LearnsFrom) -> Dataset[Pair]:
     """Match the images of two folders, and where labels are needed their masks in a third."""
-    if len(folders) != 2 + labelled or not all(folder.is_dir() for folder in folders[:2]):
-        wanted = "pairs: give two folders, of infrared and of visible images"
-        if labelled:
-            wanted = (
-                "pairs with labels: give three folders, of infrared images, of visible images and "
-                "of object masks (white on black; all black where there is no object)"
-            )
-        raise ImageError(
-            f"this method learns from {wanted}, or names of data sets, not "
-            f"{', '.join(map(str, folders))}."
-        )
+    labelled = learns_from == "labelled pairs"
+    if len(folders) != 2 + labelled or not all(folder.is_dir() for folder in folders):
+        raise wrong_kind(learns_from, given=", ".join(map(str, folders)))
     pairs = read_pairs(*folders[:2])
     if not labelled:
         return pairs
@@ -259,15 +236,5 @@ def _pairs_in(folders: Sequence[Path], labelled: bool) -> Dataset[Pair]:
     return Dataset(pairs.name, None, pairs.names, read)
 
 
-def _image_files(paths: Sequence[Path]) -> list[Path]:
-    """Replace folders by the images in them."""
-    files: list[Path] = []
-    for path in paths:
-        if path.is_dir():
-            inside = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES)
-            if not inside:
-                raise ImageError(f"no image in the folder {path}.")
-            files += inside
-        else:
-            files.append(path)
-    return files
+run.__doc__ = _about()
+COMMANDS: Commands = {"train": (run, OPTIONS)}

@@ -15,22 +15,14 @@ from torch import Tensor
 from fusionlib.losses import VGGFeatures, ms_ssim_released
 from fusionlib.networks.aefusion import SIDE, AEFusion
 
-from .recipe import Descend, Moment, Option, Recipe, two_epochs_of_80_000
-
-__all__ = ["RECIPE", "AEFusionRecipe"]
+from .recipe import Descend, Images, Losses, Moment, Option, Recipe, two_epochs_of_80_000
 
 SSIM_WEIGHT = 100
 VGG_WEIGHT = 1000
 
 
 class AEFusionRecipe(Recipe):
-    """Mean absolute error, what multi-scale SSIM lacks to 1, and the distance of VGG features.
-
-    Parameters
-    ----------
-    vgg : mapping of str to Tensor, optional
-        As `VGGFeatures` takes them.
-    """
+    """Mean absolute error, what multi-scale SSIM lacks to 1, and the distance of VGG features."""
 
     method = "aefusion"
     learns_from = "images"
@@ -38,7 +30,6 @@ class AEFusionRecipe(Recipe):
     sizes = range(SIDE, SIDE + 1)
     published = "80,000 images of COCO"
     options: ClassVar = {"vgg": Option("weights of VGG-16 under torchvision's names")}
-    network: AEFusion
 
     def __init__(self, vgg: Mapping[str, Tensor] | None = None) -> None:
         super().__init__()
@@ -50,9 +41,7 @@ class AEFusionRecipe(Recipe):
             # The authors' file that says so is not in their repository.
             self.departures = ("Which VGG, layers and scale the authors used is not known.",)
 
-    def reconstruct(
-        self, images: tuple[Tensor], moment: Moment, descend: Descend
-    ) -> dict[str, Tensor]:
+    def reconstruct(self, images: Images, moment: Moment, descend: Descend) -> Losses:
         """Reconstruct gray levels 0..255."""
         (image,) = images
         output = self.network.autoencoder(image)

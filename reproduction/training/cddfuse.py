@@ -13,13 +13,13 @@ from torch import Tensor
 from fusionlib.losses import correlation, sobel, sobel_gradients, tensor_ssim_map
 from fusionlib.networks.cddfuse import CDDFuse
 
-from .recipe import LARGE, Descend, Moment, Recipe, Stage, halved
-
-__all__ = ["RECIPE", "CDDFuseRecipe"]
+from .recipe import LARGE, Descend, Images, Losses, Moment, Recipe, Stage, halved
 
 # 1083 pairs of MSRS, six 128x128 patches of each at most, in batches of 8.
 PER_EPOCH = 6 * 1083 // 8
 CLIP = 0.01
+CODER = ("network.encoder", "network.decoder")
+LAYERS = ("network.fuse_base", "network.fuse_detail")
 
 
 class CDDFuseRecipe(Recipe):
@@ -36,38 +36,31 @@ class CDDFuseRecipe(Recipe):
     departures = (
         "Patches from random places instead of a grid, and none left out for low contrast.",
     )
-    network: CDDFuse
 
     def __init__(self) -> None:
         super().__init__()
         self.network = CDDFuse()
 
-    def reconstruct(
-        self, images: tuple[Tensor, Tensor], moment: Moment, descend: Descend
-    ) -> dict[str, Tensor]:
+    def reconstruct(self, images: Images, moment: Moment, descend: Descend) -> Losses:
         """Phase 1: encode and decode each image by itself."""
         ir, vis = (image / 255 for image in images)
         ir_features, vis_features = self.network.encoder(ir), self.network.encoder(vis)
         ir_output = self.network.decoder(*ir_features, ir)
         vis_output = self.network.decoder(*vis_features, vis)
-        losses = {
-            "infrared": _reconstruction(ir, ir_output),
-            "visible": _reconstruction(vis, vis_output),
-            "decomposition": _decomposition(ir_features, vis_features),
-            "gradient": F.l1_loss(sobel_gradients(vis_output), sobel_gradients(vis)),
-        }
-        total = (
-            losses["infrared"]
-            + losses["visible"]
-            + 2 * losses["decomposition"]
-            + 5 * losses["gradient"]
-        )
+        infrared, visible = _reconstruction(ir, ir_output), _reconstruction(vis, vis_output)
+        decomposition = _decomposition(ir_features, vis_features)
+        gradient = F.l1_loss(sobel_gradients(vis_output), sobel_gradients(vis))
+        total = infrared + visible + 2 * decomposition + 5 * gradient
         descend(total)
-        return {"total": total, **losses}
+        return {
+            "total": total,
+            "infrared": infrared,
+            "visible": visible,
+            "decomposition": decomposition,
+            "gradient": gradient,
+        }
 
-    def fuse(
-        self, images: tuple[Tensor, Tensor], moment: Moment, descend: Descend
-    ) -> dict[str, Tensor]:
+    def fuse(self, images: Images, moment: Moment, descend: Descend) -> Losses:
         """Phase 2: decode the fused features."""
         ir, vis = (image / 255 for image in images)
         network = self.network
@@ -87,27 +80,16 @@ class CDDFuseRecipe(Recipe):
     # Encoder and decoder begin the second phase with a rate that was halved twice.
     stages = (
         Stage(
-            "reconstruction",
-            reconstruct,
-            iterations=40 * PER_EPOCH,
-            batch_size=8,
-            size=128,
-            rates={"network.encoder": halved(1e-4, 2), "network.decoder": halved(1e-4, 2)},
-            clip=CLIP,
+            *("reconstruction", reconstruct, 40 * PER_EPOCH, 8, 128),
+            dict.fromkeys(CODER, 1e-4),
+            halved(2),
+            CLIP,
         ),
         Stage(
-            "fusion",
-            fuse,
-            iterations=80 * PER_EPOCH,
-            batch_size=8,
-            size=128,
-            rates={
-                "network.encoder": halved(1e-4 / 4, 4),
-                "network.decoder": halved(1e-4 / 4, 4),
-                "network.fuse_base": halved(1e-4, 4),
-                "network.fuse_detail": halved(1e-4, 4),
-            },
-            clip=CLIP,
+            *("fusion", fuse, 80 * PER_EPOCH, 8, 128),
+            dict.fromkeys(CODER, 1e-4 / 4) | dict.fromkeys(LAYERS, 1e-4),
+            halved(4),
+            CLIP,
         ),
     )
 

@@ -19,9 +19,7 @@ from fusionlib.errors import FusionError
 from fusionlib.losses import sobel_gradients
 from fusionlib.networks.emma import EMMA
 
-from .recipe import LARGE, Descend, Moment, Option, Recipe, Stage, halved, whole
-
-__all__ = ["RECIPE", "EMMARecipe", "SensingNetwork", "moved"]
+from .recipe import LARGE, Descend, Images, Losses, Moment, Option, Recipe, Stage, halved, whole
 
 # 1083 pairs of MSRS, six 128x128 patches of each at most.
 PATCHES = 6 * 1083
@@ -34,10 +32,7 @@ ROTATIONS = (10, 130, 250)
 class SensingNetwork(nn.Module):
     """U-Net of five levels: what one camera would have seen, from a fused image.
 
-    Parameters
-    ----------
-    width : int
-        Channels of the finest level; each coarser one has twice as many.
+    The finest level has `width` channels, each coarser one twice as many.
     """
 
     def __init__(self, width: int = 64) -> None:
@@ -65,29 +60,14 @@ class SensingNetwork(nn.Module):
 
 
 def _convolutions(channels_in: int, channels: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(channels_in, channels, 3, padding=1),
-        nn.BatchNorm2d(channels),
-        nn.ReLU(),
-        nn.Conv2d(channels, channels, 3, padding=1),
-        nn.BatchNorm2d(channels),
-        nn.ReLU(),
-    )
+    layers: list[nn.Module] = []
+    for before in (channels_in, channels):
+        layers += [nn.Conv2d(before, channels, 3, padding=1), nn.BatchNorm2d(channels), nn.ReLU()]
+    return nn.Sequential(*layers)
 
 
 class EMMARecipe(Recipe):
-    """Both images are to be sensed in the fused one, and fusion is to be equivariant.
-
-    Parameters
-    ----------
-    width : int
-        Channels of the sensing networks' finest level.
-
-    Raises
-    ------
-    FusionError
-        If there are none.
-    """
+    """Both images are to be sensed in the fused one, and fusion is to be equivariant."""
 
     method = "emma"
     learns_from = "pairs"
@@ -98,7 +78,6 @@ class EMMARecipe(Recipe):
     options: ClassVar = {
         "width": Option("channels of the sensing networks' finest level, published: 64", whole)
     }
-    network: EMMA
 
     def __init__(self, width: int = 64) -> None:
         super().__init__()
@@ -115,24 +94,18 @@ class EMMARecipe(Recipe):
         if width != 64:
             self.departures += (f"Sensing networks of {width} channels and more, not of 64.",)
 
-    def sense(
-        self, images: tuple[Tensor, Tensor], moment: Moment, descend: Descend
-    ) -> dict[str, Tensor]:
+    def sense(self, images: Images, moment: Moment, descend: Descend) -> Losses:
         """Tell both images from what stands for a fused one."""
         ir, vis = (image / 255 for image in images)
         chosen = torch.from_numpy(moment.random.integers(0, 2, (len(ir), 1, 1, 1))).to(ir)
         fused = torch.lerp((ir + vis) / 2, torch.maximum(ir, vis), chosen)
-        losses = {
-            "infrared": F.mse_loss(self.infrared(fused), ir),
-            "visible": F.mse_loss(self.visible(fused), vis),
-        }
-        total = losses["infrared"] + losses["visible"]
+        infrared = F.mse_loss(self.infrared(fused), ir)
+        visible = F.mse_loss(self.visible(fused), vis)
+        total = infrared + visible
         descend(total)
-        return {"total": total, **losses}
+        return {"total": total, "infrared": infrared, "visible": visible}
 
-    def fuse(
-        self, images: tuple[Tensor, Tensor], moment: Moment, descend: Descend
-    ) -> dict[str, Tensor]:
+    def fuse(self, images: Images, moment: Moment, descend: Descend) -> Losses:
         """Fuse the pair, and once more what is sensed in the moved result."""
         ir, vis = (image / 255 for image in images)
         self.infrared.eval()
@@ -152,21 +125,11 @@ class EMMARecipe(Recipe):
     # Two fused images of each patch, 40 times in batches of 64; each patch 120 times in fours.
     stages = (
         Stage(
-            "sensing",
-            sense,
-            iterations=40 * (2 * PATCHES // 64),
-            batch_size=64,
-            size=128,
-            rates={"infrared": halved(1e-4, 4), "visible": halved(1e-4, 4)},
+            *("sensing", sense, 40 * (2 * PATCHES // 64), 64, 128),
+            {"infrared": 1e-4, "visible": 1e-4},
+            halved(4),
         ),
-        Stage(
-            "fusion",
-            fuse,
-            iterations=120 * (PATCHES // 4),
-            batch_size=4,
-            size=128,
-            rates={"network": halved(1e-4, 6)},
-        ),
+        Stage("fusion", fuse, 120 * (PATCHES // 4), 4, 128, {"network": 1e-4}, halved(6)),
     )
 
 
@@ -175,19 +138,10 @@ def _distance(x: Tensor, target: Tensor) -> Tensor:
 
 
 def moved(x: Tensor, random: np.random.Generator) -> Tensor:
-    """Put images and nine moved copies of them in one batch.
+    """Put images (B, 1, N, N) and nine moved copies of them in one batch (10 B, 1, N, N).
 
-    Parameters
-    ----------
-    x : Tensor, shape (B, 1, N, N)
-    random : numpy.random.Generator
-        Draws how far the three shifted copies wrap around.
-
-    Returns
-    -------
-    Tensor, shape (10 B, 1, N, N)
-        Unchanged; shifted; turned by 10, 130 and 250 degrees, continued by zeros; mirrored
-        left to right, top to bottom, and both.
+    Unchanged; shifted three times by random distances, wrapping around; turned by 10, 130 and 250
+    degrees, continued by zeros; mirrored left to right, top to bottom, and both.
     """
     side = x.shape[-1]
     distances = [d for d in range(1 - side, side) if d]

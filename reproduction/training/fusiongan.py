@@ -18,9 +18,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 from fusionlib.losses import laplacian
 from fusionlib.networks.fusiongan import BORDER, NORM_EPS, SLOPE, FusionGAN
 
-from .recipe import LARGE, Descend, Moment, Recipe, Stage
-
-__all__ = ["FAKE", "REAL", "RECIPE", "Discriminator", "FusionGANRecipe"]
+from .recipe import LARGE, Descend, Images, Losses, Moment, Recipe, Stage
 
 #: Ranges from which labels are drawn.
 REAL, FAKE = (0.7, 1.2), (0.0, 0.3)
@@ -71,7 +69,6 @@ class FusionGANRecipe(Recipe):
         "The weights are kept divided by their spectral norms, as the generator was trained; the "
         "authors' test reads them undivided.",
     )
-    network: FusionGAN
 
     def __init__(self) -> None:
         super().__init__()
@@ -95,9 +92,7 @@ class FusionGANRecipe(Recipe):
         self.train()
         return network
 
-    def compete(
-        self, images: tuple[Tensor, Tensor], moment: Moment, descend: Descend
-    ) -> dict[str, Tensor]:
+    def compete(self, images: Images, moment: Moment, descend: Descend) -> Losses:
         """Improve the discriminator, then the generator."""
         ir, vis = (image / 127.5 - 1 for image in images)
         fused = self.network.fuse_padded(ir, vis)
@@ -117,22 +112,14 @@ class FusionGANRecipe(Recipe):
         content = F.mse_loss(fused, ir) + GRADIENT * F.mse_loss(laplacian(fused), laplacian(vis))
         total = adversarial + CONTENT * content
         descend(total, "network")
-        return {
-            "total": total,
-            "adversarial": adversarial,
-            "content": content,
-            "discriminator": discriminator,
-        }
+        losses = {"adversarial": adversarial, "content": content, "discriminator": discriminator}
+        return {"total": total, **losses}
 
     # 64,381 patches, 10 times.
     stages = (
         Stage(
-            "adversarial",
-            compete,
-            iterations=10 * (64_381 // 32),
-            batch_size=32,
-            size=132,
-            rates={"network": 1e-4, "discriminator": 1e-4},
+            *("adversarial", compete, 10 * (64_381 // 32), 32, 132),
+            {"network": 1e-4, "discriminator": 1e-4},
         ),
     )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -19,24 +18,15 @@ class FastGradients(TorchFunctionMode):
     Gradients of biases are plain sums: oneDNN adds them up next to those of the weights, with
     slower kernels than without. They differ by rounding. For a CPU.
 
-    Parameters
-    ----------
-    half : bool
-        Whether gradients are also computed in bfloat16, from images and weights in bfloat16.
-        Changes those of one layer by less than a hundredth; what layers compute stays as it is.
+    With `half` gradients are also computed in bfloat16, from images and weights in bfloat16: those
+    of one layer change by less than a hundredth, what layers compute stays as it is.
     """
 
     def __init__(self, *, half: bool = False) -> None:
         super().__init__()
         self.half = half
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Iterable[type],
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         # So a layer calls it: images, weight, bias, stride, padding, dilation and groups.
         bias = args[2] if func is torch.conv2d and len(args) == 7 and args[0].ndim == 4 else None
         if bias is None or not bias.requires_grad or not torch.is_grad_enabled():
@@ -71,18 +61,9 @@ class _HalfGradients(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        stride, padding, dilation, groups = ctx.how
-        of_image, of_weight, _ = torch.ops.aten.convolution_backward(
-            gradient.bfloat16(),
-            *ctx.saved_tensors,
-            None,
-            stride,
-            padding,
-            dilation,
-            False,
-            [0, 0],
-            groups,
-            [*ctx.needs_input_grad[:2], False],
-        )
+        *how, groups = ctx.how
+        needed = [*ctx.needs_input_grad[:2], False]
+        given = gradient.bfloat16(), *ctx.saved_tensors, None, *how, False, [0, 0], groups, needed
+        of_image, of_weight, _ = torch.ops.aten.convolution_backward(*given)
         # PyTorch turns them to the type of what they are gradients of.
         return of_image, of_weight, gradient.sum((0, 2, 3)), None, None, None, None

@@ -11,17 +11,18 @@ from __future__ import annotations
 import copy
 import io
 import os
+import signal
+import threading
 import time
 import warnings
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
@@ -31,16 +32,14 @@ from fusionlib.errors import FusionError
 from fusionlib.files import atomic_file
 from fusionlib.memory import keep_pages, memory_errors
 from fusionlib.tiles import check_device, has_bfloat16
-from fusionlib.weights import training_facts
+from fusionlib.weights import digest, training_facts
 
 from .gradients import FastGradients
-from .recipe import Descend, Moment, Recipe, Stage, find_recipe, rate_at, read_options
+from .recipe import Descend, Moment, Recipe, Stage, find_recipe, read_options
 from .samples import Batch, Sample, batches, fingerprint, samples
 
 __all__ = ["Config", "Training", "check_seed", "train"]
 
-#: What a checkpoint holds is another thing than in earlier versions.
-LAYOUT = 2
 #: Iterations in a row without any gradient after which a training is given up.
 IDLE = 20
 #: What to do where numbers grow beyond all bounds.
@@ -54,37 +53,24 @@ CALMER = (
 class Config:
     """How long, on what and from which start a method is trained; without settings as published.
 
-    Attributes
-    ----------
-    iterations : int, optional
-        Over all stages, which then see as many samples in proportion as published; learning
-        rates fall in proportion.
-    batch_size, size : int, optional
-        Samples per iteration, over all processes together, and side of the squares, instead of
-        every stage's published ones.
-    rate_factor : float
-        By what published learning rates are multiplied: a short training may need larger ones.
-    seed : int
-        Decides the initial weights, the order of samples and whatever else is drawn.
-    hold_out : int, optional
-        Every so many-th image or pair, from the first on, is not learnt from; the losses on as many
-        of them as fill batches are computed every `every` iterations and after the last of a stage,
-        always on the same squares.
-    every : int
-        Iterations between checkpoints.
-
-    Raises
-    ------
-    FusionError
-        If a number is below 1, or the seed is none.
+    Numbers below 1 and seeds that are none raise `FusionError`.
     """
 
+    #: Over all stages, which then see as many samples in proportion as published; rates fall so.
     iterations: int | None = None
+    #: Samples per iteration, over all processes together.
     batch_size: int | None = None
+    #: Side of the squares.
     size: int | None = None
+    #: By what published learning rates are multiplied: a short training may need larger ones.
     rate_factor: float = 1.0
+    #: Decides the initial weights, the order of samples and whatever else is drawn.
     seed: int = 0
+    #: Every so many-th image or pair, from the first on, is not learnt from; the losses on as many
+    #: of them as fill batches are computed every `every` iterations and after the last of a stage,
+    #: always on the same squares.
     hold_out: int | None = None
+    #: Iterations between checkpoints.
     every: int = 200
 
     def __post_init__(self) -> None:
@@ -92,34 +78,25 @@ class Config:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise FusionError(f"{name} must be at least 1, not {value}.")
+        if not 0 < self.rate_factor < float("inf"):
+            raise FusionError(
+                f"the factor of learning rates must be positive, not {self.rate_factor}."
+            )
         check_seed(self.seed)
 
 
 def check_seed(seed: int) -> None:
-    """Make sure that a number can be a seed.
-
-    Raises
-    ------
-    FusionError
-        If it is negative or 2**63 or more.
-    """
+    """Make sure that a number can be a seed."""
     if not 0 <= seed < 2**63:
         raise FusionError(f"the seed must be 0 to 2**63 - 1, not {seed}.")
 
 
 class Training(NamedTuple):
-    """A finished run.
+    """A finished run: the trained network on the CPU, and what a weight file should say of it.
 
-    Attributes
-    ----------
-    network : nn.Module
-        The trained network, on the CPU.
-    history : DataFrame
-        One row per iteration: "stage"; "iteration" (from 1, in each stage); then the losses, NaN
-        where a stage has not that one; then, if anything was held out, the losses on that as
-        "held out ...", NaN where they were not computed.
-    facts : dict
-        What a weight file should say of its training.
+    ``history`` has one row per iteration: "stage"; "iteration" (from 1, in each stage); then the
+    losses, NaN where a stage has not that one; then, if anything was held out, the losses on that
+    as "held out ...", NaN where they were not computed.
     """
 
     network: nn.Module
@@ -147,130 +124,64 @@ def train(
     method : str or Recipe class
         One of `RECIPES`, or a recipe of your own.
     data : sequence
-        Images or pairs, whichever the method learns from; see
-        `reproduction.training.samples.samples`.
+        As `reproduction.training.samples.samples` takes it.
     config : Config
     options : mapping, optional
         What the recipe's `Recipe.options` names; weights also as a path, numbers as text.
     checkpoint : path, optional
-        Written every `Config.every` iterations, when interrupted and at the end; where it exists
-        already, the run continues from it.
+        Written every `Config.every` iterations, at the end of a stage and on Ctrl-C; where it
+        exists already, the run continues from it.
     device : str
         "cpu" or "cuda".
     progress : bool
         Whether to show a progress bar with the losses.
 
-    Returns
-    -------
-    Training
-
     Raises
     ------
-    UnknownName
-        If there is no recipe of that name.
     FusionError
-        If there is nothing to learn from, or the other kind; a setting or an option is not
-        possible; processes cannot share batches evenly; the checkpoint belongs to another run; the
-        device cannot be used; a loss is no longer finite.
-    ImageError
-        If an image cannot be read or used.
+        If what is given cannot be learnt from; a setting or an option is not possible; the
+        checkpoint belongs to another run; a loss or a weight is no longer finite.
     """
     kind = find_recipe(method) if isinstance(method, str) else method
-    learnt, held_out = _apart(kind, samples(data, kind.learns_from), config.hold_out)
-    if config.size is not None and config.size not in kind.sizes:
+    given, nth = samples(data, kind.learns_from), config.hold_out
+    if not given:
+        raise FusionError("training needs at least one image or pair, none was given.")
+    if nth is not None and not 2 <= nth <= len(given):
         raise FusionError(
-            f"{kind.method} cannot learn from squares of {config.size}, {_text(kind.sizes)}."
+            f"of {len(given)} {kind.learns_from} every {nth}th cannot be held out; give "
+            f"2 to {len(given)}, or none."
         )
-    values, identities = read_options(kind, options or {})
-    device = _own_device(device)
+    if config.size is not None and config.size not in kind.sizes:
+        sizes = f"{kind.sizes.start} and more by {kind.sizes.step}" * (len(kind.sizes) > 1)
+        raise FusionError(
+            f"{kind.method} cannot learn from squares of {config.size}, only of "
+            f"{sizes.removesuffix(' by 1') or kind.sizes.start}."
+        )
+    values = read_options(kind, options or {})
+    if device == "cuda":  # under torchrun each process takes a GPU of its own
+        device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
     check_device(device)
     torch.manual_seed(config.seed)
     recipe = kind(**values).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    plans = _plans(recipe, config, len(learnt))
-    _check_rates(plans, config.rate_factor)
-    run = _Run(recipe, plans, learnt, held_out, config, device, identities)
+    learnt = [sample for i, sample in enumerate(given) if nth is None or i % nth]
+    run = _Run(recipe, config, learnt, given[::nth] if nth else [], device, values)
     run.follow(None if checkpoint is None else Path(checkpoint), progress)
-    facts = training_facts(run.facts(), device)
-    return Training(recipe.trained().cpu(), run.history(), facts)
+    history = pd.concat(map(pd.DataFrame, run.rows), ignore_index=True)
+    return Training(recipe.trained().cpu(), history, training_facts(run.facts(), device))
 
 
-# ---------------------------------------------------------------- what is going to be done
-
-
-def _apart(
-    kind: type[Recipe], given: list[Sample], hold_out: int | None
-) -> tuple[list[Sample], list[Sample]]:
-    """Return what is learnt from and what is held out."""
-    if not given:
-        raise FusionError("training needs at least one image or pair, none was given.")
-    if hold_out is None:
-        return given, []
-    if not 2 <= hold_out <= len(given):
-        raise FusionError(
-            f"of {len(given)} {kind.learns_from} every {hold_out}th cannot be held out; give "
-            f"2 to {len(given)}, or none."
-        )
-    learnt = [sample for number, sample in enumerate(given) if number % hold_out]
-    return learnt, given[::hold_out]
-
-
-def _text(sizes: range) -> str:
-    if len(sizes) == 1:
-        return f"only of {sizes.start}"
-    return f"only of {sizes.start} and more" + f" by {sizes.step}" * (sizes.step > 1)
-
-
-class _Plan(NamedTuple):
-    """What a stage is going to be."""
-
-    stage: Stage
-    iterations: int
-    batch_size: int
-    size: int
-
-    def __str__(self) -> str:
-        stage = self.stage
-        return (
-            f"{stage.name}: {self.iterations} iterations (published: {stage.iterations}) of "
-            f"{self.batch_size} ({stage.batch_size}) at {self.size}x{self.size} "
-            f"({stage.size}x{stage.size})"
-        )
-
-
-def _plans(recipe: Recipe, config: Config, count: int) -> list[_Plan]:
-    """Adapt the published stages to what is asked for; `count` samples are learnt from."""
-    stages = recipe.schedule(count)
-    batch_sizes = [min(config.batch_size or stage.batch_size, count) for stage in stages]
-    iterations = [stage.iterations for stage in stages]
+def _adapt(published: Sequence[Stage], config: Config, count: int) -> list[Stage]:
+    """Adapt published stages to what is asked for; `count` samples are learnt from."""
+    sizes = [min(config.batch_size or stage.batch_size, count) for stage in published]
+    iterations = [stage.iterations for stage in published]
     if config.iterations is not None:
         # As many iterations of each as see the published number of samples.
-        whole = [s.iterations * s.batch_size / b for s, b in zip(stages, batch_sizes, strict=True)]
-        shares = [one / sum(whole) for one in whole]
-        iterations = [max(1, round(config.iterations * share)) for share in shares]
+        full = [s.iterations * s.batch_size / b for s, b in zip(published, sizes, strict=True)]
+        iterations = [max(1, round(config.iterations * (one / sum(full)))) for one in full]
     return [
-        _Plan(stage, number, batch_size, config.size or stage.size)
-        for stage, number, batch_size in zip(stages, iterations, batch_sizes, strict=True)
+        replace(stage, iterations=number, batch_size=batch_size, size=config.size or stage.size)
+        for stage, number, batch_size in zip(published, iterations, sizes, strict=True)
     ]
-
-
-def _check_rates(plans: Sequence[_Plan], factor: float) -> None:
-    fastest = max(
-        rate_at(rate, progress)
-        for plan in plans
-        for rate in plan.stage.rates.values()
-        for progress in np.linspace(0, 1, 101)
-    )
-    if not 0 < factor * fastest <= 1:
-        raise FusionError(
-            f"the factor of learning rates must be positive and at most {1 / fastest:g}, which "
-            f"makes them 1, not {factor}."
-        )
-
-
-def _own_device(device: str) -> str:
-    """Return the device of this process: under torchrun each takes a GPU of its own."""
-    rank = os.environ.get("LOCAL_RANK")
-    return f"cuda:{rank}" if device == "cuda" and rank is not None else device
 
 
 def _join_processes(device: str) -> tuple[int, int]:
@@ -281,153 +192,164 @@ def _join_processes(device: str) -> tuple[int, int]:
     return int(os.environ.get("RANK", "0")), world
 
 
-# ---------------------------------------------------------------- doing it
+def _about(stage: Stage, published: Stage) -> str:
+    return (
+        f"{stage.name}: {stage.iterations} iterations (published: {published.iterations}) of "
+        f"{stage.batch_size} ({published.batch_size}) at {stage.size}x{stage.size} "
+        f"({published.size}x{published.size})"
+    )
+
+
+@contextmanager
+def _stop_asked() -> Iterator[list[object]]:
+    """Let Ctrl-C wait for the end of an iteration; only between two is the state whole.
+
+    The list that this gives is empty until then. A second Ctrl-C does not wait.
+    """
+    asked: list[object] = []
+    before = signal.getsignal(signal.SIGINT)
+    if not callable(before) or threading.current_thread() is not threading.main_thread():
+        yield asked  # it is ignored, or another thread's
+        return
+    signal.signal(signal.SIGINT, lambda *_: asked.append(signal.signal(signal.SIGINT, before)))
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 class _Run:
-    """A training and its state.
-
-    It is ``whole`` between two iterations: not from the first change of a weight on, nor when
-    a loss is no longer finite. Only a whole state may be written.
-    """
+    """A training and its state."""
 
     def __init__(
         self,
         recipe: Recipe,
-        plans: Sequence[_Plan],
+        config: Config,
         learnt: Sequence[Sample],
         held_out: Sequence[Sample],
-        config: Config,
         device: str,
-        options: Mapping[str, object],
+        options: Mapping[str, Any],
     ) -> None:
-        self.recipe, self.plans, self.config, self.device = recipe, plans, config, device
+        self.recipe, self.config, self.device = recipe, config, device
         self.learnt, self.held_out = learnt, held_out
         self.rank, self.world = _join_processes(device)
+        published = recipe.schedule(len(learnt))
+        self.stages = _adapt(published, config, len(learnt))
         self._check_shares()
+        self.optimisers = {
+            part: recipe.optimiser(list(recipe.get_submodule(part).parameters()))
+            for part in dict.fromkeys(part for stage in self.stages for part in stage.rates)
+        }
         #: What makes it this run and no other, besides the samples.
         self.settings: dict[str, object] = {
             "method": recipe.method,
-            "stages": "; ".join(map(str, plans)),
+            "stages": "; ".join(map(_about, self.stages, published)),
             "seed": config.seed,
             "rate_factor": config.rate_factor,
-            **options,
+            **{k: f"sha256 {digest(v)}" if isinstance(v, dict) else v for k, v in options.items()},
         }
         if held_out:
             self.settings |= {"hold_out": config.hold_out, "every": config.every}
-        self.asks_mixed = recipe.mixed
-        recipe.mixed = recipe.mixed and has_bfloat16(device)
-        names = dict.fromkeys(name for plan in plans for name in plan.stage.rates)
-        self.parameters = {name: list(recipe.get_submodule(name).parameters()) for name in names}
-        self.optimisers = {name: recipe.optimiser(some) for name, some in self.parameters.items()}
+        if recipe.mixed:
+            self.settings["arithmetic"] = self._choose_precision()
         #: What goes into the history, of each stage.
-        self.rows: list[list[dict[str, Any]]] = [[] for _ in plans]
+        self.rows: list[list[dict[str, Any]]] = [[] for _ in self.stages]
         self.seconds = 0.0
-        #: Where mixed precision is asked for, which precision the iterations so far had.
-        self.arithmetic: list[str] = []
+        #: Iterations in a row without a gradient.
         self.idle = 0
-        self.whole = True
+        #: The iteration at work, for messages.
+        self.place = ""
 
     def _check_shares(self) -> None:
-        for plan in self.plans:
+        for stage in self.stages:
             for some in (self.learnt, self.held_out):
                 # Unequal shares would weigh images unequally in the mean of gradients or losses.
-                size = min(plan.batch_size, len(some))
+                size = min(stage.batch_size, len(some))
                 if size % self.world:
                     raise FusionError(
                         f"{self.world} processes cannot share batches of {size} images evenly: "
                         "choose another batch size, more images or fewer processes."
                     )
 
-    @property
-    def iteration(self) -> int:
-        return sum(map(len, self.rows))
-
     def follow(self, checkpoint: Path | None, progress: bool) -> None:
         """Go through the stages, from the checkpoint if it is there."""
         if checkpoint is not None and checkpoint.exists():
             self._restore(checkpoint)
-        start, begin, before = self.iteration, time.monotonic(), self.seconds
-
-        def save() -> None:
-            self.seconds = before + time.monotonic() - begin
-            if checkpoint is not None and self.rank == 0 and self.whole and self.iteration > start:
-                self._save(checkpoint)
-
-        if start < sum(plan.iterations for plan in self.plans):
-            self._note_precision()
+        begin = time.monotonic() - self.seconds
         faster = FastGradients() if self.device == "cpu" else nullcontext()  # measured there
-        try:
-            with keep_pages(), faster:
-                for number, plan in enumerate(self.plans):
-                    done = len(self.rows[number])
-                    self._judge(number)
-                    bar = tqdm(
-                        self._batches(number, range(done, plan.iterations)),
-                        total=plan.iterations,
-                        initial=done,
-                        desc=f"{plan.stage.name} on {len(self.learnt)} {self.recipe.learns_from}",
-                        disable=not progress or self.rank != 0 or done == plan.iterations,
-                    )
-                    for batch in bar:
-                        bar.set_postfix(self._step(number, batch), refresh=False)
-                        self._judge(number)
-                        if self.iteration % self.config.every == 0:
-                            save()
-        finally:
-            save()
+        with keep_pages(), faster, _stop_asked() as stop:
+            for number, (stage, rows) in enumerate(zip(self.stages, self.rows, strict=True)):
+                draw = partial(
+                    batches,
+                    sampling=self.recipe.sampling,
+                    size=stage.size,
+                    batch_size=stage.batch_size,
+                    seed=self.config.seed,
+                    stage=number,
+                    rank=self.rank,
+                    world=self.world,
+                )
+                bar = tqdm(
+                    draw(self.learnt, iterations=range(len(rows), stage.iterations)),
+                    total=stage.iterations,
+                    initial=len(rows),
+                    desc=f"{stage.name} on {len(self.learnt)} {self.recipe.learns_from}",
+                    disable=not progress or self.rank != 0 or len(rows) == stage.iterations,
+                )
+                for batch in bar:
+                    losses = self._step(stage, len(rows), batch)
+                    bar.set_postfix({k: f"{v:.3g}" for k, v in losses.items()}, refresh=False)
+                    rows.append({"stage": stage.name, "iteration": len(rows) + 1, **losses})
+                    done = sum(map(len, self.rows))
+                    due = len(rows) == stage.iterations or done % self.config.every == 0
+                    if due and self.held_out:
+                        rows[-1] |= self._held_out_losses(stage, len(rows), draw)
+                    self.seconds = time.monotonic() - begin
+                    if checkpoint is not None and self.rank == 0 and (due or stop):
+                        self._save(checkpoint)
+                    if stop:
+                        raise KeyboardInterrupt
 
-    def _batches(
-        self, number: int, iterations: range, given: Sequence[Sample] | None = None
-    ) -> Iterator[Batch]:
-        """Give batches of a stage, of what is learnt from unless others are `given`."""
-        plan = self.plans[number]
-        return batches(
-            self.learnt if given is None else given,
-            sampling=self.recipe.sampling,
-            size=plan.size,
-            batch_size=plan.batch_size,
-            iterations=iterations,
-            seed=self.config.seed,
-            stage=number,
-            rank=self.rank,
-            world=self.world,
-        )
-
-    def _step(self, number: int, batch: Batch) -> dict[str, str]:
-        """Do one iteration of a stage; return the losses for the progress bar."""
-        plan, rows = self.plans[number], self.rows[number]
-        for part, rate in plan.stage.rates.items():
-            now = self.config.rate_factor * rate_at(rate, len(rows) / plan.iterations)
+    def _step(self, stage: Stage, done: int, batch: Batch) -> dict[str, float]:
+        """Do one iteration of a stage; return the losses."""
+        for part, rate in stage.rates.items():
+            now = self.config.rate_factor * stage.fall(rate, done / stage.iterations)
             self.optimisers[part].param_groups[0]["lr"] = now
-        task = f"batches of {plan.batch_size} squares of {plan.size} pixels"
+        task = f"batches of {stage.batch_size} squares of {stage.size} pixels"
         with memory_errors(task, "a smaller batch size or smaller squares"):
-            losses = self._losses(self.recipe, number, batch, partial(self._descend, number, batch))
-        values = self._mean(torch.stack([loss.detach() for loss in losses.values()]))
-        self._check(values, number, batch)
-        record = dict(zip(losses, values.tolist(), strict=True))
-        rows.append({"stage": plan.stage.name, "iteration": len(rows) + 1, **record})
-        self.whole = True
-        return {name: f"{value:.3g}" for name, value in record.items()}
+            losses = self._losses(self.recipe, stage, done, batch, partial(self._descend, stage))
+        if not nn.utils.get_total_norm(self._parameters(self.optimisers)).isfinite():
+            raise FusionError(
+                f"a weight is no longer finite after iteration {self.place}. {CALMER}"
+            )
+        return losses
 
     def _losses(
-        self, recipe: Recipe, number: int, batch: Batch, descend: Descend
-    ) -> dict[str, Tensor]:
+        self, recipe: Recipe, stage: Stage, done: int, batch: Batch, descend: Descend
+    ) -> dict[str, float]:
+        self.place = f"{done + 1} of the stage {stage.name}, on {', '.join(batch.names)}"
         images = tuple(
             image.to(self.device, memory_format=torch.channels_last) for image in batch.images
         )
-        plan = self.plans[number]
-        moment = Moment(batch.random, len(self.rows[number]), plan.iterations)
-        return plan.stage.step(recipe, images, moment, descend)
+        moment = Moment(batch.random, done, stage.iterations)
+        losses = stage.step(recipe, images, moment, descend)
+        values = self._mean(torch.stack([loss.detach() for loss in losses.values()]))
+        if not values.isfinite().all():
+            raise FusionError(
+                f"the loss became {float(values[~values.isfinite()][0])} at iteration "
+                f"{self.place}. {CALMER}"
+            )
+        return dict(zip(losses, values.tolist(), strict=True))
 
-    def _descend(self, number: int, batch: Batch, loss: Tensor, *parts: str) -> None:
-        stage = self.plans[number].stage
-        names = parts or tuple(stage.rates)
-        changed = [p for name in names for p in self.parameters[name]]
+    def _parameters(self, parts: Iterable[str]) -> list[nn.Parameter]:
+        return [p for part in parts for p in self.optimisers[part].param_groups[0]["params"]]
+
+    def _descend(self, stage: Stage, loss: Tensor, *parts: str) -> None:
+        parts = parts or tuple(stage.rates)
+        changed = self._parameters(parts)
         for parameter in changed:
             parameter.grad = None
         loss.backward(inputs=changed)
-        self._check(self._mean(loss.detach()), number, batch)
         for parameter in changed:
             if parameter.grad is not None:
                 parameter.grad = self._mean(parameter.grad)
@@ -435,56 +357,27 @@ class _Run:
         self.idle = 0 if moving else self.idle + 1
         if self.idle == IDLE:
             raise FusionError(
-                f"there was nothing to go by in {IDLE} iterations up to {self._place(number)}: "
+                f"there was nothing to go by in {IDLE} iterations up to {self.place}: "
                 "the gradient is zero. Where the last layer is a ReLU its output is negative for "
                 "all images; try another seed."
             )
-        self.whole = False
-        for name in names:
+        for part in parts:
             if stage.clip is not None:
-                nn.utils.clip_grad_norm_(self.parameters[name], stage.clip)
-            self.optimisers[name].step()
-        if not nn.utils.get_total_norm(changed).isfinite():
-            raise FusionError(
-                f"a weight is no longer finite after iteration {self._place(number)}, on "
-                f"{', '.join(batch.names)}. {CALMER}"
-            )
+                nn.utils.clip_grad_norm_(self._parameters([part]), stage.clip)
+            self.optimisers[part].step()
 
-    def _judge(self, number: int) -> None:
-        """Record the losses on what is held out, where that is due and not done yet.
-
-        It is not done where a run was stopped meanwhile.
-        """
-        rows = self.rows[number]
-        at_end = len(rows) == self.plans[number].iterations
-        due = rows and (at_end or self.iteration % self.config.every == 0)
-        if not (self.held_out and due) or "held out total" in rows[-1]:
-            return
-        values = self._held_out_losses(number)
-        rows[-1] |= {f"held out {name}": value for name, value in values.items()}
-
-    def _held_out_losses(self, number: int) -> dict[str, float]:
+    def _held_out_losses(
+        self, stage: Stage, done: int, draw: Callable[..., Iterator[Batch]]
+    ) -> dict[str, float]:
         recipe = copy.deepcopy(self.recipe).eval()  # a step may change it besides descending
-        count = len(self.held_out) // min(self.plans[number].batch_size, len(self.held_out))
-        found = []
+        count = len(self.held_out) // min(stage.batch_size, len(self.held_out))
         with torch.no_grad():
-            for batch in self._batches(number, range(count), self.held_out):
-                losses = self._losses(recipe, number, batch, lambda *_: None)
-                found.append(torch.stack([*losses.values()]))
-                self._check(found[-1], number, batch)
-        return dict(zip(losses, self._mean(torch.stack(found).mean(0)).tolist(), strict=True))
-
-    def _check(self, values: Tensor, number: int, batch: Batch) -> None:
-        """Make sure that losses are finite."""
-        if not values.isfinite().all():
-            self.whole = False
-            raise FusionError(
-                f"the loss became {float(values[~values.isfinite()][0])} at iteration "
-                f"{self._place(number)}, on {', '.join(batch.names)}. {CALMER}"
-            )
-
-    def _place(self, number: int) -> str:
-        return f"{len(self.rows[number]) + 1} of the stage {self.plans[number].stage.name}"
+            found = [
+                self._losses(recipe, stage, done, batch, lambda *_: None)
+                for batch in draw(self.held_out, iterations=range(count))
+            ]
+        means = torch.tensor([[*losses.values()] for losses in found]).mean(0).tolist()
+        return {f"held out {name}": mean for name, mean in zip(found[0], means, strict=True)}
 
     def _mean(self, values: Tensor) -> Tensor:
         """Average over the processes, which have equal shares of the batch."""
@@ -494,38 +387,26 @@ class _Run:
         torch.distributed.all_reduce(values)
         return values / self.world
 
-    def _note_precision(self) -> None:
-        """Note the precision of what follows, and say so where it is not the one asked for."""
-        if not self.asks_mixed:
-            return
+    def _choose_precision(self) -> str:
+        """Take single precision, and say so, where mixed is asked for and the device has none."""
+        self.recipe.mixed = has_bfloat16(self.device)
         if not self.recipe.mixed and self.rank == 0:
             warnings.warn(
                 f"the device {self.device!r} has no bfloat16 arithmetic: training in single "
                 "precision.",
                 stacklevel=4,
             )
-        chosen = f"{'mixed' if self.recipe.mixed else 'single'} precision"
-        if chosen not in self.arithmetic:
-            self.arithmetic.append(chosen)
-
-    # ------------------------------------------------------------ what is left of it
-
-    def history(self) -> pd.DataFrame:
-        return pd.concat([pd.DataFrame(rows) for rows in self.rows], ignore_index=True)
+        return f"{'mixed' if self.recipe.mixed else 'single'} precision"
 
     def facts(self) -> dict[str, object]:
         """Tell what was done, for the weight file."""
-        recipe, sources = self.recipe, dict.fromkeys(sample.source for sample in self.learnt)
-        what = f"{len(self.learnt)} {recipe.learns_from}"
-        if len(self.learnt) == 1:
-            what = self.learnt[0].name
-        learnt_from = f"{what} of {', '.join(sources)} (published: {recipe.published})"
-        if self.held_out:
-            learnt_from += f"; {len(self.held_out)} more held out"
+        recipe, count = self.recipe, len(self.learnt)
+        what = f"{count} {recipe.learns_from}" if count > 1 else self.learnt[0].name
+        sources = ", ".join(dict.fromkeys(sample.source for sample in self.learnt))
+        held_out = f"; {len(self.held_out)} more held out" if self.held_out else ""
         return {
-            "learnt_from": learnt_from,
+            "learnt_from": f"{what} of {sources} (published: {recipe.published}){held_out}",
             **self.settings,
-            **({"arithmetic": ", then ".join(self.arithmetic)} if self.arithmetic else {}),
             "minutes": round(self.seconds / 60, 1),
             "departures": " ".join(recipe.departures),
         }
@@ -535,13 +416,10 @@ class _Run:
 
     def _save(self, path: Path) -> None:
         state = {
-            "layout": LAYOUT,
             "settings": self._identity(),
             "networks": self.recipe.state_dict(),
             "optimisers": {name: some.state_dict() for name, some in self.optimisers.items()},
-            "rows": self.rows,
-            "seconds": self.seconds,
-            "arithmetic": self.arithmetic,
+            "record": (self.rows, self.seconds),
         }
         stream = io.BytesIO()  # torch.save to a path reports a full disk as a RuntimeError
         torch.save(state, stream)
@@ -550,8 +428,18 @@ class _Run:
 
     def _restore(self, path: Path) -> None:
         """Continue where a checkpoint left off."""
-        state = _read_checkpoint(path)
-        before, now = state["settings"], self._identity()
+        try:
+            with zipfile.ZipFile(path) as archive:  # torch.load does not compare checksums
+                if archive.testzip():
+                    raise zipfile.BadZipFile
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            before, (rows, seconds) = state["settings"], state["record"]
+        except Exception as error:
+            raise FusionError(
+                f"{path} is not a checkpoint of a training ({type(error).__name__}); delete it "
+                "or name another file."
+            ) from error
+        now = self._identity()
         differ = [name for name in {**before, **now} if before.get(name) != now.get(name)]
         if differ:
             some = "; ".join(f"{n}: {before.get(n)}, here {now.get(n)}" for n in differ)
@@ -562,26 +450,4 @@ class _Run:
         self.recipe.load_state_dict(state["networks"])
         for name, optimiser in self.optimisers.items():
             optimiser.load_state_dict(state["optimisers"][name])
-        self.rows, self.seconds = state["rows"], state["seconds"]
-        self.arithmetic = state["arithmetic"]
-
-
-def _read_checkpoint(path: Path) -> dict[str, Any]:
-    try:
-        with zipfile.ZipFile(path) as archive:  # torch.load does not compare checksums
-            if archive.testzip():
-                raise zipfile.BadZipFile
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        layout = state.get("layout", 1 if "settings" in state else None)
-    except Exception as error:
-        raise FusionError(
-            f"{path} is not a checkpoint of a training ({type(error).__name__}); delete it "
-            "or name another file."
-        ) from error
-    if layout != LAYOUT:
-        raise FusionError(
-            f"{path} is not a checkpoint that this version of fusionlib can continue: its layout "
-            f"is {layout}, {LAYOUT} is expected. Finish it with the version that began it, delete "
-            "it, or name another file."
-        )
-    return state
+        self.rows, self.seconds = rows, seconds

@@ -6,14 +6,11 @@ As the authors' ``train_autoencoder.py`` with SSIM weight 100 (their model ``nes
 from __future__ import annotations
 
 import torch.nn.functional as F
-from torch import Tensor
 
 from fusionlib.losses import ms_ssim_released
 from fusionlib.networks.nestfuse import NestFuse
 
-from .recipe import LARGE, Descend, Moment, Recipe, two_epochs_of_80_000
-
-__all__ = ["RECIPE", "NestFuseRecipe"]
+from .recipe import LARGE, Descend, Images, Losses, Moment, Recipe, two_epochs_of_80_000
 
 SSIM_WEIGHT = 100
 
@@ -26,15 +23,12 @@ class NestFuseRecipe(Recipe):
     sampling = "resize"
     sizes = range(16, LARGE)
     published = "80,000 images of COCO"
-    network: NestFuse
 
     def __init__(self) -> None:
         super().__init__()
         self.network = NestFuse()
 
-    def reconstruct(
-        self, images: tuple[Tensor], moment: Moment, descend: Descend
-    ) -> dict[str, Tensor]:
+    def reconstruct(self, images: Images, moment: Moment, descend: Descend) -> Losses:
         """Reconstruct gray levels 0..255."""
         (image,) = images
         output = self.network.autoencoder(image)

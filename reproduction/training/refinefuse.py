@@ -11,10 +11,9 @@ As the paper tells it: 256x256 squares of MSRS's training pairs, turned and mirr
   wanted: `reproduction.training.masks`;
 - gradients: `fusionlib.losses.texture_loss`.
 
-Adam at the published rate falls into a trap: the size of a gradient does not tell its sign, and
-where texture weighs five times as much as brightness the network may learn to turn dark into
-bright before it learns brightness, and stays with it. The option "rise" lets the texture's weight
-grow from an eighth to its value over a share of the iterations first.
+Adam at the published rate may learn to turn dark into bright before it learns brightness, and stay
+with it: the size of a gradient does not tell its sign, and texture weighs five times as much. The
+option "rise" lets texture's weight grow from an eighth over a share of the iterations first.
 
 The objects of MSRS are those of its boxes, since its segmentation labels are not to be had here.
 """
@@ -23,7 +22,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -33,9 +32,7 @@ from fusionlib.losses import FusionLoss
 from fusionlib.networks.refinefuse import RefineFuse
 from fusionlib.weights import load_state
 
-from .recipe import LARGE, Descend, Moment, Option, Recipe, Stage, one_of, whole
-
-__all__ = ["RECIPE", "SETTINGS", "RefineFuseRecipe"]
+from .recipe import LARGE, Descend, Images, Losses, Moment, Option, Recipe, Stage, one_of, whole
 
 #: Loss settings of Table 8 -> how each is built.
 SETTINGS: Mapping[str, Callable[[], FusionLoss]] = {
@@ -47,55 +44,22 @@ SETTINGS: Mapping[str, Callable[[], FusionLoss]] = {
 PAIRS, BATCH, EPOCHS = 1083, 8, 300
 #: Of its value, the texture's weight where it rises.
 FIRST_SHARE = 1 / 8
-
-
 #: Share of the iterations in which the learning rate rises.
 WARM_UP = 1 / 20
 
-
-def _warm_cosine(rate: float) -> Callable[[float], float]:
-    """Rise to `rate`, then fall to zero along half a cosine."""
-
-    def at(progress: float) -> float:
-        return min(1, progress / WARM_UP) * rate * (1 + math.cos(math.pi * progress)) / 2
-
-    return at
+#: Reads whether a module is there.
+switch = {"on": True, "off": False, True: True, False: False}.__getitem__
 
 
-def _switch(value: Any) -> bool:
-    if isinstance(value, bool):
-        return value
-    return one_of("on", "off")(value) == "on"
+def warm_cosine(rate: float, progress: float) -> float:
+    """Rise to a learning rate, then fall to zero along half a cosine."""
+    return min(1, progress / WARM_UP) * rate * (1 + math.cos(math.pi * progress)) / 2
 
 
 class RefineFuseRecipe(Recipe):
     """Brightness of the image that the masks choose, the larger of both gradients.
 
-    Parameters
-    ----------
-    setting : {"ours", "A", "B", "C"}
-        Loss of Table 8.
-    scales : int
-        1 to 5.
-    sfim, psim, fim : bool
-        Whether each module is there.
-    optimiser : {"sgd", "adam"}
-    momentum : float
-        Of stochastic gradient descent.
-    rise : float
-        Share of the iterations in which the texture's weight rises, from an eighth of its value.
-    precision : {"single", "mixed"}
-        "mixed": convolutions and products in bfloat16, weights and losses in float32; "single"
-        where the device has no bfloat16.
-    start : mapping of str to Tensor, optional
-        Weights to begin with, to go on learning from other pairs or by another loss.
-
-    Raises
-    ------
-    FusionError
-        If the number of scales, the momentum or the share is not possible.
-    WeightsMismatch
-        If the weights to begin with are of another network.
+    The loss, RefineFuse's parts, how it learns and from which weights are the `options`.
     """
 
     method = "refinefuse"
@@ -103,19 +67,22 @@ class RefineFuseRecipe(Recipe):
     sampling = "crop and turn"
     sizes = range(16, LARGE)
     published = "256x256 squares of 1083 pairs of MSRS with segmentation labels"
+    departures = (
+        "Objects are from boxes (their bright infrared pixels) or from given masks, not from "
+        "MSRS's segmentation labels.",
+    )
     options: ClassVar = {
         "setting": Option("loss of Table 8: ours, A, B or C", one_of(*SETTINGS)),
         "scales": Option("1 to 5, published: 4", whole),
-        "sfim": Option("shallow modules: on or off", _switch),
-        "psim": Option("deep modules: on or off", _switch),
-        "fim": Option("module between deep and shallow: on or off", _switch),
+        "sfim": Option("shallow modules: on or off", switch),
+        "psim": Option("deep modules: on or off", switch),
+        "fim": Option("module between deep and shallow: on or off", switch),
         "optimiser": Option("sgd, as published, or adam", one_of("sgd", "adam")),
         "momentum": Option("of sgd, 0 to below 1; not published, default 0", float),
         "rise": Option("share of the iterations in which the texture's weight rises", float),
         "precision": Option("single or mixed (bfloat16)", one_of("single", "mixed")),
         "start": Option("weights to begin with"),
     }
-    network: RefineFuse
 
     def __init__(
         self,
@@ -141,24 +108,16 @@ class RefineFuseRecipe(Recipe):
         if start is not None:
             load_state(self.network, dict(start), "the weights to begin with")
         self.loss = SETTINGS[setting]()
-        self.descent = optimiser
-        self.momentum = momentum
-        self.rise = rise
+        self.adam, self.momentum, self.rise = optimiser == "adam", momentum, rise
         self.mixed = precision == "mixed"
-        self.departures = (
-            "Objects are from boxes (their bright infrared pixels) or from given masks, not from "
-            "MSRS's segmentation labels.",
-        )
 
     def optimiser(self, parameters: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
         """Return stochastic gradient descent or Adam."""
-        if self.descent == "adam":
+        if self.adam:
             return torch.optim.Adam(parameters)
         return torch.optim.SGD(parameters, momentum=self.momentum)
 
-    def fuse(
-        self, images: tuple[Tensor, Tensor, Tensor], moment: Moment, descend: Descend
-    ) -> dict[str, Tensor]:
+    def fuse(self, images: Images, moment: Moment, descend: Descend) -> Losses:
         """Fuse images of gray levels 0..255."""
         ir, vis, objects = (image / 255 for image in images)
         with torch.autocast(ir.device.type, torch.bfloat16, enabled=self.mixed):
@@ -176,12 +135,9 @@ class RefineFuseRecipe(Recipe):
 
     stages = (
         Stage(
-            "fusion",
-            fuse,
-            iterations=EPOCHS * (PAIRS // BATCH),
-            batch_size=BATCH,
-            size=256,
-            rates={"network": _warm_cosine(1e-3)},
+            *("fusion", fuse, EPOCHS * (PAIRS // BATCH), BATCH, 256),
+            {"network": 1e-3},
+            warm_cosine,
         ),
     )
 

@@ -6,13 +6,14 @@ of 80,000 images in batches of four.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from fusionlib.errors import FusionError
 from fusionlib.losses import ReconstructionLoss
@@ -21,32 +22,12 @@ from fusionlib.networks.res2netfuse import Res2NetFuse
 from fusionlib.tiles import run_network
 
 from .gradients import FastGradients
-from .recipe import Descend, Moment, Option, Recipe, Stage, one_of
+from .recipe import Descend, Images, Losses, Moment, Option, Recipe, Stage, one_of
 from .samples import Picture, resized, samples
-
-__all__ = ["RECIPE", "Res2NetFuseRecipe", "stable_after", "training_psnr"]
 
 
 class Res2NetFuseRecipe(Recipe):
-    """Mean squared error and what structural similarity lacks to 1.
-
-    Parameters
-    ----------
-    variant : {"released", "paper"}
-        Which reading of Res2NetFuse: network and loss.
-    learning_rate : float, optional
-        Adam's, instead of the published 5e-4 for one image and 1e-4 for many.
-    precision : {"single", "mixed"}
-        mixed: gradients of convolutions in bfloat16; in single precision, with a warning, where
-        the hardware has none. Made for CPUs.
-
-    Raises
-    ------
-    UnknownName
-        If there is no such variant.
-    FusionError
-        If the learning rate is not possible.
-    """
+    """Mean squared error and what structural similarity lacks to 1."""
 
     method = "res2netfuse"
     learns_from = "images"
@@ -57,11 +38,10 @@ class Res2NetFuseRecipe(Recipe):
         "learning_rate": Option("published: 5e-4 (one image), 1e-4", float),
         "precision": Option("single or mixed (gradients in bfloat16)", one_of("single", "mixed")),
     }
-    network: Res2NetFuse
 
     def __init__(
         self,
-        variant: str = "released",
+        variant: Literal["released", "paper"] = "released",
         learning_rate: float | None = None,
         precision: str = "single",
     ) -> None:
@@ -71,27 +51,21 @@ class Res2NetFuseRecipe(Recipe):
                 f"the learning rate must be positive and at most 1, not {learning_rate}."
             )
         self.network = Res2NetFuse(variant)
-        self.loss = ReconstructionLoss(variant)  # type: ignore[arg-type]
+        self.loss = ReconstructionLoss(variant)
         self.learning_rate = learning_rate
         self.mixed = precision == "mixed"
 
-    def reconstruct(
-        self, images: tuple[Tensor], moment: Moment, descend: Descend
-    ) -> dict[str, Tensor]:
+    def reconstruct(self, images: Images, moment: Moment, descend: Descend) -> Losses:
         """Reconstruct gray levels 0..255."""
         (image,) = images
-        parts = self.loss(self._output(image), image)
+        with FastGradients(half=True) if self.mixed else nullcontext():
+            output = self.network(image)
+        parts = self.loss(output, image)
         descend(parts.total)
         return parts._asdict()
 
-    def _output(self, image: Tensor) -> Tensor:
-        if not self.mixed:
-            return self.network(image)
-        with FastGradients(half=True):
-            return self.network(image)
-
     #: For one image.
-    stages = (Stage("reconstruction", reconstruct, 2000, 1, 256, rates={"network": 5e-4}),)
+    stages = (Stage("reconstruction", reconstruct, 2000, 1, 256, {"network": 5e-4}),)
 
     def schedule(self, count: int) -> tuple[Stage, ...]:
         """Return the published stage for one image, or for many."""
@@ -111,20 +85,10 @@ RECIPE = Res2NetFuseRecipe
 
 
 def training_psnr(network: nn.Module, image: Picture, size: int = 256) -> float:
-    """Return the PSNR of the reconstruction of a training image, as training saw it.
+    """Return the PSNR (decibel) of an auto-encoder's reconstruction of the image it learnt from.
 
-    Parameters
-    ----------
-    network : nn.Module
-        An auto-encoder of gray levels 0..255.
-    image : array or path
-        Resized to size x size with nearest neighbour.
-    size : int
-
-    Returns
-    -------
-    float
-        Decibel, peak 255, of the reconstruction clipped to 0..255 and truncated to 8 bits.
+    The image, an array or a path, is resized to size x size with nearest neighbour, as in training;
+    the output is clipped to 0..255 and truncated to 8 bits.
     """
     (levels,) = samples([image], "images")[0].read()
     target = resized(levels, size)
@@ -135,17 +99,7 @@ def training_psnr(network: nn.Module, image: Picture, size: int = 256) -> float:
 def stable_after(history: pd.DataFrame, fraction: float = 0.01) -> int:
     """Return the first iteration from which the total loss stays below a share of its start.
 
-    Parameters
-    ----------
-    history : DataFrame
-        `Training.history`.
-    fraction : float
-        The share of the first iteration's loss.
-
-    Returns
-    -------
-    int
-        Iteration, counted from 1; one more than the last if the loss never settles.
+    Of `Training.history`, counted from 1; one more than the last if the loss never settles.
     """
     loss = history["total"].to_numpy()
     above = np.flatnonzero(loss >= fraction * loss[0])

@@ -18,9 +18,7 @@ from fusionlib.networks.nestfuse import METHOD as NESTFUSE
 from fusionlib.networks.rfn_nest import RFNNest
 from fusionlib.weights import load_state
 
-from .recipe import LARGE, Descend, Moment, Option, Recipe, two_epochs_of_80_000
-
-__all__ = ["RECIPE", "RFNNestRecipe"]
+from .recipe import LARGE, Descend, Images, Losses, Moment, Option, Recipe, two_epochs_of_80_000
 
 ALPHA = 700
 FEATURES_IR, FEATURES_VIS = 6.0, 3.0
@@ -29,29 +27,19 @@ EPS = 1e-5
 
 
 class RFNNestRecipe(Recipe):
-    """What MS-SSIM with the visible image lacks to 1, and the distance of fused features.
-
-    Parameters
-    ----------
-    autoencoder : mapping of str to Tensor
-        Trained NestFuse, under its names here or the authors'.
-
-    Raises
-    ------
-    WeightsMismatch
-        If these are not NestFuse's.
-    """
+    """What MS-SSIM with the visible image lacks to 1, and the distance of fused features."""
 
     method = "rfn_nest"
     learns_from = "pairs"
     sampling = "resize"
     sizes = range(16, LARGE)
     published = "80,000 pairs of KAIST"
-    options: ClassVar = {"autoencoder": Option("weights of nestfuse, whose auto-encoder it is")}
-    required = ("autoencoder",)
-    network: RFNNest
+    options: ClassVar = {
+        "autoencoder": Option("weights of nestfuse, whose auto-encoder it is", required=True)
+    }
 
     def __init__(self, autoencoder: Mapping[str, Tensor]) -> None:
+        """Take trained NestFuse under its names here or the authors'; else WeightsMismatch."""
         super().__init__()
         self.network = RFNNest()
         adapt = NESTFUSE.configurations["average"].adapt
@@ -62,9 +50,7 @@ class RFNNestRecipe(Recipe):
         }
         load_state(self.network.autoencoder, state, "the auto-encoder given")
 
-    def fuse(
-        self, images: tuple[Tensor, Tensor], moment: Moment, descend: Descend
-    ) -> dict[str, Tensor]:
+    def fuse(self, images: Images, moment: Moment, descend: Descend) -> Losses:
         """Fuse gray levels 0..255; the result is stretched to 0..255 over the batch."""
         ir, vis = images
         autoencoder = self.network.autoencoder
@@ -75,14 +61,11 @@ class RFNNestRecipe(Recipe):
         low, high = fused.min(), fused.max()
         fused = (fused - low) / (high - low + EPS) * 255
         ssim = 1 - ms_ssim_released(fused, vis, small=True)
-        features = torch.stack(
-            [
-                weight * F.mse_loss(f, FEATURES_IR * a + FEATURES_VIS * b)
-                for weight, f, a, b in zip(
-                    SCALE_WEIGHTS, fused_features, ir_features, vis_features, strict=True
-                )
-            ]
-        ).sum()
+        levels = zip(SCALE_WEIGHTS, fused_features, ir_features, vis_features, strict=True)
+        distances = [
+            weight * F.mse_loss(f, FEATURES_IR * a + FEATURES_VIS * b) for weight, f, a, b in levels
+        ]
+        features = torch.stack(distances).sum()
         total = ALPHA * ssim + features
         descend(total)
         return {"total": total, "ssim": ssim, "features": features}

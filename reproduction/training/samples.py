@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from operator import getitem
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -34,153 +35,108 @@ __all__ = [
 Picture = np.ndarray | str | os.PathLike[str]
 LearnsFrom = Literal["images", "pairs", "labelled pairs"]
 
+#: What is learnt from, and how it is given.
+WANTED = {
+    "images": ("single images", "image files or a folder of them, or a data set of single images"),
+    "pairs": (
+        "pairs of an infrared and a visible image",
+        "two folders, of infrared and of visible images, or a data set of pairs",
+    ),
+    "labelled pairs": (
+        "pairs of an infrared and a visible image with object masks",
+        "three folders, of infrared images, visible images and object masks (white on black; all "
+        "black where there is no object), or a data set of pairs with masks or boxes",
+    ),
+}
+
 
 @dataclass(frozen=True, eq=False)
 class Sample:
     """An image or a pair to learn from.
 
-    Attributes
-    ----------
-    name : str
-        How errors call it.
-    source : str
-        Data set, or folder.
-    identity : str
-        Differs where the pixels differ, as far as that can be told without reading files.
-    read : callable
-        Returns uint8 arrays (H, W) of one size: the image, or infrared and visible, and of a
-        labelled pair the object mask, 0 or 255.
+    ``name`` is how errors call it, ``source`` its data set or folder. ``identity`` differs where
+    the pixels differ, as far as that can be told without reading files. ``get`` gives a `Pair`, an
+    array or a path.
     """
 
     name: str
     source: str
     identity: str
-    read: Callable[[], tuple[np.ndarray, ...]]
+    get: Callable[[], Any]
+    labelled: bool = False
 
+    def read(self) -> tuple[np.ndarray, ...]:
+        """Return uint8 arrays (H, W) of one size.
 
-# ---------------------------------------------------------------- what is given
+        The image, or infrared and visible, and of a labelled pair the object mask, 0 or 255.
+        """
+        item = self.get()
+        if isinstance(item, tuple):  # of a data set of images: name and image
+            item = item[1]
+        pictures = (item.ir, item.vis) if isinstance(item, Pair) else (item,)
+        levels = tuple(quantise(luminance(check_image(one, self.name))) for one in pictures)
+        return (*levels, object_mask(item).astype(np.uint8) * 255) if self.labelled else levels
 
 
 def samples(data: Sequence[Any], learns_from: LearnsFrom) -> list[Sample]:
-    """Make samples of what a method learns from.
+    """Make samples of what a method learns from: arrays or paths of images, or `Pair`s.
 
-    Parameters
-    ----------
-    data : sequence
-        For "images": arrays or paths. For "pairs": `Pair`; "labelled pairs" have a mask or boxes.
-        Also a `Dataset` of that kind, or several among the others.
-    learns_from : {"images", "pairs", "labelled pairs"}
+    Labelled pairs have a mask or boxes; all are read to see that. A `Dataset` of that kind may be
+    given, too, or several among the others.
 
     Raises
     ------
     FusionError
-        If `data` holds the other kind, or some of the pairs have no labels, or impossible ones,
-        where they are needed: all are read to see that.
+        If `data` holds the other kind, or labels are needed and missing or impossible.
     ImageError
         If a file is not there.
     """
     images, labelled = learns_from == "images", learns_from == "labelled pairs"
     found: list[Sample] = []
     for item in [data] if isinstance(data, Dataset) else data:
-        number = len(found) + 1
         if isinstance(item, Dataset):
-            found += _from_dataset(item, learns_from)
+            if item.card is not None and (item.card.kind == "images") != images:
+                raise wrong_kind(learns_from, item.name)
+            found += [
+                Sample(name, item.name, f"{item.name}/{name}", partial(getitem, item, i), labelled)
+                for i, name in enumerate(item.names)
+            ]
         elif isinstance(item, Pair) == images:
             raise wrong_kind(learns_from)
-        elif images:
-            found.append(_image_sample(item, number))
         else:
-            found.append(_pair_sample(item, number, labelled))
-    if labelled:
-        _check_labels(found)
+            found.append(_sample(item, f"image {len(found) + 1}", labelled))
+    if labelled:  # no training is to stop in the middle for a label
+        for sample in found:
+            sample.read()
     return found
 
 
-def _check_labels(found: Sequence[Sample]) -> None:
-    """Read all, lest a training stop in the middle for a file that was wrong from the start."""
-    faults = []
-    for sample in found:
-        try:
-            sample.read()
-        except FusionError as error:
-            faults.append(error)
-    if faults:
-        raise type(faults[0])(
-            f"{len(faults)} of {len(found)} labelled pairs cannot be learnt from. The first: "
-            f"{faults[0]}"
-        ) from faults[0]
+def wrong_kind(learns_from: LearnsFrom, dataset: str = "", given: str = "") -> FusionError:
+    """Build the error for something that a method does not learn from."""
+    wanted, remedy = WANTED[learns_from]
+    other = "pairs" if learns_from == "images" else "single images"
+    given = f"the data set {dataset} holds {other}" if dataset else f"{given or other} were given"
+    return FusionError(f"this method learns from {wanted}; {given}. Give {remedy}.")
 
 
-def wrong_kind(learns_from: str, dataset: str = "") -> FusionError:
-    """Build the error for pairs where images are learnt from, or the other way round."""
-    pairs = learns_from != "images"
-    other = "single images" if pairs else "pairs"
-    given = f"the data set {dataset} holds {other}" if dataset else f"{other} were given"
-    if pairs:
-        labelled = learns_from == "labelled pairs"
-        masks, folders = (" with object masks", "three") if labelled else ("", "two")
-        return FusionError(
-            f"this method learns from pairs of an infrared and a visible image{masks}; {given}. "
-            f"Give {folders} folders, a data set of pairs, or in Python `Pair`s."
-        )
-    return FusionError(
-        f"this method learns from single images; {given}. Give image files or a folder of them, "
-        "or a data set of single images."
-    )
-
-
-def _from_dataset(data: Dataset, learns_from: LearnsFrom) -> list[Sample]:
-    card = data.card
-    if card is not None and (card.kind == "images") != (learns_from == "images"):
-        raise wrong_kind(learns_from, data.name)
-
-    def read(number: int, name: str) -> tuple[np.ndarray, ...]:
-        item = data[number]
-        if isinstance(item, Pair):
-            return _pair_levels(item, learns_from == "labelled pairs")
-        return (_levels(item[1], name),)
-
-    return [
-        Sample(name, data.name, f"{data.name}/{name}", partial(read, number, name))
-        for number, name in enumerate(data.names)
-    ]
-
-
-def _image_sample(item: Picture, number: int) -> Sample:
-    name, source, identity = _identify(item, number)
-
-    def read() -> tuple[np.ndarray, ...]:
-        return (_levels(item if isinstance(item, np.ndarray) else read_image(item), name),)
-
-    return Sample(name, source, identity, read)
-
-
-def _pair_sample(pair: Pair, number: int, labelled: bool) -> Sample:
-    arrays = [pair.ir, pair.vis, *([pair.mask] if labelled and pair.mask is not None else [])]
-    identity = "".join(_identify(array, number)[2] for array in arrays)
-    identity += str(pair.boxes) * labelled
-    return Sample(pair.name, "given arrays", identity, lambda: _pair_levels(pair, labelled))
-
-
-def _identify(item: Picture, number: int) -> tuple[str, str, str]:
-    """Return name, source and identity: pixels of an array, name and size of a file."""
+def _sample(item: Any, name: str, labelled: bool) -> Sample:
+    """Make a sample of a pair, an array or a path."""
+    if isinstance(item, Pair):
+        mask = (item.mask,) if labelled and item.mask is not None else ()
+        identity = _digest(item.ir, item.vis, *mask) + str(item.boxes) * labelled
+        return Sample(item.name, "given arrays", identity, lambda: item, labelled)
     if isinstance(item, np.ndarray):
-        digest = hashlib.sha256(f"{item.shape}{item.dtype}".encode())
-        digest.update(np.ascontiguousarray(item).tobytes())
-        return f"image {number}", "given arrays", digest.hexdigest()
+        return Sample(name, "given arrays", _digest(item), lambda: item)
     path = Path(item)
     if not path.is_file():
         raise ImageError(f"no such training image: {path}")
-    return path.name, path.absolute().parent.name, f"{path.name} {path.stat().st_size}"
+    identity = f"{path.name} {path.stat().st_size}"
+    return Sample(path.name, path.absolute().parent.name, identity, partial(read_image, path))
 
 
-def _levels(image: np.ndarray, name: str) -> np.ndarray:
-    return quantise(luminance(check_image(image, name)))
-
-
-def _pair_levels(pair: Pair, labelled: bool) -> tuple[np.ndarray, ...]:
-    levels = _levels(pair.ir, pair.name), _levels(pair.vis, pair.name)
-    return (*levels, object_mask(pair).astype(np.uint8) * 255) if labelled else levels
+def _digest(*arrays: np.ndarray) -> str:
+    texts = (f"{a.shape}{a.dtype}".encode() + np.ascontiguousarray(a).tobytes() for a in arrays)
+    return "".join(hashlib.sha256(text).hexdigest() for text in texts)
 
 
 def fingerprint(given: Sequence[Sample]) -> str:
@@ -216,34 +172,11 @@ def batches(
     rank: int = 0,
     world: int = 1,
 ) -> Iterator[Batch]:
-    """Give the batches of some iterations of a stage.
+    """Give the batches of some iterations of a stage, of `batch_size` over all processes together.
 
     Every epoch has a new permutation of the samples; those that do not fill a batch are left
-    out. With fewer samples than `batch_size` a batch is all of them.
-
-    Parameters
-    ----------
-    given : sequence of Sample
-    sampling : {"resize", "crop", "crop and turn"}
-        As in `Recipe`.
-    size : int
-        Side of the squares.
-    batch_size : int
-        Samples per iteration, over all processes together.
-    iterations : range
-        Which ones.
-    seed, stage : int
-    rank, world : int
-        Number of this process and of all; each takes its share of every batch.
-
-    Yields
-    ------
-    Batch
-
-    Raises
-    ------
-    ImageError
-        If an image cannot be read, or is smaller than the square to cut.
+    out. With fewer samples than `batch_size` a batch is all of them. Each of `world` processes
+    takes its share. ImageError if an image cannot be read, or is smaller than the square to cut.
     """
     batch_size = min(batch_size, len(given))
     per_epoch = len(given) // batch_size

@@ -16,9 +16,7 @@ from torch import Tensor, nn
 from fusionlib.losses import sobel, tensor_ssim_map
 from fusionlib.networks.swinfusion import SwinFusion
 
-from .recipe import LARGE, Descend, Moment, Recipe, Stage
-
-__all__ = ["RECIPE", "SwinFusionRecipe"]
+from .recipe import LARGE, Descend, Images, Losses, Moment, Recipe, Stage
 
 #: The moving average reaches over this share of the iterations: 1000 of 10,000.
 MEMORY = 0.1
@@ -36,7 +34,6 @@ class SwinFusionRecipe(Recipe):
         "The moving average reaches over a tenth of the iterations, as published, however "
         "many there are.",
     )
-    network: SwinFusion
 
     def __init__(self) -> None:
         super().__init__()
@@ -47,9 +44,7 @@ class SwinFusionRecipe(Recipe):
         """Return the moving average."""
         return self.average
 
-    def fuse(
-        self, images: tuple[Tensor, Tensor], moment: Moment, descend: Descend
-    ) -> dict[str, Tensor]:
+    def fuse(self, images: Images, moment: Moment, descend: Descend) -> Losses:
         """Fuse images in 0..1 whose sides are multiples of 8."""
         ir, vis = (image / 255 for image in images)
         fused = self.network.core(ir, vis)
@@ -68,26 +63,14 @@ class SwinFusionRecipe(Recipe):
         }
         total = torch.stack(list(losses.values())).sum()
         descend(total)
-        self._follow(moment.iterations)
+        # By 1/1000 of the way, or more in a short run.
+        step = min(1.0, 1 / (MEMORY * moment.iterations))
+        with torch.no_grad():
+            for mean, new in zip(self.average.parameters(), self.network.parameters(), strict=True):
+                mean.lerp_(new, step)
         return {"total": total, **losses}
 
-    @torch.no_grad()
-    def _follow(self, iterations: int) -> None:
-        """Move the average towards the network by 1/1000 of the way, or more in a short run."""
-        step = min(1.0, 1 / (MEMORY * iterations))
-        for mean, new in zip(self.average.parameters(), self.network.parameters(), strict=True):
-            mean.lerp_(new, step)
-
-    stages = (
-        Stage(
-            "fusion",
-            fuse,
-            iterations=10_000,
-            batch_size=12,
-            size=128,
-            rates={"network": 2e-5},
-        ),
-    )
+    stages = (Stage("fusion", fuse, 10_000, 12, 128, {"network": 2e-5}),)
 
 
 def _variation(x: Tensor) -> Tensor:

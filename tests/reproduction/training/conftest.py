@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 
 from fusionlib.networks import aefusion
 from fusionlib.networks.nestfuse import NestFuse
@@ -22,9 +25,7 @@ def noise(shape=(20, 24), seed=0):
 
 def smooth(size=60, seed=0):
     """A picture with structure: blurred noise that spans 0..255."""
-    from scipy.ndimage import gaussian_filter
-
-    noise = gaussian_filter(np.random.default_rng(seed).standard_normal((size, size)), 3)
+    noise = ndimage.gaussian_filter(np.random.default_rng(seed).standard_normal((size, size)), 3)
     return np.round(255 * (noise - noise.min()) / np.ptp(noise)).astype(np.uint8)
 
 
@@ -133,18 +134,19 @@ def same(a, b):
     return weights and a.history.equals(b.history)
 
 
-def stop(monkeypatch, call, owner=loop._Run, name="_step"):
-    """Raise KeyboardInterrupt in the given call (from 1) of a method: in an iteration."""
-    original, seen = getattr(owner, name), 0
+def interrupted(monkeypatch, small, iteration, **settings):
+    """Press Ctrl-C in an iteration, counted from 1, of a run."""
+    original, seen = loop._Run._step, []
 
-    def method(self, *args):
-        nonlocal seen
-        seen += 1
-        if seen == call:
-            raise KeyboardInterrupt
-        return original(self, *args)
+    def step(self, *given):
+        seen.append(1)
+        if len(seen) == iteration:
+            os.kill(os.getpid(), signal.SIGINT)
+        return original(self, *given)
 
-    monkeypatch.setattr(owner, name, method)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(loop._Run, "_step", step)
+        small.train(**settings)
 
 
 def run_step(recipe, stage, images, seed=0, iterations=10, descend=None):
@@ -152,6 +154,14 @@ def run_step(recipe, stage, images, seed=0, iterations=10, descend=None):
     moment = Moment(np.random.default_rng(seed), 0, iterations)
     step = {one.name: one.step for one in recipe.stages}[stage]
     return step(recipe, images, moment, descend or (lambda loss, *parts: None))
+
+
+def slopes(images, mode):
+    """Both Sobel derivatives, by scipy, of images (B, 1, H, W)."""
+    return [
+        np.stack([ndimage.sobel(image.astype(float), axis, mode=mode) for image in images[:, 0]])
+        for axis in (0, 1)
+    ]
 
 
 def batch(*seeds, size=16):

@@ -5,11 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from scipy import ndimage
 from torch.nn.utils import clip_grad_norm_
 
 from fusionlib.losses import tensor_ssim_map
-from tests.reproduction.training.conftest import SMALL, batch, run_step
+from tests.reproduction.training.conftest import SMALL, batch, run_step, slopes
 
 
 @pytest.fixture
@@ -30,13 +29,6 @@ def decomposition(ir, vis):
     return mean_correlation(ir[1], vis[1]) ** 2 / (1.01 + mean_correlation(ir[0], vis[0]))
 
 
-def sobel(x, mode):
-    return [
-        np.stack([ndimage.sobel(z.astype(float), axis, mode=mode) for z in x[:, 0]])
-        for axis in (0, 1)
-    ]
-
-
 def test_first_phase(setup):
     recipe, ir, vis = setup
     losses = run_step(recipe, "reconstruction", (ir, vis))
@@ -49,7 +41,9 @@ def test_first_phase(setup):
             output = network.decoder(base, detail, image / 255)
         dissimilarity = np.clip(1 - tensor_ssim_map(image / 255, output, 1.0).numpy(), 0, 1) / 2
         total += 5 * dissimilarity.mean() + np.mean((output.numpy() - image.numpy() / 255) ** 2)
-    pairs = zip(sobel(output.numpy(), "nearest"), sobel(vis.numpy() / 255, "nearest"), strict=True)
+    pairs = zip(
+        slopes(output.numpy(), "nearest"), slopes(vis.numpy() / 255, "nearest"), strict=True
+    )
     total += 5 * np.mean([np.abs(a - b).mean() / 8 for a, b in pairs])
     assert losses["total"].item() == pytest.approx(total, rel=1e-4)
 
@@ -60,7 +54,7 @@ def test_second_phase(setup):
     with torch.no_grad():
         fused = recipe.network(ir / 255, vis / 255).numpy()
     ir_gray, vis_gray = (image.numpy() / 255 for image in (ir, vis))
-    gradients = [sum(np.abs(g) for g in sobel(x, "constant")) for x in (fused, ir_gray, vis_gray)]
+    gradients = [sum(np.abs(g) for g in slopes(x, "constant")) for x in (fused, ir_gray, vis_gray)]
     intensity = np.abs(fused - np.maximum(ir_gray, vis_gray)).mean()
     gradient = np.abs(gradients[0] - np.maximum(*gradients[1:])).mean()
     encoded = [features(recipe.network, image) for image in (ir, vis)]
