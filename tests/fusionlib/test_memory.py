@@ -47,7 +47,10 @@ PAGES = """
 import ctypes, os, resource, torch
 from concurrent.futures import ThreadPoolExecutor
 from torch import nn
-from fusionlib.tiles import Execution, run_network
+from fusionlib import memory
+from fusionlib.tiles import run_network
+
+memory.LIMIT = {kept}
 
 class Layers(nn.Module):
     def forward(self, image):
@@ -62,7 +65,7 @@ def used():
     return megabytes(int(open("/proc/self/statm").read().split()[1]))
 
 def run():
-    run_network(Layers(), [torch.zeros(1, 1, 1, 1)], Execution(kept={kept}))
+    run_network(Layers(), [torch.zeros(1, 1, 1, 1)])
 
 PR_SET_THP_DISABLE = 41  # or one fault may be a page of 2 MiB
 ctypes.CDLL(None).prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0)
@@ -112,5 +115,5 @@ def test_another_c_library_is_not_asked(monkeypatch):
 
     monkeypatch.setattr(memory.sys, "platform", "darwin")
     monkeypatch.setattr(memory.ctypes, "CDLL", asked)
-    with memory.keep_pages(0):
+    with memory.keep_pages():
         assert not memory._keeping

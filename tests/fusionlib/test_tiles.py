@@ -146,7 +146,6 @@ def test_no_gradients_and_evaluation_mode():
         ({"threads": 0}, "threads must be a whole number from 1"),
         ({"batch": 0}, "batch must be a whole number from 1"),
         ({"tile": 1.5}, r"tile must be a whole number from 1, not 1\.5"),
-        ({"kept": -1}, "kept must be a whole number from 0"),
         ({"tile": None, "overlap": 9}, "give the side of a tile"),
     ],
 )
