@@ -18,7 +18,7 @@ import time
 from selenium.webdriver.common.keys import Keys
 
 import fusionlib as fl
-from benchmarks.timing import alone
+from benchmarks.shared import alone
 from reproduction.explorer import favour
 from tests.reproduction.lab import CHROMIUM, DRIVER, opened_lab, opened_page
 
@@ -61,9 +61,7 @@ def answers(presses: int) -> dict[str, list[float]]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.explorer", description=__doc__.splitlines()[0]
-    )
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--presses", type=int, default=24, help="of the key; default: 24")
     presses = parser.parse_args().presses
     if not (CHROMIUM and DRIVER):

@@ -13,8 +13,6 @@ from torch import nn
 from fusionlib import memory
 from fusionlib.tiles import run_network
 
-IMAGES = [torch.zeros(1, 1, 20, 30)] * 2
-
 
 @pytest.mark.parametrize(
     "error",
@@ -30,16 +28,12 @@ def test_not_enough_memory(error):
             raise error
 
     with pytest.raises(MemoryError, match="not enough memory for Full on 30x20 pixels; give smal"):
-        run_network(Full(), IMAGES)
+        run_network(Full(), [torch.zeros(1, 1, 20, 30)] * 2)
 
 
 def test_other_errors_stay():
-    class Wrong(nn.Module):
-        def forward(self, *images):
-            raise RuntimeError("sizes differ")
-
-    with pytest.raises(RuntimeError, match="sizes differ"):
-        run_network(Wrong(), IMAGES)
+    with pytest.raises(RuntimeError, match="sizes differ"), memory.memory_errors("a", "b"):
+        raise RuntimeError("sizes differ")
 
 
 # Blocks of so many MiB one after the other, and what each run fetched and added, in MiB.
