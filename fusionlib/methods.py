@@ -11,7 +11,7 @@ import importlib
 import itertools
 import os
 import pkgutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -105,9 +105,7 @@ def list_methods() -> pd.DataFrame:
             "rules": ", ".join(configuration.rules) or configuration.own_rule,
             "post-processing": configuration.post,
             "weights": ", ".join(file.name for file in configuration.weights),
-            "weights found": f"{sum(map(bool, map(_path, files)))} of {len(files)}"
-            if (files := configuration.weights)
-            else "none needed",
+            "weights found": _count_found(configuration.weights),
             "summary": configuration.summary,
         }
         for spec in registry().values()
@@ -166,6 +164,11 @@ def weight_users() -> WeightUsers:
             for file in configuration.weights:
                 users.setdefault(file, {})[spec.name] = configuration
     return users
+
+
+def _count_found(files: Sequence[WeightFile]) -> str:
+    here = [file for file in files if _path(file)]
+    return f"{len(here)} of {len(files)}" if files else "none needed"
 
 
 def _path(file: WeightFile, weights_dir: str | os.PathLike[str] | None = None) -> str:
@@ -242,7 +245,7 @@ def create(
     spec = find_method(name)
     key = _key_of(spec, {"variant": variant, "pipeline": pipeline})
     configuration = spec.configurations[key]
-    post = post or configuration.post
+    post = configuration.post if post is None else post
     find_post(post)
     check_device(device)
     check_execution(execution, device)

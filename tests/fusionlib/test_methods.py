@@ -12,9 +12,6 @@ import torch
 from hypothesis import given, settings, strategies as st
 
 from fusionlib import methods, networks
-from fusionlib.classical.dictionary import FixedDictionary
-from fusionlib.classical.jsr import JSR
-from fusionlib.classical.jsrsd import JSRSD
 from fusionlib.errors import (
     FusionError,
     ImageError,
@@ -317,17 +314,6 @@ def test_pillows_levels_enter_sdnet(make):
     assert np.array_equal(read.raw(images[0], images[0]), plain.raw(images[1], images[1]))
     assert not np.array_equal(read.raw(images[0], images[0]), plain.raw(images[0], images[0]))
     assert read.card.preprocessing.startswith("read as the luminance of Pillow's YCbCr")
-
-
-@pytest.mark.parametrize(("name", "fuser"), [("jsr", JSR), ("jsrsd", JSRSD)])
-def test_sparse_methods_by_hand(name, fuser, own_weights):
-    """Clipped to 0..1 and rounded to 8 bits."""
-    ir, vis = pair()
-    source = FixedDictionary()
-    source.load(read_weights(own_weights[name, "fixed"]), "test")
-    raw = fuser(source).fuse(ir / 255, vis / 255)
-    fused = create(name, pipeline="fixed", weights=own_weights[name, "fixed"]).fuse(ir, vis)
-    assert np.array_equal(levels(fused), np.floor(np.clip(raw, 0, 1) * 255 + 0.5))
 
 
 # ---------------------------------------------------------------- many pairs

@@ -40,7 +40,7 @@ def random(count: int, *, channels=5, size=(6, 7), seed=0) -> list[torch.Tensor]
 @pytest.mark.parametrize(
     "rule, columns, expected",
     [
-        ("addition", ([1, 2], [3, 5]), [4, 7]),
+        ("addition", ([1, 2], [3, 5], [10, 20]), [14, 27]),
         ("average", ([1, 2], [3, 5], [8, 2]), [4, 3]),
         ("maximum", ([1, 5], [3, 2], [2, 9]), [3, 9]),
         # Norms 4 and 12, so the weights are 1/4 and 3/4.
