@@ -54,8 +54,9 @@ Size = tuple[float, float, float]
 def printed() -> Size:
     """Return the row of Table 11."""
     table = pd.read_csv(package_data("paper_tables/refinefuse_table_11_efficiency.csv"))
-    row = table.set_index("method").loc["RefineFuse"].astype(float, errors="ignore")
-    return 1e6 * row["params_m"], 1e9 * row["flops_g_256"], 1e9 * row["flops_g_512"]
+    row = table.set_index("method").loc["RefineFuse"]
+    p, m256, m512 = (float(row[name]) for name in ("params_m", "flops_g_256", "flops_g_512"))
+    return 1e6 * p, 1e9 * m256, 1e9 * m512
 
 
 def size(reading: Reading) -> Size:

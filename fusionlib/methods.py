@@ -501,7 +501,7 @@ class Method:
         size = self.execution.batch if self.network is not None else 1
         for _, group in itertools.groupby(checked, lambda pair: pair[1][0].shape):
             while some := list(itertools.islice(group, size)):
-                raws = self._run([sources for _, sources in some])
+                raws = self._run_all([sources for _, sources in some])
                 for (vis, _), raw in zip(some, raws, strict=True):
                     yield self.finish(raw, vis=vis)
 
@@ -513,7 +513,7 @@ class Method:
         ndarray of float32, for classical methods of float64, shape (H, W)
             Between the levels of black and white that the card states, or outside: not clipped.
         """
-        return self._run([self._sources(ir, vis, *others)])[0]
+        return self._run_all([self._sources(ir, vis, *others)])[0]
 
     def reconstruct(self, image: np.ndarray) -> np.ndarray:
         """Encode and decode one image, without fusion, with the method's post-processing.
@@ -533,7 +533,7 @@ class Method:
         """Return the decoder's output (H, W) for one image before any post-processing."""
         if not isinstance(self.network, AutoEncoder):
             raise FusionError(f"{self.name} is no auto-encoder: it cannot reconstruct one image.")
-        return self._run([[self._configuration.prepare(check_image(image, "image"))]])[0]
+        return self._run_all([[self._configuration.prepare(check_image(image, "image"))]])[0]
 
     def finish(
         self, raw: np.ndarray, post: str | None = None, vis: np.ndarray | None = None
@@ -647,7 +647,7 @@ class Method:
             tensors.append(torch.from_numpy(scaled).to(device))
         return tensors
 
-    def _run(self, batch: list[list[np.ndarray]]) -> list[np.ndarray]:
+    def _run_all(self, batch: list[list[np.ndarray]]) -> list[np.ndarray]:
         """Fuse the sources of several pairs of one size; a network's are used up."""
         height, width = batch[0][0].shape
         if isinstance(self._fuser, Algorithm):

@@ -333,7 +333,7 @@ def test_pairs_that_run_together_are_fused_as_alone(make, name, key):
     method = make(name, key)
     pairs = pictures((33, 46), (33, 46))
     alone = [method.raw(*pair) for pair in pairs]
-    together = method._run([method._sources(*pair) for pair in pairs])
+    together = method._run_all([method._sources(*pair) for pair in pairs])
     for one, other in zip(alone, together, strict=True):
         assert np.abs(one - other).max() <= 1e-5 * np.abs(one).max()
 
