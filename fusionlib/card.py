@@ -85,10 +85,8 @@ class WeightUser(Protocol):
 
     @property
     def rules(self) -> tuple[str, ...]: ...
-
     @property
     def build(self) -> Callable[..., nn.Module | Algorithm]: ...
-
     @property
     def adapt(self) -> Callable[[dict[str, Tensor]], dict[str, Tensor]] | None: ...
 
@@ -152,10 +150,9 @@ class MethodSpec:
 
     Attributes
     ----------
-    name, title : str
-        Registered name and the name in print.
-    paper, doi, year, kind, licence : str or int
-        Where it was published, what it is, the licence of the authors' code.
+    name, title, paper, doi, year, kind, licence : str or int
+        Registered name and the name in print; where it was published, what it is, the licence of
+        the authors' code.
     axis : {"variant", "pipeline"}
         What its configurations are: readings of a paper, or published ways of use.
     configurations : mapping of str to Configuration

@@ -44,14 +44,7 @@ from .networks.network import FusionNetwork
 from .pipelines import find_post
 from .rules import Rule, get_rule
 from .tiles import SAFE, Execution, check_device, check_execution, rule_weights, run_network
-from .weights import (
-    SUFFIXES,
-    check_fit,
-    digest,
-    find_weights,
-    load_into,
-    verify_weights,
-)
+from .weights import SUFFIXES, check_fit, digest, find_weights, load_into, verify_weights
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -124,7 +117,7 @@ def list_weights(
     Parameters
     ----------
     weights_dir : path, optional
-        Where to look first; a FusionError if there is no such folder.
+        Where to look first.
     verify : bool
         Whether to read every file that is found and check its hash: the state is then
         "verified" or "damaged" instead of "found". Where no hash is known, it is loaded into
@@ -210,14 +203,14 @@ def create(
     Parameters
     ----------
     name : str
-        A name from `list_methods`.
+        As `list_methods` has it.
     rule : str or Rule, optional
-        Fusion rule; by default the published one. Methods that learnt to fuse have none.
+        By default the published one. Methods that learnt to fuse have none.
     variant, pipeline : str, optional
         The reading of the paper, or the published way of use; a method has one of the
         two. The default is the one that produced the published tables.
     post : str, optional
-        Post-processing, as `fusionlib.pipelines.find_post` knows it: "minmax" stretches each image
+        Post-processing, see `fusionlib.pipelines.find_post`: "minmax" stretches each image
         to 0..255, "clip" clips to 0..255, "stretch:0.5" is half way between, ...
     weights : str or path, optional
         Name of one of the method's weight sets, or a safetensors (or .npz) file of your own.
@@ -268,16 +261,14 @@ def create_available(
     device: str = "cpu",
     execution: Execution = SAFE,
 ) -> tuple[list[Method], dict[str, str]]:
-    """Create every method in its default configuration, with weights that are here.
-
-    Parameters as of `create`, with ``retrained=True``.
+    """Create every method in its default configuration, with ``retrained=True``.
 
     Returns
     -------
     methods : list of Method
+        Those whose weights are here.
     missing : dict of str to str
-        Method -> why it could not be created, and what to do. Damaged weights count, too: no
-        others take their place.
+        Of the others: why, and what to do. Damaged weights count, too: no others take their place.
     """
     options: dict[str, Any] = {"weights_dir": weights_dir, "device": device, "retrained": True}
     methods: list[Method] = []
@@ -380,13 +371,10 @@ def _card(
             # Some files hold a few that the network never uses; papers count them.
             "parameters": entry.parameters or sum(tensor.numel() for tensor in state.values()),
         }
+    for name in ("paper", "doi", "year", "kind", "licence"):
+        facts[name] = getattr(spec, name)
     return Card(
         method=spec.title,
-        paper=spec.paper,
-        doi=spec.doi,
-        year=spec.year,
-        kind=spec.kind,
-        licence=spec.licence,
         variant=f"{key}: {configuration.summary}",
         rule=rule or configuration.own_rule,
         **facts,
@@ -482,20 +470,13 @@ class Method:
         return self.fuse(pair.ir, pair.vis)
 
     def fuse_all(self, pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> Iterator[np.ndarray]:
-        """Fuse pairs (ir, vis) one after the other, read as they are needed.
-
-        Those of one size run `Execution.batch` at a time.
+        """Fuse pairs (ir, vis), read as they are needed; those of one size in batches.
 
         Yields
         ------
         ndarray
-            What `fuse` gives for each pair, in order; several at a time differ by rounding, which
-            may move a level of 255.
-
-        Raises
-        ------
-        MemoryError
-            If a batch does not fit.
+            What `fuse` gives for each pair, in order; several at a time, `Execution.batch`, differ
+            by rounding, which may move a level of 255.
         """
         checked = ((vis, self._sources(ir, vis)) for ir, vis in pairs)
         size = self.execution.batch if self.network is not None else 1
@@ -516,7 +497,7 @@ class Method:
         return self._run_all([self._sources(ir, vis, *others)])[0]
 
     def reconstruct(self, image: np.ndarray) -> np.ndarray:
-        """Encode and decode one image, without fusion, with the method's post-processing.
+        """Encode and decode one image, gray or RGB, with the method's post-processing.
 
         Returns
         -------
@@ -545,7 +526,7 @@ class Method:
         raw : ndarray, shape (H, W)
             From `raw` or `raw_reconstruction`.
         post : str, optional
-            As `fusionlib.pipelines.find_post` knows it, by default the method's own.
+            By default the method's own.
         vis : ndarray, optional
             The visible image, whose chroma the result gets.
 
@@ -555,10 +536,8 @@ class Method:
 
         Raises
         ------
-        UnknownName
-            If there is no such post-processing.
         FusionError
-            If a value is not finite.
+            If a value is not finite, or there is no such post-processing.
         """
         finish, how = find_post(post or self.post), self._configuration
         if not np.isfinite(raw).all():

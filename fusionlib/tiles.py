@@ -215,7 +215,6 @@ def run_network(network: nn.Module, images: Sequence[Tensor], how: Execution = S
     images : sequence of Tensor, shape (B, 1, H, W)
         On the network's device, in the range its card states.
     how : Execution
-        See there which networks are run in tiles.
 
     Returns
     -------

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -151,14 +148,6 @@ def test_classical_methods(check, name, capsys):
     if "dictionary" in arrays:
         assert check(arrays | {"dictionary": arrays["dictionary"].T}, name) == 2
         assert "the dictionary has the shape (256, 49), expected (49" in capsys.readouterr().err
-
-
-def test_as_a_command(tmp_path):
-    path = tmp_path / "reference.npz"
-    np.savez(path, **reference())
-    command = [sys.executable, "-m", "tests.parity", SYSTEM, str(path)]
-    root = Path(__file__).parent.parent
-    assert subprocess.run(command, cwd=root, env=os.environ).returncode == 0
 
 
 def test_networks_whose_weights_follow_a_recipe(check, capsys):
