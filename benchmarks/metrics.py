@@ -1,6 +1,6 @@
 """Seconds of metrics, against plain code of the same definition.
 
-Usage: python -m benchmarks.metrics [--size 640x480] [--repeats 5]
+Usage: python -m benchmarks.metrics [--size 640x480]
 
 Every contest is held in a process of its own with one thread, in float64, by planes that remember
 nothing. Seconds are the processor's, which other programs disturb least: the least of the
@@ -29,6 +29,7 @@ from fusionlib.metrics import METRICS
 from fusionlib.metrics.plane import Plane
 
 SIZE = (640, 480)
+REPEATS = 5
 ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL", "VECLIB")}
 
 
@@ -76,26 +77,26 @@ def least(run: Callable[[], float], repeats: int) -> tuple[float, float]:
     return min(times), result
 
 
-def measure(name: str, size: tuple[int, int], repeats: int) -> tuple[float, float, float]:
+def measure(name: str, size: tuple[int, int]) -> tuple[float, float, float]:
     """Return the seconds of the plain code and of ours, and how the values differ."""
     contest, images = CONTESTS[name], triple(size)
     plain_seconds = our_seconds = difference = 0.0
     for ours, plain in zip(contest.names, contest.plain, strict=True):
         compute(ours, images)  # warms up
-        seconds, value = least(partial(compute, ours, images), repeats)
+        seconds, value = least(partial(compute, ours, images), REPEATS)
         our_seconds += seconds
-        seconds, expected = least(partial(plain, *images), 1 if contest.loops else repeats)
+        seconds, expected = least(partial(plain, *images), 1 if contest.loops else REPEATS)
         plain_seconds += seconds
         difference = max(difference, abs(value / expected - 1))
     return plain_seconds, our_seconds, difference
 
 
-def table(size: tuple[int, int] = SIZE, repeats: int = 5) -> pd.DataFrame:
+def table(size: tuple[int, int] = SIZE) -> pd.DataFrame:
     """Return a row per contest, with "equal" for whether the values are."""
     rows: list[dict[str, Any]] = []
     with mock.patch.dict(os.environ, ONE_THREAD):
         for name, contest in CONTESTS.items():
-            plain, ours, difference = alone(measure, name, size, repeats)
+            plain, ours, difference = alone(measure, name, size)
             row = {"metrics": name, "size": "{}x{}".format(*size), "plain s": plain, "ours s": ours}
             row |= {"ratio": plain / ours, "difference": difference}
             rows.append(row | {"equal": difference <= contest.tolerance})
@@ -106,10 +107,8 @@ def table(size: tuple[int, int] = SIZE, repeats: int = 5) -> pd.DataFrame:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", default="640x480", help="width x height")
-    parser.add_argument("--repeats", type=int, default=5)
-    options = parser.parse_args()
-    width, height = map(int, options.size.split("x"))
-    return 0 if table((width, height), options.repeats)["equal"].all() else 1
+    width, height = map(int, parser.parse_args().size.split("x"))
+    return 0 if table((width, height))["equal"].all() else 1
 
 
 if __name__ == "__main__":

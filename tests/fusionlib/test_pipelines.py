@@ -57,24 +57,17 @@ def test_levels_as_the_authors_compute_them():
 # ---------------------------------------------------------------- preparations
 
 
-def test_pillow_reads_these_levels_one_lower():
-    """The oracle is Pillow: gray as RGB, to YCbCr, its Y."""
+@pytest.mark.parametrize("kind", ["gray", "colour"])
+def test_as_pillow_reads(kind):
+    """The oracle is Pillow: as RGB, to YCbCr, its Y, each of R, G and B rounded by itself."""
     levels = np.arange(256, dtype=np.uint8).reshape(16, 16)
-    read = Image.fromarray(levels).convert("RGB").convert("YCbCr").getchannel("Y")
-    ours = prepare_pillow(gray())
-    assert ours.dtype == np.float32
-    assert np.array_equal(ours, np.asarray(read) / np.float32(255))
-    assert np.count_nonzero(np.asarray(read) != levels) == 22
-
-
-def test_pillows_luminance_of_colour():
-    """Each of R, G and B is rounded by itself, so many pixels differ from rounded BT.601."""
-    levels = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
-    read = np.asarray(Image.fromarray(levels).convert("YCbCr").getchannel("Y"))
-    colour = levels / np.float32(255)
-    ours = prepare_pillow(colour)
+    if kind == "colour":
+        levels = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    image = Image.fromarray(levels).convert("RGB").convert("YCbCr").getchannel("Y")
+    ours, read = prepare_pillow(levels / np.float32(255)), np.asarray(image)
     assert np.array_equal(ours, read / np.float32(255))
-    assert np.count_nonzero(ours != prepare_rounded(colour)) > 0.1 * read.size
+    others = np.count_nonzero(ours != prepare_rounded(levels / np.float32(255)))
+    assert others == 22 if kind == "gray" else others > 0.1 * read.size
 
 
 def test_rounded_luminance():
