@@ -29,7 +29,6 @@ from benchmarks.inference import MODES, SIZE, Contestant, build, contestants, te
 from benchmarks.shared import alone, difference, save, show, what_decides
 from fusionlib.files import check_writable
 
-#: A backend repeats its run so many times after one that warms up.
 REPEATS = 7
 
 

@@ -48,9 +48,8 @@ def difference(result: np.ndarray, expected: np.ndarray) -> float:
 
 def show(rows: list[dict[str, Any]]) -> None:
     """Print the last row, the first with its heading."""
-    frame = pd.DataFrame(rows[-1:])
-    text = frame.to_string(index=False, header=len(rows) == 1, float_format="{:.4g}".format)
-    print(text, flush=True)
+    how = {"index": False, "header": len(rows) == 1, "float_format": "{:.4g}".format}
+    print(pd.DataFrame(rows[-1:]).to_string(**how), flush=True)
 
 
 def what_decides(threads: int) -> dict[str, Any]:
@@ -64,11 +63,7 @@ def what_decides(threads: int) -> dict[str, Any]:
 def save(
     folder: Path, name: str, frame: pd.DataFrame, facts: dict[str, Any], *, replace: bool = False
 ) -> None:
-    """Write a part and its provenance.
-
-    With `replace` only its rows, by method, of those there; the provenance then stands beside the
-    part's, under the methods' names.
-    """
+    """Write a part and its provenance; with `replace` only its rows, by method, of those there."""
     entry = f"{name}: {', '.join(frame['method'])}" if replace else name
     frame = frame.assign(commit=facts["commit"])
     path = folder / f"{name}.csv"
