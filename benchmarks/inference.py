@@ -47,8 +47,7 @@ MODES: dict[str, Execution | None] = {
     "channels last": Execution(channels_last=True),
     "bfloat16": Execution(channels_last=True, precision="bfloat16"),
 }
-#: A process repeats a run until it has so many seconds, at least and at most so many times.
-SECONDS, FEWEST, MOST = 6.0, 2, 9
+SECONDS, FEWEST, MOST = 6.0, 2, 9  # a process repeats a run until it has so many seconds
 
 
 class Contestant(NamedTuple):

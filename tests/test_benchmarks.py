@@ -12,7 +12,6 @@ import torch
 from benchmarks import __main__ as command, inference, plain, shared, training
 from benchmarks.metrics import CONTESTS, compute, triple
 from benchmarks.refinefuse_widths import CHOSEN, WITHIN, counted, printed, readings, size
-from fusionlib.losses import ms_ssim_released
 from fusionlib.networks.aefusion import AEFusion
 from fusionlib.networks.mufusion import MUFusion
 from fusionlib.networks.refinefuse import RefineFuse
@@ -32,9 +31,6 @@ def test_plain_code_gives_the_same_values(name, code, tolerance):
     for image, level in zip(images, (90, 90, 70), strict=True):
         image[10:30, 8:36] = level
     assert code(*images) == pytest.approx(compute(name, images), rel=tolerance)
-
-
-# ---------------------------------------------------------------- networks
 
 
 def test_plain_networks_are_the_networks():
@@ -71,16 +67,8 @@ def test_a_network_is_measured(monkeypatch):
     assert {*changes.values()} == {0.0}
 
 
-# ---------------------------------------------------------------- training
-
-
-def test_plain_loss_is_the_loss():
-    x, y = (255 * torch.rand(1, 1, 200, 180, dtype=torch.float64) for _ in range(2))
-    text = training.dissimilarity(x, y, training.window(torch.float64))
-    assert float(text) == pytest.approx(1 - float(ms_ssim_released(x, y)), rel=1e-11)
-
-
 def test_plain_loop_begins_as_ours():
+    """So its loss is the loss."""
     levels = training.picture()
     assert levels.shape == (256, 256) and levels.dtype == np.uint8
     _, text = training.plain_loop(levels, 2, torch.contiguous_format)
@@ -96,9 +84,6 @@ def test_distance_of_curves():
     spike = steady.copy()
     spike[300] = 9  # a median over 100 does not see it
     assert training.distances([*spike], [*steady]) == (0, 0)
-
-
-# ---------------------------------------------------------------- the command
 
 
 def test_parts_are_saved_one_by_one(monkeypatch, tmp_path):
@@ -145,9 +130,6 @@ def test_some_networks_replace_their_rows(monkeypatch, tmp_path):
     assert [*rows["method"]] == ["a", "b", "c", "d"]
     assert [*rows["ours s"]] == [3, 2, 3, 2]
     assert (rows["commit"] == "a0b1").tolist() == [True, False, True, False]
-
-
-# ---------------------------------------------------------------- RefineFuse's widths
 
 
 def test_numbers_of_the_chosen_reading_are_the_networks():
