@@ -579,8 +579,8 @@ class Method:
             raise FusionError(
                 f"the rule {self.network.rule.name!r} has no weight maps; use l1_norm or mean."
             )
-        height, width = ir.shape[:2]
         weights = rule_weights(self.network, self.inputs(ir, vis, *others), self.execution)
+        height, width = ir.shape[:2]
         return weights[:, :, 0, 0, :height, :width].cpu().numpy()
 
     def inputs(self, ir: np.ndarray, vis: np.ndarray, *others: np.ndarray) -> list[Tensor]:
