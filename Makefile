@@ -53,8 +53,6 @@ bench: $(STAMP)
 	$(BIN)/python -m benchmarks --only networks,training,workers
 	$(BIN)/python -m benchmarks.metrics
 	$(BIN)/python -m benchmarks.memory
-	$(BIN)/python -m benchmarks.classical
-	$(BIN)/python -m benchmarks.refinefuse
 	$(BIN)/python -m benchmarks.refinefuse_widths
 	$(BIN)/python -m benchmarks.explorer
 

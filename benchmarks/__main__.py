@@ -11,66 +11,26 @@ one CSV file for each part and the provenance; the repository's are in results/p
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import pandas as pd
 import torch
 
 from benchmarks import inference, memory, metrics, throughput, training
-from benchmarks.saving import save, what_decides
+from benchmarks.shared import save, what_decides
 from fusionlib.files import check_writable
 
-
-def networks(methods: list[str] | None = None) -> pd.DataFrame:
-    """Plain module and engine, bfloat16 too."""
-    names = methods or inference.with_a_network()
-    return inference.table(names, (640, 480), rounds=2)
-
-
-def of_metrics() -> pd.DataFrame:
-    """Plain code and ours, on one thread."""
-    before = dict(os.environ)
-    metrics.one_thread()
-    try:
-        return metrics.print_contests(5, metrics.WIDTH, metrics.HEIGHT)
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
-
-
-def of_training() -> pd.DataFrame:
-    """Plain loop and engine."""
-    rows, _ = training.table(training.picture(None), training.ONE_IMAGE.iterations)
-    return rows
-
-
-def workers() -> pd.DataFrame:
-    """Pairs per second."""
-    return throughput.table("res2netfuse", 48, [1, 2, 4])
-
-
-def of_memory() -> pd.DataFrame:
-    """Peak memory of large images."""
-    return memory.table(memory.SIDES)
-
-
-class Part(NamedTuple):
-    """What is measured, and on how many threads a process."""
-
-    measure: Callable[[], pd.DataFrame]
-    threads: int
-
-
-PARTS: dict[str, Part] = {
-    "networks": Part(networks, torch.get_num_threads()),
-    "metrics": Part(of_metrics, 1),
-    "training": Part(of_training, torch.get_num_threads()),
-    "workers": Part(workers, 1),
-    "memory": Part(of_memory, torch.get_num_threads()),
+#: Part -> how it is measured, each row printed.
+PARTS: dict[str, Callable[[], pd.DataFrame]] = {
+    "networks": inference.table,
+    "metrics": metrics.table,
+    "training": training.table,
+    "workers": throughput.table,
+    "memory": memory.table,
 }
+#: These parts' processes have one thread each.
+SINGLE = ("metrics", "workers")
 
 
 def main() -> None:
@@ -93,8 +53,8 @@ def main() -> None:
         check_writable(options.save / "provenance.json")
     for name in chosen:
         print(f"\n## {name}\n", flush=True)
-        facts = what_decides(PARTS[name].threads)
-        frame = networks(some) if some else PARTS[name].measure()
+        facts = what_decides(1 if name in SINGLE else torch.get_num_threads())
+        frame = inference.table(some) if some else PARTS[name]()
         if options.save:
             save(options.save, name, frame, facts, replace=some is not None)
 

@@ -16,8 +16,6 @@ from scipy.signal import convolve2d
 
 from fusionlib.metrics.feature import meyer102
 
-__all__ = ["fmi", "mi", "ms_ssim", "vif"]
-
 EPS = np.finfo(float).eps
 
 
@@ -34,9 +32,6 @@ def blocks(side: int, *images: np.ndarray) -> Iterator[list[np.ndarray]]:
     for i in range(height - side + 1):
         for j in range(width - side + 1):
             yield [image[i : i + side, j : j + side] for image in images]
-
-
-# ---------------------------------------------------------------- VIF
 
 
 def vif(fused: np.ndarray, ir: np.ndarray, vis: np.ndarray) -> float:
@@ -71,9 +66,6 @@ def _vif_of_one(image: np.ndarray, reference: np.ndarray) -> float:
         kept += np.log10(1 + gain**2 * yy / (rest + noise)).sum()
         there += np.log10(1 + yy / noise).sum()
     return float(kept / there) if there > 0 else 1.0
-
-
-# ---------------------------------------------------------------- FMI
 
 
 def fmi(fused: np.ndarray, ir: np.ndarray, vis: np.ndarray, feature: str) -> float:
@@ -148,9 +140,6 @@ def _bits(p: np.ndarray) -> float:
     return float(-(p * np.log2(np.abs(p))).sum())
 
 
-# ---------------------------------------------------------------- MS_SSIM
-
-
 def ms_ssim(fused: np.ndarray, ir: np.ndarray, vis: np.ndarray) -> float:
     """Multi-exposure index of Ma, Zeng and Wang on three scales (mef_ms_ssim)."""
     weights = np.array([0.0448, 0.2856, 0.3001])
@@ -193,9 +182,6 @@ def _half(image: np.ndarray) -> np.ndarray:
     """Average each pixel with its right, lower and diagonal neighbour and keep every second."""
     padded = np.pad(image, ((0, 1), (0, 1)), mode="symmetric")
     return convolve2d(padded, np.full((2, 2), 0.25), mode="valid")[::2, ::2]
-
-
-# ---------------------------------------------------------------- MI
 
 
 def mi(fused: np.ndarray, ir: np.ndarray, vis: np.ndarray) -> float:

@@ -18,7 +18,7 @@ import time
 from selenium.webdriver.common.keys import Keys
 
 import fusionlib as fl
-from benchmarks.timing import alone
+from benchmarks.shared import alone
 from reproduction.explorer import favour
 from tests.reproduction.lab import CHROMIUM, DRIVER, opened_lab, opened_page
 
@@ -38,10 +38,8 @@ new MutationObserver(note("metrics")).observe(explorer.querySelector(".table"), 
 def plain(presses: int) -> list[float]:
     """Return the milliseconds of fusing and scoring the explorer's pair, again and again."""
     pair = fl.load_dataset("sample")["night_headlights"]
-    shares = [0.5 + number / 2 / presses for number in range(presses + 1)]
-    methods = [fl.create("res2netfuse", rule=favour("l1_norm", share)) for share in shares]
-    times = []
-    for method in methods:
+    method, times = fl.create("res2netfuse", rule=favour("l1_norm", 0.6)), []
+    for _ in range(presses + 1):
         started = time.perf_counter()
         fl.evaluate(method.fuse_pair(pair), pair.ir, pair.vis, "common")
         times.append(1000 * (time.perf_counter() - started))
@@ -61,9 +59,7 @@ def answers(presses: int) -> dict[str, list[float]]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.explorer", description=__doc__.splitlines()[0]
-    )
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--presses", type=int, default=24, help="of the key; default: 24")
     presses = parser.parse_args().presses
     if not (CHROMIUM and DRIVER):

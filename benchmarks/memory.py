@@ -12,17 +12,19 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from benchmarks.timing import alone
+from benchmarks.shared import alone, show
 from fusionlib.costs import peak_memory
 from fusionlib.methods import create
 from fusionlib.tiles import Execution
 
 LIMIT_GIB = 4.0
-SIDES = [4096, 8192]
+SIDES = (4096, 8192)
 #: Method, rule and how it is run.
 CASES = (
     ("res2netfuse", "l1_norm", Execution()),
@@ -44,31 +46,20 @@ def measure(method: str, rule: str | None, how: Execution, side: int) -> tuple[f
     return seconds, peak
 
 
-def table(sides: list[int]) -> pd.DataFrame:
+def table(sides: Sequence[int] = SIDES) -> pd.DataFrame:
     """Measure every case and side, print and return what they take."""
-    rows = []
+    rows: list[dict[str, Any]] = []
     for side in sides:
         for method, rule, how in CASES:
             seconds, peak = alone(measure, method, rule, how, side)
             tiles = f"tiles {how.tile}" + (f"+{how.overlap}" if how.overlap else "")
-            rows.append(
-                {
-                    "method": method,
-                    "rule": rule or "",
-                    "how": tiles,
-                    "size": f"{side}x{side}",
-                    "seconds": seconds,
-                    "peak GiB": peak,
-                }
-            )
-            print(pd.DataFrame(rows[-1:]).to_string(index=False, header=len(rows) == 1), flush=True)
+            row = {"method": method, "rule": rule or "", "how": tiles, "size": f"{side}x{side}"}
+            rows.append(row | {"seconds": seconds, "peak GiB": peak})
+            show(rows)
     return pd.DataFrame(rows)
 
 
-def main(sides: list[int]) -> int:
-    """Return 1 if a picture takes more than was promised."""
-    return int(table(sides)["peak GiB"].max() >= LIMIT_GIB)
-
-
 if __name__ == "__main__":
-    sys.exit(main([int(side) for side in sys.argv[1:]] or SIDES))
+    found = table([int(side) for side in sys.argv[1:]] or SIDES)
+    # 1 if a picture takes more than was promised.
+    sys.exit(int(found["peak GiB"].max() >= LIMIT_GIB))

@@ -1,6 +1,6 @@
 """Readings of MST, and how far each is from the rows that RefineFuse prints.
 
-Usage: python -m benchmarks.mst [--every 1] [--data-dir DIR] [-o READINGS.csv]
+Usage: python -m benchmarks.mst [--every 1] [-o READINGS.csv]
 
 No code of MST was released. Each reading is fused and scored on the data sets of RefineFuse's
 Tables 1 (MSRS) and 3 (TNO), or on every n-th of their pairs; the table says how far each mean is
@@ -44,13 +44,12 @@ def score(reading: MST, pair: fl.Pair) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--every", type=int, default=1, help="of so many pairs one")
-    parser.add_argument("--data-dir", type=Path)
     parser.add_argument("-o", "--output", type=Path, help="a CSV")
     options = parser.parse_args()
     rows = []
     for table, name in SETS.items():
         printed = paper_values(table).query("row == 'MST'").set_index("metric")["paper"]
-        pairs = fl.load_dataset(name, data_dir=options.data_dir)
+        pairs = fl.load_dataset(name)
         chosen = [pairs[i] for i in range(0, len(pairs), options.every)]
         for levels, regularisation, target in tqdm(READINGS, desc=name):
             reading = MST(target == "vis", levels, regularisation)

@@ -46,12 +46,8 @@ class Reading(NamedTuple):
     change: str
 
 
-class Size(NamedTuple):
-    """Parameters, and multiply-accumulates at 256x256 and 512x512."""
-
-    parameters: float
-    macs_256: float
-    macs_512: float
+#: Parameters, and multiply-accumulates at 256x256 and 512x512.
+Size = tuple[float, float, float]
 
 
 @cache
@@ -59,10 +55,8 @@ def printed() -> Size:
     """Return the row of Table 11."""
     table = pd.read_csv(package_data("paper_tables/refinefuse_table_11_efficiency.csv"))
     row = table.set_index("method").loc["RefineFuse"]
-    return Size(*(float(row[f"{n}"]) * u for n, u in COLUMNS.items()))
-
-
-COLUMNS = {"params_m": 1e6, "flops_g_256": 1e9, "flops_g_512": 1e9}
+    p, m256, m512 = (float(row[name]) for name in ("params_m", "flops_g_256", "flops_g_512"))
+    return 1e6 * p, 1e9 * m256, 1e9 * m512
 
 
 def size(reading: Reading) -> Size:
@@ -96,23 +90,15 @@ def size(reading: Reading) -> Size:
     a, b = (c1 // part for part in LAST[reading.last])
     for before, after in ((2 * c1, c1), (c1, a), (a, b), (b, 1)):
         convolution(before, after, 1)
-    return Size(parameters, *(fixed + per_pixel * side**2 for side in (256, 512)))
-
-
-def distance(some: Size) -> float:
-    """Return the largest relative distance to the print."""
-    return float(np.abs(np.array(some) / np.array(printed()) - 1).max())
+    return parameters, fixed + per_pixel * 256**2, fixed + per_pixel * 512**2
 
 
 def readings(step: int) -> list[tuple[float, Reading]]:
-    """Return the readings that come near the print, nearest first."""
+    """Return the readings that come near the print, with how far, nearest first."""
     widths = combinations_with_replacement(range(step, LARGEST + 1, step), 4)
-    found = []
-    for reading in map(Reading._make, product(widths, GRID_CHOICES, LAST, CHANGES)):
-        far = distance(size(reading))
-        if far <= WITHIN:
-            found.append((far, reading))
-    return sorted(found)
+    every = [*map(Reading._make, product(widths, GRID_CHOICES, LAST, CHANGES))]
+    far = np.abs(np.array([*map(size, every)]) / printed() - 1).max(axis=1)
+    return sorted((float(f), one) for f, one in zip(far, every, strict=True) if f <= WITHIN)
 
 
 #: What the library's network is.
@@ -123,15 +109,14 @@ def counted() -> Size:
     """Count the library's network itself."""
     network = RefineFuse()
     parameters = sum(parameter.numel() for parameter in network.parameters())
-    macs = [count_macs(network, side, side, convention="thop") for side in (256, 512)]
-    return Size(parameters, *macs)
+    small, large = (count_macs(network, side, side, convention="thop") for side in (256, 512))
+    return parameters, small, large
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--step", type=int, default=16)
-    options = parser.parse_args()
-    for far, reading in readings(options.step):
+    for far, reading in readings(parser.parse_args().step):
         p, m256, m512 = size(reading)
         mark = " <- chosen" if reading == CHOSEN else ""
         print(

@@ -1,7 +1,5 @@
 """Pairs per second over 1, 2 and more workers: fusing a folder, and a benchmark on Dask.
 
-Usage: python -m benchmarks.throughput [--pairs 48] [--workers 1,2,4] [--method res2netfuse]
-
 Pairs are scenes of the sample, enlarged to 640x480, in PNG files. Every worker has one thread, and
 is at work when the clock starts: the workers of a service are not started for each folder. Fusing
 reads, fuses and writes; the benchmark fuses and computes RefineFuse's metrics, on a local cluster
@@ -12,12 +10,12 @@ results are those of one worker.
 
 from __future__ import annotations
 
-import argparse
 import os
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +23,14 @@ import numpy as np
 import pandas as pd
 
 import fusionlib as fl
-from benchmarks.sample import enlarged
-from benchmarks.timing import alone
+from benchmarks.shared import alone, enlarged
 from fusionlib.evaluation import benchmark
 from fusionlib.folders import fuse_folders
-from fusionlib.images import read_image, write_image
+from fusionlib.images import write_image
 from fusionlib.tiles import Execution
 
 SIZE = (640, 480)
-METRICS = "refinefuse"
+METHOD = "res2netfuse"
 
 
 def make_pairs(folder: Path, count: int) -> None:
@@ -45,13 +42,13 @@ def make_pairs(folder: Path, count: int) -> None:
         write_image(folder / "vis" / f"{number:03}.png", pair.vis * darker)
 
 
-def fuse_rate(folder: Path, method: str, workers: int) -> float:
+def fuse_rate(folder: Path, workers: int) -> float:
     """Fuse the folder on so many processes; return pairs per second from the first image on.
 
     The processes start and load the method while the first images are awaited.
     """
     output = folder / f"fused_{workers}"
-    ready = fl.create(method, execution=Execution(threads=1))
+    ready = fl.create(METHOD, execution=Execution(threads=1))
     count = len([*(folder / "ir").iterdir()])
     fuse_folders(ready, folder / "ir", folder / "vis", output, jobs=workers, progress=False)
     written = sorted(path.stat().st_mtime for path in output.iterdir())
@@ -59,18 +56,18 @@ def fuse_rate(folder: Path, method: str, workers: int) -> float:
     return (count - workers) / (written[-1] - written[workers - 1])
 
 
-def benchmark_rate(folder: Path, method: str, workers: int) -> tuple[float, pd.DataFrame]:
+def benchmark_rate(folder: Path, workers: int) -> tuple[float, pd.DataFrame]:
     """Fuse and score the folder on a cluster; return pairs per second, and the rows."""
     from distributed import Client, LocalCluster
 
     pairs = fl.read_pairs(folder / "ir", folder / "vis")
     settings = {"threads_per_worker": 1, "processes": True, "dashboard_address": None}
     with LocalCluster(n_workers=workers, **settings) as cluster, Client(cluster) as client:
-        options = {"metrics": METRICS, "jobs": workers, "progress": False}
+        options = {"metrics": "refinefuse", "jobs": workers, "progress": False}
         options["executor"] = client.get_executor(pure=False)
-        benchmark(method, pairs[: 2 * workers], **options)  # warms up
+        benchmark(METHOD, pairs[: 2 * workers], **options)  # warms up
         started = time.perf_counter()
-        rows = benchmark(method, pairs, **options)
+        rows = benchmark(METHOD, pairs, **options)
         return len(pairs) / (time.perf_counter() - started), rows
 
 
@@ -83,78 +80,40 @@ def train_rate(folder: Path, workers: int) -> tuple[float, list[float]]:
     for iterations in (short, long):
         output = folder / f"trained_{workers}_{iterations}.safetensors"
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-        command += ["--nproc-per-node", str(workers), "-m", "fusionlib", "train", "res2netfuse"]
+        command += ["--nproc-per-node", str(workers), "-m", "reproduction", "train", METHOD]
         command += [str(folder / "vis"), "-o", str(output), "--iterations", str(iterations)]
         started = time.perf_counter()
-        subprocess.run(
-            command,
-            check=True,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )
+        variables = {**os.environ, "OMP_NUM_THREADS": "1"}
+        subprocess.run(command, check=True, capture_output=True, env=variables)
         seconds.append(time.perf_counter() - started)
     losses = pd.read_csv(output.with_suffix(".losses.csv"))["total"]
     return (long - short) / (seconds[1] - seconds[0]), losses.tolist()
 
 
-def table(method: str, count: int, numbers: list[int]) -> pd.DataFrame:
+def table(count: int = 48, numbers: Sequence[int] = (1, 2, 4)) -> pd.DataFrame:
     """Measure, print and return pairs per second over the numbers of workers."""
-    print(f"{count} pairs of {SIZE[0]}x{SIZE[1]}, {method}, {os.cpu_count()} cores")
+    print(f"{count} pairs of {SIZE[0]}x{SIZE[1]}, {METHOD}, {os.cpu_count()} cores")
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         make_pairs(folder, count)
-        first: pd.DataFrame | None = None
-        curve: list[float] = []
+        first: Any = None
         rows: list[dict[str, Any]] = []
 
-        def ratio(column: str, value: float) -> float:
-            return value / (rows[0][column] if rows else value)
-
         for workers in numbers:
-            fused = alone(fuse_rate, folder, method, workers)
-            same = same_images(folder / f"fused_{numbers[0]}", folder / f"fused_{workers}")
-            scored, found = alone(benchmark_rate, folder, method, workers)
-            first = found if first is None else first
+            fused = alone(fuse_rate, folder, workers)
+            images = [path.read_bytes() for path in sorted((folder / f"fused_{workers}").iterdir())]
+            scored, found = alone(benchmark_rate, folder, workers)
             trained, losses = train_rate(folder, workers)
-            curve = curve or losses
-            cores = min(workers, os.cpu_count() or workers)
-            rows.append(
-                {
-                    "workers": workers,
-                    "fused pairs/s": fused,
-                    "fused ratio": ratio("fused pairs/s", fused),
-                    "images equal": same,
-                    "scored pairs/s": scored,
-                    "scored ratio": ratio("scored pairs/s", scored),
-                    "rows equal": found.equals(first),
-                    "training iterations/s": trained,
-                    "training ratio": ratio("training iterations/s", trained),
-                    "losses differ %": 100 * float(np.abs(np.divide(losses, curve) - 1).max()),
-                    "core hours per million pairs, fused": 1e6 * cores / fused / 3600,
-                    "core hours per million pairs, scored too": 1e6 * cores / scored / 3600,
-                }
-            )
+            first = first or (images, found, losses)
+            row = {"workers": workers, "fused pairs/s": fused, "scored pairs/s": scored}
+            row["training iterations/s"] = trained
+            for rate in [*row][1:]:
+                row[f"{rate.split()[0]} ratio"] = row[rate] / (rows or [row])[0][rate]
+            row |= {"images equal": images == first[0], "rows equal": found.equals(first[1])}
+            row["losses differ %"] = 100 * float(np.abs(np.divide(losses, first[2]) - 1).max())
+            hours = 1e6 / 3600 * min(workers, os.cpu_count() or workers)
+            row["core hours per million pairs, fused"] = hours / fused
+            row["core hours per million pairs, scored too"] = hours / scored
+            rows.append(row)
             print(pd.DataFrame(rows[-1:]).T.to_string(header=False), "\n", flush=True)
     return pd.DataFrame(rows)
-
-
-def same_images(one: Path, other: Path) -> bool:
-    """Tell whether two folders hold the same pictures."""
-    names = [sorted(path.name for path in folder.iterdir()) for folder in (one, other)]
-    return names[0] == names[1] and all(
-        np.array_equal(read_image(one / name), read_image(other / name)) for name in names[0]
-    )
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pairs", type=int, default=48)
-    parser.add_argument("--workers", default="1,2,4", help="numbers separated by commas")
-    parser.add_argument("--method", default="res2netfuse")
-    options = parser.parse_args()
-    table(options.method, options.pairs, [int(n) for n in options.workers.split(",")])
-
-
-if __name__ == "__main__":
-    main()

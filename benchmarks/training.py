@@ -1,12 +1,9 @@
-"""Training Res2NetFuse_1: iterations per second, and whether the loss goes the same way.
-
-Usage: python -m benchmarks.training [--iterations 2000] [--image FILE] [--save FOLDER]
+"""Training Res2NetFuse_1: seconds, and whether the loss goes the same way.
 
 The plain loop is the published recipe as one writes it down: the module, the loss with
-two-dimensional windows, Adam, one image of 256x256. Ours are
-`reproduction.training.train` in single precision, and in mixed: with gradients of
-convolutions in bfloat16, where the processor has it. Every loop runs in a process of its own, with
-the same initial weights.
+two-dimensional windows, Adam, one image of 256x256. Ours are `reproduction.training.train` in
+single precision, and in mixed: with gradients of convolutions in bfloat16, where the processor has
+it. Every loop runs in a process of its own, with the same initial weights.
 After a few dozen iterations rounding alone leads loops to other weights; how far is shown by the
 plain loop in channels-last memory. So curves are compared by medians over 100 iterations: the
 largest and the mean distance of their logarithms after the first 100.
@@ -14,9 +11,8 @@ largest and the mean distance of their logarithms after the first 100.
 
 from __future__ import annotations
 
-import argparse
 import time
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -24,15 +20,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmarks.sample import enlarged
-from benchmarks.saving import save, what_decides
-from benchmarks.timing import alone
-from fusionlib.files import check_writable, write_text
+from benchmarks.shared import alone, enlarged, show
+from fusionlib.images import luminance, quantise
 from fusionlib.losses import MS_SSIM_WEIGHTS, SIGMA, WINDOW
 from fusionlib.networks.res2netfuse import Res2NetFuse
 from fusionlib.tiles import has_bfloat16
 from reproduction.training import Config, find_recipe, train
-from reproduction.training.samples import resized, samples
 
 #: The published schedule for one image.
 (ONE_IMAGE,) = find_recipe("res2netfuse").stages
@@ -40,11 +33,9 @@ from reproduction.training.samples import resized, samples
 SPAN = 100
 
 
-def picture(file: Path | None) -> np.ndarray:
-    """Return the gray levels (256, 256) to learn from: of a file, or of a scene of the sample."""
-    scene = enlarged("day_street", (ONE_IMAGE.size, ONE_IMAGE.size)).vis
-    (levels,) = samples([scene if file is None else file], "images")[0].read()
-    return resized(levels, ONE_IMAGE.size)
+def picture() -> np.ndarray:
+    """Return the gray levels (256, 256) to learn from."""
+    return quantise(luminance(enlarged("day_street", (ONE_IMAGE.size, ONE_IMAGE.size)).vis))
 
 
 def window(dtype: torch.dtype = torch.float32) -> Tensor:
@@ -112,8 +103,9 @@ def distances(losses: list[float], reference: list[float]) -> tuple[float, float
     return float(far.max()), float(far.mean())
 
 
-def table(levels: np.ndarray, iterations: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Measure all loops; return the comparison, and the losses of each."""
+def table(iterations: int = ONE_IMAGE.iterations) -> pd.DataFrame:
+    """Measure all loops, print and return how they compare."""
+    levels = picture()
     loops = {
         "plain loop": (plain_loop, torch.contiguous_format),
         "plain loop, other rounding": (plain_loop, torch.channels_last),
@@ -123,11 +115,11 @@ def table(levels: np.ndarray, iterations: int) -> tuple[pd.DataFrame, pd.DataFra
         loops["ours, mixed precision"] = (our_loop, "mixed")
     else:
         print("without mixed precision: this processor has no bfloat16 arithmetic")
-    rows, curves = [], {}
+    rows: list[dict[str, Any]] = []
+    plain: list[float] = []
     for label, (loop, setting) in loops.items():
         seconds, losses = alone(loop, levels, iterations, setting)
-        curves[label] = losses
-        plain = curves["plain loop"]
+        plain = plain or losses
         largest, mean = distances(losses, plain) if iterations > 2 * SPAN else (np.nan, np.nan)
         early = max(abs(a / b - 1) for a, b in zip(losses[:10], plain, strict=False))
         rows.append(
@@ -141,25 +133,5 @@ def table(levels: np.ndarray, iterations: int) -> tuple[pd.DataFrame, pd.DataFra
                 "last loss": float(np.median(losses[-SPAN:])),
             }
         )
-        print(pd.DataFrame(rows[-1:]).to_string(index=False, header=len(rows) == 1), flush=True)
-    return pd.DataFrame(rows), pd.DataFrame(curves)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--iterations", type=int, default=ONE_IMAGE.iterations)
-    parser.add_argument("--image", type=Path, help="default: a scene of the sample")
-    parser.add_argument("--save", type=Path, metavar="FOLDER", help="table and curves as CSV")
-    options = parser.parse_args()
-    if options.save:
-        check_writable(options.save / "training.csv")
-    facts = what_decides(torch.get_num_threads())
-    rows, curves = table(picture(options.image), options.iterations)
-    if options.save:
-        save(options.save, "training", rows, facts)
-        losses = curves.to_csv(index=False, float_format="%.6g")
-        write_text(options.save / "training_losses.csv", losses)
-
-
-if __name__ == "__main__":
-    main()
+        show(rows)
+    return pd.DataFrame(rows)

@@ -1,7 +1,6 @@
 """What is known about a method, as data: papers, weights, published ways of use.
 
-A method's file ends with one `MethodSpec`; that is all the registry in
-`fusionlib.methods` needs to offer the method.
+A method's file ends with one `MethodSpec`, which is all that `fusionlib.methods` needs to offer it.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
-from .pipelines import GRAY_LEVELS, Levels, Preparation, prepare_luminance
+from .pipelines import GRAY_LEVELS, Levels, Step, prepare_luminance
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from .networks.network import FusionNetwork
 
 __all__ = [
-    "LEARNT",
     "Card",
     "Configuration",
     "Identity",
@@ -32,9 +30,7 @@ __all__ = [
     "WeightUser",
 ]
 
-#: What stands in place of a rule's name where the network learnt how to fuse.
-LEARNT = "learnt"
-
+#: How the card calls its facts, where not by their names.
 LABELS = {
     "licence": "licence of the authors' code",
     "weights_trained": "trained",
@@ -60,7 +56,7 @@ class WeightFile:
     trained : str
         By whom, on what, how long, on which hardware.
     licence : str
-        Licence of the weights; "none stated" forbids redistribution.
+        "none stated" forbids redistribution.
     origin : str
         Authors' repository and path, for people. Empty for weights trained by this project.
     made_by : str
@@ -85,14 +81,12 @@ class WeightFile:
 
 
 class WeightUser(Protocol):
-    """What weights are loaded into; `Configuration` says what its attributes are."""
+    """What weights are loaded into: a `Configuration`, or what has these attributes of it."""
 
     @property
     def rules(self) -> tuple[str, ...]: ...
-
     @property
     def build(self) -> Callable[..., nn.Module | Algorithm]: ...
-
     @property
     def adapt(self) -> Callable[[dict[str, Tensor]], dict[str, Tensor]] | None: ...
 
@@ -110,8 +104,8 @@ class Configuration:
     summary : str
         What distinguishes it.
     build : callable
-        Rule -> network without trained weights; without `rules` it is called with nothing. A
-        classical method's gives an `Algorithm`.
+        Rule -> network without trained weights, or `Algorithm`; without `rules` it is called with
+        nothing.
     weights : tuple of WeightFile
         The sets that fit the network; the first is the default. Empty if it needs none.
     post : str
@@ -120,12 +114,10 @@ class Configuration:
         How gray levels become 8 bits.
     rules : tuple of str
         Fusion rules that make sense; the first is the default. Empty where the method fuses in
-        its own way.
-    own_rule : str
-        That way's name.
+        its own way, of which `own_rule` is the name.
     levels : Levels
         The values of black and white in the network's input and output.
-    prepare : Preparation
+    prepare : Step
         Image in [0, 1] -> gray image in [0, 1]. By default the luminance.
     chroma : {"after", "before"}
         Whether the chroma of a colour image joins after post-processing or before it, which
@@ -140,16 +132,16 @@ class Configuration:
     post: str
     quantise: Literal["truncate", "round"]
     rules: tuple[str, ...] = ()
-    own_rule: str = LEARNT
+    own_rule: str = "learnt"
     levels: Levels = GRAY_LEVELS
-    prepare: Preparation = prepare_luminance
+    prepare: Step = prepare_luminance
     chroma: Literal["after", "before"] = "after"
     adapt: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None
 
     @property
     def has_network(self) -> bool:
         """Whether it fuses by a network, not by a classical algorithm."""
-        return bool(self.rules) or self.own_rule == LEARNT
+        return bool(self.rules) or self.own_rule == "learnt"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,10 +150,9 @@ class MethodSpec:
 
     Attributes
     ----------
-    name, title : str
-        Registered name and the name in print.
-    paper, doi, year, kind, licence : str or int
-        Where it was published, what it is, the licence of the authors' code.
+    name, title, paper, doi, year, kind, licence : str or int
+        Registered name and the name in print; where it was published, what it is, the licence of
+        the authors' code.
     axis : {"variant", "pipeline"}
         What its configurations are: readings of a paper, or published ways of use.
     configurations : mapping of str to Configuration
@@ -191,7 +182,8 @@ class MethodSpec:
 class Identity(NamedTuple):
     """What distinguishes a method's results: the first columns of every table of scores.
 
-    ``variant`` is the configuration's name, ``weights`` their name and the start of their hash.
+    ``variant`` is the configuration's name and what changes results of `Execution`, ``weights``
+    their name and the start of their hash.
     """
 
     method: str
@@ -208,7 +200,7 @@ class Origin(NamedTuple):
     weights_sha256: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Card:
     """The facts about one created method, for people: ``print`` it or show it in a notebook."""
 
@@ -221,10 +213,10 @@ class Card:
     variant: str
     rule: str
     weights: str
-    weights_trained: str
-    weights_sha256: str
-    weights_licence: str
-    parameters: int
+    weights_trained: str = "none"
+    weights_sha256: str = ""
+    weights_licence: str = "none"
+    parameters: int = 0
     preprocessing: str
     postprocessing: str
     size: str
@@ -237,12 +229,9 @@ class Card:
 
     def __str__(self) -> str:
         rows = self.rows()
-        width = max(map(len, rows))
-        indent = " " * (width + 2)
+        width = max(map(len, rows)) + 2
         return "\n".join(
-            textwrap.fill(
-                str(value), 100, initial_indent=f"{label:<{width}}  ", subsequent_indent=indent
-            )
+            textwrap.fill(f"{label:<{width}}{value}", 100, subsequent_indent=" " * width)
             for label, value in rows.items()
         )
 

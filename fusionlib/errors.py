@@ -1,7 +1,7 @@
 """The errors that fusionlib raises on purpose.
 
-Every message says what was given, what was expected and what to do. The
-command line prints the message alone, without a traceback, and exits with 2.
+Every message says what was given, what was expected and what to do. The command line prints it
+without a traceback, and exits with 2.
 """
 
 from __future__ import annotations
@@ -55,10 +55,7 @@ class UnknownName(FusionError, ValueError):
 class WeightsNotFound(FusionError):
     """The trained weights of a method are nowhere in the places that were searched.
 
-    Attributes
-    ----------
-    remedy : str
-        Where to get them and what to do, without the places of this machine.
+    ``remedy`` says where to get them and what to do, without the places of this machine.
     """
 
     def __init__(self, message: str, remedy: str = "") -> None:
@@ -75,17 +72,7 @@ class DatasetNotFound(FusionError):
 
 
 def unknown(kind: str, name: object, known: Iterable[str]) -> UnknownName:
-    """Build the error for a name that is not registered, with the nearest ones.
-
-    Parameters
-    ----------
-    kind : str
-        What was looked up: "method", "rule", "data set", ...
-    name : object
-        The name that was given.
-    known : iterable of str
-        The names that exist.
-    """
+    """Build the error for a name that is not registered, with the nearest ones and all."""
     names = sorted(known)
     folded = {known.lower(): known for known in names}
     near = difflib.get_close_matches(str(name).lower(), folded, n=3, cutoff=0.5)

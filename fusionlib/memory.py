@@ -20,6 +20,7 @@ __all__ = ["glibc", "keep_pages", "memory_errors"]
 
 # Parameters of glibc's mallopt.
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
+MOST = 2**31 - 1
 # A thread other than the main one has its blocks in heaps of 64 MiB. One that is free goes back to
 # the system, whatever the thresholds, unless more than its size is to be kept at hand.
 THREADS_HEAP = 65 << 20
@@ -27,14 +28,16 @@ THREADS_HEAP = 65 << 20
 USUAL_MMAP_THRESHOLD = 32 << 20
 
 STATM = Path("/proc/self/statm")
+# Bytes that the process may keep from one image to the next.
+LIMIT = 1 << 30
 # What is kept, in bytes: by how much the process has grown while networks ran.
 _held = 0
 _keeping = False
 
 
 @contextmanager
-def keep_pages(limit: int = 1 << 30) -> Iterator[None]:
-    """Keep freed blocks of any size for the next ones, and at the end up to `limit` bytes of them.
+def keep_pages() -> Iterator[None]:
+    """Keep freed blocks of any size for the next ones, and at the end up to `LIMIT` bytes of them.
 
     If it is more, all is given to the system. Inside another such context, and where the C library
     is not glibc, nothing changes.
@@ -46,17 +49,17 @@ def keep_pages(limit: int = 1 << 30) -> Iterator[None]:
         return
     before = _resident()
     _keeping = True
-    libc.mallopt(M_MMAP_THRESHOLD, 2**31 - 1)
-    libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+    libc.mallopt(M_MMAP_THRESHOLD, MOST)
+    libc.mallopt(M_TRIM_THRESHOLD, MOST)
     libc.mallopt(M_TOP_PAD, THREADS_HEAP)
     try:
         yield
     finally:
         _keeping = False
         libc.mallopt(M_MMAP_THRESHOLD, USUAL_MMAP_THRESHOLD)
-        libc.mallopt(M_TRIM_THRESHOLD, min(limit, 2**31 - 1))
+        libc.mallopt(M_TRIM_THRESHOLD, min(LIMIT, MOST))
         _held = max(0, _held + _resident() - before)
-        if _held > limit:
+        if _held > LIMIT:
             libc.malloc_trim(0)
             _held = 0
 
@@ -71,19 +74,12 @@ def glibc() -> ctypes.CDLL | None:
 
 def _resident() -> int:
     """Return the bytes of memory that this process has."""
-    pages = STATM.read_text().split()[1]
-    return int(pages) * os.sysconf("SC_PAGE_SIZE")
+    return int(STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 @contextmanager
 def memory_errors(task: str, remedy: str) -> Iterator[None]:
-    """Turn PyTorch's ways to say that memory does not suffice into one.
-
-    Raises
-    ------
-    MemoryError
-        Naming `task` and what to give instead.
-    """
+    """Turn PyTorch's ways to say that memory does not suffice into one MemoryError."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:

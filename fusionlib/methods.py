@@ -11,9 +11,9 @@ import importlib
 import itertools
 import os
 import pkgutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -43,15 +43,7 @@ from .networks.network import AutoEncoder, FusionNetwork
 from .pipelines import find_post
 from .rules import Rule, get_rule
 from .tiles import SAFE, Execution, check_device, check_execution, rule_weights, run_network
-from .weights import (
-    SUFFIXES,
-    check_fit,
-    digest,
-    find_weights,
-    load_into,
-    read_weights,
-    verify_weights,
-)
+from .weights import SUFFIXES, check_fit, digest, find_weights, load_into, verify_weights
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -83,16 +75,13 @@ def registry() -> dict[str, MethodSpec]:
 
 
 def find_method(name: str) -> MethodSpec:
-    """Return the method of that name.
-
-    Raises
-    ------
-    UnknownName
-        If there is none.
-    """
+    """Return the specification of the method of that name."""
     if name not in registry():
         raise unknown("method", name, registry())
     return registry()[name]
+
+
+# ---------------------------------------------------------------- lists
 
 
 def list_methods() -> pd.DataFrame:
@@ -116,12 +105,6 @@ def list_methods() -> pd.DataFrame:
     )
 
 
-def _count_found(files: tuple[WeightFile, ...]) -> str:
-    if not files:
-        return "none needed"
-    return f"{sum(_weight_state(file, None)[0] == 'found' for file in files)} of {len(files)}"
-
-
 def list_weights(
     weights_dir: str | os.PathLike[str] | None = None,
     *,
@@ -140,23 +123,20 @@ def list_weights(
         its network: "fits, no hash known" or "does not fit".
     users : mapping, optional
         Weight sets and what they are for; by default those of the registered methods.
-
-    Raises
-    ------
-    FusionError
-        If there is no such folder.
     """
     import pandas as pd
 
     check_folder(weights_dir, "weights")
     rows = []
-    for file, configurations in (users or weight_users()).items():
-        any_of_them = next(iter(configurations.values()))
-        state, path = _weight_state(file, weights_dir, any_of_them if verify else None)
+    for file, of in (users or weight_users()).items():
+        path = _path(file, weights_dir)
+        state = "found" if path else "not found"
+        if path and verify:
+            state = _verified(file, path, next(iter(of.values())))
         rows.append(
             {
                 "name": file.name,
-                "method": ", ".join(configurations),
+                "method": ", ".join(of),
                 "state": state,
                 "licence": file.licence,
                 "parameters": file.parameters,
@@ -169,10 +149,7 @@ def list_weights(
 
 
 def weight_users() -> WeightUsers:
-    """Return the methods' weight sets, each with the configuration it is for, by method.
-
-    Several configurations, and several methods, may share a set.
-    """
+    """Return the methods' weight sets, each with a configuration that it is for, by method."""
     users: WeightUsers = {}
     for spec in registry().values():
         for configuration in spec.configurations.values():
@@ -181,29 +158,30 @@ def weight_users() -> WeightUsers:
     return users
 
 
-def _weight_state(
-    file: WeightFile,
-    weights_dir: str | os.PathLike[str] | None,
-    configuration: WeightUser | None = None,
-) -> tuple[str, str]:
-    """Find a file and, given a configuration that it is for, check what is in it."""
+def _count_found(files: Sequence[WeightFile]) -> str:
+    here = [file for file in files if _path(file)]
+    return f"{len(here)} of {len(files)}" if files else "none needed"
+
+
+def _path(file: WeightFile, weights_dir: str | os.PathLike[str] | None = None) -> str:
     try:
-        path = find_weights(file, weights_dir)
+        return str(find_weights(file, weights_dir))
     except WeightsNotFound:
-        return "not found", ""
-    if configuration is None:
-        return "found", str(path)
+        return ""
+
+
+def _verified(file: WeightFile, path: str, user: WeightUser) -> str:
+    """Say what reading a file shows."""
     try:
         tensors = verify_weights(file, path)
+        if not file.digest:
+            check_fit(user, tensors, path)
     except WeightsMismatch:
-        return "damaged", str(path)
-    if file.digest:
-        return "verified", str(path)
-    try:
-        check_fit(configuration, tensors, path)
-    except WeightsMismatch:
-        return "does not fit", str(path)
-    return "fits, no hash known", str(path)
+        return "damaged" if file.digest else "does not fit"
+    return "verified" if file.digest else "fits, no hash known"
+
+
+# ---------------------------------------------------------------- creation
 
 
 def create(
@@ -224,14 +202,14 @@ def create(
     Parameters
     ----------
     name : str
-        A name from `list_methods`.
+        As `list_methods` has it.
     rule : str or Rule, optional
-        Fusion rule; by default the published one. Methods that learnt to fuse have none.
+        By default the published one. Methods that learnt to fuse have none.
     variant, pipeline : str, optional
         The reading of the paper, or the published way of use; a method has one of the
         two. The default is the one that produced the published tables.
     post : str, optional
-        Post-processing, as `fusionlib.pipelines.find_post` knows it: "minmax" stretches each image
+        Post-processing, see `fusionlib.pipelines.find_post`: "minmax" stretches each image
         to 0..255, "clip" clips to 0..255, "stretch:0.5" is half way between, ...
     weights : str or path, optional
         Name of one of the method's weight sets, or a safetensors (or .npz) file of your own.
@@ -257,24 +235,24 @@ def create(
         If there is no folder `weights_dir`, or the device cannot be used, or not in that way.
     """
     spec = find_method(name)
-    key, configuration = _configuration(spec, variant, pipeline)
-    if post is not None:
-        find_post(post)
+    key = _key_of(spec, {"variant": variant, "pipeline": pipeline})
+    configuration = spec.configurations[key]
+    post = configuration.post if post is None else post
+    find_post(post)
     check_device(device)
     check_execution(execution, device)
     fuser = _build(spec, configuration, rule)
-    _check_owner(spec, key, weights)
     loaded = None
     if configuration.weights or weights is not None:
         check_folder(weights_dir, "weights")
-        path, entry = _find(configuration, weights, weights_dir, retrained)
-        state = verify_weights(entry, path) if entry else read_weights(path)
+        path, entry = _find(spec, key, weights, weights_dir, retrained)
+        state = verify_weights(entry, path)
         load_into(configuration, fuser, state, path)
-        # As in the file: that is what the registered digest is of.
-        loaded = Loaded(path, entry, state)
+        loaded = entry, state
+    card = _card(spec, key, fuser, post, loaded)
     if isinstance(fuser, FusionNetwork):
         fuser = fuser.to(device)
-    return Method(spec, key, fuser, post or configuration.post, loaded, execution)
+    return Method(name, key, fuser, post, card, execution)
 
 
 def create_available(
@@ -282,37 +260,40 @@ def create_available(
     device: str = "cpu",
     execution: Execution = SAFE,
 ) -> tuple[list[Method], dict[str, str]]:
-    """Create every method in its default configuration, with weights that are here.
-
-    Parameters
-    ----------
-    weights_dir, device, execution
-        As in `create`, with ``retrained=True``.
+    """Create every method in its default configuration, with ``retrained=True``.
 
     Returns
     -------
     methods : list of Method
+        Those whose weights are here.
     missing : dict of str to str
-        Method -> why it could not be created, and what to do. Damaged weights count, too: no
-        others take their place.
-
-    Raises
-    ------
-    FusionError
-        If there is no such folder, or the device cannot be used.
+        Of the others: why, and what to do. Damaged weights count, too: no others take their place.
     """
+    options: dict[str, Any] = {"weights_dir": weights_dir, "device": device, "retrained": True}
     methods: list[Method] = []
     missing: dict[str, str] = {}
     for name in registry():
         try:
-            method = create(
-                name, weights_dir=weights_dir, retrained=True, device=device, execution=execution
-            )
+            methods.append(create(name, execution=execution, **options))
         except (WeightsNotFound, WeightsMismatch) as error:
             missing[name] = str(error)
-        else:
-            methods.append(method)
     return methods, missing
+
+
+def _key_of(spec: MethodSpec, asked: dict[str, str | None]) -> str:
+    """Return the name of the configuration that is asked for."""
+    key = asked.pop(spec.axis)
+    ((other, value),) = asked.items()
+    if value is not None:
+        raise UnknownName(
+            f"{spec.name} has no {other}s (given: {value!r}); it has {spec.axis}s: "
+            f"{', '.join(spec.configurations)}."
+        )
+    if key is None:
+        return next(iter(spec.configurations))
+    if key not in spec.configurations:
+        raise unknown(f"{spec.axis} of {spec.name}", key, spec.configurations)
+    return key
 
 
 def _build(
@@ -329,76 +310,46 @@ def _build(
     return configuration.build()
 
 
-def _check_owner(spec: MethodSpec, key: str, weights: str | os.PathLike[str] | None) -> None:
-    """Say it if a weight set's name is one of another configuration."""
-    owners = [
-        name
-        for name, configuration in spec.configurations.items()
-        if str(weights) in {file.name for file in configuration.weights}
-    ]
-    if owners and key not in owners:
-        raise UnknownName(
-            f"the weights {weights!r} belong to the {spec.axis} {owners[0]!r} of {spec.name}, not "
-            f"to {key!r}: add {spec.axis}={owners[0]!r}."
-        )
-
-
-def _configuration(
-    spec: MethodSpec, variant: str | None, pipeline: str | None
-) -> tuple[str, Configuration]:
-    given = {"variant": variant, "pipeline": pipeline}
-    key = given.pop(spec.axis)
-    (other, value), *_ = given.items()
-    if value is not None:
-        raise UnknownName(
-            f"{spec.name} has no {other}s (given: {value!r}); it has {spec.axis}s: "
-            f"{', '.join(spec.configurations)}."
-        )
-    if key is None:
-        key = next(iter(spec.configurations))
-    if key not in spec.configurations:
-        raise unknown(f"{spec.axis} of {spec.name}", key, spec.configurations)
-    return key, spec.configurations[key]
-
-
 def _find(
-    configuration: Configuration,
+    spec: MethodSpec,
+    key: str,
     weights: str | os.PathLike[str] | None,
     weights_dir: str | os.PathLike[str] | None,
     retrained: bool,
-) -> tuple[Path, WeightFile | None]:
-    """Find weights; a file of the user's is no registered set."""
-    files = configuration.weights
+) -> tuple[Path, WeightFile]:
+    """Find weights and what is known of them, which is nothing of a file of the user's."""
+    files = spec.configurations[key].weights
     if weights is None:
-        asked = files[:1]
-        if retrained:
-            asked += tuple(file for file in files[1:] if file.packaged)
+        asked = [*files[:1], *(file for file in files[1:] if retrained and file.packaged)]
     else:
-        asked = tuple(file for file in files if file.name == str(weights))
-    if not asked:
-        if isinstance(weights, str | os.PathLike) and Path(weights).suffix in SUFFIXES:
-            return Path(weights), None
-        known = [*(file.name for file in files), "a .safetensors or .npz file of your own"]
-        raise unknown("weights", weights, known)
+        asked = [file for file in files if file.name == str(weights)]
     missing: list[WeightsNotFound] = []
     for file in asked:
         try:
             return find_weights(file, weights_dir, alternatives=files), file
         except WeightsNotFound as error:
             missing.append(error)
-    raise missing[0]
+    if missing:
+        raise missing[0]
+    for owner, configuration in spec.configurations.items():
+        if str(weights) in {file.name for file in configuration.weights}:
+            raise UnknownName(
+                f"the weights {weights!r} belong to the {spec.axis} {owner!r} of {spec.name}, not "
+                f"to {key!r}: add {spec.axis}={owner!r}."
+            )
+    if isinstance(weights, str | os.PathLike) and Path(weights).suffix in SUFFIXES:
+        path = Path(weights)
+        return path, WeightFile(path.name, "", 0, "unknown", "unknown")
+    known = [*(file.name for file in files), "a .safetensors or .npz file of your own"]
+    raise unknown("weights", weights, known)
 
 
-class Loaded(NamedTuple):
-    """The weights that a method was created with: the registered set, if it is one."""
-
-    path: Path
-    entry: WeightFile | None
-    state: dict[str, Tensor]
-
-
-def _make_card(
-    spec: MethodSpec, key: str, fuser: FusionNetwork | Algorithm, post: str, loaded: Loaded | None
+def _card(
+    spec: MethodSpec,
+    key: str,
+    fuser: FusionNetwork | Algorithm,
+    post: str,
+    loaded: tuple[WeightFile, dict[str, Tensor]] | None,
 ) -> Card:
     configuration = spec.configurations[key]
     saved = {"round": "rounded", "truncate": "truncated"}[configuration.quantise]
@@ -407,46 +358,42 @@ def _make_card(
     after.insert(configuration.chroma == "after", "chroma of the visible image")
     padded = f"; sides below {fuser.min_side} are padded" if fuser.min_side > 1 else ""
     rule = f"{fuser.rule.name}: {fuser.rule.summary}" if isinstance(fuser, AutoEncoder) else ""
+    learnt = fuser.learnt if isinstance(fuser, Algorithm) else "none"
+    facts: dict[str, Any] = {"weights": learnt}
+    if loaded:
+        entry, state = loaded
+        facts = {
+            "weights": entry.name,
+            "weights_trained": entry.trained if learnt == "none" else f"{entry.trained}; {learnt}",
+            "weights_sha256": digest(state),  # of the file's tensors, as the registered one
+            "weights_licence": entry.licence,
+            # Some files hold a few that the network never uses; papers count them.
+            "parameters": entry.parameters or sum(tensor.numel() for tensor in state.values()),
+        }
+    for name in ("paper", "doi", "year", "kind", "licence"):
+        facts[name] = getattr(spec, name)
     return Card(
         method=spec.title,
-        paper=spec.paper,
-        doi=spec.doi,
-        year=spec.year,
-        kind=spec.kind,
-        licence=spec.licence,
         variant=f"{key}: {configuration.summary}",
         rule=rule or configuration.own_rule,
-        **_weight_facts(fuser, loaded),
+        **facts,
         preprocessing=f"{', '.join(filter(None, before))}; colour by its luminance Y",
         postprocessing="; ".join(after),
         size=fuser.size + padded,
     )
 
 
-def _weight_facts(fuser: FusionNetwork | Algorithm, loaded: Loaded | None) -> dict[str, Any]:
-    learnt = fuser.learnt if isinstance(fuser, Algorithm) else "none"
-    entry = loaded.entry if loaded else None
-    facts: dict[str, Any] = {
-        "weights": learnt,
-        "weights_trained": "none",
-        "weights_sha256": "",
-        "weights_licence": "none",
-        "parameters": 0,
-    }
-    if loaded:
-        trained = entry.trained if entry else "unknown"
-        facts["weights"] = entry.name if entry else loaded.path.name
-        facts["weights_trained"] = trained if learnt == "none" else f"{trained}; {learnt}"
-        facts["weights_sha256"] = digest(loaded.state)
-        facts["weights_licence"] = entry.licence if entry else "unknown"
-        # Some files hold a few that the network never uses; papers count them.
-        count = sum(tensor.numel() for tensor in loaded.state.values())
-        facts["parameters"] = entry.parameters if entry else count
-    return facts
+# ---------------------------------------------------------------- methods
 
 
 class Method:
     """A fusion method, ready to use. Made by `create`.
+
+    Everywhere, images are uint8, uint16 or float in [0, 1]: `ir`, the infrared one, (H, W); `vis`,
+    the visible one, (H, W) or (H, W, 3), of which an RGB image enters by its luminance; `others`
+    are further gray images of the same scene, for auto-encoders with a fusion rule. One of a wrong
+    type, range or number of channels raises `ImageError`; other sizes, or more images than the
+    method fuses, raise `PairMismatch`.
 
     Attributes
     ----------
@@ -469,28 +416,27 @@ class Method:
 
     def __init__(
         self,
-        spec: MethodSpec,
+        name: str,
         key: str,
         fuser: FusionNetwork | Algorithm,
         post: str,
-        loaded: Loaded | None,
+        card: Card,
         execution: Execution = SAFE,
     ) -> None:
-        configuration = spec.configurations[key]
-        self.name = spec.name
-        self.execution = execution
+        self.name = name
         self.network = fuser if isinstance(fuser, FusionNetwork) else None
         self.rule = fuser.rule if isinstance(fuser, AutoEncoder) else None
         self.post = post
-        self.levels = configuration.levels
-        self.card = _make_card(spec, key, fuser, post, loaded)
-        self._fuser = fuser
+        self.levels = registry()[name].configurations[key].levels
+        self.execution = execution
+        self.card = card
         self._key = key
-        # Not the configuration itself, whose functions could not be sent to other processes.
-        self._prepare = configuration.prepare
-        self._quantise = configuration.quantise
-        self._chroma = configuration.chroma
-        self._rule_name = self.rule.name if self.rule else configuration.own_rule
+        self._fuser = fuser
+
+    @property
+    def _configuration(self) -> Configuration:
+        # Looked up, since its functions could not be sent to other processes.
+        return registry()[self.name].configurations[self._key]
 
     @property
     def identity(self) -> Identity:
@@ -498,37 +444,23 @@ class Method:
         weights = "@".join(filter(None, (self.card.weights, self.card.weights_sha256[:8])))
         departure = self.execution.departure(self.network)
         variant = f"{self._key}, {departure}" if departure else self._key
-        return Identity(self.name, variant, self._rule_name, self.post, weights)
+        rule = self.rule.name if self.rule else self._configuration.own_rule
+        return Identity(self.name, variant, rule, self.post, weights)
 
     def __repr__(self) -> str:
         return (
-            f"<Method {self.name} {self._key}, rule {self._rule_name}, post {self.post}, "
+            f"<Method {self.name} {self._key}, rule {self.identity.rule}, post {self.post}, "
             f"weights {self.card.weights}>"
         )
 
     def fuse(self, ir: np.ndarray, vis: np.ndarray, *others: np.ndarray) -> np.ndarray:
         """Fuse a pair, or more images of the same scene.
 
-        Parameters
-        ----------
-        ir : ndarray, shape (H, W)
-            Infrared image: uint8, uint16 or float in [0, 1].
-        vis : ndarray, shape (H, W) or (H, W, 3)
-            Visible image. The luminance of an RGB image is fused and its chroma kept.
-        *others : ndarray, shape (H, W)
-            Further gray images, for auto-encoders with a fusion rule.
-
         Returns
         -------
         ndarray of float32, shape of `vis`, values in [0, 1]
-            The image that would be saved with 8 bits: exact multiples of 1/255.
-
-        Raises
-        ------
-        ImageError
-            If an image has a wrong type, range or number of channels.
-        PairMismatch
-            If the sizes differ, or the method fuses two images and more are given.
+            The image that would be saved with 8 bits: exact multiples of 1/255. Chroma is that
+            of `vis`.
         """
         return self.finish(self.raw(ir, vis, *others), vis=vis)
 
@@ -537,25 +469,13 @@ class Method:
         return self.fuse(pair.ir, pair.vis)
 
     def fuse_all(self, pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> Iterator[np.ndarray]:
-        """Fuse pairs one after the other, those of one size `Execution.batch` at a time.
-
-        Parameters
-        ----------
-        pairs : iterable of (ir, vis)
-            As `fuse` takes them; read as they are needed.
+        """Fuse pairs (ir, vis), read as they are needed; those of one size in batches.
 
         Yields
         ------
         ndarray
-            What `fuse` gives for each pair, in order; several at a time differ by rounding, which
-            may move a level of 255.
-
-        Raises
-        ------
-        ImageError, PairMismatch
-            As `fuse` does, when it comes to the pair.
-        MemoryError
-            If a batch does not fit.
+            What `fuse` gives for each pair, in order; several at a time, `Execution.batch`, differ
+            by rounding, which may move a level of 255.
         """
         checked = ((vis, self._sources(ir, vis)) for ir, vis in pairs)
         size = self.execution.batch if self.network is not None else 1
@@ -568,8 +488,6 @@ class Method:
     def raw(self, ir: np.ndarray, vis: np.ndarray, *others: np.ndarray) -> np.ndarray:
         """Return the method's output before any post-processing.
 
-        Parameters as in `fuse`; an RGB image enters by its luminance.
-
         Returns
         -------
         ndarray of float32, for classical methods of float64, shape (H, W)
@@ -578,12 +496,7 @@ class Method:
         return self._run_all([self._sources(ir, vis, *others)])[0]
 
     def reconstruct(self, image: np.ndarray) -> np.ndarray:
-        """Encode and decode one image, without fusion, with the method's post-processing.
-
-        Parameters
-        ----------
-        image : ndarray, shape (H, W) or (H, W, 3)
-            An RGB image enters by its luminance.
+        """Encode and decode one image, gray or RGB, with the method's post-processing.
 
         Returns
         -------
@@ -600,7 +513,7 @@ class Method:
         """Return the decoder's output (H, W) for one image before any post-processing."""
         if not isinstance(self.network, AutoEncoder):
             raise FusionError(f"{self.name} is no auto-encoder: it cannot reconstruct one image.")
-        return self._run_all([[self._prepare(check_image(image, "image"))]])[0]
+        return self._run_all([[self._configuration.prepare(check_image(image, "image"))]])[0]
 
     def finish(
         self, raw: np.ndarray, post: str | None = None, vis: np.ndarray | None = None
@@ -612,8 +525,8 @@ class Method:
         raw : ndarray, shape (H, W)
             From `raw` or `raw_reconstruction`.
         post : str, optional
-            As `fusionlib.pipelines.find_post` knows it, by default the method's own.
-        vis : ndarray, shape (H, W) or (H, W, 3), optional
+            By default the method's own.
+        vis : ndarray, optional
             The visible image, whose chroma the result gets.
 
         Returns
@@ -622,30 +535,26 @@ class Method:
 
         Raises
         ------
-        UnknownName
-            If there is no such post-processing.
-        ImageError
-            If `vis` cannot be used.
         FusionError
-            If a value is not finite.
+            If a value is not finite, or there is no such post-processing.
         """
-        apply = find_post(post or self.post).apply
+        finish, how = find_post(post or self.post), self._configuration
         if not np.isfinite(raw).all():
             raise FusionError("the raw output has values that are not finite.")
         colour = None if vis is None else check_image(vis, "visible image")
         if colour is not None and colour.ndim == 2:
             colour = None
-        if colour is not None and self._chroma == "before":
+        if colour is not None and how.chroma == "before":
             gray = np.clip(self.levels.unscale(raw), 0, 1)
             raw = self.levels.scale(merge_luminance(gray, colour))
-        levels = apply(raw.astype(np.float64), self.levels)
+        levels = finish(raw.astype(np.float64), self.levels)
         # In place: of a large image each copy takes half a GiB.
         np.clip(levels, 0, 255, out=levels)
-        if self._quantise == "round":
+        if how.quantise == "round":
             levels += 0.5
         image = np.floor(levels, out=levels).astype(np.float32)
         image /= np.float32(255)
-        if colour is not None and self._chroma == "after":
+        if colour is not None and how.chroma == "after":
             image = quantise(merge_luminance(image, colour)).astype(np.float32) / np.float32(255)
         return image
 
@@ -667,28 +576,21 @@ class Method:
             raise FusionError(f"{self.name} has its own way to fuse: it has no weight maps.")
         if self.network.rule.activity is None:
             raise FusionError(
-                f"the rule {self._rule_name!r} has no weight maps; use l1_norm or mean."
+                f"the rule {self.network.rule.name!r} has no weight maps; use l1_norm or mean."
             )
-        tensors, crop = self.inputs(ir, vis, *others)
-        weights = rule_weights(self.network, tensors, self.execution)
-        return weights[:, :, 0, 0].cpu().numpy()[..., *crop]
+        weights = rule_weights(self.network, self.inputs(ir, vis, *others), self.execution)
+        height, width = ir.shape[:2]
+        return weights[:, :, 0, 0, :height, :width].cpu().numpy()
 
-    def inputs(
-        self, ir: np.ndarray, vis: np.ndarray, *others: np.ndarray
-    ) -> tuple[list[Tensor], tuple[slice, slice]]:
+    def inputs(self, ir: np.ndarray, vis: np.ndarray, *others: np.ndarray) -> list[Tensor]:
         """Return what the network is given, to run it or a part of it by oneself.
-
-        Parameters as in `fuse`.
 
         Returns
         -------
-        tensors : list of Tensor, shape (1, 1, H, W)
-            In the network's levels, on its device; small images are padded.
-        crop : (slice, slice)
-            Where the images are in them.
+        list of Tensor, shape (1, 1, H, W)
+            In the network's levels, on its device; small images are padded at their ends.
         """
-        padded, crop = self._padded(self._sources(ir, vis, *others))
-        return self._tensors(padded), crop
+        return self._tensors(self._sources(ir, vis, *others))
 
     def _sources(self, ir: np.ndarray, vis: np.ndarray, *others: np.ndarray) -> list[np.ndarray]:
         """Check the images and prepare each, which makes it gray."""
@@ -703,17 +605,12 @@ class Method:
             *(require_gray(check_image(image, "image"), what="image") for image in others),
         ]
         check_one_size(sources, "the images to fuse")
-        return [self._prepare(source) for source in sources]
+        return [self._configuration.prepare(source) for source in sources]
 
-    def _padded(self, sources: list[np.ndarray]) -> tuple[list[np.ndarray], tuple[slice, slice]]:
-        """Repeat the borders of images that are too small; say where they are then."""
-        height, width = sources[0].shape
-        side = self._fuser.min_side
-        crop = slice(0, height), slice(0, width)
-        if min(height, width) >= side:
-            return sources, crop
-        grow = ((0, max(0, side - height)), (0, max(0, side - width)))
-        return [np.pad(source, grow, mode="edge") for source in sources], crop
+    def _padded(self, source: np.ndarray) -> np.ndarray:
+        """Repeat the last row and column of an image that is too small."""
+        grow = [(0, max(0, self._fuser.min_side - side)) for side in source.shape]
+        return np.pad(source, grow, mode="edge") if any(more for _, more in grow) else source
 
     def _tensors(self, sources: list[np.ndarray]) -> list[Tensor]:
         """Make tensors of the sources, one after the other, and empty the list.
@@ -724,17 +621,18 @@ class Method:
         device = next(self.network.parameters()).device
         tensors = []
         while sources:
-            scaled = self.levels.scale(sources.pop(0))[None, None]
+            scaled = self.levels.scale(self._padded(sources.pop(0)))[None, None]
             tensors.append(torch.from_numpy(scaled).to(device))
         return tensors
 
     def _run_all(self, batch: list[list[np.ndarray]]) -> list[np.ndarray]:
         """Fuse the sources of several pairs of one size; a network's are used up."""
-        padded, (crop, *_) = zip(*map(self._padded, batch), strict=True)
+        height, width = batch[0][0].shape
         if isinstance(self._fuser, Algorithm):
+            padded = [[self._padded(image) for image in sources] for sources in batch]
             exact = [[self.levels.scale(exact_levels(image)) for image in some] for some in padded]
-            return [self._fuser.fuse(*some)[crop] for some in exact]
-        each = zip(*map(self._tensors, padded), strict=True)
+            return [self._fuser.fuse(*some)[:height, :width] for some in exact]
+        each = zip(*map(self._tensors, batch), strict=True)
         images = [torch.cat(some) if len(some) > 1 else some[0] for some in each]
         output = run_network(self._fuser, images, self.execution)[:, 0].cpu().numpy()
         if not np.isfinite(output).all():
@@ -742,4 +640,4 @@ class Method:
                 f"{self.name} gave values that are not finite; its weights "
                 f"({self.card.weights}) are unusable."
             )
-        return [raw[crop] for raw in output]
+        return [*output[:, :height, :width]]

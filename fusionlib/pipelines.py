@@ -2,15 +2,16 @@
 
 A *preparation* turns an image in [0, 1], gray (H, W) or RGB (H, W, 3), into the gray image that
 is scaled to the network's levels; for most methods that is its luminance. A *post-processing*
-turns raw output into levels 0..255, which the method then rounds or truncates to 8 bits. The
-summaries of both stand on the method's card.
+turns raw float64 output and its levels into levels 0..255, not clipped, which the method then
+clips and rounds or truncates to 8 bits; it may overwrite the output, of which each copy takes half
+a GiB for a large image. The summaries of both stand on the method's card.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -23,8 +24,7 @@ __all__ = [
     "GRAY_LEVELS",
     "POSTS",
     "Levels",
-    "Post",
-    "Preparation",
+    "Step",
     "find_post",
     "prepare_luminance",
     "prepare_minmax",
@@ -58,25 +58,14 @@ class Levels(NamedTuple):
 GRAY_LEVELS = Levels(0, 255)
 
 
-# ---------------------------------------------------------------- preparations
-
-
-class Preparation(NamedTuple):
-    """A preparation; called with an image it prepares it.
-
-    Attributes
-    ----------
-    summary : str
-        For the card; empty for the luminance.
-    apply : callable
-        Image in [0, 1], gray or RGB -> gray image in [0, 1].
-    """
+class Step(NamedTuple):
+    """A preparation or post-processing: its summary for the card, and what it does."""
 
     summary: str
-    apply: Callable[[np.ndarray], np.ndarray]
+    apply: Callable[..., np.ndarray]
 
-    def __call__(self, image: np.ndarray) -> np.ndarray:
-        return self.apply(image)
+    def __call__(self, *given: Any) -> np.ndarray:
+        return self.apply(*given)
 
 
 def _to_range(image: np.ndarray) -> np.ndarray:
@@ -96,32 +85,13 @@ def _by_pillow(image: np.ndarray) -> np.ndarray:
     return np.asarray(levels.convert("YCbCr").getchannel("Y")) / np.float32(255)
 
 
-prepare_luminance = Preparation("", luminance)
-prepare_minmax = Preparation("each image stretched to its range", _to_range)
-prepare_rounded = Preparation("the luminance of colour rounded to 8 bits", _to_8_bits)
-prepare_pillow = Preparation(
+prepare_luminance = Step("", luminance)
+prepare_minmax = Step("each image stretched to its range", _to_range)
+prepare_rounded = Step("the luminance of colour rounded to 8 bits", _to_8_bits)
+prepare_pillow = Step(
     "read as the luminance of Pillow's YCbCr: 22 of the 256 gray levels become one lower",
     _by_pillow,
 )
-
-
-# ---------------------------------------------------------------- post-processing
-
-
-class Post(NamedTuple):
-    """A post-processing.
-
-    Attributes
-    ----------
-    summary : str
-        For the card.
-    apply : callable
-        (raw float64 output, its levels) -> levels, 0..255 after clipping. The output may be
-        overwritten: of a large image each copy takes half a GiB.
-    """
-
-    summary: str
-    apply: Callable[[np.ndarray, Levels], np.ndarray]
 
 
 def _clip(raw: np.ndarray, levels: Levels) -> np.ndarray:
@@ -164,20 +134,20 @@ def _clahe(raw: np.ndarray, levels: Levels) -> np.ndarray:
     return equalised.astype(np.float64)
 
 
-POSTS: dict[str, Post] = {
-    "minmax": Post("stretched per image to 0..255", _minmax),
-    "clip": Post("clipped to 0..255", _clip),
-    "minmax_eps": Post("stretched per image to 0..255, range widened by 1e-5", _minmax_eps),
-    "white": Post("scaled per image so that the brightest pixel is 255", _white),
-    "imageio": Post("scaled to 0..255; stretched where the image leaves its range", _imageio),
-    "clahe": Post("clipped, truncated to 8 bits, CLAHE with limit 2 on 8x8 tiles", _clahe),
+POSTS: dict[str, Step] = {
+    "minmax": Step("stretched per image to 0..255", _minmax),
+    "clip": Step("clipped to 0..255", _clip),
+    "minmax_eps": Step("stretched per image to 0..255, range widened by 1e-5", _minmax_eps),
+    "white": Step("scaled per image so that the brightest pixel is 255", _white),
+    "imageio": Step("scaled to 0..255; stretched where the image leaves its range", _imageio),
+    "clahe": Step("clipped, truncated to 8 bits, CLAHE with limit 2 on 8x8 tiles", _clahe),
 }
 
 #: How `find_post` is asked for a stretch of any strength between "clip", 0, and "minmax", 1.
 STRETCH = "stretch:"
 
 
-def find_post(name: str) -> Post:
+def find_post(name: str) -> Step:
     """Return the post-processing of that name: a key of `POSTS`, or "stretch:SHARE".
 
     Of the latter, black and white lie between the levels and the image's own least and largest
@@ -204,7 +174,7 @@ def find_post(name: str) -> Post:
         )
     if share in (0, 1):
         return POSTS["minmax" if share else "clip"]
-    return Post(f"stretched per image to 0..255 by {share:g} of the way", partial(_part, share))
+    return Step(f"stretched per image to 0..255 by {share:g} of the way", partial(_part, share))
 
 
 def _part(share: float, raw: np.ndarray, levels: Levels) -> np.ndarray:

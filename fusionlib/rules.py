@@ -1,21 +1,8 @@
 """Fusion rules: how the feature maps of several images become one.
 
-A rule weighs the features of K >= 2 images at every pixel. Where it measures
-how active an image is there, it does so in two steps that `fusionlib.tiles`
-can take apart: `Rule.activity` turns features (B, C, H, W) into one map
-(B, 1, H, W), and `Rule.weigh` turns the stacked maps (K, B, 1, H, W) into
-weights of the same shape that sum to 1 over K.
-
-======================  =======================================================
-name                    weight of image i at a pixel
-======================  =======================================================
-``addition``            1 (the features are summed)
-``average``             1 / K
-``maximum``             the largest value per channel wins (no weights)
-``l1_norm``             L1 norm over channels, divided by its sum over images
-``mean``                channel mean, min-max over the map, softmax over images
-``mean_eq7``            channel mean, divided by its sum over images
-======================  =======================================================
+A rule fuses the features of K >= 2 images at every pixel. Where it weighs them by how active an
+image is there, it does so in two steps that `fusionlib.tiles` can take apart: `Rule.activity` and
+`Rule.weigh`. `RULES` has the rules by name, each with what it does.
 
 References
 ----------
@@ -29,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial, reduce
 
 import torch
 from torch import Tensor
@@ -47,10 +35,8 @@ class Rule:
 
     Attributes
     ----------
-    name : str
-        The name under which it is registered.
-    summary : str
-        One line: what it does and where it comes from.
+    name, summary : str
+        The name under which it is registered; what it does and where it comes from.
     activity : callable or None
         Features (B, C, H, W) -> activity maps (B, maps, H, W); None if the rule does not
         look at the features to weigh them.
@@ -59,8 +45,7 @@ class Rule:
     combine : callable or None
         For rules without weights: sequence of K features -> fused features.
     whole_map : bool
-        Whether a weight depends on the whole activity map and not on its pixel
-        alone, so that an image processed in tiles needs all tiles first.
+        Whether a weight depends on the whole activity map and not on its pixel alone.
     combined : float
         Of a blend of a rule that weighs and one that combines: the share of what is combined.
     maps : int
@@ -92,7 +77,6 @@ class Rule:
         Parameters
         ----------
         features : sequence of Tensor
-            Two or more tensors of one shape.
         weights : Tensor, shape (K, B, 1, H, W), optional
             Weights computed beforehand; by default those of `weights`.
 
@@ -147,22 +131,8 @@ def _minmax_softmax(activity: Tensor) -> Tensor:
     return torch.softmax((activity - low).div_(high - low + MINMAX_EPS), dim=0)
 
 
-def _sum(features: Sequence[Tensor]) -> Tensor:
-    fused = features[0]
-    for feature in features[1:]:
-        fused = fused + feature
-    return fused
-
-
 def _average(features: Sequence[Tensor]) -> Tensor:
-    return _sum(features) / len(features)
-
-
-def _maximum(features: Sequence[Tensor]) -> Tensor:
-    fused = torch.maximum(features[0], features[1])
-    for feature in features[2:]:
-        fused = torch.maximum(fused, feature)
-    return fused
+    return reduce(torch.add, features) / len(features)
 
 
 RULES: dict[str, Rule] = {
@@ -171,14 +141,18 @@ RULES: dict[str, Rule] = {
         Rule(
             "addition",
             "Sum of the features (DenseFuse's TensorFlow release); the output range doubles.",
-            combine=_sum,
+            combine=partial(reduce, torch.add),
         ),
         Rule(
             "average",
             "Mean of the features (what DenseFuse's PyTorch release calls addition).",
             combine=_average,
         ),
-        Rule("maximum", "Largest value per channel and pixel.", combine=_maximum),
+        Rule(
+            "maximum",
+            "Largest value per channel and pixel.",
+            combine=partial(reduce, torch.maximum),
+        ),
         Rule(
             "l1_norm",
             "Res2NetFuse eq. 5: share of the channel-wise L1 norm, without block averaging.",

@@ -6,10 +6,9 @@ whole image, as in RefineFuse, the finest is run in tiles. A network whose every
 whole image runs at once, or in tiles with an overlap that the caller states, which changes its
 results. What a layer frees is kept for the next one, see `fusionlib.memory`.
 
-Channels-last memory saves up to a third more, but its kernels add up in another order: as a rule up
-to 3e-6 of the range instead of 3e-7, of AEFusion and RFN-Nest 2e-5, of LRRNet 4e-4. So it is
+Channels-last memory saves up to a third more, but its kernels add up in another order. So it is
 used where it is asked for, or where a network says that it needs it. bfloat16 is as a rule faster
-again, and changes results in the second or third digit. `python -m benchmarks` measures all of it.
+again. `python -m benchmarks` measures all of it.
 """
 
 from __future__ import annotations
@@ -36,11 +35,10 @@ __all__ = [
     "Execution",
     "check_device",
     "check_execution",
-    "decode",
-    "encode",
     "has_bfloat16",
     "rule_weights",
     "run_network",
+    "running",
 ]
 
 # Side of a tile in pixels without its halo: the fastest in benchmarks/inference.py.
@@ -57,6 +55,8 @@ _ONE_AT_A_TIME = threading.RLock()
 @dataclass(frozen=True)
 class Execution:
     """How a network is run; without arguments so that results are those of the plain module.
+
+    Numbers that are not possible raise `FusionError`, an unknown precision `UnknownName`.
 
     Attributes
     ----------
@@ -78,16 +78,6 @@ class Execution:
         PyTorch's threads meanwhile; None: as they are.
     batch : int
         How many pairs of one size `Method.fuse_all` runs together. Pays on an accelerator.
-    kept : int
-        Bytes that the process may keep from one image to the next, where the C library is glibc.
-        Less is slower.
-
-    Raises
-    ------
-    FusionError
-        If a value is not possible.
-    UnknownName
-        If there is no such precision.
     """
 
     tile: int | None = TILE
@@ -96,16 +86,14 @@ class Execution:
     precision: Literal["float32", "bfloat16"] = "float32"
     threads: int | None = None
     batch: int = 1
-    kept: int = 1 << 30
 
     def __post_init__(self) -> None:
-        least = {"tile": 1, "overlap": 0, "threads": 1, "batch": 1, "kept": 0}
-        for name, smallest in least.items():
+        for name, least in {"tile": 1, "overlap": 0, "threads": 1, "batch": 1}.items():
             value = getattr(self, name)
-            if value is None and name not in ("batch", "kept"):
+            if value is None and name != "batch":
                 continue
-            if not isinstance(value, int) or value < smallest:
-                raise FusionError(f"{name} must be a whole number from {smallest}, not {value!r}.")
+            if not isinstance(value, int) or value < least:
+                raise FusionError(f"{name} must be a whole number from {least}, not {value!r}.")
         if self.precision not in PRECISIONS:
             raise unknown("precision", self.precision, PRECISIONS)
         if self.overlap is not None and self.tile is None:
@@ -117,21 +105,20 @@ class Execution:
         if network is not None and self.precision != "float32":
             parts.append(self.precision)
         if self.overlap is not None and isinstance(network, FusionNetwork) and not network.radius:
-            parts.append(f"tiles {self.tile}+{_rounded_up(self.overlap)}")
+            parts.append(f"tiles {self.tile}+{self.halo}")
         return ", ".join(parts)
+
+    @property
+    def halo(self) -> int:
+        """The overlap in whole strides."""
+        return -(-(self.overlap or 0) // STRIDE) * STRIDE
 
 
 SAFE = Execution()
 
 
 def check_execution(how: Execution, device: str) -> None:
-    """Make sure that networks can be run that way here; warn of more threads than cores.
-
-    Raises
-    ------
-    FusionError
-        If the hardware has no bfloat16.
-    """
+    """Make sure that the hardware has the precision; warn of more threads than cores."""
     if how.precision == "bfloat16" and not has_bfloat16(device):
         raise FusionError(
             f"the device {device!r} has no bfloat16 arithmetic here (on a CPU that is AVX512-BF16 "
@@ -159,8 +146,8 @@ WITHOUT_BFLOAT16 = {
 def has_bfloat16(device: str) -> bool:
     """Whether a device computes in bfloat16 itself, and libraries are not told to do without.
 
-    They are by the variables ATEN_CPU_CAPABILITY, which PyTorch reads as it is imported, and
-    ONEDNN_MAX_CPU_ISA.
+    The variables ATEN_CPU_CAPABILITY, which PyTorch reads as it is imported, and
+    ONEDNN_MAX_CPU_ISA tell them.
     """
     if device.startswith("cuda"):
         return torch.cuda.is_bf16_supported(including_emulation=False)
@@ -175,13 +162,7 @@ def has_bfloat16(device: str) -> bool:
 
 
 def check_device(name: str) -> None:
-    """Make sure that tensors can be made on a device.
-
-    Raises
-    ------
-    FusionError
-        If the device does not exist, or this PyTorch was not built for it.
-    """
+    """Make sure that tensors can be made on a device."""
     try:
         torch.zeros(1, device=name).item()
     except Exception as error:  # torch raises many types, depending on how it was built
@@ -214,14 +195,12 @@ def _axis(size: int, tile: int, halo: int, step: int = 1) -> list[tuple[slice, s
     return axis
 
 
-def _tiles(height: int, width: int, tile: int, halo: int, step: int = 1) -> Iterator[_Tile]:
-    for rows in _axis(height, tile, halo, step):
-        for columns in _axis(width, tile, halo, step):
-            yield _Tile(*zip(rows, columns, strict=True))
-
-
-def _rounded_up(overlap: int) -> int:
-    return -(-overlap // STRIDE) * STRIDE
+def _tiles(height: int, width: int, tile: int, halo: int, step: int = 1) -> list[_Tile]:
+    return [
+        _Tile(*zip(rows, columns, strict=True))
+        for rows in _axis(height, tile, halo, step)
+        for columns in _axis(width, tile, halo, step)
+    ]
 
 
 def run_network(network: nn.Module, images: Sequence[Tensor], how: Execution = SAFE) -> Tensor:
@@ -235,7 +214,6 @@ def run_network(network: nn.Module, images: Sequence[Tensor], how: Execution = S
     images : sequence of Tensor, shape (B, 1, H, W)
         On the network's device, in the range its card states.
     how : Execution
-        See there which networks are run in tiles.
 
     Returns
     -------
@@ -252,19 +230,23 @@ def run_network(network: nn.Module, images: Sequence[Tensor], how: Execution = S
     MemoryError
         Naming network and size, if there is not enough memory.
     """
-    count, height, width = len(images[0]), *images[0].shape[-2:]
-    several = f"{count} pairs of " if count > 1 else ""
-    task = f"{type(network).__name__} on {several}{width}x{height} pixels"
-    remedy = "smaller tiles or batches, or where it has no tiles an overlap"
-    with memory_errors(task, remedy), _set_up(network, how):
+    with running(network, images, how):
         output = _run(network, images, how)
     return output.to(images[0].dtype)
 
 
 @contextmanager
-def _set_up(network: nn.Module, how: Execution) -> Iterator[None]:
-    """Prepare a network, and PyTorch while it runs; networks wait for each other."""
+def running(network: nn.Module, images: Sequence[Tensor], how: Execution = SAFE) -> Iterator[None]:
+    """Prepare a network, and PyTorch while it runs on images; networks wait for each other.
+
+    Too little memory is a MemoryError that names network and size.
+    """
+    count, height, width = len(images[0]), *images[0].shape[-2:]
+    several = f"{count} pairs of " if count > 1 else ""
+    task = f"{type(network).__name__} on {several}{width}x{height} pixels"
+    remedy = "smaller tiles or batches, or where it has no tiles an overlap"
     with ExitStack() as stack:
+        stack.enter_context(memory_errors(task, remedy))
         stack.enter_context(_ONE_AT_A_TIME)
         network.eval()
         last = how.channels_last
@@ -280,7 +262,7 @@ def _set_up(network: nn.Module, how: Execution) -> Iterator[None]:
             stack.callback(torch.set_num_threads, torch.get_num_threads())
             torch.set_num_threads(how.threads)
         if device == "cpu":
-            stack.enter_context(keep_pages(how.kept))
+            stack.enter_context(keep_pages())
         yield
 
 
@@ -315,27 +297,22 @@ def _run(network: nn.Module, images: Sequence[Tensor], how: Execution) -> Tensor
         return network(*images)
     height, width = images[0].shape[-2:]
     if network.radius is not None:
-        tiles = list(_tiles(height, width, how.tile, network.radius))
+        tiles = _tiles(height, width, how.tile, network.radius)
         if len(tiles) > 1 and isinstance(network, AutoEncoder):
             return _run_autoencoder(network, images, tiles)
         return _run_tiles(network, images, tiles)
     if how.overlap is not None:
-        overlap = _rounded_up(how.overlap)
-        tiles = list(_tiles(height, width, how.tile, overlap, STRIDE))
-        _check_tiles(network, tiles)
+        tiles = _tiles(height, width, how.tile, how.halo, STRIDE)
+        smallest = min(side.stop - side.start for part in tiles for side in part.view)
+        if len(tiles) > 1 and smallest < network.min_side:
+            raise FusionError(
+                f"{type(network).__name__} needs {network.min_side} pixels a side; tiles with "
+                f"their overlap have {smallest}. Give larger tiles or more overlap."
+            )
         return _run_tiles(network, images, tiles)
     if isinstance(network, PyramidNetwork):
         return _run_pyramid(network, images, how.tile)
     return network(*images)
-
-
-def _check_tiles(network: FusionNetwork, tiles: Sequence[_Tile]) -> None:
-    seen = [side.stop - side.start for part in tiles for side in part.view]
-    if len(tiles) > 1 and min(seen) < network.min_side:
-        raise FusionError(
-            f"{type(network).__name__} needs {network.min_side} pixels a side; tiles with their "
-            f"overlap have {min(seen)}. Give larger tiles or more overlap."
-        )
 
 
 def _run_tiles(network: nn.Module, images: Sequence[Tensor], tiles: Sequence[_Tile]) -> Tensor:
@@ -349,69 +326,18 @@ def _run_tiles(network: nn.Module, images: Sequence[Tensor], tiles: Sequence[_Ti
 
 
 def rule_weights(network: AutoEncoder, images: Sequence[Tensor], how: Execution = SAFE) -> Tensor:
-    """Return the weights that the network's rule gives two or more images (B, 1, H, W).
-
-    Returns
-    -------
-    Tensor, shape (K, groups, B, 1, H, W)
-    """
+    """Return the weights (K, groups, B, 1, H, W) that the rule gives K images (B, 1, H, W)."""
     height, width = images[0].shape[-2:]
-    tiles = list(_tiles(height, width, how.tile or max(height, width), network.radius))
-    with _set_up(network, how):
+    tiles = _tiles(height, width, how.tile or max(height, width), network.radius)
+    with running(network, images, how):
         return _whole_map_weights(network, images, tiles, keep=0)[0]
-
-
-def encode(network: AutoEncoder, images: Sequence[Tensor], how: Execution = SAFE) -> list[Tensor]:
-    """Return the features (B, C, H, W) of whole images (B, 1, H, W), in one piece each.
-
-    Raises
-    ------
-    MemoryError
-        If there is not enough memory.
-    """
-    with _in_one_piece(network, images, how):
-        return [network.encode(image) for image in images]
-
-
-def decode(
-    network: AutoEncoder, features: Sequence[Tensor], how: Execution = SAFE
-) -> tuple[Tensor, Tensor | None]:
-    """Fuse what `encode` gave with the network's rule and decode it.
-
-    Returns
-    -------
-    fused : Tensor, shape (B, 1, H, W)
-        What `run_network` gives for the images, if it runs them in one piece.
-    weights : Tensor, shape (K, groups, B, 1, H, W), or None
-        As of `rule_weights`; None if the rule has none.
-
-    Raises
-    ------
-    MemoryError
-        If there is not enough memory.
-    """
-    with _in_one_piece(network, features, how):
-        weights = None
-        if network.rule.activity is not None:
-            weights = network.weigh(torch.stack([network.activity(one) for one in features]))
-        return network.decode(network.fuse([*features], weights)), weights
-
-
-@contextmanager
-def _in_one_piece(
-    network: AutoEncoder, tensors: Sequence[Tensor], how: Execution
-) -> Iterator[None]:
-    height, width = tensors[0].shape[-2:]
-    task = f"{type(network).__name__} on {width}x{height} pixels, in one piece"
-    with memory_errors(task, "smaller images"), _set_up(network, how):
-        yield
 
 
 def _run_pyramid(network: PyramidNetwork, images: Sequence[Tensor], tile: int) -> Tensor:
     ir, vis = images
     height, width = ((side + 1) // 2 for side in ir.shape[-2:])
     # Tiles of the second scale, so that those of the finest begin at even rows and columns.
-    tiles = list(_tiles(height, width, max(1, tile // 2), network.halo // 2))
+    tiles = _tiles(height, width, max(1, tile // 2), network.halo // 2)
     if len(tiles) == 1:
         return network(ir, vis)
     features: list[Tensor] = []
@@ -457,11 +383,7 @@ def _encode(network: AutoEncoder, images: Sequence[Tensor], part: _Tile) -> list
 
 
 def _whole_map_weights(
-    network: AutoEncoder,
-    images: Sequence[Tensor],
-    tiles: Sequence[_Tile],
-    *,
-    keep: int,
+    network: AutoEncoder, images: Sequence[Tensor], tiles: Sequence[_Tile], *, keep: int
 ) -> tuple[Tensor, dict[int, list[Tensor]]]:
     """Weights (K, groups, B, 1, H, W) of a rule that needs whole activity maps.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -22,23 +22,21 @@ settings.register_profile("fusionlib", deadline=None)
 settings.load_profile("fusionlib")
 
 
-def _place(variable: str) -> Path:
-    value = os.environ.get(variable)
-    if not value or not Path(value).is_dir():
-        pytest.skip(f"${variable} does not name a folder")
-    return Path(value)
+def _place(variable: str) -> Callable[[], Path]:
+    """Make a fixture of a folder that a variable names; tests that use it are marked realdata."""
+
+    @pytest.fixture(scope="session")
+    def place() -> Path:
+        value = os.environ.get(variable)
+        if not value or not Path(value).is_dir():
+            pytest.skip(f"${variable} does not name a folder")
+        return Path(value)
+
+    return place
 
 
-@pytest.fixture(scope="session")
-def data_root() -> Path:
-    """The folder of the real data sets; tests that use it are marked realdata."""
-    return _place("FUSIONLIB_DATA")
-
-
-@pytest.fixture(scope="session")
-def weights_root() -> Path:
-    """The folder of the authors' weights; tests that use it are marked realdata."""
-    return _place("FUSIONLIB_WEIGHTS")
+data_root = _place("FUSIONLIB_DATA")
+weights_root = _place("FUSIONLIB_WEIGHTS")
 
 
 @pytest.fixture(scope="session")

@@ -31,14 +31,11 @@ def same_within_print(ours: str, reference: str) -> bool:
     ours = ADDRESS.sub("", ours)
     if DECIMAL.sub("#", ours) != DECIMAL.sub("#", reference):
         return False
-    pairs = zip(DECIMAL.finditer(ours), DECIMAL.finditer(reference), strict=True)
-    return all(_close(a, b) for a, b in pairs)
-
-
-def _close(a: re.Match[str], b: re.Match[str]) -> bool:
-    x, y = (float(m.group().replace("\N{MINUS SIGN}", "-")) for m in (a, b))
-    unit = 10.0 ** -len(b.group(1))
-    return abs(x - y) <= 1.5 * unit
+    for a, b in zip(DECIMAL.finditer(ours), DECIMAL.finditer(reference), strict=True):
+        x, y = (float(m.group().replace("\N{MINUS SIGN}", "-")) for m in (a, b))
+        if abs(x - y) > 1.5 * 10.0 ** -len(b.group(1)):
+            return False
+    return True
 
 
 def _aligned(ours: Any, reference: Any) -> Any:

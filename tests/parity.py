@@ -58,37 +58,30 @@ def load(
 
     Where several pipelines share the set, it is the authors' release that made the file.
     """
-    if dictionary is not None:
-        return _with_dictionary(system, dictionary)
-    if system in registry() and not any(
-        configuration.weights for configuration in registry()[system].configurations.values()
-    ):
-        return create(system)
     owners = {}
     for spec in registry().values():
         for name, configuration in spec.configurations.items():
             for entry in configuration.weights:
                 if entry.name not in owners or name == "released":
                     owners[entry.name] = (spec, name)
-    if system not in owners:
-        raise unknown("system", system, owners)
-    spec, name = owners[system]
-    options = {spec.axis: name, "rule": rule or RULES.get(system)}
-    if system in GAINS:
-        with tempfile.TemporaryDirectory() as temporary:
-            path = Path(temporary) / f"{system}_recipe.safetensors"
-            save_file(recipe_state(system), path)
-            return create(spec.name, weights=path, **options)
-    if system == "fusiongan":
-        return create(spec.name, weights=_random_weights(folder), **options)
-    return create(spec.name, weights=system, **options)
-
-
-def _with_dictionary(system: str, dictionary: np.ndarray) -> Method:
     with tempfile.TemporaryDirectory() as temporary:
-        path = Path(temporary) / "dictionary.npz"
-        np.savez(path, dictionary=dictionary)
-        return create(system, pipeline="fixed", weights=path)
+        if dictionary is not None:
+            path = Path(temporary) / "dictionary.npz"
+            np.savez(path, dictionary=dictionary)
+            return create(system, pipeline="fixed", weights=path)
+        if system not in owners:
+            if system in registry() and not registry()[system].default.weights:
+                return create(system)
+            raise unknown("system", system, owners)
+        spec, name = owners[system]
+        weights: str | Path = system
+        if system in GAINS:
+            weights = Path(temporary) / f"{system}_recipe.safetensors"
+            save_file(recipe_state(system), weights)
+        elif system == "fusiongan":
+            weights = _random_weights(folder)
+        options = {spec.axis: name, "rule": rule or RULES.get(system)}
+        return create(spec.name, weights=weights, **options)
 
 
 def _random_weights(folder: Path) -> Path:
@@ -117,29 +110,26 @@ def read(path: str) -> dict[str, np.ndarray]:
     missing = [key for key in ("ir", "vis", "fused") if key not in arrays]
     if missing:
         raise ImageError(f"{path} lacks {', '.join(missing)}; it must hold ir, vis and fused.")
+    extra = {"dictionary": arrays.pop("dictionary")} if "dictionary" in arrays else {}
     colour = _colour(arrays.pop("vis_rgb")) if "vis_rgb" in arrays else None
-    dictionary = arrays.pop("dictionary", None)
-    saved = arrays.get("fused_u8")
-    coloured = saved is not None and saved.shape[-1:] == (3,)
-    in_colour = arrays.pop("fused_u8") if coloured else None
+    if "fused_u8" in arrays and arrays["fused_u8"].shape[-1:] == (3,):
+        extra["fused_u8"] = arrays.pop("fused_u8")
     arrays = {key: _plane(key, array) for key, array in arrays.items()}
     for key in ("ir", "vis"):
         arrays[key] = _without_padding(arrays[key], arrays["fused"].shape)
     shapes = {key: array.shape for key, array in arrays.items()}
     if len(set(shapes.values())) > 1:
         raise ImageError(f"{path}: the images must have one size, not {shapes}.")
-    if in_colour is not None:
+    if "fused_u8" in extra:
         # Without a colour image, the gray one was saved as RGB.
-        rgb = np.dstack([arrays["vis"]] * 3) if colour is None else colour
+        extra["vis_rgb"] = np.dstack([arrays["vis"]] * 3) if colour is None else colour
         shape = (*arrays["fused"].shape, 3)
-        if not rgb.shape == in_colour.shape == shape:
+        if not extra["vis_rgb"].shape == extra["fused_u8"].shape == shape:
             raise ImageError(
-                f"{path}: vis_rgb is {rgb.shape}, fused_u8 {in_colour.shape}, expected {shape}."
+                f"{path}: vis_rgb is {extra['vis_rgb'].shape}, fused_u8 "
+                f"{extra['fused_u8'].shape}, expected {shape}."
             )
-        arrays |= {"vis_rgb": rgb, "fused_u8": in_colour}
-    if dictionary is not None:
-        arrays["dictionary"] = dictionary
-    return arrays
+    return arrays | extra
 
 
 def _colour(array: np.ndarray) -> np.ndarray:
@@ -163,12 +153,9 @@ def _without_padding(image: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _plane(key: str, array: np.ndarray) -> np.ndarray:
-    if array.ndim == 4 and len(array) == 1:
-        array = array[0]
-    if array.ndim == 3 and array.shape[0] == 1:
-        array = array[0]
-    elif array.ndim == 3 and array.shape[2] == 1:
-        array = array[:, :, 0]
+    for axis in (0, 0, -1):
+        if array.ndim > 2 and array.shape[axis] == 1:
+            array = array.squeeze(axis)
     if array.ndim != 2 or not array.size or array.dtype.kind not in "uif":
         raise ImageError(f"{key} is {array.dtype} {array.shape}, expected one gray image.")
     return array

@@ -16,8 +16,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["GAINS", "recipe_state"]
-
 #: Variance of a layer's output, by system: chosen so that outputs neither die nor saturate.
 GAINS = {"rfn_nest": 3.0, "cddfuse": 0.4, "emma": 0.8, "swinfusion": 1.5, "aefusion": 0.5}
 

@@ -11,7 +11,9 @@ import re
 import shutil
 from pathlib import Path
 
+import nbformat
 import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -31,28 +33,17 @@ def build():
 
 
 def test_a_picture_is_shown_in_place_of_its_widget(build, tmp_path):
-    state = {"state": {"1": {"model_name": "LayoutModel"}}, "version_major": 2, "version_minor": 0}
     outputs = {"image/png": PICTURE, WIDGET: {"model_id": "1"}, "text/plain": ["Explorer()"]}
-    cell = {
-        "cell_type": "code",
-        "execution_count": 1,
-        "id": "a",
-        "metadata": {},
-        "outputs": [{"output_type": "display_data", "data": outputs, "metadata": {}}],
-        "source": "explore()",
-    }
-    notebook = {
-        "cells": [{"cell_type": "markdown", "id": "b", "metadata": {}, "source": "# Story"}, cell],
-        "metadata": {
-            "language_info": {"name": "python", "pygments_lexer": "ipython3"},
-            "widgets": {"application/vnd.jupyter.widget-state+json": state},
-        },
-        "nbformat": 4,
-        "nbformat_minor": 5,
-    }
+    shown = new_output("display_data", outputs)
+    notebook = new_notebook(
+        cells=[new_markdown_cell("# Story"), new_code_cell("explore()", outputs=[shown])],
+        metadata={"language_info": {"name": "python", "pygments_lexer": "ipython3"}},
+    )
+    state = {"state": {"1": {"model_name": "LayoutModel"}}, "version_major": 2, "version_minor": 0}
+    notebook.metadata["widgets"] = {"application/vnd.jupyter.widget-state+json": state}
     pages, out = tmp_path / "pages", tmp_path / "out"
     shutil.copytree(DOCS, pages, ignore=shutil.ignore_patterns("*.md", "*.rst", "[!c]*.py"))
-    (pages / "index.ipynb").write_text(json.dumps(notebook))
+    nbformat.write(notebook, pages / "index.ipynb")
     assert build.sphinx(["-W", "-q", str(pages), str(out)]) == 0
     html = (out / "index.html").read_text()
     assert re.search(r'<img[^>]*src="_images/[^"]*\.png"', html)

@@ -16,15 +16,11 @@ ROOT = Path(__file__).parent.parent
 MOST_INSIDE = 40
 
 
-def modules_of(house):
-    """Return the files of a house by the names of their modules."""
-    return {
-        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
-        for path in sorted((ROOT / house).rglob("*.py"))
-    }
-
-
-MODULES = modules_of("fusionlib") | modules_of("reproduction")
+MODULES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+    for house in ("fusionlib", "reproduction")
+    for path in sorted((ROOT / house).rglob("*.py"))
+}
 
 
 def imports(module, path):

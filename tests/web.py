@@ -8,43 +8,32 @@ import threading
 from collections.abc import Iterator
 from urllib.parse import unquote
 
-__all__ = ["Web", "serve"]
-
 
 class Web:
-    """What is published, and what was asked for.
+    """What is published, and what was asked for: names of files in the order of the requests."""
 
-    Attributes
-    ----------
-    address : str
-        Of the server, without a slash at the end.
-    asked : list of str
-        Names of the files in the order of the requests.
-    """
-
-    def __init__(self) -> None:
-        self.address = ""
+    def __init__(self, address: str) -> None:
+        self.address = address
         self.asked: list[str] = []
-        self._files: dict[str, tuple[bytes, int]] = {}
+        self.files: dict[str, tuple[bytes, int]] = {}
 
     def put(self, name: str, content: bytes, *, missing: int = 0) -> None:
         """Publish a file; the connection breaks before the last `missing` bytes."""
-        self._files[name] = content, missing
+        self.files[name] = content, missing
 
 
 @contextlib.contextmanager
 def serve() -> Iterator[Web]:
     """Run a server."""
-    web = Web()
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             name = unquote(self.path).lstrip("/")
             web.asked.append(name)
-            if name not in web._files:
+            if name not in web.files:
                 self.send_error(404)
                 return
-            content, missing = web._files[name]
+            content, missing = web.files[name]
             self.send_response(200)
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
@@ -54,9 +43,9 @@ def serve() -> Iterator[Web]:
             pass
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        web = Web(f"http://127.0.0.1:{server.server_port}")
         thread = threading.Thread(target=server.serve_forever, args=[0.01], daemon=True)
         thread.start()
-        web.address = f"http://127.0.0.1:{server.server_port}"
         yield web
         server.shutdown()
         thread.join()

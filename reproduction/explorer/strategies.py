@@ -6,11 +6,14 @@ decodes, another post-processing only finishes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from fusionlib.errors import ImageTooSmall, unknown
 from fusionlib.evaluation import evaluate
@@ -20,7 +23,7 @@ from fusionlib.metrics.plane import notes
 from fusionlib.networks.network import AutoEncoder
 from fusionlib.pipelines import find_post
 from fusionlib.rules import Rule, get_rule
-from fusionlib.tiles import decode, encode, rule_weights, run_network
+from fusionlib.tiles import Execution, rule_weights, run_network, running
 
 from .rules import blend, exact_text, favour, sharpen
 
@@ -196,11 +199,11 @@ class Comparison:
         chosen: dict[str, Any] = {find_method(name).axis: setting} if setting else {}
         return create(name, **chosen, retrained=True, **self._options)
 
-    def _encode(self, name: str, setting: str) -> tuple[Any, Any]:
+    def _encode(self, name: str, setting: str) -> list[Tensor]:
         method = self._method(name, setting)
         assert isinstance(method.network, AutoEncoder)
-        tensors, crop = method.inputs(self.pair.ir, self.pair.vis)
-        return encode(method.network, tensors, method.execution), crop
+        tensors = method.inputs(self.pair.ir, self.pair.vis)
+        return encode(method.network, tensors, method.execution)
 
     def _run(self, strategy: Strategy) -> tuple[np.ndarray, np.ndarray | None]:
         ir, vis = self.pair.ir, self.pair.vis
@@ -211,13 +214,31 @@ class Comparison:
         assert rule is not None  # an auto-encoder has rules
         network = method.network.with_rule(rule)
         if ir.size > KEPT_PIXELS:
-            tensors, crop = method.inputs(ir, vis)
+            tensors = method.inputs(ir, vis)
             output = run_network(network, tensors, method.execution)
             weights = rule_weights(network, tensors, method.execution) if rule.weigh else None
         else:
-            maps, crop = self._encoded(strategy.method, strategy.setting)
+            maps = self._encoded(strategy.method, strategy.setting)
             output, weights = decode(network, maps, method.execution)
-        raw = output[0, 0].cpu().numpy()[crop]
+        height, width = ir.shape
+        raw = output[0, 0, :height, :width].cpu().numpy()
         if weights is None:
             return raw, None
-        return raw, weights[0, :, 0, 0].cpu().numpy()[..., *crop].mean(axis=0)
+        return raw, weights[0, :, 0, 0, :height, :width].cpu().numpy().mean(axis=0)
+
+
+def encode(network: AutoEncoder, images: Sequence[Tensor], how: Execution) -> list[Tensor]:
+    """Return the features of whole images (B, 1, H, W), in one piece each."""
+    with running(network, images, how):
+        return [network.encode(image) for image in images]
+
+
+def decode(
+    network: AutoEncoder, features: Sequence[Tensor], how: Execution
+) -> tuple[Tensor, Tensor | None]:
+    """Fuse features by the network's rule; also return its weights, None if it has none."""
+    with running(network, features, how):
+        weights = None
+        if network.rule.activity is not None:
+            weights = network.weigh(torch.stack([network.activity(one) for one in features]))
+        return network.decode(network.fuse([*features], weights)), weights

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import FrozenInstanceError, fields, replace
+from dataclasses import fields
 from xml.etree import ElementTree
-
-import pytest
 
 from fusionlib.card import LABELS, Card
 from fusionlib.methods import create, registry
@@ -18,14 +16,10 @@ CARD = Card(
 
 
 def test_rows_hold_every_fact_in_order():
-    expected = [LABELS.get(f.name, f.name) for f in fields(Card)]
-    assert list(CARD.rows()) == expected
+    assert LABELS.keys() <= {f.name for f in fields(Card)}
+    assert list(CARD.rows()) == [LABELS.get(f.name, f.name) for f in fields(Card)]
     assert CARD.rows()["parameters"] == "1,234,567" and CARD.rows()["year"] == 2021
     assert CARD.rows()["sha256 of the weights"] == "<weights_sha256> & more"
-
-
-def test_labels_belong_to_facts():
-    assert LABELS.keys() <= {f.name for f in fields(Card)}
 
 
 def test_text_is_one_aligned_line_per_fact():
@@ -41,18 +35,9 @@ def test_html_is_escaped():
     assert cells == [str(x) for item in CARD.rows().items() for x in item]
 
 
-def test_card_cannot_be_changed():
-    with pytest.raises(FrozenInstanceError):
-        CARD.rule = "mean"
-    assert replace(CARD, rule="mean") != CARD
-
-
 def test_card_of_a_method_has_no_gaps():
     card = create("res2netfuse").card
     assert all(str(value) for value in card.rows().values())
     assert len(card.weights_sha256) == 64 and card.method == "Res2NetFuse"
-
-
-def test_a_version_is_a_whole_number_that_the_card_does_not_show():
+    assert "version" not in card.rows()
     assert all(isinstance(spec.version, int) and spec.version >= 1 for spec in registry().values())
-    assert "version" not in CARD.rows()

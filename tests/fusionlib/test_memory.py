@@ -13,8 +13,6 @@ from torch import nn
 from fusionlib import memory
 from fusionlib.tiles import run_network
 
-IMAGES = [torch.zeros(1, 1, 20, 30)] * 2
-
 
 @pytest.mark.parametrize(
     "error",
@@ -30,16 +28,12 @@ def test_not_enough_memory(error):
             raise error
 
     with pytest.raises(MemoryError, match="not enough memory for Full on 30x20 pixels; give smal"):
-        run_network(Full(), IMAGES)
+        run_network(Full(), [torch.zeros(1, 1, 20, 30)] * 2)
 
 
 def test_other_errors_stay():
-    class Wrong(nn.Module):
-        def forward(self, *images):
-            raise RuntimeError("sizes differ")
-
-    with pytest.raises(RuntimeError, match="sizes differ"):
-        run_network(Wrong(), IMAGES)
+    with pytest.raises(RuntimeError, match="sizes differ"), memory.memory_errors("a", "b"):
+        raise RuntimeError("sizes differ")
 
 
 # Blocks of so many MiB one after the other, and what each run fetched and added, in MiB.
@@ -47,7 +41,10 @@ PAGES = """
 import ctypes, os, resource, torch
 from concurrent.futures import ThreadPoolExecutor
 from torch import nn
-from fusionlib.tiles import Execution, run_network
+from fusionlib import memory
+from fusionlib.tiles import run_network
+
+memory.LIMIT = {kept}
 
 class Layers(nn.Module):
     def forward(self, image):
@@ -62,7 +59,7 @@ def used():
     return megabytes(int(open("/proc/self/statm").read().split()[1]))
 
 def run():
-    run_network(Layers(), [torch.zeros(1, 1, 1, 1)], Execution(kept={kept}))
+    run_network(Layers(), [torch.zeros(1, 1, 1, 1)])
 
 PR_SET_THP_DISABLE = 41  # or one fault may be a page of 2 MiB
 ctypes.CDLL(None).prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0)
@@ -112,5 +109,5 @@ def test_another_c_library_is_not_asked(monkeypatch):
 
     monkeypatch.setattr(memory.sys, "platform", "darwin")
     monkeypatch.setattr(memory.ctypes, "CDLL", asked)
-    with memory.keep_pages(0):
+    with memory.keep_pages():
         assert not memory._keeping

@@ -40,11 +40,8 @@ def random(count: int, *, channels=5, size=(6, 7), seed=0) -> list[torch.Tensor]
 @pytest.mark.parametrize(
     "rule, columns, expected",
     [
-        ("addition", ([1, 2], [3, 5]), [4, 7]),
         ("addition", ([1, 2], [3, 5], [10, 20]), [14, 27]),
-        ("average", ([1, 2], [3, 5]), [2, 3.5]),
         ("average", ([1, 2], [3, 5], [8, 2]), [4, 3]),
-        ("maximum", ([1, 5], [3, 2]), [3, 5]),
         ("maximum", ([1, 5], [3, 2], [2, 9]), [3, 9]),
         # Norms 4 and 12, so the weights are 1/4 and 3/4.
         ("l1_norm", ([4, 0], [4, 8]), [4, 6]),
@@ -52,10 +49,8 @@ def random(count: int, *, channels=5, size=(6, 7), seed=0) -> list[torch.Tensor]
         ("l1_norm", ([-4, 0], [4, -8]), [2, -6]),
         # Norms 2, 2 and 4.
         ("l1_norm", ([2, 0], [0, 2], [4, 0]), [2.5, 0.5]),
-        ("mean_eq7", ([4, 0], [4, 8]), [4, 6]),
         ("mean_eq7", ([2, 0], [0, 2], [4, 0]), [2.5, 0.5]),
         # A map of one pixel is constant: min-max gives 0 for every image, softmax 1/K.
-        ("mean", ([4, 0], [4, 8]), [4, 4]),
         ("mean", ([3, 0], [0, 3], [6, 6]), [3, 3]),
     ],
 )
@@ -64,19 +59,9 @@ def test_known_values(rule, columns, expected):
     assert fused == pytest.approx(expected, rel=ROUNDING)
 
 
-def test_mean_on_a_known_map():
-    """Channel means 0.5 and 1.5 are stretched to 0 and 1; the other image is flat, so 0 and 0."""
-    ramp = torch.tensor([[0.0, 0.0], [1.0, 3.0]]).view(1, 2, 1, 2)
-    flat = torch.full_like(ramp, 7.0)
-    weights = RULES["mean"].weights([ramp, flat])
-    assert weights is not None
-    top = 1 / (1 + 1e-5)  # the released epsilon stands in the denominator
-    expected = [0.5, np.exp(top) / (np.exp(top) + 1)]
-    assert weights[0].flatten().tolist() == pytest.approx(expected, rel=ROUNDING)
-
-
 @pytest.mark.parametrize("count", [2, 3])
 def test_mean_as_released_by_numpy(count):
+    """Each map is stretched by itself, those of a batch too."""
     features = random(count)
     values = np.stack([f.numpy().astype(np.float64) for f in features])  # (K, B, C, H, W)
     maps = values.mean(axis=2)
@@ -87,37 +72,24 @@ def test_mean_as_released_by_numpy(count):
     assert RULES["mean"](features).numpy() == pytest.approx(expected, rel=1e-5)
 
 
-def test_mean_stretches_each_image_of_a_batch_by_itself():
-    features = random(2)
-    alone = [RULES["mean"]([f[i : i + 1] for f in features]) for i in range(2)]
-    assert torch.allclose(RULES["mean"](features), torch.cat(alone), rtol=1e-6, atol=0)
-
-
 @pytest.mark.parametrize("rule", WEIGHTED)
 @given(values=features_of_several)
 @settings(max_examples=60)
 def test_weights_sum_to_one(rule, values):
-    weights = RULES[rule].weights(list(torch.from_numpy(values)[:, None]))
-    assert weights is not None and weights.shape == (len(values), 1, 1, *values.shape[2:])
-    assert torch.all(weights >= 0)
-    assert torch.allclose(weights.sum(dim=0), torch.ones(()), rtol=0, atol=ROUNDING)
-
-
-@pytest.mark.parametrize("rule", ["l1_norm", "mean_eq7"])
-@given(values=features_of_several)
-@settings(max_examples=60)
-def test_silent_pixels_get_equal_weights(rule, values):
+    """Where all images are silent, they are equal."""
     values = values.copy()
     values[..., 0, 0] = 0
     weights = RULES[rule].weights(list(torch.from_numpy(values)[:, None]))
-    assert weights is not None
-    assert torch.all(weights[..., 0, 0] == np.float32(1 / len(values)))
+    assert weights.shape == (len(values), 1, 1, *values.shape[2:])
+    assert torch.all(weights >= 0)
+    assert torch.allclose(weights.sum(dim=0), torch.ones(()), rtol=0, atol=ROUNDING)
+    if rule != "mean":  # which looks at the whole map
+        assert torch.all(weights[..., 0, 0] == np.float32(1 / len(values)))
 
 
 @pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize("count", [2, 3])
-def test_all_zero_features_stay_zero(rule, count):
-    fused = RULES[rule]([torch.zeros(1, 3, 4, 5)] * count)
+def test_all_zero_features_stay_zero(rule):
+    fused = RULES[rule]([torch.zeros(1, 3, 4, 5)] * 3)
     assert torch.equal(fused, torch.zeros(1, 3, 4, 5))
 
 
@@ -128,13 +100,6 @@ def test_equation_7_is_equation_5_on_features_after_relu(values):
     features = list(torch.from_numpy(values)[:, None])
     a, b = RULES["l1_norm"].weights(features), RULES["mean_eq7"].weights(features)
     assert torch.allclose(a, b, rtol=8 * 2**-23, atol=1e-37)
-
-
-@pytest.mark.parametrize("rule", [name for name in RULES if name != "addition"])
-@pytest.mark.parametrize("count", [2, 3])
-def test_equal_images_are_kept(rule, count):
-    feature = random(1)[0]
-    assert torch.allclose(RULES[rule]([feature] * count), feature, rtol=4 * 2**-23, atol=0)
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -159,32 +124,16 @@ def test_only_the_released_mean_needs_the_whole_map():
         assert same != rule.whole_map, name
 
 
-def test_rules_without_activity_have_no_weights():
-    assert all(RULES[name].weights(random(2)) is None for name in RULES if name not in WEIGHTED)
-
-
 @pytest.mark.parametrize("rule", RULES)
-def test_one_image_is_refused(rule):
+def test_bad_features_are_refused(rule):
     with pytest.raises(PairMismatch, match=r"two or more feature maps, not 1"):
         RULES[rule](random(1))
-
-
-@pytest.mark.parametrize("rule", RULES)
-def test_other_shapes_are_refused(rule):
-    features = [torch.ones(1, 3, 4, 5), torch.ones(1, 3, 4, 6)]
-    with pytest.raises(PairMismatch, match=r"\(1, 3, 4, 5\), \(1, 3, 4, 6\)"):
-        RULES[rule](features)
-    with pytest.raises(PairMismatch):  # would broadcast
+    with pytest.raises(PairMismatch, match=r"\(1, 1, 4, 5\), \(1, 3, 4, 5\)"):  # would broadcast
         RULES[rule]([torch.ones(1, 3, 4, 5), torch.ones(1, 1, 4, 5)])
 
 
-def test_unknown_rule_lists_the_nearest():
+def test_rules_by_name():
     with pytest.raises(UnknownName, match=r"'l1norm'\. Did you mean 'l1_norm'\? Known: addition"):
         get_rule("l1norm")
-
-
-def test_a_rule_object_passes_through():
     mine = Rule("first", "the first image", combine=lambda features: features[0])
     assert get_rule(mine) is mine
-    features = random(2)
-    assert torch.equal(mine(features), features[0])

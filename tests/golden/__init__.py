@@ -8,10 +8,8 @@ makes them.
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -32,82 +30,77 @@ def _as(metric: str, convention: str) -> Definition:
     return lambda fused, ir, vis: METRICS[metric].compute(fused, ir, vis, convention)
 
 
+#: Metric and variant of a file -> our convention, of the metric of that name if no other is named.
+CONVENTIONS = {
+    "AG": {"cddfuse_f64": "cddfuse", "linfeng_div_(r-1)(c-1)": "tang", "vifb": "vifb"},
+    "CC": {"cddfuse_f64": "cddfuse"},
+    "CE": {"vifb": "vifb"},
+    "EI": {"vifb": "vifb"},
+    "EN": {"cddfuse_f64": "cddfuse", "log2_256bins": "li", "octave_direct": "li"},
+    "FMI_dct": {"octave_direct": "li", "w3": "li"},
+    "FMI_gradient": {"w3": "standard"},
+    "FMI_none_rawpixels": {"w3": "FMI_pixel:standard"},
+    "FMI_w": {"w3_dmey102": "li", "w3_dmey62_pywt": "pywt"},
+    "MI": {
+        **{"bits_sum_true": "standard", "cddfuse_f64_nats_sum": "cddfuse", "hli_2xEN": "li"},
+        **{"linfeng_bits_merge254_255": "tang", "octave_direct": "li", "vifb": "vifb"},
+    },
+    "MSE": {"cddfuse_f64": "cddfuse", "linfeng_range01": "tang"},
+    "MS_SSIM": {"mef_3scale": "li", "octave_direct": "li"},
+    "Nabf": {
+        **{"hli_range01_matlab_order": "li", "linfeng_range255_argorder_ir_vis_fused": "tang"},
+        **{"octave_direct": "li", "range255_correct_args": "standard"},
+    },
+    "PSNR": {
+        **{"cddfuse_f64_peak_maxF": "cddfuse", "linfeng_20log10(255/sqrt(mse01))": "tang"},
+        **{"vifb": "vifb"},
+    },
+    "Qabf": {
+        **{"hli_range01_matlab_order": "li", "range255_exact": "tang"},
+        **{"range255_f32": "cddfuse", "vifb": "vifb"},
+    },
+    "Qcb": {"vifb": "Q_CB:vifb"},
+    "Qcv": {"vifb": "Q_CV:vifb"},
+    "RMSE": {"vifb": "vifb"},
+    "SCD": {"cddfuse_f64": "cddfuse", "octave_direct": "li", "sum_corr": "li"},
+    "SD": {"cddfuse_f64": "cddfuse", "hli_sqrt_sum_range01": "li", "vifb": "vifb"},
+    "SF": {"cddfuse_f64": "cddfuse", "vifb": "vifb"},
+    "SSIM": {
+        **{"cddfuse_sum_skimage_dr2_f32": "cddfuse", "sum_skimage_dr255_f64": "cddfuse_255"},
+        **{"hli_SSIM_a_mean_L1_on01": "SSIM_a:li", "octave_direct": "SSIM_a:li"},
+        **{"linfeng_mean_L1_on255": "tang", "vifb": "vifb"},
+    },
+    "VIF": {"cddfuse_sum": "cddfuse"},
+}
+
+
+def _octave_qabf(*images: Plane) -> float:
+    return gradient.qabf(*images, ties="strength", peak=1, order="octave")
+
+
 DEFINITIONS: dict[tuple[str, str], Definition] = {
-    ("AG", "cddfuse_f64"): _as("AG", "cddfuse"),
-    ("AG", "linfeng_div_(r-1)(c-1)"): _as("AG", "tang"),
-    ("AG", "vifb"): _as("AG", "vifb"),
-    ("CC", "cddfuse_f64"): _as("CC", "cddfuse"),
-    ("CE", "vifb"): _as("CE", "vifb"),
-    ("EI", "vifb"): _as("EI", "vifb"),
-    ("EN", "cddfuse_f64"): _as("EN", "cddfuse"),
-    ("EN", "log2_256bins"): _as("EN", "li"),
-    ("EN", "octave_direct"): _as("EN", "li"),
-    ("FMI_dct", "octave_direct"): _as("FMI_dct", "li"),
-    ("FMI_dct", "w3"): _as("FMI_dct", "li"),
-    ("FMI_gradient", "w3"): _as("FMI_gradient", "standard"),
-    ("FMI_none_rawpixels", "w3"): _as("FMI_pixel", "standard"),
-    ("FMI_w", "w3_dmey102"): _as("FMI_w", "li"),
-    ("FMI_w", "w3_dmey62_pywt"): _as("FMI_w", "pywt"),
-    ("MI", "bits_sum_true"): _as("MI", "standard"),
-    ("MI", "cddfuse_f64_nats_sum"): _as("MI", "cddfuse"),
-    ("MI", "hli_2xEN"): _as("MI", "li"),
-    ("MI", "linfeng_bits_merge254_255"): _as("MI", "tang"),
-    ("MI", "octave_direct"): _as("MI", "li"),
-    ("MI", "vifb"): _as("MI", "vifb"),
-    ("MSE", "cddfuse_f64"): _as("MSE", "cddfuse"),
-    ("MSE", "linfeng_range01"): _as("MSE", "tang"),
+    (metric, variant): _as(*(f"{metric}:{ours}".split(":")[-2:]))
+    for metric, variants in CONVENTIONS.items()
+    for variant, ours in variants.items()
+} | {
+    # What is no convention of ours.
     ("MSE", "recon_ir_255"): lambda fused, ir, vis: structure.mse(fused, ir),
-    ("MS_SSIM", "mef_3scale"): _as("MS_SSIM", "li"),
-    ("MS_SSIM", "octave_direct"): _as("MS_SSIM", "li"),
     ("MS_SSIM", "mef_scale1"): lambda *images: multiscale.multi_exposure_scores(*images)[0],
     ("MS_SSIM", "mef_scale2"): lambda *images: multiscale.multi_exposure_scores(*images)[1],
     ("MS_SSIM", "mef_scale3"): lambda *images: multiscale.multi_exposure_scores(*images)[2],
-    ("Nabf", "hli_range01_matlab_order"): _as("Nabf", "li"),
-    ("Nabf", "linfeng_range255_argorder_ir_vis_fused"): _as("Nabf", "tang"),
-    ("Nabf", "octave_direct"): _as("Nabf", "li"),
-    ("Nabf", "range255_correct_args"): _as("Nabf", "standard"),
-    ("PSNR", "cddfuse_f64_peak_maxF"): _as("PSNR", "cddfuse"),
-    ("PSNR", "linfeng_20log10(255/sqrt(mse01))"): _as("PSNR", "tang"),
     ("PSNR", "recon_ir_255"): lambda fused, ir, vis: structure.psnr(fused, ir),
-    ("PSNR", "vifb"): _as("PSNR", "vifb"),
-    ("Qabf", "hli_range01_matlab_order"): _as("Qabf", "li"),
-    ("Qabf", "hli_range01_octave_order"): lambda *images: gradient.qabf(
-        *images, ties="strength", peak=1, order="octave"
-    ),
-    ("Qabf", "octave_direct"): lambda *images: gradient.qabf(
-        *images, ties="strength", peak=1, order="octave"
-    ),
-    ("Qabf", "range255_exact"): _as("Qabf", "tang"),
-    ("Qabf", "range255_f32"): _as("Qabf", "cddfuse"),
-    ("Qabf", "vifb"): _as("Qabf", "vifb"),
-    ("Qcb", "vifb"): _as("Q_CB", "vifb"),
-    ("Qcv", "vifb"): _as("Q_CV", "vifb"),
-    ("RMSE", "vifb"): _as("RMSE", "vifb"),
-    ("SCD", "cddfuse_f64"): _as("SCD", "cddfuse"),
-    ("SCD", "octave_direct"): _as("SCD", "li"),
-    ("SCD", "sum_corr"): _as("SCD", "li"),
-    ("SD", "cddfuse_f64"): _as("SD", "cddfuse"),
-    ("SD", "hli_sqrt_sum_range01"): _as("SD", "li"),
-    ("SD", "vifb"): _as("SD", "vifb"),
-    ("SF", "cddfuse_f64"): _as("SF", "cddfuse"),
+    ("Qabf", "hli_range01_octave_order"): _octave_qabf,
+    ("Qabf", "octave_direct"): _octave_qabf,
     ("SF", "linfeng_xlsx_range01"): lambda fused, ir, vis: gradient.spatial_frequency(fused) / 255,
-    ("SF", "vifb"): _as("SF", "vifb"),
-    ("SSIM", "cddfuse_sum_skimage_dr2_f32"): _as("SSIM", "cddfuse"),
     ("SSIM", "cddfuse_sum_skimage_dr2_f64"): lambda *images: structure.ssim_uniform(
         *images, peak=2, dtype=np.float64
     ),
-    ("SSIM", "hli_SSIM_a_mean_L1_on01"): _as("SSIM_a", "li"),
     ("SSIM", "hli_ir_only"): lambda fused, ir, vis: structure.ssim(fused, ir),
     ("SSIM", "hli_vis_only"): lambda fused, ir, vis: structure.ssim(fused, vis),
-    ("SSIM", "linfeng_mean_L1_on255"): _as("SSIM", "tang"),
-    ("SSIM", "octave_direct"): _as("SSIM_a", "li"),
     ("SSIM", "recon_ir_skimage_gauss_dr255"): lambda fused, ir, vis: structure.ssim(
         fused, ir, border="valid"
     ),
-    ("SSIM", "sum_skimage_dr255_f64"): _as("SSIM", "cddfuse_255"),
-    ("SSIM", "vifb"): _as("SSIM", "vifb"),
     ("VIF", "cddfuse_ir_only"): lambda fused, ir, vis: visual.vif(fused, ir),
-    ("VIF", "cddfuse_sum"): _as("VIF", "cddfuse"),
     ("VIF", "cddfuse_vis_only"): lambda fused, ir, vis: visual.vif(fused, vis),
 }
 
@@ -124,33 +117,14 @@ TOLERANCES = {
 }
 
 
-class Reference(NamedTuple):
-    """One reference value."""
-
-    triple: str
-    metric: str
-    variant: str
-    value: float
-
-
-def read_references(path: str | Path) -> list[Reference]:
-    """Read a file of reference values.
-
-    Raises
-    ------
-    FusionError
-        If it cannot be read, lacks a column or has a value that is no number.
-    """
+def read_references(path: str | Path) -> pd.DataFrame:
+    """Read a file of reference values."""
     try:
-        with open(path, newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-        return [
-            Reference(row["triple"], row["metric"], row["variant"], float(row["value"]))
-            for row in rows
-        ]
+        frame = pd.read_csv(path, float_precision="round_trip")
+        return frame[["triple", "metric", "variant", "value"]].astype({"value": float})
     except OSError as error:
         raise FusionError(f"{path}: {error.strerror or error}.") from error
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, ValueError) as error:
         raise FusionError(
             f"{path} does not hold reference values: {error!r}; expected the columns triple, "
             "metric, variant and value."
@@ -158,13 +132,7 @@ def read_references(path: str | Path) -> list[Reference]:
 
 
 def read_triple(folder: str | Path, triple: str) -> tuple[Plane, Plane, Plane]:
-    """Read fused, infrared and visible image of a triple, see the text of the module.
-
-    Raises
-    ------
-    ImageError
-        If they are not there or cannot be read.
-    """
+    """Read fused, infrared and visible image of a triple, see the text of the module."""
     words = triple.split("_")
     for cut in range(len(words) - 1, 0, -1):
         name, kind = "_".join(words[:cut]), "_".join(words[cut:])
@@ -178,18 +146,16 @@ def read_triple(folder: str | Path, triple: str) -> tuple[Plane, Plane, Plane]:
     )
 
 
-def compare(references: list[Reference], folder: str | Path) -> Iterator[dict[str, object]]:
-    """Compute every reference value that one of `DEFINITIONS` defines; yield the comparisons."""
-    by_triple: dict[str, list[Reference]] = {}
-    for reference in references:
-        by_triple.setdefault(reference.triple, []).append(reference)
-    for triple, rows in by_triple.items():
-        planes = read_triple(folder, triple)
-        for row in rows:
-            definition = DEFINITIONS.get((row.metric, row.variant))
-            if definition is not None:
-                ours = float(definition(*planes))
-                yield row._asdict() | {"ours": ours, "error": relative(ours, row.value)}
+def compare(references: pd.DataFrame, folder: str | Path) -> pd.DataFrame:
+    """Compute every reference value that one of `DEFINITIONS` defines: columns ours and error."""
+    keys = zip(references["metric"], references["variant"], strict=True)
+    found = references[[key in DEFINITIONS for key in keys]].copy()
+    for triple, rows in found.groupby("triple"):
+        planes = read_triple(folder, str(triple))
+        for row in rows.itertuples():
+            ours = float(DEFINITIONS[row.metric, row.variant](*planes))
+            found.loc[row.Index, ["ours", "error"]] = ours, relative(ours, row.value)
+    return found
 
 
 def relative(ours: float, theirs: float) -> float:
@@ -200,22 +166,13 @@ def relative(ours: float, theirs: float) -> float:
     return error if np.isfinite(error) else np.inf
 
 
-def worst(comparisons: list[dict[str, object]]) -> pd.DataFrame:
+def worst(comparisons: pd.DataFrame) -> pd.DataFrame:
     """Return one row per metric and variant: the worst error, where, and what is allowed."""
-    frame = pd.DataFrame(comparisons).sort_values(["metric", "variant"], kind="stable")
-    rows = frame.loc[frame.groupby(["metric", "variant"])["error"].idxmax()]
-    counts = frame.groupby(["metric", "variant"]).size()
-    keys = list(zip(rows["metric"], rows["variant"], strict=True))
-    return pd.DataFrame(
-        {
-            "metric": rows["metric"],
-            "variant": rows["variant"],
-            "triples": [counts[key] for key in keys],
-            "worst": rows["error"],
-            "allowed": [TOLERANCES.get(key, TOLERANCE) for key in keys],
-            "in": rows["triple"],
-        }
-    ).reset_index(drop=True)
+    by = comparisons.groupby(["metric", "variant"])
+    rows = comparisons.loc[by["error"].idxmax()].set_index(["metric", "variant"])
+    table = pd.DataFrame({"triples": by.size(), "worst": rows["error"]})
+    table["allowed"] = [TOLERANCES.get(key, TOLERANCE) for key in table.index]
+    return table.assign(**{"in": rows["triple"]}).reset_index()
 
 
 def write_images(folder: str | Path) -> None:

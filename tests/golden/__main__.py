@@ -31,14 +31,14 @@ def main(arguments: Sequence[str]) -> int:
             Path(folder).mkdir(parents=True, exist_ok=True)
             write_images(folder)
         references = read_references(csv)
-        comparisons = list(compare(references, folder))
+        comparisons = compare(references, folder)
     except (FusionError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
-    others = {(r.metric, r.variant) for r in references} - DEFINITIONS.keys()
+    others = {*zip(references["metric"], references["variant"], strict=True)} - DEFINITIONS.keys()
     for metric, variant in sorted(others):
         print(f"not defined here, not compared: {metric} {variant}")
-    if not comparisons:
+    if comparisons.empty:
         print(f"{csv} has no value that is defined here.", file=sys.stderr)
         return 2
     table = worst(comparisons)
