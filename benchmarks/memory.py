@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.timing import alone
-from fusionlib.costs import peak_memory
+from fusionlib.executors import peak_memory
 from fusionlib.methods import create
 from fusionlib.tiles import Execution
 

@@ -27,8 +27,8 @@ import pandas as pd
 import fusionlib as fl
 from benchmarks.sample import enlarged
 from benchmarks.timing import alone
+from fusionlib.commands.fuse import fuse_folders
 from fusionlib.evaluation import benchmark
-from fusionlib.folders import fuse_folders
 from fusionlib.images import read_image, write_image
 from fusionlib.tiles import Execution
 

@@ -1,8 +1,11 @@
 """File <-> array: bit depth, colour, alpha, size checks, RGB <-> YCbCr, safe writing.
 
-Inside fusionlib an image is a float32 array with values in [0, 1], of shape
-(H, W) when gray and (H, W, 3) when RGB. Everything that comes in, as a file or
-as an array, is brought to that form here or is refused with an ``ImageError``.
+Inside fusionlib an image is a float32 array with values in [0, 1], of shape (H, W) when gray and
+(H, W, 3) when RGB. Everything that comes in, as a file or as an array, is brought to that form
+here or is refused with an ``ImageError``.
+
+Pillow decodes what has up to 8 bits, tifffile deeper TIFF, and OpenCV 16-bit PNG and deeper TIFF
+that is compressed by LZW: neither of the other two reads these.
 """
 
 from __future__ import annotations
@@ -55,6 +58,11 @@ SUFFIXES = {
     ".tiff": "TIFF",
     ".webp": "WEBP",
 }
+_FORMATS = sorted(set(SUFFIXES.values()))
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "JPEG": {"quality": 95, "subsampling": 0},
+    "WEBP": {"lossless": True},
+}
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _PNG_END = b"IEND\xaeB`\x82"
 _ORIENTATION = 0x0112  # the tag of EXIF and TIFF
@@ -65,31 +73,16 @@ _AGAIN = "Download or export the file again."
 
 
 def check_image(array: np.ndarray, what: str = "image") -> np.ndarray:
-    """Validate an image given as an array and bring it to float32 in [0, 1].
+    """Bring a uint8, uint16 or float array to float32 in [0, 1]; drop a last axis of one channel.
 
-    Parameters
-    ----------
-    array : ndarray of uint8, uint16 or float, shape (H, W), (H, W, 1) or (H, W, 3)
-        uint8 is divided by 255, uint16 by 65535, a float must be in [0, 1] already
-        (1e-6 beyond is taken for rounding and clipped).
-    what : str
-        How error messages call the image.
-
-    Returns
-    -------
-    ndarray of float32, shape (H, W) or (H, W, 3), values in [0, 1]
-        The array itself where nothing had to change.
-
-    Raises
-    ------
-    ImageError
-        For any other shape or type, values outside [0, 1], NaN or infinity.
+    A float may leave [0, 1] by 1e-6, which is clipped. What needs no change is returned itself;
+    what is no image is an ImageError, which calls it `what`.
     """
     try:
         array = np.asarray(array)
     except (ValueError, RuntimeError, TypeError) as error:  # ragged lists, tensors in training
         raise ImageError(f"{what}: not an array ({error}).") from error
-    # In the machine's order of bytes, which files of others need not have.
+    # Files of other machines need not have this one's order of bytes.
     array = array.astype(array.dtype.newbyteorder("="), copy=False)
     _check_shape(array.shape, what)
     if array.ndim == 3 and array.shape[2] == 1:
@@ -159,19 +152,7 @@ def _check_range(array: np.ndarray, what: str) -> np.ndarray:
 
 
 def check_one_size(images: Sequence[np.ndarray], what: str) -> None:
-    """Make sure that images which belong together have one height and width.
-
-    Parameters
-    ----------
-    images : sequence of ndarray, shape (H, W) or (H, W, 3)
-    what : str
-        How the error message calls them, in their order.
-
-    Raises
-    ------
-    PairMismatch
-        If a height or width differs.
-    """
+    """Make sure that images which belong together, called `what`, have one height and width."""
     sizes = [f"{image.shape[1]}x{image.shape[0]}" for image in images]
     if len(set(sizes)) > 1:
         raise PairMismatch(
@@ -181,38 +162,13 @@ def check_one_size(images: Sequence[np.ndarray], what: str) -> None:
 
 
 def collapse_gray(image: np.ndarray) -> np.ndarray:
-    """Give a gray picture stored as RGB its one channel; return any other unchanged.
-
-    Parameters
-    ----------
-    image : ndarray, shape (H, W) or (H, W, 3)
-
-    Returns
-    -------
-    ndarray, shape (H, W) if all channels are equal, else as given
-    """
+    """Return a gray picture stored as RGB with its one channel, any other as it is."""
     first = image[..., :1] if image.ndim == 3 else image
     return first[..., 0] if image.ndim == 3 and (image == first).all() else image
 
 
 def require_gray(image: np.ndarray, *, what: str = "infrared image") -> np.ndarray:
-    """Return a gray image as (H, W), also when it is stored as RGB with equal channels.
-
-    Parameters
-    ----------
-    image : ndarray, shape (H, W) or (H, W, 3)
-    what : str
-        How error messages call the image.
-
-    Returns
-    -------
-    ndarray, shape (H, W)
-
-    Raises
-    ------
-    ImageError
-        If the channels differ.
-    """
+    """Return a gray image as (H, W), also when it is stored as RGB with equal channels."""
     gray = collapse_gray(image)
     if gray.ndim == 2:
         return gray
@@ -226,22 +182,7 @@ def require_gray(image: np.ndarray, *, what: str = "infrared image") -> np.ndarr
 
 
 def quantise(image: np.ndarray, bits: int = 8) -> np.ndarray:
-    """Round [0, 1] to the integers that a file of 8 or 16 bits holds, halves upwards.
-
-    Parameters
-    ----------
-    image : ndarray of float, values in [0, 1]
-    bits : {8, 16}
-
-    Returns
-    -------
-    ndarray of uint8 or uint16, same shape: ``floor(image * (2**bits - 1) + 0.5)``
-
-    Raises
-    ------
-    ImageError
-        If ``bits`` is neither 8 nor 16.
-    """
+    """Round [0, 1] to the integers that a file of 8 or 16 bits holds, halves upwards."""
     if bits not in (8, 16):
         raise ImageError(f"bits is {bits!r}, expected 8 or 16.")
     scaled = np.asarray(image, np.float64) * (2**bits - 1)
@@ -278,16 +219,9 @@ def luminance(image: np.ndarray) -> np.ndarray:
 
 
 def exact_levels(image: np.ndarray) -> np.ndarray:
-    """Undo the rounding to float32 of an image that had 8 or 16 bits.
+    """Undo the rounding to float32 of an image of 8 or 16 bits: whole levels over 255 or 65535.
 
-    Parameters
-    ----------
-    image : ndarray of float32, values in [0, 1]
-
-    Returns
-    -------
-    ndarray of float64
-        Whole levels over 255, or over 65535, if the image is made of such; else its values.
+    Returns float64; other images keep their values.
     """
     for most in (255, 65535):
         exact = np.rint(image * np.float64(most)) / most
@@ -297,21 +231,9 @@ def exact_levels(image: np.ndarray) -> np.ndarray:
 
 
 def rgb_to_ycbcr(rgb: np.ndarray) -> np.ndarray:
-    """Convert RGB to full-range BT.601 YCbCr.
+    """Convert RGB in [0, 1] to full-range BT.601 YCbCr of the same float type and shape (..., 3).
 
-    Parameters
-    ----------
-    rgb : ndarray of float32 or float64, shape (..., 3), values in [0, 1]
-
-    Returns
-    -------
-    ndarray of the same type and shape
-        Y, Cb, Cr in [0, 1]; Cb = Cr = 0.5 is gray. Computed in float64.
-
-    Raises
-    ------
-    ImageError
-        If the last axis is not 3, or the type is not float.
+    Y, Cb and Cr are in [0, 1], computed in float64; Cb = Cr = 0.5 is gray.
     """
     _check_channels(rgb)
     y = _luma(rgb)
@@ -325,19 +247,7 @@ def rgb_to_ycbcr(rgb: np.ndarray) -> np.ndarray:
 def ycbcr_to_rgb(ycbcr: np.ndarray) -> np.ndarray:
     """Convert full-range BT.601 YCbCr to RGB: the exact inverse of `rgb_to_ycbcr`.
 
-    Parameters
-    ----------
-    ycbcr : ndarray of float32 or float64, shape (..., 3)
-
-    Returns
-    -------
-    ndarray of the same type and shape
-        Not clipped: a YCbCr triple that no RGB colour has gives values outside [0, 1].
-
-    Raises
-    ------
-    ImageError
-        If the last axis is not 3, or the type is not float.
+    Not clipped: a YCbCr triple that no RGB colour has gives values outside [0, 1].
     """
     _check_channels(ycbcr)
     y = ycbcr[..., 0].astype(np.float64)
@@ -351,24 +261,9 @@ def ycbcr_to_rgb(ycbcr: np.ndarray) -> np.ndarray:
 
 
 def merge_luminance(y: np.ndarray, rgb: np.ndarray) -> np.ndarray:
-    """Give an RGB image a new luminance and keep its chroma: how colour pairs are fused.
+    """Give an RGB image in [0, 1] a new luminance (H, W) and keep its chroma, clipped to [0, 1].
 
-    Parameters
-    ----------
-    y : ndarray of float, shape (H, W), values in [0, 1]
-        The new luminance.
-    rgb : ndarray of float32 or float64, shape (H, W, 3), values in [0, 1]
-        The image whose Cb and Cr are kept.
-
-    Returns
-    -------
-    ndarray of the type of ``rgb``, shape (H, W, 3)
-        Clipped to [0, 1].
-
-    Raises
-    ------
-    ImageError
-        If the shapes do not fit, or ``rgb`` is not of a float type.
+    So colour pairs are fused.
     """
     _check_channels(rgb)
     if y.shape != rgb.shape[:-1]:
@@ -440,24 +335,7 @@ def read_image(path: str | os.PathLike[str]) -> np.ndarray:
 
 
 def decode_image(data: bytes, name: str) -> np.ndarray:
-    """Decode the bytes of an image file; see `read_image`.
-
-    Parameters
-    ----------
-    data : bytes
-        The content of the file.
-    name : str
-        How error messages call the file.
-
-    Returns
-    -------
-    ndarray of float32, shape (H, W) or (H, W, 3), values in [0, 1]
-
-    Raises
-    ------
-    ImageError
-        As `read_image`.
-    """
+    """Decode the bytes of an image file as `read_image`; error messages call it `name`."""
     if not data:
         raise ImageError(f"{name}: the file is empty (0 bytes). {_AGAIN}")
     decode = _decode_tiff if data.startswith(_TIFF) else _decode_other
@@ -496,12 +374,12 @@ def decode_image(data: bytes, name: str) -> np.ndarray:
     return image * (opacity if image.ndim == 2 else opacity[..., None])
 
 
-Decoded = tuple[np.ndarray, np.ndarray | None]  # pixels and, where there is one, alpha
+Decoded = tuple[np.ndarray, np.ndarray | None]  # pixels, and alpha where there is one
 
 
 def _decode_other(data: bytes, name: str) -> Decoded:
     """Decode PNG, JPEG, BMP or WebP."""
-    picture = _open(data)
+    picture = Image.open(io.BytesIO(data), formats=_FORMATS)
     # Cameras add a smaller copy, or the other eye's picture, to a JPEG; the first one counts.
     frames = 1 if picture.format == "MPO" else getattr(picture, "n_frames", 1)
     _check_header(name, *picture.size, frames)
@@ -511,10 +389,6 @@ def _decode_other(data: bytes, name: str) -> Decoded:
         if data[24] == 16:  # the header's bit depth
             return _decode_png16(data, picture)
     return _from_pillow(picture, name)
-
-
-def _open(data: bytes) -> Image.Image:
-    return Image.open(io.BytesIO(data), formats=sorted(set(SUFFIXES.values())))
 
 
 def _decode_png16(data: bytes, picture: Image.Image) -> Decoded:
@@ -529,12 +403,12 @@ def _decode_png16(data: bytes, picture: Image.Image) -> Decoded:
 
 
 def _decode_tiff(data: bytes, name: str) -> Decoded:
-    """Decode TIFF: up to 8 bits by Pillow, above by tifffile, or OpenCV for LZW."""
+    """Decode TIFF; tifffile reads the header of all."""
     with tifffile.TiffFile(io.BytesIO(data)) as tiff:
         page = tiff.pages.first
         _check_header(name, page.imagewidth, page.imagelength, len(tiff.pages))
         if page.bitspersample <= 8:
-            return _from_pillow(_open(data), name)
+            return _from_pillow(Image.open(io.BytesIO(data), formats=_FORMATS), name)
         known = page.bitspersample in (16, 32, 64) and page.photometric <= 2
         if not known or page.axes not in ("YX", "YXS", "SYX"):
             raise ImageError(
@@ -617,10 +491,10 @@ def write_image(path: str | os.PathLike[str], image: np.ndarray, *, bits: int = 
 
     Parameters
     ----------
-    path : path-like
+    path : path
         The suffix selects the format.
     image : ndarray, shape (H, W) or (H, W, 3)
-        As `check_image` accepts it; rounded by `quantise`.
+        uint8, uint16 or float in [0, 1]; rounded to the levels of the file, halves upwards.
     bits : {8, 16}
         16 for PNG and TIFF only.
 
@@ -657,11 +531,7 @@ def write_image(path: str | os.PathLike[str], image: np.ndarray, *, bits: int = 
 def _encode(pixels: np.ndarray, kind: str) -> bytes:
     stream = io.BytesIO()
     if pixels.dtype == np.uint8:
-        options: dict[str, dict[str, Any]] = {
-            "JPEG": {"quality": 95, "subsampling": 0},
-            "WEBP": {"lossless": True},
-        }
-        Image.fromarray(pixels).save(stream, kind, **options.get(kind, {}))
+        Image.fromarray(pixels).save(stream, kind, **_OPTIONS.get(kind, {}))
     elif kind == "TIFF":
         photometric = "rgb" if pixels.ndim == 3 else "minisblack"
         tifffile.imwrite(stream, pixels, photometric=photometric, metadata=None)

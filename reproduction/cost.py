@@ -24,9 +24,9 @@ from torch.nn.modules.module import register_module_forward_hook
 from torch.utils.flop_counter import FlopCounterMode
 
 from fusionlib.card import Configuration
-from fusionlib.costs import measure
 from fusionlib.datasets import package_data
 from fusionlib.errors import unknown
+from fusionlib.executors import measure
 from fusionlib.methods import find_method, registry
 from fusionlib.networks.autoencoder import conv
 from fusionlib.networks.densefuse import DenseFuse

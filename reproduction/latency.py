@@ -25,10 +25,9 @@ import torch
 from torch import nn
 from tqdm.auto import tqdm
 
-from fusionlib.costs import measure
 from fusionlib.datasets import load_dataset
 from fusionlib.errors import FusionError, WeightsNotFound
-from fusionlib.executors import has_processes
+from fusionlib.executors import has_processes, measure
 from fusionlib.files import write_text
 from fusionlib.images import luminance
 from fusionlib.methods import Method, create, find_method, registry

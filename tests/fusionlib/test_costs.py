@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from fusionlib.costs import measure
+from fusionlib.executors import measure
 
 
 def test_result_and_seconds(monkeypatch):
@@ -29,7 +29,7 @@ def test_peak_where_the_system_does_not_tell(monkeypatch, function):
 # What 512 MiB of fresh pages add to the peak of a process of its own, and what is left after it.
 PEAKS = """
 import mmap, os
-from fusionlib.costs import measure
+from fusionlib.executors import measure
 
 def touch():
     with mmap.mmap(-1, 1 << 29) as pages:

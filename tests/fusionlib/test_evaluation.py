@@ -19,7 +19,6 @@ from scipy import stats
 
 import fusionlib
 from fusionlib import evaluation
-from fusionlib.costs import COSTS
 from fusionlib.errors import (
     FusionError,
     ImageError,
@@ -30,6 +29,7 @@ from fusionlib.errors import (
 )
 from fusionlib.evaluation import (
     COLUMNS,
+    COSTS,
     benchmark,
     bootstrap_interval,
     evaluate,

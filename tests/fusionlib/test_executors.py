@@ -28,8 +28,9 @@ def cluster(workers):
 
 @pytest.fixture(scope="module")
 def workers():
-    with cluster(2) as two, dask_workers(two.scheduler_address) as workers:
-        yield workers
+    with cluster(2) as two, dask_workers(two.scheduler_address) as (executor, threads):
+        assert threads == 2
+        yield executor
 
 
 def calls(function, numbers):
@@ -72,9 +73,9 @@ def anywhere(request):
         with ThreadPoolExecutor(3) as executor:
             yield executor
     elif request.param == "dask":
-        yield request.getfixturevalue("workers").executor
+        yield request.getfixturevalue("workers")
     elif request.param == "Dask's own":
-        yield request.getfixturevalue("workers").executor.client.get_executor()
+        yield request.getfixturevalue("workers").client.get_executor()
     else:
         yield processes(2) if request.param == "loky" else None
 
@@ -132,13 +133,13 @@ def test_number_of_jobs(monkeypatch, recwarn):
 
 
 def use(calls, address, **patience):
-    with dask_workers(address, **patience) as workers:
-        return list(in_order(calls, workers.executor, 4))
+    with dask_workers(address, **patience) as (executor, _):
+        return list(in_order(calls, executor, 4))
 
 
 def test_large_arguments_are_sent_without_advice(workers, recwarn):
     images = [(0, partial(len, b"x" * (12 << 20)))]
-    assert list(in_order(images, workers.executor, 1)) == [(0, 12 << 20)]
+    assert list(in_order(images, workers, 1)) == [(0, 12 << 20)]
     assert not [w for w in recwarn if "large graph" in str(w.message)]
 
 

@@ -12,9 +12,9 @@ from unittest import mock
 import numpy as np
 import pytest
 
+from fusionlib.commands.fuse import fuse_folders
 from fusionlib.errors import CannotWrite, FusionError
 from fusionlib.evaluation import benchmark
-from fusionlib.folders import fuse_folders
 from fusionlib.images import read_image, write_image
 from fusionlib.methods import create
 from fusionlib.tiles import Execution

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fusionlib.errors import FusionError
-from fusionlib.labels import Box, read_labels
+from fusionlib.pairs import Box, read_labels
 
 CLASSES = ("person", "bicycle", "car")
 TXT, XML = Path("0.txt"), Path("0.xml")
