@@ -305,7 +305,7 @@ def _open(
 
 def _rows_of_folders(card: DatasetCard, folder: Path) -> list[Row]:
     """List a data set that has no list of files: all pairs in its two subfolders."""
-    matched = match_folders(folder / card.ir, folder / card.vis).matched
+    matched, _ = match_folders(folder / card.ir, folder / card.vis)
     if card.pairs is not None and len(matched) != card.pairs:
         raise DatasetNotFound(
             f"data set {card.name!r}: {folder} holds {len(matched)} pairs in {card.ir} and "

@@ -120,7 +120,7 @@ def evaluate(
         If a metric, or its convention, is unknown.
     """
     chosen = _asked(metrics, convention, colour)
-    scores = _scores(_made((fused, ir, vis), colour).views, chosen)
+    scores = _scores(_made((fused, ir, vis), colour, {}).views, chosen)
     return {one.label: score for one, score in zip(chosen, scores, strict=True)}
 
 
@@ -138,13 +138,9 @@ class _Made(NamedTuple):
     cost: dict[Measured, float]
 
 
-def _made(
-    images: Sequence[np.ndarray], colour: str, cost: dict[Measured, float] | None = None
-) -> _Made:
+def _made(given: Sequence[np.ndarray], colour: str, cost: dict[Measured, float]) -> _Made:
     """Check the images; a gray picture stored as RGB is gray."""
-    images = [
-        collapse_gray(check_image(image, what)) for image, what in zip(images, WHAT, strict=True)
-    ]
+    images = [collapse_gray(check_image(one, what)) for one, what in zip(given, WHAT, strict=True)]
     check_one_size(images, "the fused image and its sources")
     if all(image.ndim == 2 for image in images):
         colour = "gray"
@@ -153,7 +149,7 @@ def _made(
         if colour == "channels"
         else [[luminance(image) for image in images]]
     )
-    return _Made(colour, [tuple(map(quantise, view)) for view in views], cost or {})
+    return _Made(colour, [tuple(map(quantise, view)) for view in views], cost)
 
 
 def _scores(views: Sequence[tuple[np.ndarray, ...]], chosen: Sequence[Chosen]) -> list[float]:
@@ -199,25 +195,17 @@ def evaluate_files(
     ----------
     fused, ir, vis : path
         Three files, or three folders whose images are matched by name without suffix.
-    metrics, convention, colour
-        As in `evaluate`.
+    metrics, convention, colour, jobs, progress
+        As in `evaluate` and `benchmark`.
     csv : path, optional
         Rows are written there while they are measured. Rows that it holds already, of files
         with the same content, are not measured again.
-    jobs, progress
-        As in `benchmark`.
 
     Returns
     -------
     Scored
         The rows, and which images of the folders could not be scored: without partners,
-        damaged, of unequal sizes.
-
-    Raises
-    ------
-    FusionError
-        If one of three files cannot be scored, files and folders are mixed, no name is in all
-        three folders, a metric is unknown or the CSV file is not one of scores.
+        damaged, of unequal sizes. Of three files that is an error.
     """
     chosen = _asked(metrics, convention, colour)
     jobs = checked_jobs(jobs)
@@ -230,7 +218,7 @@ def evaluate_files(
             try:
                 keys.append(key := (name, _sha256(files)))
                 if table.missing(key):
-                    yield key, partial(_same, _made([read_image(file) for file in files], colour))
+                    yield key, partial(_same, _made([*map(read_image, files)], colour, {}))
                     continue
             except (FusionError, OSError, MemoryError) as error:
                 if not Path(fused).is_dir():
@@ -288,15 +276,10 @@ class Fuser(Protocol):
     """What can be scored on pairs: a `Method`, one's own, or images that authors published."""
 
     @property
-    def identity(self) -> Identity:
-        """What rows state about it."""
-
+    def identity(self) -> Identity: ...
     @property
-    def card(self) -> Card | Origin:
-        """Its facts, those of its weights among them."""
-
-    def fuse_pair(self, pair: Pair) -> np.ndarray:
-        """Return the fused image of a pair, (H, W) or (H, W, 3)."""
+    def card(self) -> Card | Origin: ...
+    def fuse_pair(self, pair: Pair) -> np.ndarray: ...
 
 
 class OwnMethod:
@@ -360,12 +343,7 @@ class OwnMethod:
                 f"the folder {self._fuse} has no image of the pair {pair.name!r}. Its files "
                 "must be named as the pairs are, with any suffix; or give those pairs only."
             )
-        if image.shape[:2] != pair.ir.shape:
-            height, width = image.shape[:2]
-            raise PairMismatch(
-                f"the image of {self.name} for the pair {pair.name!r} is {width}x{height}, the "
-                f"pair {pair.ir.shape[1]}x{pair.ir.shape[0]} (width x height)."
-            )
+        check_one_size([image, pair.ir], f"the image of {self.name} and its pair {pair.name!r}")
         return quantise(image).astype(np.float32) / np.float32(255)
 
 
@@ -477,10 +455,10 @@ def _created(
 def _unkept(methods: Iterable[Fuser], csv: PathLike | None) -> set[Identity]:
     """Return methods whose rows are not to be kept: the next call may mean another function."""
     found = {m.identity for m in methods if isinstance(m, OwnMethod) and not m.version}
-    for one in found if csv is not None else ():
+    if found and csv is not None:
         warnings.warn(
-            f"rows of {one.method} are not kept in {csv}: nothing says when its function has "
-            "changed. Give OwnMethod a version.",
+            f"rows of {', '.join(sorted(one.method for one in found))} are not kept in {csv}: "
+            "nothing says when a function has changed. Give OwnMethod a version.",
             stacklevel=3,
         )
     return found

@@ -191,7 +191,13 @@ def dask_workers(
                 f"'dask worker {address} --nthreads 1'."
             ) from error
         try:
-            _check_versions({client.run_on_scheduler(_version), *client.run(_version).values()})
+            versions = {client.run_on_scheduler(_version), *client.run(_version).values()}
+            if others := versions - {__version__}:
+                raise FusionError(
+                    f"the Dask scheduler or a worker has fusionlib {', '.join(sorted(others))}, "
+                    f"this is {__version__}: numbers could differ. Install one version, and start "
+                    "them again."
+                )
             yield _OnDask(client), sum(client.nthreads().values())
         except CommClosedError as error:
             raise FusionError(f"{GONE} {CONTINUE}") from error
@@ -209,14 +215,6 @@ def dask_workers(
 
 def _version() -> str:
     return __version__
-
-
-def _check_versions(found: set[str]) -> None:
-    if others := found - {__version__}:
-        raise FusionError(
-            f"the Dask scheduler or a worker has fusionlib {', '.join(sorted(others))}, this is "
-            f"{__version__}: numbers could differ. Install one version, and start them again."
-        )
 
 
 # ---------------------------------------------------------------- cost

@@ -85,12 +85,10 @@ def check_image(array: np.ndarray, what: str = "image") -> np.ndarray:
     # Files of other machines need not have this one's order of bytes.
     array = array.astype(array.dtype.newbyteorder("="), copy=False)
     _check_shape(array.shape, what)
-    if array.ndim == 3 and array.shape[2] == 1:
+    if array.shape[2:] == (1,):
         array = array[:, :, 0]
-    if array.dtype == np.uint8:
-        return array / np.float32(255)
-    if array.dtype == np.uint16:
-        return array / np.float32(65535)
+    if array.dtype in (np.uint8, np.uint16):
+        return array / np.float32(np.iinfo(array.dtype).max)
     if np.issubdtype(array.dtype, np.floating):
         return _check_range(array, what)
     if array.dtype == np.bool_:
@@ -237,11 +235,9 @@ def rgb_to_ycbcr(rgb: np.ndarray) -> np.ndarray:
     """
     _check_channels(rgb)
     y = _luma(rgb)
-    out = np.empty_like(rgb)
-    out[..., 0] = y
-    out[..., 1] = (rgb[..., 2] - y) / (2 * (1 - _KB)) + 0.5
-    out[..., 2] = (rgb[..., 0] - y) / (2 * (1 - _KR)) + 0.5
-    return out
+    cb = (rgb[..., 2] - y) / (2 * (1 - _KB)) + 0.5
+    cr = (rgb[..., 0] - y) / (2 * (1 - _KR)) + 0.5
+    return np.stack([y, cb, cr], axis=-1).astype(rgb.dtype)
 
 
 def ycbcr_to_rgb(ycbcr: np.ndarray) -> np.ndarray:
@@ -250,14 +246,11 @@ def ycbcr_to_rgb(ycbcr: np.ndarray) -> np.ndarray:
     Not clipped: a YCbCr triple that no RGB colour has gives values outside [0, 1].
     """
     _check_channels(ycbcr)
-    y = ycbcr[..., 0].astype(np.float64)
-    red = y + 2 * (1 - _KR) * (ycbcr[..., 2].astype(np.float64) - 0.5)
-    blue = y + 2 * (1 - _KB) * (ycbcr[..., 1].astype(np.float64) - 0.5)
-    out = np.empty_like(ycbcr)
-    out[..., 0] = red
-    out[..., 1] = (y - _KR * red - _KB * blue) / _KG
-    out[..., 2] = blue
-    return out
+    y, cb, cr = (ycbcr[..., channel].astype(np.float64) for channel in range(3))
+    red = y + 2 * (1 - _KR) * (cr - 0.5)
+    blue = y + 2 * (1 - _KB) * (cb - 0.5)
+    green = (y - _KR * red - _KB * blue) / _KG
+    return np.stack([red, green, blue], axis=-1).astype(ycbcr.dtype)
 
 
 def merge_luminance(y: np.ndarray, rgb: np.ndarray) -> np.ndarray:
@@ -319,12 +312,11 @@ def read_image(path: str | os.PathLike[str]) -> np.ndarray:
         `MAX_PIXELS`, has several frames, or holds values that are no intensities.
     """
     path = Path(path)
-    if path.is_dir():
-        raise ImageError(f"{path}: this is a folder, expected an image file.")
     if not path.exists():
         raise ImageError(f"{path}: no such file. Check the spelling and the folder.")
     if not path.is_file():
-        raise ImageError(f"{path}: not a regular file, expected an image file.")
+        found = "this is a folder" if path.is_dir() else "not a regular file"
+        raise ImageError(f"{path}: {found}, expected an image file.")
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -409,13 +401,15 @@ def _decode_tiff(data: bytes, name: str) -> Decoded:
         _check_header(name, page.imagewidth, page.imagelength, len(tiff.pages))
         if page.bitspersample <= 8:
             return _from_pillow(Image.open(io.BytesIO(data), formats=_FORMATS), name)
+        lzw = page.compression == 5  # for which tifffile needs another package
+        axes = ("YX", "YXS") if lzw else ("YX", "YXS", "SYX")  # OpenCV mixes planes up
         known = page.bitspersample in (16, 32, 64) and page.photometric <= 2
-        if not known or page.axes not in ("YX", "YXS", "SYX"):
+        if not known or page.axes not in axes:
             raise ImageError(
                 f"{name}: a TIFF of {page.bitspersample} bits, photometric {page.photometric!r} "
                 f"and axes {page.axes} is not supported, expected gray or RGB. Convert it."
             )
-        if page.compression == 5:  # LZW: tifffile needs another package for it
+        if lzw:
             pixels = _decode_cv2(data)  # applies the orientation
         else:
             pixels = page.asarray()
@@ -518,7 +512,7 @@ def write_image(path: str | os.PathLike[str], image: np.ndarray, *, bits: int = 
     if path.is_dir():
         raise ImageError(f"{path}: this is a folder, expected the name of a file to write.")
     try:
-        content = _encode(np.ascontiguousarray(pixels), kind)
+        content = _encode(pixels, kind)
     except Exception as error:  # a format may refuse a size: WebP ends at 16383 pixels
         raise ImageError(
             f"{path}: {kind} cannot hold this image of {pixels.shape[1]}x{pixels.shape[0]} pixels "
@@ -537,5 +531,5 @@ def _encode(pixels: np.ndarray, kind: str) -> bytes:
         tifffile.imwrite(stream, pixels, photometric=photometric, metadata=None)
     else:
         bgr = pixels[..., ::-1] if pixels.ndim == 3 else pixels
-        stream.write(cv2.imencode(".png", bgr)[1].tobytes())
+        return cv2.imencode(".png", bgr)[1].tobytes()
     return stream.getvalue()

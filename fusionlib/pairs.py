@@ -15,13 +15,12 @@ from xml.etree import ElementTree
 import numpy as np
 
 from .errors import DatasetNotFound, FusionError, PairMismatch, unknown
-from .images import SUFFIXES, collapse_gray, quantise, read_image, require_gray
+from .images import SUFFIXES, check_one_size, collapse_gray, quantise, read_image, require_gray
 
 __all__ = [
     "Box",
     "Dataset",
     "DatasetCard",
-    "FolderMatch",
     "Pair",
     "images_by_stem",
     "match_folders",
@@ -80,26 +79,14 @@ class Pair:
     source: str = ""
 
     def __post_init__(self) -> None:
-        if self.ir.shape[:2] != self.vis.shape[:2]:
-            raise PairMismatch(
-                f"pair {self.name!r}: infrared is {_size(self.ir)} and visible is "
-                f"{_size(self.vis)} (width x height); a pair must be registered and of "
-                "one size. Register or crop the images first."
-            )
-        if self.mask is not None and self.mask.shape != self.ir.shape[:2]:
-            raise PairMismatch(
-                f"pair {self.name!r}: the mask is {_size(self.mask)} but the images are "
-                f"{_size(self.ir)} (width x height)."
-            )
+        check_one_size([self.ir, self.vis], f"pair {self.name!r}: infrared and visible")
+        if self.mask is not None:
+            check_one_size([self.mask, self.ir], f"pair {self.name!r}: the mask and the images")
 
     @property
     def colour(self) -> bool:
         """Whether the visible image is RGB."""
         return self.vis.ndim == 3
-
-
-def _size(image: np.ndarray) -> str:
-    return f"{image.shape[1]}x{image.shape[0]}"
 
 
 def pixel_hash(image: np.ndarray) -> str:
@@ -230,29 +217,25 @@ def read_pairs(ir_dir: PathLike, vis_dir: PathLike) -> Dataset[Pair]:
     PairMismatch
         If no name is in both folders, or a folder has one name twice (a.png and a.jpg).
     """
-    match = match_folders(ir_dir, vis_dir)
-    if alone := [*map(str, match.only_ir + match.only_vis)]:
-        warnings.warn(
-            f"{len(alone)} images without partner are left out: {_few(alone)}.", stacklevel=2
-        )
+    matched, alone = match_folders(ir_dir, vis_dir)
+    if alone:
+        few = _few([*map(str, alone)])
+        warnings.warn(f"{len(alone)} images without partner are left out: {few}.", stacklevel=2)
 
     def read(index: int) -> Pair:
-        name, ir, vis = match.matched[index]
+        name, ir, vis = matched[index]
         return read_pair(ir, vis, name=name)
 
-    return Dataset(Path(ir_dir).name, None, [name for name, _, _ in match.matched], read)
+    return Dataset(Path(ir_dir).name, None, [name for name, _, _ in matched], read)
 
 
-class FolderMatch(NamedTuple):
-    """What `match_folders` found."""
+def match_folders(
+    ir_dir: PathLike, vis_dir: PathLike
+) -> tuple[list[tuple[str, Path, Path]], list[Path]]:
+    """Match the images of two folders; rules and errors as of `read_pairs`.
 
-    matched: list[tuple[str, Path, Path]]  # name, infrared file, visible file
-    only_ir: list[Path]
-    only_vis: list[Path]
-
-
-def match_folders(ir_dir: PathLike, vis_dir: PathLike) -> FolderMatch:
-    """Match the images of two folders; rules and errors as of `read_pairs`."""
+    Returns (name, infrared file, visible file) of each pair, and files without partner.
+    """
     ir, vis = images_by_stem(Path(ir_dir)), images_by_stem(Path(vis_dir))
     matched = [(name, path, vis[name]) for name, path in ir.items() if name in vis]
     if not matched:
@@ -261,11 +244,8 @@ def match_folders(ir_dir: PathLike, vis_dir: PathLike) -> FolderMatch:
             f"{_few(ir)}, {vis_dir} holds {_few(vis)}. Give both images of a pair one name (the "
             "suffix may differ)."
         )
-    return FolderMatch(
-        matched,
-        only_ir=[path for name, path in ir.items() if name not in vis],
-        only_vis=[path for name, path in vis.items() if name not in ir],
-    )
+    files = *ir.items(), *vis.items()
+    return matched, [path for name, path in files if name not in ir or name not in vis]
 
 
 def images_by_stem(folder: Path) -> dict[str, Path]:

@@ -61,13 +61,9 @@ def fuse_folders(
     stop the others; where one cannot be written, no more are fused.
     """
     jobs = checked_jobs(jobs)
-    found = match_folders(ir, vis)
-    faults = [f"{path}: only in {ir}" for path in found.only_ir]
-    faults += [f"{path}: only in {vis}" for path in found.only_vis]
-    total = len(found.matched)
-    left = [
-        one for one in found.matched if not (skip_existing and (output / f"{one[0]}.png").exists())
-    ]
+    matched, alone = match_folders(ir, vis)
+    faults = [f"{path}: only in {path.parent}" for path in alone]
+    left = [one for one in matched if not (skip_existing and (output / f"{one[0]}.png").exists())]
     if left:
         check_writable(output / f"{left[0][0]}.png")
     size = method.execution.batch
@@ -77,7 +73,8 @@ def fuse_folders(
         method = copy.copy(method)
         method.execution = replace(method.execution, threads=threads)
     calls = ((batch, partial(_fuse_batch, method, batch, output)) for batch in batches)
-    written, held = 0, {"total": total, "initial": total - len(left)}
+    written, skipped = 0, len(matched) - len(left)
+    held = {"total": len(matched), "initial": skipped}
     with tqdm(**held, desc="fusing", unit="pair", disable=not progress) as bar:
         try:
             for batch, some in in_order(calls, pool, 4 * jobs):
@@ -86,7 +83,7 @@ def fuse_folders(
                 bar.update(len(batch))
         except CannotWrite as error:
             raise CannotWrite(f"{error} {CONTINUE}") from error
-    return Fused(written, total - len(left), faults)
+    return Fused(written, skipped, faults)
 
 
 def _fuse_batch(method: Method, batch: list[Work], output: Path) -> list[str]:
