@@ -175,12 +175,6 @@ def test_float_tiff(read, dtype, channels):
     assert read(tiff(np.full((4, 4), 1 + 5e-7))).max() == 1
 
 
-@pytest.mark.parametrize(("low", "high"), [(0, 255), (-1, 1), (0, 1.001), (-0.01, 1)])
-def test_float_tiff_out_of_range(read, low, high):
-    with pytest.raises(ImageError, match=rf"{low:g} to {high:g}.*\[0, 1\]"):
-        read(tiff(np.linspace(low, high, 64).reshape(8, 8)))
-
-
 def test_palette_1_bit_and_low_depths(read):
     rgb = smooth()
     palette = Image.fromarray(rgb).convert("P", palette=Image.Palette.ADAPTIVE, colors=64)
