@@ -153,18 +153,10 @@ def _read_split(path: Path) -> _Split:
 
 
 def list_datasets(data_dir: PathLike | None = None) -> pandas.DataFrame:
-    """List all data sets, those that are built in first.
+    """Return one row per data set, those that are built in first.
 
-    Parameters
-    ----------
-    data_dir : path, optional
-        Searched first, as in `find_data`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row per data set: name, title, kind, pairs, licence, found (a folder,
-        "built in" or "no"), home.
+    Columns name, title, kind, pairs, licence, found (a folder, "built in" or "no"), home;
+    `data_dir` is searched first, as in `find_data`.
     """
     import pandas
 
@@ -391,8 +383,6 @@ def fetch_dataset(name: str, *, data_dir: PathLike | None = None, progress: bool
         One of `list_datasets`.
     data_dir : path, optional
         The data folder to use; if omitted ``$FUSIONLIB_DATA``, else the repository's ``data``.
-    progress : bool
-        Whether to show a progress bar.
 
     Returns
     -------

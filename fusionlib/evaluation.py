@@ -195,7 +195,7 @@ def evaluate_files(
     ----------
     fused, ir, vis : path
         Three files, or three folders whose images are matched by name without suffix.
-    metrics, convention, colour, jobs, progress
+    metrics, convention, colour, jobs
         As in `evaluate` and `benchmark`.
     csv : path, optional
         Rows are written there while they are measured. Rows that it holds already, of files
@@ -375,7 +375,7 @@ def benchmark(
     limit : int, optional
         Use only the first pairs.
     data_dir, weights_dir : path, optional
-        Where to look first.
+        Where to look for the data set and for weights first.
     csv : path, optional
         Rows are written there while they are measured; rows that it holds already, of the
         same method with the same weights, are not measured again. For pairs that are not of a
@@ -391,8 +391,6 @@ def benchmark(
     cost : bool
         Whether each image also gets rows with the seconds that fusing took, and the most memory
         (resident, in GiB) that the process which did it held meanwhile, where the system tells.
-    progress : bool
-        Whether to show a progress bar.
 
     Returns
     -------
