@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.shared import alone, show
-from fusionlib.costs import peak_memory
+from fusionlib.executors import peak_memory
 from fusionlib.methods import create
 from fusionlib.tiles import Execution
 

@@ -24,8 +24,8 @@ import pandas as pd
 
 import fusionlib as fl
 from benchmarks.shared import alone, enlarged
+from fusionlib.commands.fuse import fuse_folders
 from fusionlib.evaluation import benchmark
-from fusionlib.folders import fuse_folders
 from fusionlib.images import write_image
 from fusionlib.tiles import Execution
 

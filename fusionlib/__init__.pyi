@@ -16,6 +16,7 @@ from .errors import (
     WeightsNotFound as WeightsNotFound,
 )
 from .evaluation import (
+    OwnMethod as OwnMethod,
     benchmark as benchmark,
     evaluate as evaluate,
     evaluate_files as evaluate_files,
@@ -28,7 +29,6 @@ from .methods import (
     list_methods as list_methods,
 )
 from .metrics import list_metrics as list_metrics
-from .own import OwnMethod as OwnMethod
 from .pairs import Pair as Pair, read_pair as read_pair, read_pairs as read_pairs
 from .tiles import Execution as Execution
 

@@ -93,7 +93,7 @@ def _fuse(options: argparse.Namespace) -> None:
     fuse ir.png vis.png -o fused.png --rule mean --post stretch:0.5
     fuse ir vis -o fused --method mst --skip-existing
     """
-    from .folders import fuse_file, fuse_folders
+    from .commands.fuse import fuse_file, fuse_folders
     from .methods import create
 
     files = options.ir, options.vis, options.output
@@ -137,7 +137,7 @@ BENCHMARK: Options = {
     "--cost": "also the seconds per pair and the peak memory",
     **SHARED,
     "--scheduler ADDRESS": "fuse and score on the workers of this Dask scheduler, such as "
-    "tcp://host:8786; they need the data set where they are",
+    "tcp://host:8786",
     **EXECUTION,
 }
 
@@ -195,8 +195,8 @@ def _benchmark(options: argparse.Namespace) -> None:
 
 def _methods_of(options: argparse.Namespace) -> tuple[list[Fuser], dict[str, str]]:
     """Create the methods that are named; of ``all``, also say which cannot be, and why."""
+    from .evaluation import OwnMethod
     from .methods import create, create_available
-    from .own import OwnMethod
 
     where = given(options, "weights_dir", "device") | {"execution": execution_of(options)}
     methods: list[Fuser] = []

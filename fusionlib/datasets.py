@@ -1,28 +1,27 @@
-"""The data set registry, where data are found and how they are fetched.
+"""The data sets: their cards and lists, where their files are, how they are read and fetched.
 
-A data set is one text file, ``data/splits/<name>.csv``: a card in comment lines, then
-one row per pair with its files, their sha256 and their public addresses. See
-``data/README.md`` for how to add one.
+A data set is one text file, ``data/splits/<name>.csv``: a card in comment lines, then one row per
+pair with its files, their sha256 and their public addresses. ``data/README.md`` tells how to add
+one.
 """
 
 from __future__ import annotations
 
 import csv
 import hashlib
+import itertools
 import os
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin
 
 import numpy as np
 
 from .errors import DatasetNotFound, FusionError, unknown
 from .images import collapse_gray, decode_image, require_gray
-from .labels import read_labels
-from .pairs import Dataset, DatasetCard, Item, Pair, PathLike, match_folders, pixel_hash
+from .pairs import Dataset, DatasetCard, Pair, PathLike, match_folders, pixel_hash, read_labels
 from .sample import package_path, sentinel2
 
 if TYPE_CHECKING:
@@ -42,41 +41,29 @@ __all__ = [
 
 # ---------------------------------------------------------------- the registry
 
-
 Row = dict[str, str]
 
 _ROLES = ("ir", "vis", "image", "mask", "labels")
 _OPTIONAL = ("mask", "labels")
 
-#: Keys of the comment lines: texts of the card, other facts of it, and what the addresses in the
-#: rows are relative to.
-_TEXTS = (
-    *("title", "kind", "package", "folder", "about", "home", "licence", "reference", "remedy"),
-    *("ir", "vis"),
-)
-_KEYS = (*_TEXTS, "pairs", "classes", *(f"{role}_url" for role in _ROLES))
+#: Keys of the comment lines: facts of the card, and what the addresses in the rows are relative to.
+_FACTS = [field.name for field in fields(DatasetCard) if field.name != "name"]
+_KEYS = [*_FACTS, *(f"{role}_url" for role in _ROLES)]
 
 
 def package_data(relative: str) -> Path:
-    """Locate a file or folder that comes with fusionlib, installed or in a checkout.
+    """Locate a file or folder of the repository's ``data`` that fusionlib brings, such as "splits".
 
-    Parameters
-    ----------
-    relative : str
-        Path below the repository's ``data`` folder, such as "splits".
-
-    Raises
-    ------
-    FusionError
-        If the installation is incomplete.
+    It is in a checkout, or in the installed package.
     """
     here = Path(__file__).resolve().parent
-    for base in (here / "_data", here.parent / "data"):
+    bases = here / "_data", here.parent / "data"
+    for base in bases:
         if (base / relative).exists():
             return base / relative
     raise FusionError(
-        f"{relative!r} is neither in {here / '_data'} nor in {here.parent / 'data'}. The "
-        "installation is incomplete: install fusionlib again."
+        f"{relative!r} is neither in {bases[0]} nor in {bases[1]}. The installation is "
+        "incomplete: install fusionlib again."
     )
 
 
@@ -90,20 +77,17 @@ class _Split:
 
     def files(self) -> list[tuple[str, str, str]]:
         """All files: path below the folder, sha256 (or ""), address (or "")."""
-        return [
-            (row[role], row.get(f"{role}_sha256", ""), self._address(role, row))
-            for row in self.rows
-            for role in _ROLES
-            if row.get(role)
-        ]
-
-    def _address(self, role: str, row: Row) -> str:
-        url = row.get(f"{role}_url", "")
-        return urljoin(self.header.get(f"{role}_url", ""), url) if url else ""
+        found = []
+        for row, role in itertools.product(self.rows, _ROLES):
+            if file := row.get(role):
+                url = row.get(f"{role}_url", "")
+                address = url and urljoin(self.header.get(f"{role}_url", ""), url)
+                found.append((file, row.get(f"{role}_sha256", ""), address))
+        return found
 
     def fetchable(self) -> bool:
         """Tell if every file has an address."""
-        return bool(self.rows) and all(url for _, _, url in self.files())
+        return bool(self.rows) and all(address for _, _, address in self.files())
 
     def find(self, data_dir: PathLike | None) -> Path:
         """Find the folder of the files."""
@@ -162,28 +146,17 @@ def _read_split(path: Path) -> _Split:
             f"{path}: the header lacks {', '.join(missing)}. Add lines `# key: value`."
         )
     rows = list(csv.DictReader(line for line in lines if line and not line.startswith("#")))
-    card = DatasetCard(
-        name=path.stem,
-        **{key: header[key] for key in _TEXTS if key in header},
-        pairs=len(rows) or int(header.get("pairs", 0)) or None,
-        classes=tuple(header.get("classes", "").replace(",", " ").split()),
-    )
-    return _Split(card, header, rows)
+    facts: dict[str, Any] = {key: header[key] for key in _FACTS if key in header}
+    facts["pairs"] = len(rows) or int(header.get("pairs", 0)) or None
+    facts["classes"] = tuple(header.get("classes", "").replace(",", " ").split())
+    return _Split(DatasetCard(path.stem, **facts), header, rows)
 
 
 def list_datasets(data_dir: PathLike | None = None) -> pandas.DataFrame:
-    """List all data sets, those that are built in first.
+    """Return one row per data set, those that are built in first.
 
-    Parameters
-    ----------
-    data_dir : path-like, optional
-        Searched first, as in `find_data`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row per data set: name, title, kind, pairs, licence, found (a folder,
-        "built in" or "no"), home.
+    Columns name, title, kind, pairs, licence, found (a folder, "built in" or "no"), home;
+    `data_dir` is searched first, as in `find_data`.
     """
     import pandas
 
@@ -204,11 +177,6 @@ def dataset_parts(name: str) -> dict[str, str]:
     """Return how a data set is divided for learning: pair -> "train", "val" or "test".
 
     Empty where its list of files does not say so.
-
-    Raises
-    ------
-    UnknownName
-        If no data set has this name.
     """
     return {row["name"]: row["part"] for row in _find_split(name).rows if row.get("part")}
 
@@ -220,19 +188,8 @@ def find_data(dataset: str, data_dir: PathLike | None = None) -> Path:
     """Find the folder of a data set.
 
     Searched in this order: ``data_dir``, ``$FUSIONLIB_DATA``, the repository's ``data``
-    folder (``./data`` where fusionlib is installed without its repository). What is
-    built in is in the package that ships it, and nowhere else.
-
-    Parameters
-    ----------
-    dataset : str
-        Name of the data set.
-    data_dir : path-like, optional
-        The folder that holds the folders of the data sets.
-
-    Returns
-    -------
-    Path
+    folder (``./data`` where fusionlib is installed without its repository); each holds the
+    folders of data sets. What is built in is in the package that ships it, and nowhere else.
 
     Raises
     ------
@@ -270,7 +227,7 @@ def load_dataset(
     ----------
     name : str
         One of `list_datasets`; "sample" is built in.
-    data_dir : path-like, optional
+    data_dir : path, optional
         Searched first, as in `find_data`.
     limit : int, optional
         Take only the first pairs.
@@ -292,13 +249,7 @@ def load_dataset(
     FusionError
         If the data set holds single images, or ``limit`` is below 1.
     """
-    split = _find_split(name)
-    if split.card.kind == "images":
-        raise FusionError(
-            f"data set {name!r} holds single images, expected pairs. Use `load_images({name!r})`."
-        )
-    reader = _Reader(split.card, split.find(data_dir), verify)
-    return _open(split, reader.folder, limit, reader.pair)
+    return _open(name, data_dir, limit, verify, single=False)
 
 
 def load_images(
@@ -310,54 +261,43 @@ def load_images(
 ) -> Dataset[tuple[str, np.ndarray]]:
     """Open a data set of single images, such as the COCO ones.
 
-    Parameters
-    ----------
-    name, data_dir, limit, verify
-        As in `load_dataset`.
-
-    Returns
-    -------
-    Dataset of (name, image)
-        The image is float32 in [0, 1], shape (H, W) or (H, W, 3).
-
-    Raises
-    ------
-    UnknownName, DatasetNotFound, FusionError
-        As in `load_dataset`.
+    Arguments and errors are those of `load_dataset`; an item is (name, image), the image float32
+    in [0, 1] of shape (H, W) or (H, W, 3).
     """
-    split = _find_split(name)
-    if split.card.kind != "images":
-        raise FusionError(
-            f"data set {name!r} holds pairs, expected single images. Use `load_dataset({name!r})`."
-        )
-    reader = _Reader(split.card, split.find(data_dir), verify)
-    return _open(
-        split, reader.folder, limit, lambda row: (row["name"], reader.picture(row, "image"))
-    )
+    return _open(name, data_dir, limit, verify, single=True)
 
 
 def _open(
-    split: _Split, folder: Path, limit: int | None, read: Callable[[Row], Item]
-) -> Dataset[Item]:
+    name: str, data_dir: PathLike | None, limit: int | None, verify: bool, *, single: bool
+) -> Dataset[Any]:
+    split = _find_split(name)
+    card = split.card
+    if single != (card.kind == "images"):
+        held, other = ("pairs", "load_dataset") if single else ("single images", "load_images")
+        wanted = "single images" if single else "pairs"
+        raise FusionError(
+            f"data set {name!r} holds {held}, expected {wanted}. Use `{other}({name!r})`."
+        )
     if limit is not None and limit < 1:
         raise FusionError(f"limit is {limit}, expected at least 1, or None for all.")
-    card = split.card
+    folder = split.find(data_dir)
     rows = (split.rows or _rows_of_folders(card, folder))[:limit]
     needed = [
         row[role] for row in rows for role in _ROLES if role not in _OPTIONAL and row.get(role)
     ]
-    missing = [file for file in needed if not (folder / file).is_file()]
-    if missing:
+    if missing := [file for file in needed if not (folder / file).is_file()]:
         raise DatasetNotFound(
-            f"data set {card.name!r}: {len(missing)} of {len(needed)} files are missing in "
-            f"{folder}, such as {missing[0]}. {split.how_to_get(folder)}"
+            f"data set {name!r}: {len(missing)} of {len(needed)} files are missing in {folder}, "
+            f"such as {missing[0]}. {split.how_to_get(folder)}"
         )
-    return Dataset(card.name, card, [row["name"] for row in rows], lambda i: read(rows[i]))
+    reader = _Reader(card, folder, verify)
+    read = reader.image if single else reader.pair
+    return Dataset(name, card, [row["name"] for row in rows], lambda i: read(rows[i]))
 
 
 def _rows_of_folders(card: DatasetCard, folder: Path) -> list[Row]:
     """List a data set that has no list of files: all pairs in its two subfolders."""
-    matched = match_folders(folder / card.ir, folder / card.vis).matched
+    matched, _ = match_folders(folder / card.ir, folder / card.vis)
     if card.pairs is not None and len(matched) != card.pairs:
         raise DatasetNotFound(
             f"data set {card.name!r}: {folder} holds {len(matched)} pairs in {card.ir} and "
@@ -381,29 +321,31 @@ class _Reader:
     def pair(self, row: Row) -> Pair:
         if not row["ir"]:  # the one built-in pair that is no picture file
             return sentinel2()
-        ir = self.picture(row, "ir")
+        # Optional files are those of a folder that was downloaded.
+        listed = {role for role in _OPTIONAL if row.get(role)}
+        there = {role for role in listed if (self.folder / row[role]).parent.is_dir()}
+        ir = self._decoded(row, "ir")
         mask = boxes = None
-        if self._has(row, "mask"):
-            mask = require_gray(self.picture(row, "mask"), what="mask") > 0.5
-        if self._has(row, "labels"):
+        if "mask" in there:
+            mask = require_gray(self._decoded(row, "mask"), what="mask") > 0.5
+        if "labels" in there:
             path, data = self._read(row, "labels")
             boxes = read_labels(data, path, self.card.classes, ir.shape[1], ir.shape[0])
         return Pair(
             name=row["name"],
             ir=require_gray(ir, what=f"infrared image {self.folder / row['ir']}"),
-            vis=collapse_gray(self.picture(row, "vis")),
+            vis=collapse_gray(self._decoded(row, "vis")),
             mask=mask,
             boxes=boxes,
             source=row.get("source") or self.card.title,
         )
 
-    def picture(self, row: Row, role: str) -> np.ndarray:
+    def image(self, row: Row) -> tuple[str, np.ndarray]:
+        return row["name"], self._decoded(row, "image")
+
+    def _decoded(self, row: Row, role: str) -> np.ndarray:
         path, data = self._read(row, role)
         return decode_image(data, str(path))
-
-    def _has(self, row: Row, role: str) -> bool:
-        """Tell if an optional file is listed, and its folder was downloaded."""
-        return bool(row.get(role)) and (self.folder / row[role]).parent.is_dir()
 
     def _read(self, row: Row, role: str) -> tuple[Path, bytes]:
         """Read a file; its sha256 must be the listed one, or its pixels where they are listed."""
@@ -419,7 +361,7 @@ class _Reader:
         found = hashlib.sha256(data).hexdigest()
         if not self.verify or not expected or found == expected:
             return path, data
-        if pixels and pixel_hash(decode_image(data, str(path))) == pixels:
+        if pixels and pixel_hash(decode_image(data, str(path))) == pixels:  # encoded otherwise
             return path, data
         package = self.card.package
         again = f"Install {package} again" if package else "Delete it and fetch the data set again"
@@ -439,10 +381,8 @@ def fetch_dataset(name: str, *, data_dir: PathLike | None = None, progress: bool
     ----------
     name : str
         One of `list_datasets`.
-    data_dir : path-like, optional
+    data_dir : path, optional
         The data folder to use; if omitted ``$FUSIONLIB_DATA``, else the repository's ``data``.
-    progress : bool
-        Show a progress bar.
 
     Returns
     -------

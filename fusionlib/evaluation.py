@@ -9,7 +9,7 @@ import time
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
@@ -17,15 +17,13 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from .card import Card, Identity, Origin
-from .costs import COSTS, Cost, measure
 from .datasets import load_dataset
 from .errors import FusionError, ImageError, MetricWarning, PairMismatch, unknown
-from .executors import checked_jobs, in_order, processes
+from .executors import checked_jobs, in_order, measure, processes
 from .files import check_writable, write_text
 from .images import check_image, check_one_size, collapse_gray, luminance, quantise, read_image
 from .metrics import Chosen, select
 from .metrics.plane import Plane, notes, undefined
-from .own import OwnMethod
 from .pairs import Dataset, Pair, images_by_stem, pixel_hash
 
 if TYPE_CHECKING:
@@ -33,6 +31,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "COLOURS",
+    "COLUMNS",
+    "COSTS",
+    "Fuser",
+    "OwnMethod",
     "Scored",
     "benchmark",
     "bootstrap_interval",
@@ -43,17 +45,20 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+PathLike = str | os.PathLike[str]
+Measured = tuple[str, str]  # a metric and its convention, as rows state them
+Key = tuple[str, ...]  # the columns before these: what image a value is of
 
-KEYS = [*Identity._fields, "dataset", "pair"]
-MEASURED = ["metric", "convention", "colour"]
-COLUMNS = [*KEYS, *MEASURED, "value"]
-FILE_COLUMNS = ["pair", "sha256", *MEASURED, "value"]
+COLUMNS = [*Identity._fields, "dataset", "pair", "metric", "convention", "colour", "value"]
+FILE_COLUMNS = ["pair", "sha256", "metric", "convention", "colour", "value"]
 
 #: How colour images are scored.
 COLOURS = {
     "Y": "on the luminance Y (ITU-R BT.601)",
     "channels": "on red, green and blue by themselves, then averaged",
 }
+#: What fusing an image costs, as metrics of it -> how that is measured.
+COSTS = {"seconds": "wall clock", "peak GiB": "resident memory"}
 
 WHAT = ("fused image", "infrared image", "visible image")
 SECONDS_BETWEEN_SAVES = 2.0
@@ -114,37 +119,37 @@ def evaluate(
     UnknownName
         If a metric, or its convention, is unknown.
     """
-    _check_colour(colour)
-    chosen = select(metrics, convention)
-    views = _views(_checked((fused, ir, vis)), colour)
-    return {one.label: score for one, score in zip(chosen, _scores(views, chosen), strict=True)}
+    chosen = _asked(metrics, convention, colour)
+    scores = _scores(_made((fused, ir, vis), colour, {}).views, chosen)
+    return {one.label: score for one, score in zip(chosen, scores, strict=True)}
 
 
-def _check_colour(colour: str) -> None:
+def _asked(metrics: str | Sequence[str], convention: str | None, colour: str) -> list[Chosen]:
     if colour not in COLOURS:
         raise unknown("way to score colour", colour, COLOURS)
+    return select(metrics, convention)
 
 
-def _views(images: Sequence[np.ndarray], colour: str) -> list[tuple[np.ndarray, ...]]:
-    """Return the triples of gray levels to score: one, or one per colour channel."""
+class _Made(NamedTuple):
+    """A fused image with its sources, ready to be scored."""
+
+    colour: str  # as the rows state it
+    views: list[tuple[np.ndarray, ...]]  # three times gray levels: once, or per colour channel
+    cost: dict[Measured, float]
+
+
+def _made(given: Sequence[np.ndarray], colour: str, cost: dict[Measured, float]) -> _Made:
+    """Check the images; a gray picture stored as RGB is gray."""
+    images = [collapse_gray(check_image(one, what)) for one, what in zip(given, WHAT, strict=True)]
     check_one_size(images, "the fused image and its sources")
-    if colour == "Y" or not _coloured(images):
-        return [tuple(quantise(luminance(image)) for image in images)]
-    return [
-        tuple(quantise(image[..., k] if image.ndim == 3 else image) for image in images)
-        for k in range(3)
-    ]
-
-
-def _checked(images: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Bring images to [0, 1]; a gray picture stored as RGB is gray."""
-    return [
-        collapse_gray(check_image(image, what)) for image, what in zip(images, WHAT, strict=True)
-    ]
-
-
-def _coloured(images: Iterable[np.ndarray]) -> bool:
-    return any(image.ndim == 3 for image in images)
+    if all(image.ndim == 2 for image in images):
+        colour = "gray"
+    views = (
+        [[image[..., k] if image.ndim == 3 else image for image in images] for k in range(3)]
+        if colour == "channels"
+        else [[luminance(image) for image in images]]
+    )
+    return _Made(colour, [tuple(map(quantise, view)) for view in views], cost)
 
 
 def _scores(views: Sequence[tuple[np.ndarray, ...]], chosen: Sequence[Chosen]) -> list[float]:
@@ -162,77 +167,6 @@ def _mean(values: Sequence[float]) -> float:
     return float(np.mean(values))
 
 
-# ---------------------------------------------------------------- many
-
-
-class _Wanted(NamedTuple):
-    """An image to score: the first columns of its rows, its name for warnings, what is missing."""
-
-    key: tuple[str, ...]
-    name: str
-    chosen: list[Chosen]
-    priced: bool = False  # whether the cost of fusing it is asked for
-
-
-class _Made(NamedTuple):
-    """An image and its sources, ready to be scored."""
-
-    colour: str  # as the rows state it
-    views: list[tuple[np.ndarray, ...]]
-    cost: Cost | None = None
-
-
-class _Outcome(NamedTuple):
-    """What a worker measured; warnings are returned."""
-
-    colour: str
-    scores: list[float]
-    messages: list[str]
-    cost: Cost | None
-
-
-def _made(images: Sequence[np.ndarray], colour: str, cost: Cost | None = None) -> _Made:
-    images = _checked(images)
-    return _Made(colour if _coloured(images) else "gray", _views(images, colour), cost)
-
-
-def _score(make: Callable[[], _Made], labels: list[str]) -> _Outcome:
-    """Make an image and score it, on a worker, which knows metrics by their names."""
-    made = make()
-    with notes() as messages:
-        scores = _scores(made.views, select(labels)) if labels else []
-    return _Outcome(made.colour, scores, list(dict.fromkeys(messages)), made.cost)
-
-
-def _score_all(
-    work: Iterable[tuple[_Wanted, Callable[[], _Made]]],
-    table: _Table,
-    executor: Executor | None,
-    ahead: int,
-    bar: tqdm,
-) -> None:
-    """Score images in their order, `ahead` at a time, and add their rows to the table."""
-    calls = ((one, partial(_score, make, _labels(one.chosen))) for one, make in work)
-    for one, outcome in in_order(calls, executor, ahead):
-        for message in outcome.messages:
-            warnings.warn(f"{one.name}: {message}", MetricWarning, stacklevel=3)
-        table.record(one, outcome)
-        bar.update()
-
-
-def _labels(chosen: Iterable[Chosen]) -> list[str]:
-    return [":".join(_measured(one)) for one in chosen]
-
-
-def _measured(one: Chosen) -> tuple[str, str]:
-    """What a row says of the metric."""
-    return one.metric.name, one.convention
-
-
-def _same(value: T) -> T:
-    return value
-
-
 # ---------------------------------------------------------------- files and folders
 
 
@@ -244,14 +178,14 @@ class Scored(NamedTuple):
 
 
 def evaluate_files(
-    fused: str | os.PathLike[str],
-    ir: str | os.PathLike[str],
-    vis: str | os.PathLike[str],
+    fused: PathLike,
+    ir: PathLike,
+    vis: PathLike,
     *,
     metrics: str | Sequence[str] = "common",
     convention: str | None = None,
     colour: str = "Y",
-    csv: str | os.PathLike[str] | None = None,
+    csv: PathLike | None = None,
     jobs: int | None = 1,
     progress: bool = True,
 ) -> Scored:
@@ -261,40 +195,30 @@ def evaluate_files(
     ----------
     fused, ir, vis : path
         Three files, or three folders whose images are matched by name without suffix.
-    metrics, convention, colour
-        As in `evaluate`.
+    metrics, convention, colour, jobs
+        As in `evaluate` and `benchmark`.
     csv : path, optional
         Rows are written there while they are measured. Rows that it holds already, of files
         with the same content, are not measured again.
-    jobs, progress
-        As in `benchmark`.
 
     Returns
     -------
     Scored
         The rows, and which images of the folders could not be scored: without partners,
-        damaged, of unequal sizes.
-
-    Raises
-    ------
-    FusionError
-        If one of three files cannot be scored, files and folders are mixed, no name is in all
-        three folders, a metric is unknown or the CSV file is not one of scores.
+        damaged, of unequal sizes. Of three files that is an error.
     """
-    _check_colour(colour)
+    chosen = _asked(metrics, convention, colour)
     jobs = checked_jobs(jobs)
-    chosen = _once_each(select(metrics, convention))
     found, faults = _match(Path(fused), Path(ir), Path(vis))
-    table = _Table(csv, FILE_COLUMNS)
-    keys = []
+    table = _Table(csv, FILE_COLUMNS, chosen, colour)
+    keys: list[Key] = []
 
-    def work() -> Iterator[tuple[_Wanted, Callable[[], _Made]]]:
+    def work() -> Iterator[tuple[Key, Callable[[], _Made]]]:
         for name, files in found:
             try:
                 keys.append(key := (name, _sha256(files)))
-                if missing := table.lacking(key, chosen, colour):
-                    made = _made([read_image(file) for file in files], colour)
-                    yield _Wanted(key, name, missing), partial(_same, made)
+                if table.missing(key):
+                    yield key, partial(_same, _made([*map(read_image, files)], colour, {}))
                     continue
             except (FusionError, OSError, MemoryError) as error:
                 if not Path(fused).is_dir():
@@ -304,13 +228,8 @@ def evaluate_files(
 
     bar = tqdm(total=len(found), desc="scoring", unit="image", disable=not progress)
     with bar, table:
-        _score_all(work(), table, processes(min(jobs, len(found))), 4 * jobs, bar)
-    return Scored(table.frame(keys, map(_measured, chosen), colour), faults)
-
-
-def _once_each(chosen: list[Chosen]) -> list[Chosen]:
-    """Leave out what is asked for twice, which would count twice."""
-    return list({(one.metric.name, one.convention): one for one in chosen}.values())
+        table.fill(work(), processes(min(jobs, len(found))), 4 * jobs, bar)
+    return Scored(table.frame(keys), faults)
 
 
 def _match(fused: Path, ir: Path, vis: Path) -> tuple[list[tuple[str, list[Path]]], list[str]]:
@@ -326,18 +245,18 @@ def _match(fused: Path, ir: Path, vis: Path) -> tuple[list[tuple[str, list[Path]
         )
         raise ImageError(f"give three files or three folders, not {kinds}.")
     files = [images_by_stem(path) for path in paths]
-    names = [name for name in files[0] if name in files[1] and name in files[2]]
-    if not names:
+    found, faults = [], []
+    for name in dict.fromkeys(itertools.chain(*files)):
+        if lacking := [str(path) for path, of in zip(paths, files, strict=True) if name not in of]:
+            faults.append(f"{name}: not in {' and '.join(lacking)}")
+        else:
+            found.append((name, [of[name] for of in files]))
+    if not found:
         raise PairMismatch(
             f"no image of {fused} has partners of the same name in {ir} and {vis}. Give a fused "
             "image and its sources one name (the suffix may differ)."
         )
-    faults = []
-    for name in dict.fromkeys(name for every in files for name in every):
-        lacking = [str(path) for path, every in zip(paths, files, strict=True) if name not in every]
-        if lacking:
-            faults.append(f"{name}: not in {' and '.join(lacking)}")
-    return [(name, [every[name] for every in files]) for name in names], faults
+    return found, faults
 
 
 def _sha256(files: Iterable[Path]) -> str:
@@ -357,15 +276,75 @@ class Fuser(Protocol):
     """What can be scored on pairs: a `Method`, one's own, or images that authors published."""
 
     @property
-    def identity(self) -> Identity:
-        """What rows state about it."""
-
+    def identity(self) -> Identity: ...
     @property
-    def card(self) -> Card | Origin:
-        """Its facts, those of its weights among them."""
+    def card(self) -> Card | Origin: ...
+    def fuse_pair(self, pair: Pair) -> np.ndarray: ...
+
+
+class OwnMethod:
+    """A method of one's own, for `fusionlib.benchmark`.
+
+    Parameters
+    ----------
+    name : str
+        What rows call it.
+    fuse : callable or path
+        A function ``(ir, vis) -> fused`` on arrays of float32 in [0, 1], infrared (H, W), visible
+        (H, W) or (H, W, 3); or the folder of images that the method made, named as the pairs are.
+        The function's image may be uint8, uint16 or float in [0, 1], gray or RGB; it is rounded
+        to the 8 bits that would be saved.
+    version : str
+        Of a function: rows of the same version in a CSV file are taken for its own. Without one
+        its rows are not kept. Of a folder it is a hash of the images.
+
+    Raises
+    ------
+    FusionError
+        If there is no such folder, or a registered method has that name.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        fuse: Callable[[np.ndarray, np.ndarray], np.ndarray] | PathLike,
+        *,
+        version: str = "",
+    ) -> None:
+        from .methods import registry
+
+        if name in registry():
+            raise FusionError(f"{name!r} is the name of a registered method; choose another one.")
+        self._fuse = fuse
+        self._files = {} if callable(fuse) else images_by_stem(Path(fuse))
+        if not callable(fuse):
+            content = hashlib.sha256()
+            for stem, path in sorted(self._files.items()):
+                content.update(stem.encode() + hashlib.sha256(path.read_bytes()).digest())
+            version = content.hexdigest()[:16]
+        self.name, self.version = name, version
+        self.card = Origin("own", version)
+        self.identity = Identity(name, "own", "", "", "@".join(filter(None, self.card)))
 
     def fuse_pair(self, pair: Pair) -> np.ndarray:
-        """Return the fused image of a pair, (H, W) or (H, W, 3)."""
+        """Return the fused image of a pair: float32 in [0, 1], multiples of 1/255."""
+        if callable(self._fuse):
+            image = self._fuse(pair.ir.copy(), pair.vis.copy())
+            if not isinstance(image, np.ndarray):
+                raise ImageError(
+                    f"{self.name} returned {type(image).__name__} for the pair {pair.name!r}; it "
+                    "must return a numpy array (H, W) or (H, W, 3)."
+                )
+            image = check_image(image, f"image that {self.name} made of {pair.name!r}")
+        elif pair.name in self._files:
+            image = read_image(self._files[pair.name])
+        else:
+            raise FusionError(
+                f"the folder {self._fuse} has no image of the pair {pair.name!r}. Its files "
+                "must be named as the pairs are, with any suffix; or give those pairs only."
+            )
+        check_one_size([image, pair.ir], f"the image of {self.name} and its pair {pair.name!r}")
+        return quantise(image).astype(np.float32) / np.float32(255)
 
 
 def benchmark(
@@ -376,9 +355,9 @@ def benchmark(
     convention: str | None = None,
     colour: str = "Y",
     limit: int | None = None,
-    data_dir: str | os.PathLike[str] | None = None,
-    weights_dir: str | os.PathLike[str] | None = None,
-    csv: str | os.PathLike[str] | None = None,
+    data_dir: PathLike | None = None,
+    weights_dir: PathLike | None = None,
+    csv: PathLike | None = None,
     jobs: int | None = 1,
     executor: Executor | None = None,
     cost: bool = False,
@@ -396,7 +375,7 @@ def benchmark(
     limit : int, optional
         Use only the first pairs.
     data_dir, weights_dir : path, optional
-        Where to look first.
+        Where to look for the data set and for weights first.
     csv : path, optional
         Rows are written there while they are measured; rows that it holds already, of the
         same method with the same weights, are not measured again. For pairs that are not of a
@@ -406,15 +385,12 @@ def benchmark(
         order do not depend on it.
     executor : concurrent.futures.Executor, optional
         Fuses and scores there instead, 4 `jobs` images at a time: give the number of its workers.
-        Methods are sent with their weights, and pairs; but a data set that is given by name must
-        be where the workers are, in the same folder `data_dir` or environment. On Dask's workers
+        Pairs are sent to them, and methods with their weights. On Dask's workers
         (``client.get_executor(pure=False)``, `fusionlib.executors.dask_workers`) the loss of one
         loses no row and doubles none.
     cost : bool
-        Whether each image also gets rows with the seconds that fusing took and the most memory
-        that the process which did it held meanwhile (see `fusionlib.costs.Cost`).
-    progress : bool
-        Whether to show a progress bar.
+        Whether each image also gets rows with the seconds that fusing took, and the most memory
+        (resident, in GiB) that the process which did it held meanwhile, where the system tells.
 
     Returns
     -------
@@ -428,53 +404,42 @@ def benchmark(
         Of what is found wrong with a method, the data set, a pair or a metric; or if a process is
         killed: rows that are measured are then in `csv`.
     """
-    _check_colour(colour)
+    chosen = _asked(metrics, convention, colour)
     jobs = checked_jobs(jobs) if executor is None else jobs or 1
-    chosen = _once_each(select(metrics, convention))
     ready = _created(methods, weights_dir)
+    pairs: Sequence[Pair]
     if isinstance(dataset, str):
-        name = dataset
-        pairs: Sequence[Pair] = load_dataset(dataset, data_dir=data_dir, limit=limit)
+        pairs = load_dataset(dataset, data_dir=data_dir, limit=limit)
     else:
-        name, pairs = getattr(dataset, "name", "given pairs"), dataset[:limit]
-    table = _Table(csv, COLUMNS, without=_unkept(ready, csv))
+        pairs = dataset[:limit]
+    name = getattr(pairs, "name", "given pairs")
+    table = _Table(csv, COLUMNS, chosen, colour, COSTS if cost else (), _unkept(ready, csv))
     places = _places(name, pairs, verified=csv is None)
-    keys = [(*method.identity, *place) for method in ready for place in places]
-    if len({*keys}) < len(keys):
+    of_key: dict[Key, tuple[Fuser, int]]
+    of_key = {(*m.identity, *place): (m, i) for m in ready for i, place in enumerate(places)}
+    if len(of_key) < len(ready) * len(places):
         raise FusionError(f"several pairs of {name} have one name; give each its own.")
-    wanted = []
-    for number, key in enumerate(keys):
-        missing = table.lacking(key, chosen, colour)
-        priced = cost and table.value(key, ("seconds", COSTS["seconds"]), colour) is None
-        if missing or priced:
-            wanted.append((number, _Wanted(key, key[-1], missing, priced)))
+    left = [key for key in of_key if table.missing(key)]
 
-    def work(some: Sequence[tuple[int, _Wanted]]) -> Iterator[tuple[_Wanted, Callable[[], _Made]]]:
-        for number, one in some:
-            method, i = ready[number // len(pairs)], number % len(pairs)
-            if executor is None:
-                yield one, partial(_same, _fuse(method, partial(_same, pairs[i]), colour))
-            elif isinstance(dataset, str):
-                yield one, partial(_fuse, method, partial(_pair_of, dataset, folder, i), colour)
-            else:
-                yield one, partial(_fuse, method, partial(_same, pairs[i]), colour)
+    def work(keys: Sequence[Key]) -> Iterator[tuple[Key, Callable[[], _Made]]]:
+        for key in keys:
+            method, i = of_key[key]
+            call = partial(_fuse, method, pairs[i], colour)
+            yield key, partial(_same, call()) if executor is None else call
 
-    # Workers look from folders of their own.
-    folder = None if data_dir is None else str(Path(data_dir).absolute())
-    pool = executor or processes(min(jobs, len(wanted)))
+    pool = executor or processes(min(jobs, len(left)))
     # Without an executor first fuse some, then score them: PyTorch's threads and the processes
     # would fight for the cores.
-    size = 4 * jobs if executor is None else max(1, len(wanted))
-    held = {"total": len(keys), "initial": len(keys) - len(wanted)}
+    size = 4 * jobs if executor is None else max(1, len(left))
+    held = {"total": len(of_key), "initial": len(of_key) - len(left)}
     with tqdm(**held, desc=f"scoring on {name}", disable=not progress) as bar, table:
-        for start in range(0, len(wanted), size):
-            _score_all(work(wanted[start : start + size]), table, pool, 4 * jobs, bar)
-    measured = [*map(_measured, chosen), *(COSTS.items() if cost else ())]
-    return table.frame(keys, measured, colour)
+        for start in range(0, len(left), size):
+            table.fill(work(left[start : start + size]), pool, 4 * jobs, bar)
+    return table.frame(of_key)
 
 
 def _created(
-    methods: Sequence[str | Fuser] | str | Fuser, weights_dir: str | os.PathLike[str] | None
+    methods: Sequence[str | Fuser] | str | Fuser, weights_dir: PathLike | None
 ) -> list[Fuser]:
     """Create the methods that are named; what is asked for twice counts once."""
     from .methods import create
@@ -485,13 +450,13 @@ def _created(
     return list({method.identity: method for method in ready}.values())
 
 
-def _unkept(methods: Iterable[Fuser], csv: str | os.PathLike[str] | None) -> set[Identity]:
+def _unkept(methods: Iterable[Fuser], csv: PathLike | None) -> set[Identity]:
     """Return methods whose rows are not to be kept: the next call may mean another function."""
     found = {m.identity for m in methods if isinstance(m, OwnMethod) and not m.version}
-    for one in found if csv is not None else ():
+    if found and csv is not None:
         warnings.warn(
-            f"rows of {one.method} are not kept in {csv}: nothing says when its function has "
-            "changed. Give OwnMethod a version.",
+            f"rows of {', '.join(sorted(one.method for one in found))} are not kept in {csv}: "
+            "nothing says when a function has changed. Give OwnMethod a version.",
             stacklevel=3,
         )
     return found
@@ -511,87 +476,89 @@ def _places(name: str, pairs: Sequence[Pair], *, verified: bool) -> list[tuple[s
     ]
 
 
-def _fuse(method: Fuser, open_pair: Callable[[], Pair], colour: str) -> _Made:
-    pair = open_pair()
-    fused, spent = measure(partial(method.fuse_pair, pair))
-    return _made((fused, pair.ir, pair.vis), colour, spent)
+def _fuse(method: Fuser, pair: Pair, colour: str) -> _Made:
+    fused, cost = measure(partial(method.fuse_pair, pair))
+    values = zip(COSTS.items(), cost, strict=True)
+    known = {what: value for what, value in values if value is not None}
+    return _made((fused, pair.ir, pair.vis), colour, known)
 
 
-def _pair_of(dataset: str, data_dir: str | None, number: int) -> Pair:
-    return _opened(dataset, data_dir)[number]
+def _same(value: T) -> T:
+    return value
 
 
-@cache
-def _opened(dataset: str, data_dir: str | None) -> Sequence[Pair]:
-    """Open a data set once in each worker."""
-    return load_dataset(dataset, data_dir=data_dir)
-
-
-# ---------------------------------------------------------------- rows on disk
+# ---------------------------------------------------------------- rows, also on disk
 
 
 class _Table:
     """Values by what they are of, also in a CSV file if one is named; a context that saves it.
 
-    Parameters
-    ----------
-    csv : path or None
-    columns : list of str
-        The last one is the value.
-    without : collection of tuple
-        Beginnings of rows that are not written.
+    Rows that begin as one of `unkept` are not written.
     """
 
     def __init__(
         self,
-        csv: str | os.PathLike[str] | None,
+        csv: PathLike | None,
         columns: list[str],
-        without: Collection[tuple[str, ...]] = (),
+        chosen: Iterable[Chosen],
+        colour: str,
+        costs: Collection[str] = (),
+        unkept: Collection[Key] = (),
     ) -> None:
         if csv is not None:
             check_writable(csv)
-        self.csv, self.columns, self.without = csv, columns, without
+        self.csv, self.columns, self.colour, self.unkept = csv, columns, colour, unkept
+        # What is asked for twice counts once.
+        asked = dict.fromkeys((one.metric.name, one.convention) for one in chosen)
+        self.asked: list[Measured] = [*asked, *((name, COSTS[name]) for name in costs)]
         self.values = _read_values(csv, columns)
         self._saved = time.monotonic()
         self._changed = False
 
-    def value(
-        self, key: tuple[str, ...], measured: tuple[str, str], colour: str
-    ) -> tuple[str, float] | None:
+    def value(self, key: Key, measured: Measured) -> tuple[str, float] | None:
         """Return how the image was scored and a metric's value, if it is there.
 
         That an image is gray shows only when it is read.
         """
-        for how in ("gray", colour):
+        for how in ("gray", self.colour):
             if (row := (*key, *measured, how)) in self.values:
                 return how, self.values[row]
         return None
 
-    def lacking(self, key: tuple[str, ...], chosen: Iterable[Chosen], colour: str) -> list[Chosen]:
-        """Return those of the metrics whose value is not there."""
-        return [one for one in chosen if self.value(key, _measured(one), colour) is None]
+    def missing(self, key: Key) -> list[Measured]:
+        """Return what is asked for and is not there; not every system tells the peak."""
+        asked = (what for what in self.asked if what[0] != "peak GiB")
+        return [what for what in asked if self.value(key, what) is None]
 
-    def record(self, one: _Wanted, outcome: _Outcome) -> None:
-        """Add the rows of an image, and those of its cost where that was asked for."""
-        new = dict(zip(map(_measured, one.chosen), outcome.scores, strict=True))
-        if one.priced and outcome.cost is not None:
-            costs = zip(COSTS.items(), outcome.cost, strict=True)
-            new |= {what: value for what, value in costs if value is not None}
-        self.values |= {(*one.key, *what, outcome.colour): value for what, value in new.items()}
-        self._changed = True
-        if time.monotonic() - self._saved > SECONDS_BETWEEN_SAVES:
-            self._save()
+    def fill(
+        self,
+        work: Iterable[tuple[Key, Callable[[], _Made]]],
+        executor: Executor | None,
+        ahead: int,
+        bar: tqdm,
+    ) -> None:
+        """Score images in their order, `ahead` at a time, and add their rows."""
+        name = self.columns.index("pair")
+        calls = ((key, partial(_score, make, self.missing(key))) for key, make in work)
+        for key, (colour, values, messages) in in_order(calls, executor, ahead):
+            for message in messages:
+                warnings.warn(f"{key[name]}: {message}", MetricWarning, stacklevel=3)
+            for what in self.asked:
+                if what in values:
+                    self.values.setdefault((*key, *what, colour), values[what])
+            self._changed = True
+            if time.monotonic() - self._saved > SECONDS_BETWEEN_SAVES:
+                self._save()
+            bar.update()
 
-    def frame(
-        self, keys: Iterable[tuple[str, ...]], measured: Iterable[tuple[str, str]], colour: str
-    ) -> pd.DataFrame:
-        """Return the rows of these images and metrics, in this order; a file may hold others."""
+    def frame(self, keys: Iterable[Key]) -> pd.DataFrame:
+        """Return what is asked for of these images, in this order; a file may hold other rows."""
         import pandas as pd
 
         rows = [
             (*key, *what, *found)
-            for key, what in itertools.product(keys, measured)
-            if (found := self.value(key, what, colour)) is not None
+            for key, what in itertools.product(keys, self.asked)
+            if (found := self.value(key, what)) is not None
         ]
         return pd.DataFrame(rows, columns=self.columns)
 
@@ -599,11 +566,8 @@ class _Table:
         if self.csv is not None and self._changed:
             import pandas as pd
 
-            rows = [
-                (*key, value)
-                for key, value in self.values.items()
-                if key[: len(Identity._fields)] not in self.without
-            ]
+            kept = {key: v for key, v in self.values.items() if key[:5] not in self.unkept}
+            rows = [(*key, value) for key, value in kept.items()]
             write_text(self.csv, pd.DataFrame(rows, columns=self.columns).to_csv(index=False))
         self._saved, self._changed = time.monotonic(), False
 
@@ -614,9 +578,23 @@ class _Table:
         self._save()
 
 
-def _read_values(
-    csv: str | os.PathLike[str] | None, columns: list[str]
-) -> dict[tuple[str, ...], float]:
+def _score(
+    make: Callable[[], _Made], asked: Sequence[Measured]
+) -> tuple[str, dict[Measured, float], list[str]]:
+    """Make an image and score it, on a worker, which knows metrics by their names.
+
+    Returns how colour was scored, the values, the cost among them, and what is to be warned of.
+    """
+    made = make()
+    metrics = [what for what in asked if what[0] not in COSTS]
+    chosen = select([":".join(what) for what in metrics]) if metrics else []
+    with notes() as messages:
+        scores = _scores(made.views, chosen)
+    values = dict(zip(metrics, scores, strict=True)) | made.cost
+    return made.colour, values, list(dict.fromkeys(messages))
+
+
+def _read_values(csv: PathLike | None, columns: list[str]) -> dict[Key, float]:
     import pandas as pd
 
     if csv is None or not Path(csv).exists():
@@ -640,21 +618,9 @@ def _read_values(
 def bootstrap_interval(
     values: Sequence[float] | np.ndarray, *, draws: int = 10_000, seed: int = 0
 ) -> tuple[float, float]:
-    """Return the 95 % percentile bootstrap interval of the mean.
+    """Return the 95 % percentile bootstrap interval of the mean, from resamples of this seed.
 
-    Parameters
-    ----------
-    values : sequence of float
-        One value per image.
-    draws : int
-        Resamples.
-    seed : int
-        Of the resampling, so that the same values give the same interval.
-
-    Returns
-    -------
-    (float, float)
-        NaN, NaN for fewer than two values, or if some are infinite and others not.
+    It is (NaN, NaN) for fewer than two values, or if some are infinite and others not.
     """
     values = np.asarray(values, dtype=np.float64)
     if len(values) < 2:
@@ -671,16 +637,10 @@ def bootstrap_interval(
 
 
 def summarise(per_pair: pd.DataFrame, by: Sequence[str] = ("row", "metric")) -> pd.DataFrame:
-    """Reduce one value per pair to n, mean, ci_low and ci_high (95 % bootstrap).
+    """Reduce the column ``value`` to n, mean, ci_low and ci_high (95 % bootstrap).
 
-    A metric that is not defined for a pair (NaN) is left out, and n does not count it.
-
-    Parameters
-    ----------
-    per_pair : DataFrame
-        With the columns `by` and ``value``.
-    by : sequence of str
-        What identifies a cell of the table; the order of appearance is kept.
+    There is a row per value of the columns `by`, in their order of appearance. A metric that is
+    not defined for a pair (NaN) is left out, and n does not count it.
     """
     import pandas as pd
 

@@ -1,4 +1,4 @@
-"""Where many calls run: here, on other processes of this machine, or on the workers of Dask.
+"""Where many calls run: here, on other processes of this machine, on Dask; and what one costs.
 
 Each place is a `concurrent.futures.Executor`, so any other one serves as well.
 """
@@ -6,12 +6,14 @@ Each place is a `concurrent.futures.Executor`, so any other one serves as well.
 from __future__ import annotations
 
 import multiprocessing
+import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, wait
 from contextlib import contextmanager
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import loky
@@ -22,7 +24,16 @@ from .errors import FusionError
 if TYPE_CHECKING:
     from distributed import Client
 
-__all__ = ["Workers", "checked_jobs", "dask_workers", "has_processes", "in_order", "processes"]
+__all__ = [
+    "Cost",
+    "checked_jobs",
+    "dask_workers",
+    "has_processes",
+    "in_order",
+    "measure",
+    "peak_memory",
+    "processes",
+]
 
 Label = TypeVar("Label")
 Result = TypeVar("Result")
@@ -35,13 +46,7 @@ CONTINUE = (
 
 
 def checked_jobs(jobs: int | None) -> int:
-    """Return how many processes work at a time, by default one per core; warn of more than that.
-
-    Raises
-    ------
-    FusionError
-        If it is below 1.
-    """
+    """Return how many processes work at a time, by default one per core; warn of more than that."""
     cores = loky.cpu_count()  # knows the limits of a container
     if jobs is None:
         return cores
@@ -80,24 +85,11 @@ def has_processes() -> bool:
 def in_order(
     calls: Iterable[tuple[Label, Callable[[], Result]]], executor: Executor | None, ahead: int
 ) -> Iterator[tuple[Label, Result]]:
-    """Make calls, several at a time; give their labels and results in the order of the calls.
+    """Make calls, `ahead` at a time; give their labels and results in the order of the calls.
 
-    Parameters
-    ----------
-    calls : iterable of (label, callable)
-        Read as they are needed: the first `ahead` before any is made.
-    executor : Executor or None
-        None makes them here, one by one.
-    ahead : int
-        How many are under way. More than the executor's workers keeps these busy; all their
-        arguments are in memory.
-
-    Raises
-    ------
-    FusionError
-        If a process was killed, or the executor has gone.
-    Exception
-        Whatever a call raises, after the results of those that have finished.
+    Without an executor they are made here, one by one. Calls are read as they are needed. More
+    under way than there are workers keeps these busy; all their arguments are in memory. What a
+    call raises comes after the results of those that have finished.
     """
     if executor is None:
         for label, call in calls:
@@ -163,33 +155,14 @@ class _OnDask(Executor):
         return local
 
 
-class Workers(NamedTuple):
-    """The workers of a Dask scheduler, as `dask_workers` gives them."""
-
-    executor: Executor
-    jobs: int  # their threads
-
-
 @contextmanager
 def dask_workers(
     address: str, *, timeout: float = 10.0, patience: float = 60.0
-) -> Iterator[Workers]:
-    """Connect to a scheduler, whose workers then do the work.
+) -> Iterator[tuple[Executor, int]]:
+    """Connect to a scheduler; give an executor of its workers, and the number of their threads.
 
-    Dask calls again what a worker had when it was lost. Where all are lost it waits for others.
-
-    Parameters
-    ----------
-    address : str
-        As ``dask scheduler`` prints it: tcp://host:8786.
-    timeout, patience : float
-        Seconds to wait for the scheduler, and for its first worker.
-
-    Raises
-    ------
-    FusionError
-        If Dask is not installed, no scheduler answers, it has no workers, it or a worker has not
-        this version of fusionlib, or a call killed several workers one after the other.
+    Dask calls again what a worker had when it was lost; where all are lost it waits for others.
+    The scheduler is waited for `timeout` seconds, its first worker `patience` seconds.
     """
     try:
         import dask.config
@@ -218,15 +191,21 @@ def dask_workers(
                 f"'dask worker {address} --nthreads 1'."
             ) from error
         try:
-            _check_versions({client.run_on_scheduler(_version), *client.run(_version).values()})
-            yield Workers(_OnDask(client), sum(client.nthreads().values()))
+            versions = {client.run_on_scheduler(_version), *client.run(_version).values()}
+            if others := versions - {__version__}:
+                raise FusionError(
+                    f"the Dask scheduler or a worker has fusionlib {', '.join(sorted(others))}, "
+                    f"this is {__version__}: numbers could differ. Install one version, and start "
+                    "them again."
+                )
+            yield _OnDask(client), sum(client.nthreads().values())
+        except CommClosedError as error:
+            raise FusionError(f"{GONE} {CONTINUE}") from error
         except ModuleNotFoundError as error:
             raise FusionError(
                 f"the Dask scheduler {address} or a worker has no module {error.name!r}: install "
                 "this version of the package there, and start it again."
             ) from error
-        except CommClosedError as error:
-            raise FusionError(f"{GONE} {CONTINUE}") from error
         except KilledWorker as error:
             raise FusionError(
                 f"a call killed {error.allowed_failures + 1} workers one after the other: it may "
@@ -238,9 +217,38 @@ def _version() -> str:
     return __version__
 
 
-def _check_versions(found: set[str]) -> None:
-    if others := found - {__version__}:
-        raise FusionError(
-            f"the Dask scheduler or a worker has fusionlib {', '.join(sorted(others))}, this is "
-            f"{__version__}: numbers could differ. Install one version, and start them again."
-        )
+# ---------------------------------------------------------------- cost
+
+
+class Cost(NamedTuple):
+    """What one call took: seconds of wall time, and what `peak_memory` says of that while."""
+
+    seconds: float
+    peak: float | None
+
+
+def measure(call: Callable[[], Result]) -> tuple[Result, Cost]:
+    """Run a call and return its result and its cost."""
+    try:
+        # Linux, proc(5): lets the record of the peak begin anew. A container may forbid it.
+        Path("/proc/self/clear_refs").write_text("5")
+        known = True
+    except OSError:
+        known = False
+    started = time.perf_counter()
+    result = call()
+    return result, Cost(time.perf_counter() - started, peak_memory() if known else None)
+
+
+def peak_memory() -> float | None:
+    """Return the most memory that this process held, in GiB, Python and libraries included.
+
+    None where the system does not tell; on Linux, proc(5), it usually does. What
+    `resource.getrusage` says would include the process that started this one.
+    """
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        return None
+    held = [line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:")]
+    return int(held[0]) / 2**20 if held else None

@@ -15,77 +15,55 @@ __all__ = ["atomic_file", "check_folder", "check_writable", "write_text"]
 
 
 def check_folder(directory: str | os.PathLike[str] | None, what: str) -> None:
-    """Make sure that the folder where `what` is to be looked for first is there, if given.
-
-    Raises
-    ------
-    FusionError
-        If it is not.
-    """
+    """Make sure that the folder where `what` is to be looked for first is there, if given."""
     if directory is not None and not Path(directory).is_dir():
         raise FusionError(
             f"no such folder of {what}: {directory}. Check the spelling, or leave it out."
         )
 
 
-def _beside(path: Path) -> Path:
-    """Name a temporary file in the same folder: a rename is atomic within a file system only."""
-    if not path.name:  # "." or "/"
-        raise CannotWrite(f"cannot write {path}: it is a folder. Name a file in it.")
-    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-
-
-def _cannot_write(path: Path, error: OSError) -> CannotWrite:
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-    remedy = (
-        "Free some space, or choose a folder on another disk"
-        if full
-        else "Choose a file in a folder that you may write to"
-    )
-    return CannotWrite(f"cannot write {path}: {error.strerror or error}. {remedy}.")
+@contextlib.contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    """Give a temporary path in the same folder: a rename is atomic within a file system only."""
+    temporary = None
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(None, "it is a folder")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+        yield temporary
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        remedy = (
+            "Free some space, or choose a folder on another disk"
+            if full
+            else "Choose a file in a folder that you may write to"
+        )
+        raise CannotWrite(f"cannot write {path}: {error.strerror or error}. {remedy}.") from error
+    finally:
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
 
 
 @contextlib.contextmanager
 def atomic_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a temporary path to write to; on success it is renamed to `path`.
 
-    Missing parent folders are made. Whatever goes wrong, Ctrl-C included, the temporary
-    file is removed and an existing file at `path` stays as it was.
-
-    Raises
-    ------
-    CannotWrite
-        If the file cannot be written there.
+    Missing parent folders are made. Whatever goes wrong, Ctrl-C included, the temporary file is
+    removed and an existing file at `path` stays as it was; an OSError becomes CannotWrite.
     """
-    path = Path(path)
-    temporary = _beside(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with _beside(Path(path)) as temporary:
         yield temporary
         with open(temporary, "r+b") as file:  # Windows syncs only what may be written
             os.fsync(file.fileno())
         temporary.replace(path)
-    except OSError as error:
-        raise _cannot_write(path, error) from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
 
 
 def check_writable(path: str | os.PathLike[str]) -> None:
     """Make sure that a file can be written at `path`, before long work; errors as `atomic_file`."""
-    path = Path(path)
-    probe = _beside(path)
-    try:
-        if path.is_dir():
-            raise IsADirectoryError(None, "it is a folder")
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with _beside(Path(path)) as probe:
         probe.touch()
-    except OSError as error:
-        raise _cannot_write(path, error) from error
-    finally:
-        with contextlib.suppress(OSError):
-            probe.unlink()
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

@@ -1,8 +1,11 @@
 """File <-> array: bit depth, colour, alpha, size checks, RGB <-> YCbCr, safe writing.
 
-Inside fusionlib an image is a float32 array with values in [0, 1], of shape
-(H, W) when gray and (H, W, 3) when RGB. Everything that comes in, as a file or
-as an array, is brought to that form here or is refused with an ``ImageError``.
+Inside fusionlib an image is a float32 array with values in [0, 1], of shape (H, W) when gray and
+(H, W, 3) when RGB. Everything that comes in, as a file or as an array, is brought to that form
+here or is refused with an ``ImageError``.
+
+Pillow decodes what has up to 8 bits, tifffile deeper TIFF, and OpenCV 16-bit PNG and deeper TIFF
+that is compressed by LZW: neither of the other two reads these.
 """
 
 from __future__ import annotations
@@ -55,6 +58,11 @@ SUFFIXES = {
     ".tiff": "TIFF",
     ".webp": "WEBP",
 }
+_FORMATS = sorted(set(SUFFIXES.values()))
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "JPEG": {"quality": 95, "subsampling": 0},
+    "WEBP": {"lossless": True},
+}
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _PNG_END = b"IEND\xaeB`\x82"
 _ORIENTATION = 0x0112  # the tag of EXIF and TIFF
@@ -65,39 +73,22 @@ _AGAIN = "Download or export the file again."
 
 
 def check_image(array: np.ndarray, what: str = "image") -> np.ndarray:
-    """Validate an image given as an array and bring it to float32 in [0, 1].
+    """Bring a uint8, uint16 or float array to float32 in [0, 1]; drop a last axis of one channel.
 
-    Parameters
-    ----------
-    array : ndarray of uint8, uint16 or float, shape (H, W), (H, W, 1) or (H, W, 3)
-        uint8 is divided by 255, uint16 by 65535, a float must be in [0, 1] already
-        (1e-6 beyond is taken for rounding and clipped).
-    what : str
-        How error messages call the image.
-
-    Returns
-    -------
-    ndarray of float32, shape (H, W) or (H, W, 3), values in [0, 1]
-        The array itself where nothing had to change.
-
-    Raises
-    ------
-    ImageError
-        For any other shape or type, values outside [0, 1], NaN or infinity.
+    A float may leave [0, 1] by 1e-6, which is clipped. What needs no change is returned itself;
+    what is no image is an ImageError, which calls it `what`.
     """
     try:
         array = np.asarray(array)
     except (ValueError, RuntimeError, TypeError) as error:  # ragged lists, tensors in training
         raise ImageError(f"{what}: not an array ({error}).") from error
-    # In the machine's order of bytes, which files of others need not have.
+    # Files of other machines need not have this one's order of bytes.
     array = array.astype(array.dtype.newbyteorder("="), copy=False)
     _check_shape(array.shape, what)
-    if array.ndim == 3 and array.shape[2] == 1:
+    if array.shape[2:] == (1,):
         array = array[:, :, 0]
-    if array.dtype == np.uint8:
-        return array / np.float32(255)
-    if array.dtype == np.uint16:
-        return array / np.float32(65535)
+    if array.dtype in (np.uint8, np.uint16):
+        return array / np.float32(np.iinfo(array.dtype).max)
     if np.issubdtype(array.dtype, np.floating):
         return _check_range(array, what)
     if array.dtype == np.bool_:
@@ -159,19 +150,7 @@ def _check_range(array: np.ndarray, what: str) -> np.ndarray:
 
 
 def check_one_size(images: Sequence[np.ndarray], what: str) -> None:
-    """Make sure that images which belong together have one height and width.
-
-    Parameters
-    ----------
-    images : sequence of ndarray, shape (H, W) or (H, W, 3)
-    what : str
-        How the error message calls them, in their order.
-
-    Raises
-    ------
-    PairMismatch
-        If a height or width differs.
-    """
+    """Make sure that images which belong together, called `what`, have one height and width."""
     sizes = [f"{image.shape[1]}x{image.shape[0]}" for image in images]
     if len(set(sizes)) > 1:
         raise PairMismatch(
@@ -181,38 +160,13 @@ def check_one_size(images: Sequence[np.ndarray], what: str) -> None:
 
 
 def collapse_gray(image: np.ndarray) -> np.ndarray:
-    """Give a gray picture stored as RGB its one channel; return any other unchanged.
-
-    Parameters
-    ----------
-    image : ndarray, shape (H, W) or (H, W, 3)
-
-    Returns
-    -------
-    ndarray, shape (H, W) if all channels are equal, else as given
-    """
+    """Return a gray picture stored as RGB with its one channel, any other as it is."""
     first = image[..., :1] if image.ndim == 3 else image
     return first[..., 0] if image.ndim == 3 and (image == first).all() else image
 
 
 def require_gray(image: np.ndarray, *, what: str = "infrared image") -> np.ndarray:
-    """Return a gray image as (H, W), also when it is stored as RGB with equal channels.
-
-    Parameters
-    ----------
-    image : ndarray, shape (H, W) or (H, W, 3)
-    what : str
-        How error messages call the image.
-
-    Returns
-    -------
-    ndarray, shape (H, W)
-
-    Raises
-    ------
-    ImageError
-        If the channels differ.
-    """
+    """Return a gray image as (H, W), also when it is stored as RGB with equal channels."""
     gray = collapse_gray(image)
     if gray.ndim == 2:
         return gray
@@ -226,22 +180,7 @@ def require_gray(image: np.ndarray, *, what: str = "infrared image") -> np.ndarr
 
 
 def quantise(image: np.ndarray, bits: int = 8) -> np.ndarray:
-    """Round [0, 1] to the integers that a file of 8 or 16 bits holds, halves upwards.
-
-    Parameters
-    ----------
-    image : ndarray of float, values in [0, 1]
-    bits : {8, 16}
-
-    Returns
-    -------
-    ndarray of uint8 or uint16, same shape: ``floor(image * (2**bits - 1) + 0.5)``
-
-    Raises
-    ------
-    ImageError
-        If ``bits`` is neither 8 nor 16.
-    """
+    """Round [0, 1] to the integers that a file of 8 or 16 bits holds, halves upwards."""
     if bits not in (8, 16):
         raise ImageError(f"bits is {bits!r}, expected 8 or 16.")
     scaled = np.asarray(image, np.float64) * (2**bits - 1)
@@ -278,16 +217,9 @@ def luminance(image: np.ndarray) -> np.ndarray:
 
 
 def exact_levels(image: np.ndarray) -> np.ndarray:
-    """Undo the rounding to float32 of an image that had 8 or 16 bits.
+    """Undo the rounding to float32 of an image of 8 or 16 bits: whole levels over 255 or 65535.
 
-    Parameters
-    ----------
-    image : ndarray of float32, values in [0, 1]
-
-    Returns
-    -------
-    ndarray of float64
-        Whole levels over 255, or over 65535, if the image is made of such; else its values.
+    Returns float64; other images keep their values.
     """
     for most in (255, 65535):
         exact = np.rint(image * np.float64(most)) / most
@@ -297,78 +229,34 @@ def exact_levels(image: np.ndarray) -> np.ndarray:
 
 
 def rgb_to_ycbcr(rgb: np.ndarray) -> np.ndarray:
-    """Convert RGB to full-range BT.601 YCbCr.
+    """Convert RGB in [0, 1] to full-range BT.601 YCbCr of the same float type and shape (..., 3).
 
-    Parameters
-    ----------
-    rgb : ndarray of float32 or float64, shape (..., 3), values in [0, 1]
-
-    Returns
-    -------
-    ndarray of the same type and shape
-        Y, Cb, Cr in [0, 1]; Cb = Cr = 0.5 is gray. Computed in float64.
-
-    Raises
-    ------
-    ImageError
-        If the last axis is not 3, or the type is not float.
+    Y, Cb and Cr are in [0, 1], computed in float64; Cb = Cr = 0.5 is gray.
     """
     _check_channels(rgb)
     y = _luma(rgb)
-    out = np.empty_like(rgb)
-    out[..., 0] = y
-    out[..., 1] = (rgb[..., 2] - y) / (2 * (1 - _KB)) + 0.5
-    out[..., 2] = (rgb[..., 0] - y) / (2 * (1 - _KR)) + 0.5
-    return out
+    cb = (rgb[..., 2] - y) / (2 * (1 - _KB)) + 0.5
+    cr = (rgb[..., 0] - y) / (2 * (1 - _KR)) + 0.5
+    return np.stack([y, cb, cr], axis=-1).astype(rgb.dtype)
 
 
 def ycbcr_to_rgb(ycbcr: np.ndarray) -> np.ndarray:
     """Convert full-range BT.601 YCbCr to RGB: the exact inverse of `rgb_to_ycbcr`.
 
-    Parameters
-    ----------
-    ycbcr : ndarray of float32 or float64, shape (..., 3)
-
-    Returns
-    -------
-    ndarray of the same type and shape
-        Not clipped: a YCbCr triple that no RGB colour has gives values outside [0, 1].
-
-    Raises
-    ------
-    ImageError
-        If the last axis is not 3, or the type is not float.
+    Not clipped: a YCbCr triple that no RGB colour has gives values outside [0, 1].
     """
     _check_channels(ycbcr)
-    y = ycbcr[..., 0].astype(np.float64)
-    red = y + 2 * (1 - _KR) * (ycbcr[..., 2].astype(np.float64) - 0.5)
-    blue = y + 2 * (1 - _KB) * (ycbcr[..., 1].astype(np.float64) - 0.5)
-    out = np.empty_like(ycbcr)
-    out[..., 0] = red
-    out[..., 1] = (y - _KR * red - _KB * blue) / _KG
-    out[..., 2] = blue
-    return out
+    y, cb, cr = (ycbcr[..., channel].astype(np.float64) for channel in range(3))
+    red = y + 2 * (1 - _KR) * (cr - 0.5)
+    blue = y + 2 * (1 - _KB) * (cb - 0.5)
+    green = (y - _KR * red - _KB * blue) / _KG
+    return np.stack([red, green, blue], axis=-1).astype(ycbcr.dtype)
 
 
 def merge_luminance(y: np.ndarray, rgb: np.ndarray) -> np.ndarray:
-    """Give an RGB image a new luminance and keep its chroma: how colour pairs are fused.
+    """Give an RGB image in [0, 1] a new luminance (H, W) and keep its chroma, clipped to [0, 1].
 
-    Parameters
-    ----------
-    y : ndarray of float, shape (H, W), values in [0, 1]
-        The new luminance.
-    rgb : ndarray of float32 or float64, shape (H, W, 3), values in [0, 1]
-        The image whose Cb and Cr are kept.
-
-    Returns
-    -------
-    ndarray of the type of ``rgb``, shape (H, W, 3)
-        Clipped to [0, 1].
-
-    Raises
-    ------
-    ImageError
-        If the shapes do not fit, or ``rgb`` is not of a float type.
+    So colour pairs are fused.
     """
     _check_channels(rgb)
     if y.shape != rgb.shape[:-1]:
@@ -424,12 +312,11 @@ def read_image(path: str | os.PathLike[str]) -> np.ndarray:
         `MAX_PIXELS`, has several frames, or holds values that are no intensities.
     """
     path = Path(path)
-    if path.is_dir():
-        raise ImageError(f"{path}: this is a folder, expected an image file.")
     if not path.exists():
         raise ImageError(f"{path}: no such file. Check the spelling and the folder.")
     if not path.is_file():
-        raise ImageError(f"{path}: not a regular file, expected an image file.")
+        found = "this is a folder" if path.is_dir() else "not a regular file"
+        raise ImageError(f"{path}: {found}, expected an image file.")
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -440,24 +327,7 @@ def read_image(path: str | os.PathLike[str]) -> np.ndarray:
 
 
 def decode_image(data: bytes, name: str) -> np.ndarray:
-    """Decode the bytes of an image file; see `read_image`.
-
-    Parameters
-    ----------
-    data : bytes
-        The content of the file.
-    name : str
-        How error messages call the file.
-
-    Returns
-    -------
-    ndarray of float32, shape (H, W) or (H, W, 3), values in [0, 1]
-
-    Raises
-    ------
-    ImageError
-        As `read_image`.
-    """
+    """Decode the bytes of an image file as `read_image`; error messages call it `name`."""
     if not data:
         raise ImageError(f"{name}: the file is empty (0 bytes). {_AGAIN}")
     decode = _decode_tiff if data.startswith(_TIFF) else _decode_other
@@ -496,12 +366,12 @@ def decode_image(data: bytes, name: str) -> np.ndarray:
     return image * (opacity if image.ndim == 2 else opacity[..., None])
 
 
-Decoded = tuple[np.ndarray, np.ndarray | None]  # pixels and, where there is one, alpha
+Decoded = tuple[np.ndarray, np.ndarray | None]  # pixels, and alpha where there is one
 
 
 def _decode_other(data: bytes, name: str) -> Decoded:
     """Decode PNG, JPEG, BMP or WebP."""
-    picture = _open(data)
+    picture = Image.open(io.BytesIO(data), formats=_FORMATS)
     # Cameras add a smaller copy, or the other eye's picture, to a JPEG; the first one counts.
     frames = 1 if picture.format == "MPO" else getattr(picture, "n_frames", 1)
     _check_header(name, *picture.size, frames)
@@ -511,10 +381,6 @@ def _decode_other(data: bytes, name: str) -> Decoded:
         if data[24] == 16:  # the header's bit depth
             return _decode_png16(data, picture)
     return _from_pillow(picture, name)
-
-
-def _open(data: bytes) -> Image.Image:
-    return Image.open(io.BytesIO(data), formats=sorted(set(SUFFIXES.values())))
 
 
 def _decode_png16(data: bytes, picture: Image.Image) -> Decoded:
@@ -529,19 +395,21 @@ def _decode_png16(data: bytes, picture: Image.Image) -> Decoded:
 
 
 def _decode_tiff(data: bytes, name: str) -> Decoded:
-    """Decode TIFF: up to 8 bits by Pillow, above by tifffile, or OpenCV for LZW."""
+    """Decode TIFF; tifffile reads the header of all."""
     with tifffile.TiffFile(io.BytesIO(data)) as tiff:
         page = tiff.pages.first
         _check_header(name, page.imagewidth, page.imagelength, len(tiff.pages))
         if page.bitspersample <= 8:
-            return _from_pillow(_open(data), name)
+            return _from_pillow(Image.open(io.BytesIO(data), formats=_FORMATS), name)
+        lzw = page.compression == 5  # for which tifffile needs another package
+        axes = ("YX", "YXS") if lzw else ("YX", "YXS", "SYX")  # OpenCV mixes planes up
         known = page.bitspersample in (16, 32, 64) and page.photometric <= 2
-        if not known or page.axes not in ("YX", "YXS", "SYX"):
+        if not known or page.axes not in axes:
             raise ImageError(
                 f"{name}: a TIFF of {page.bitspersample} bits, photometric {page.photometric!r} "
                 f"and axes {page.axes} is not supported, expected gray or RGB. Convert it."
             )
-        if page.compression == 5:  # LZW: tifffile needs another package for it
+        if lzw:
             pixels = _decode_cv2(data)  # applies the orientation
         else:
             pixels = page.asarray()
@@ -617,10 +485,10 @@ def write_image(path: str | os.PathLike[str], image: np.ndarray, *, bits: int = 
 
     Parameters
     ----------
-    path : path-like
+    path : path
         The suffix selects the format.
     image : ndarray, shape (H, W) or (H, W, 3)
-        As `check_image` accepts it; rounded by `quantise`.
+        uint8, uint16 or float in [0, 1]; rounded to the levels of the file, halves upwards.
     bits : {8, 16}
         16 for PNG and TIFF only.
 
@@ -644,7 +512,7 @@ def write_image(path: str | os.PathLike[str], image: np.ndarray, *, bits: int = 
     if path.is_dir():
         raise ImageError(f"{path}: this is a folder, expected the name of a file to write.")
     try:
-        content = _encode(np.ascontiguousarray(pixels), kind)
+        content = _encode(pixels, kind)
     except Exception as error:  # a format may refuse a size: WebP ends at 16383 pixels
         raise ImageError(
             f"{path}: {kind} cannot hold this image of {pixels.shape[1]}x{pixels.shape[0]} pixels "
@@ -657,15 +525,11 @@ def write_image(path: str | os.PathLike[str], image: np.ndarray, *, bits: int = 
 def _encode(pixels: np.ndarray, kind: str) -> bytes:
     stream = io.BytesIO()
     if pixels.dtype == np.uint8:
-        options: dict[str, dict[str, Any]] = {
-            "JPEG": {"quality": 95, "subsampling": 0},
-            "WEBP": {"lossless": True},
-        }
-        Image.fromarray(pixels).save(stream, kind, **options.get(kind, {}))
+        Image.fromarray(pixels).save(stream, kind, **_OPTIONS.get(kind, {}))
     elif kind == "TIFF":
         photometric = "rgb" if pixels.ndim == 3 else "minisblack"
         tifffile.imwrite(stream, pixels, photometric=photometric, metadata=None)
     else:
         bgr = pixels[..., ::-1] if pixels.ndim == 3 else pixels
-        stream.write(cv2.imencode(".png", bgr)[1].tobytes())
+        return cv2.imencode(".png", bgr)[1].tobytes()
     return stream.getvalue()

@@ -1,4 +1,4 @@
-"""A pair of registered images, folders matched into pairs, and a lazy sequence of items."""
+"""A pair of registered images, its annotated objects, folders matched into pairs."""
 
 from __future__ import annotations
 
@@ -6,31 +6,44 @@ import hashlib
 import os
 import re
 import warnings
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar, overload
+from xml.etree import ElementTree
 
 import numpy as np
 
-from .errors import DatasetNotFound, PairMismatch, unknown
-from .images import SUFFIXES, collapse_gray, quantise, read_image, require_gray
-from .labels import Box
+from .errors import DatasetNotFound, FusionError, PairMismatch, unknown
+from .images import SUFFIXES, check_one_size, collapse_gray, quantise, read_image, require_gray
 
 __all__ = [
     "Box",
     "Dataset",
     "DatasetCard",
-    "FolderMatch",
     "Pair",
     "images_by_stem",
     "match_folders",
     "pixel_hash",
+    "read_labels",
     "read_pair",
     "read_pairs",
 ]
 
 PathLike = str | os.PathLike[str]
+
+
+class Box(NamedTuple):
+    """An annotated object: its class and its corners in pixels, x to the right, y down.
+
+    ``x1`` and ``y1`` are exclusive, so the width is ``x1 - x0``.
+    """
+
+    label: str
+    x0: float
+    y0: float
+    x1: float
+    y1: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,17 +79,9 @@ class Pair:
     source: str = ""
 
     def __post_init__(self) -> None:
-        if self.ir.shape[:2] != self.vis.shape[:2]:
-            raise PairMismatch(
-                f"pair {self.name!r}: infrared is {_size(self.ir)} and visible is "
-                f"{_size(self.vis)} (width x height); a pair must be registered and of "
-                "one size. Register or crop the images first."
-            )
-        if self.mask is not None and self.mask.shape != self.ir.shape[:2]:
-            raise PairMismatch(
-                f"pair {self.name!r}: the mask is {_size(self.mask)} but the images are "
-                f"{_size(self.ir)} (width x height)."
-            )
+        check_one_size([self.ir, self.vis], f"pair {self.name!r}: infrared and visible")
+        if self.mask is not None:
+            check_one_size([self.mask, self.ir], f"pair {self.name!r}: the mask and the images")
 
     @property
     def colour(self) -> bool:
@@ -84,21 +89,10 @@ class Pair:
         return self.vis.ndim == 3
 
 
-def _size(image: np.ndarray) -> str:
-    return f"{image.shape[1]}x{image.shape[0]}"
-
-
 def pixel_hash(image: np.ndarray) -> str:
     """Hash what an image shows, so that it survives a lossless re-encoding of its file.
 
-    Parameters
-    ----------
-    image : ndarray of float32, shape (H, W) or (H, W, 3), values in [0, 1]
-
-    Returns
-    -------
-    str
-        sha256 of the shape, as text, and of the pixels as little-endian 16-bit integers.
+    It is the sha256 of the shape, as text, and of the pixels as little-endian 16-bit integers.
     """
     digest = hashlib.sha256(repr(image.shape).encode())
     digest.update(quantise(image, 16).astype("<u2").tobytes())
@@ -110,53 +104,29 @@ def pixel_hash(image: np.ndarray) -> str:
 
 @dataclass(frozen=True)
 class DatasetCard:
-    """What is known about a data set.
-
-    Attributes
-    ----------
-    name : str
-        The name to load it by.
-    title : str
-        One line.
-    kind : str
-        "infrared-visible", "medical", or "images" (single pictures, not pairs).
-    folder : str
-        Its folder below the data folder, or in the package.
-    package : str
-        The installed Python package that ships the files; empty if none does.
-    about, home, licence, reference : str
-        What it is, where it is published, under which licence, and what to cite.
-    remedy : str
-        How to get it where no direct addresses are known.
-    ir, vis : str
-        Subfolders, for a set whose files are not listed: every pair found there counts.
-    pairs : int or None
-        Number of pairs (or images).
-    classes : tuple of str
-        Names of the classes in the label files, in their order.
-    """
+    """What is known about a data set; ``data/README.md`` explains the facts."""
 
     name: str
     title: str
-    kind: str
-    folder: str
-    package: str = ""
+    kind: str  # "infrared-visible", "medical", or "images" (single pictures, not pairs)
+    folder: str  # below the data folder, or in the package
+    package: str = ""  # the installed Python package that ships the files, if one does
     about: str = ""
     home: str = "not stated"
     licence: str = "not stated"
     reference: str = "not stated"
-    remedy: str = ""
-    ir: str = "ir"
+    remedy: str = ""  # how to get it where no direct addresses are known
+    ir: str = "ir"  # subfolders of a set whose files are not listed: every pair there counts
     vis: str = "vi"
-    pairs: int | None = None
-    classes: tuple[str, ...] = ()
+    pairs: int | None = None  # number of pairs, or of images
+    classes: tuple[str, ...] = ()  # of the label files, in their order
 
 
 Item = TypeVar("Item")
 
 
 class Dataset(Sequence[Item], Generic[Item]):
-    """A lazy sequence: an item is read from disk each time it is asked for.
+    """A lazy sequence: an item is read from disk each time it is asked for, by place or name.
 
     Attributes
     ----------
@@ -189,15 +159,6 @@ class Dataset(Sequence[Item], Generic[Item]):
     def __getitem__(self, index: slice) -> Dataset[Item]: ...
 
     def __getitem__(self, index: int | str | slice) -> Item | Dataset[Item]:
-        """Read one item, by place or name, or make a Dataset of a slice of them.
-
-        Raises
-        ------
-        IndexError
-            Beyond the end.
-        UnknownName
-            If no item has this name.
-        """
         if isinstance(index, str):
             if index not in self.names:
                 raise unknown(f"item of data set {self.name!r},", index, self.names)
@@ -220,16 +181,12 @@ def read_pair(ir: PathLike, vis: PathLike, *, name: str | None = None) -> Pair:
 
     Parameters
     ----------
-    ir : path-like
+    ir : path
         The infrared image: gray, or RGB with equal channels.
-    vis : path-like
+    vis : path
         The visible image: gray or RGB. With equal channels it becomes gray.
     name : str, optional
         Name of the pair; the stem of the infrared file if omitted.
-
-    Returns
-    -------
-    Pair
 
     Raises
     ------
@@ -247,27 +204,11 @@ def read_pair(ir: PathLike, vis: PathLike, *, name: str | None = None) -> Pair:
     )
 
 
-class FolderMatch(NamedTuple):
-    """What `match_folders` found."""
+def read_pairs(ir_dir: PathLike, vis_dir: PathLike) -> Dataset[Pair]:
+    """Make a lazy sequence of the pairs in two folders; warns of images without partner.
 
-    matched: list[tuple[str, Path, Path]]  # name, infrared file, visible file
-    only_ir: list[Path]
-    only_vis: list[Path]
-
-
-def match_folders(ir_dir: PathLike, vis_dir: PathLike) -> FolderMatch:
-    """Match the images of two folders by file name without suffix.
-
-    Hidden files and files that are no images are ignored; 2 is sorted before 10.
-
-    Parameters
-    ----------
-    ir_dir, vis_dir : path-like
-        Folder of infrared and folder of visible images.
-
-    Returns
-    -------
-    FolderMatch
+    Images are matched by file name without suffix; hidden files and files that are no images are
+    ignored; 2 comes before 10. A pair is read when it is asked for, as by `read_pair`.
 
     Raises
     ------
@@ -275,6 +216,25 @@ def match_folders(ir_dir: PathLike, vis_dir: PathLike) -> FolderMatch:
         If one of the folders does not exist.
     PairMismatch
         If no name is in both folders, or a folder has one name twice (a.png and a.jpg).
+    """
+    matched, alone = match_folders(ir_dir, vis_dir)
+    if alone:
+        few = _few([*map(str, alone)])
+        warnings.warn(f"{len(alone)} images without partner are left out: {few}.", stacklevel=2)
+
+    def read(index: int) -> Pair:
+        name, ir, vis = matched[index]
+        return read_pair(ir, vis, name=name)
+
+    return Dataset(Path(ir_dir).name, None, [name for name, _, _ in matched], read)
+
+
+def match_folders(
+    ir_dir: PathLike, vis_dir: PathLike
+) -> tuple[list[tuple[str, Path, Path]], list[Path]]:
+    """Match the images of two folders; rules and errors as of `read_pairs`.
+
+    Returns (name, infrared file, visible file) of each pair, and files without partner.
     """
     ir, vis = images_by_stem(Path(ir_dir)), images_by_stem(Path(vis_dir))
     matched = [(name, path, vis[name]) for name, path in ir.items() if name in vis]
@@ -284,57 +244,12 @@ def match_folders(ir_dir: PathLike, vis_dir: PathLike) -> FolderMatch:
             f"{_few(ir)}, {vis_dir} holds {_few(vis)}. Give both images of a pair one name (the "
             "suffix may differ)."
         )
-    return FolderMatch(
-        matched,
-        only_ir=[path for name, path in ir.items() if name not in vis],
-        only_vis=[path for name, path in vis.items() if name not in ir],
-    )
-
-
-def read_pairs(ir_dir: PathLike, vis_dir: PathLike) -> Dataset[Pair]:
-    """Make a lazy sequence of the pairs in two folders; warns of images without partner.
-
-    Parameters
-    ----------
-    ir_dir, vis_dir : path-like
-        As `match_folders` takes them.
-
-    Returns
-    -------
-    Dataset
-        A pair is read when it is asked for, as by `read_pair`.
-
-    Raises
-    ------
-    DatasetNotFound, PairMismatch
-        As `match_folders`.
-    """
-    match = match_folders(ir_dir, vis_dir)
-    alone = match.only_ir + match.only_vis
-    if alone:
-        warnings.warn(
-            f"{len(alone)} images without partner are left out: {_few([*map(str, alone)])}.",
-            stacklevel=2,
-        )
-    files = match.matched
-
-    def read(index: int) -> Pair:
-        name, ir, vis = files[index]
-        return read_pair(ir, vis, name=name)
-
-    return Dataset(Path(ir_dir).name, None, [name for name, _, _ in files], read)
+    files = *ir.items(), *vis.items()
+    return matched, [path for name, path in files if name not in ir or name not in vis]
 
 
 def images_by_stem(folder: Path) -> dict[str, Path]:
-    """Return the image files of a folder by their names without suffix, 2 before 10.
-
-    Raises
-    ------
-    DatasetNotFound
-        If the folder does not exist.
-    PairMismatch
-        If it has one name twice (a.png and a.jpg).
-    """
+    """Return the image files of a folder by their names without suffix, 2 before 10."""
     if not folder.is_dir():
         raise DatasetNotFound(f"{folder}: no such folder. Check the spelling.")
     found: dict[str, Path] = {}
@@ -360,3 +275,57 @@ def _few(names: Collection[str]) -> str:
     if not names:
         return "no images"
     return ", ".join([*names][:3]) + (f", ... ({len(names)})" if len(names) > 3 else "")
+
+
+# ---------------------------------------------------------------- label files
+
+
+def read_labels(
+    data: bytes, path: Path, classes: Sequence[str], width: int, height: int
+) -> tuple[Box, ...]:
+    """Read the content of a label file: of Pascal VOC if its name ends in .xml, else of YOLO.
+
+    YOLO files give the place of a class in `classes`, and fractions of the image's size.
+    """
+    if path.suffix == ".xml":
+        return tuple(_voc_boxes(data, path, classes))
+    return tuple(_yolo_boxes(data, path, classes, width, height))
+
+
+def _yolo_boxes(
+    data: bytes, path: Path, classes: Sequence[str], width: int, height: int
+) -> Iterator[Box]:
+    """Read lines of class, centre x, centre y, width, height, as fractions."""
+    for number, line in enumerate(data.decode("utf-8", "replace").splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            kind, *numbers = line.split()
+            x, y, w, h = map(float, numbers)
+            label = dict(enumerate(classes))[int(kind)]
+        except (ValueError, KeyError) as error:
+            raise FusionError(
+                f"{path}, line {number}: {line!r} is no label, expected a class (0 to "
+                f"{len(classes) - 1}) and four numbers. Restore the file."
+            ) from error
+        yield Box(
+            label, (x - w / 2) * width, (y - h / 2) * height,
+            (x + w / 2) * width, (y + h / 2) * height
+        )  # fmt: skip
+
+
+def _voc_boxes(data: bytes, path: Path, classes: Sequence[str]) -> Iterator[Box]:
+    """Read objects with the numbers of their first and last column and row, counted from 1."""
+    try:
+        for entry in ElementTree.fromstring(data).iter("object"):
+            label = (entry.findtext("name") or "").strip()
+            sides = ("xmin", "ymin", "xmax", "ymax")
+            x0, y0, x1, y1 = (float(entry.findtext(f"bndbox/{side}") or "") for side in sides)
+            if label not in classes:
+                raise ValueError(f"class {label!r}")
+            yield Box(label, x0 - 1, y0 - 1, x1, y1)
+    except (ElementTree.ParseError, ValueError) as error:
+        raise FusionError(
+            f"{path} is no label file of Pascal VOC for {', '.join(classes)} ({error}). "
+            "Restore the file."
+        ) from error

@@ -21,20 +21,7 @@ __all__ = ["package_path", "sentinel2"]
 
 
 def package_path(package: str, inside: str, remedy: str) -> Path:
-    """Locate a file or folder that an installed package ships, without importing the package.
-
-    Parameters
-    ----------
-    package, inside : str
-        Name of the package, and the path below its folder.
-    remedy : str
-        What to do where it is not there.
-
-    Raises
-    ------
-    DatasetNotFound
-        If the package is not installed, or does not ship it.
-    """
+    """Locate what an installed package ships, without importing it; `remedy` is for the error."""
     spec = find_spec(package)
     path = Path(spec.origin).parent / inside if spec and spec.origin else None
     if path is None or not path.exists():
@@ -46,20 +33,14 @@ def package_path(package: str, inside: str, remedy: str) -> Path:
 def sentinel2() -> Pair:
     """Read a real registered pair: Sentinel-2 RGB and near-infrared, 300x300 pixels of 10 m.
 
-    ``ir`` is band 8, NEAR-infrared reflectance (842 nm): sunlight that plants reflect,
-    not heat. Each of ``ir`` and ``vis`` is stretched linearly from its own 1st to its
-    own 99th percentile (the three visible bands share one stretch, which keeps their
-    hues) and rounded to 8 bits.
+    ``ir`` is band 8, NEAR-infrared reflectance (842 nm): sunlight that plants reflect, not heat.
+    Each of ``ir`` and ``vis`` is stretched linearly from its own 1st to its own 99th percentile
+    (the three visible bands share one stretch, which keeps their hues) and rounded to 8 bits.
 
-    The file's band order is 2, 3, 4, 8. The data agree: the first three bands correlate
-    above 0.95 with each other and the fourth with none of them, it is five times as
-    high as the third where the three are dark (vegetation), and fields turn reddish
-    and woods green when the third is shown as red.
-
-    Raises
-    ------
-    DatasetNotFound
-        If the package spyndex, which carries the data, is not installed.
+    The file's band order is 2, 3, 4, 8. The data agree: the first three bands correlate above 0.95
+    with each other and the fourth with none of them, it is five times as high as the third where
+    the three are dark (vegetation), and fields turn reddish and woods green when the third is shown
+    as red.
     """
     path = package_path("spyndex", "data/S2_10m.json", "Install it: pip install spyndex==0.12.0")
     blue, green, red, near = np.asarray(json.loads(path.read_text()), np.float32)

@@ -23,10 +23,9 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from fusionlib.costs import measure
 from fusionlib.datasets import load_dataset
 from fusionlib.errors import FusionError, WeightsNotFound
-from fusionlib.executors import has_processes
+from fusionlib.executors import has_processes, measure
 from fusionlib.files import write_text
 from fusionlib.images import luminance
 from fusionlib.methods import create, find_method, registry

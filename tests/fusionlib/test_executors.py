@@ -1,4 +1,4 @@
-"""executors: results in order, whatever becomes of processes, workers and schedulers."""
+"""executors: results in order, whatever becomes of processes, workers and schedulers; costs."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from unittest import mock
 
 import dask
 import pytest
 from distributed import LocalCluster
 
 from fusionlib.errors import FusionError
-from fusionlib.executors import checked_jobs, dask_workers, in_order, processes
+from fusionlib.executors import checked_jobs, dask_workers, in_order, measure, processes
 
 pytestmark = pytest.mark.usefixtures("processes")
 kills = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no such signal here")
@@ -28,8 +29,9 @@ def cluster(workers):
 
 @pytest.fixture(scope="module")
 def workers():
-    with cluster(2) as two, dask_workers(two.scheduler_address) as workers:
-        yield workers
+    with cluster(2) as two, dask_workers(two.scheduler_address) as (executor, threads):
+        assert threads == 2
+        yield executor
 
 
 def calls(function, numbers):
@@ -72,9 +74,9 @@ def anywhere(request):
         with ThreadPoolExecutor(3) as executor:
             yield executor
     elif request.param == "dask":
-        yield request.getfixturevalue("workers").executor
+        yield request.getfixturevalue("workers")
     elif request.param == "Dask's own":
-        yield request.getfixturevalue("workers").executor.client.get_executor()
+        yield request.getfixturevalue("workers").client.get_executor()
     else:
         yield processes(2) if request.param == "loky" else None
 
@@ -132,13 +134,13 @@ def test_number_of_jobs(monkeypatch, recwarn):
 
 
 def use(calls, address, **patience):
-    with dask_workers(address, **patience) as workers:
-        return list(in_order(calls, workers.executor, 4))
+    with dask_workers(address, **patience) as (executor, _):
+        return list(in_order(calls, executor, 4))
 
 
 def test_large_arguments_are_sent_without_advice(workers, recwarn):
     images = [(0, partial(len, b"x" * (12 << 20)))]
-    assert list(in_order(images, workers.executor, 1)) == [(0, 12 << 20)]
+    assert list(in_order(images, workers, 1)) == [(0, 12 << 20)]
     assert not [w for w in recwarn if "large graph" in str(w.message)]
 
 
@@ -225,3 +227,44 @@ def test_workers_of_another_installation(scheduler, before, message):
     _, address = scheduler(processes=False, before=before)
     with pytest.raises(FusionError, match=message):
         use([], address)
+
+
+# ---------------------------------------------------------------- cost
+
+
+def test_seconds_and_no_peak_where_the_system_does_not_tell(monkeypatch):
+    now = iter([3.0, 3.25])
+    monkeypatch.setattr("time.perf_counter", lambda: next(now))
+    monkeypatch.setattr("pathlib.Path.write_text", mock.Mock(side_effect=PermissionError))
+    assert measure(lambda: "done") == ("done", (0.25, None))
+
+
+# What 512 MiB of fresh pages add to the peak of a process of its own, and what is left after it.
+PEAKS = """
+import mmap, os
+from fusionlib.executors import measure
+
+def touch():
+    with mmap.mmap(-1, 1 << 29) as pages:
+        for page in range(0, 1 << 29, mmap.PAGESIZE):
+            pages[page] = 1
+
+os.sched_setaffinity(0, list(os.sched_getaffinity(0))[:1])
+before, big, after = (measure(call)[1].peak for call in (int, touch, int))
+print(*([] if before is None else (big - before, after - before)))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the system does not tell")
+def test_peak_is_of_the_call_alone():
+    """Half a GiB that is touched shows; once it is gone, the next call does not inherit it.
+
+    Each difference is of one process that does nothing else, on one core: Linux counts pages per
+    core in lots, and adds them up late. 64 MiB are for that.
+    """
+    output = subprocess.check_output([sys.executable, "-c", PEAKS], text=True)
+    if not output.strip():
+        pytest.skip("this container forbids to begin a record of the peak")
+    big, after = map(float, output.split())
+    assert big == pytest.approx(0.5, abs=1 / 16)
+    assert after == pytest.approx(0, abs=1 / 16)

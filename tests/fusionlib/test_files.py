@@ -31,14 +31,6 @@ def test_fault_leaves_the_old_file(tmp_path, fault, before):
     assert [p.read_bytes() for p in tmp_path.iterdir()] == ([] if before is None else [before])
 
 
-def test_replaces(tmp_path):
-    path = tmp_path / "file.txt"
-    for text in ("first", "second"):
-        write_text(path, text)
-    assert path.read_text() == "second"
-    assert list(tmp_path.iterdir()) == [path]
-
-
 @pytest.mark.parametrize("place", ["file/below.txt", "file/far/below.txt", "folder"])
 def test_unwritable(tmp_path, place):
     (tmp_path / "file").write_text("in the way")
@@ -49,10 +41,20 @@ def test_unwritable(tmp_path, place):
     assert (tmp_path / "file").read_text() == "in the way"
 
 
-def test_full_disk(tmp_path):
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError(28, "No space left on device")])
+def test_fault_at_the_end(tmp_path, monkeypatch, step, error):
     path = tmp_path / "file.txt"
-    with pytest.raises(FusionError, match="No space left on device"), atomic_file(path):
-        raise OSError(28, "No space left on device")
+    path.write_text("old")
+
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(f"os.{step}", fail)
+    told = pytest.raises(FusionError, match=r"No space left on device\. Free some space")
+    with pytest.raises(error) if error is KeyboardInterrupt else told:
+        write_text(path, "new")
+    assert [p.read_text() for p in tmp_path.iterdir()] == ["old"]
 
 
 def test_nothing_written_is_an_error(tmp_path):
@@ -68,15 +70,6 @@ def test_text_is_utf8_with_plain_line_ends(tmp_path_factory, text):
     path = tmp_path_factory.mktemp("text") / "file.txt"
     write_text(path, text)
     assert path.read_bytes() == text.encode()
-
-
-def test_two_writers_do_not_share_a_temporary_file(tmp_path):
-    path = tmp_path / "file.txt"
-    with atomic_file(path) as first, atomic_file(path) as second:
-        assert first != second
-        first.write_text("first")
-        second.write_text("second")
-    assert path.read_text() == "first"  # the outer one finished last
 
 
 def test_whether_a_file_can_be_written(tmp_path):

@@ -107,10 +107,8 @@ def scaled(pixels):
 @pytest.mark.parametrize("channels", [(), (3,)])
 def test_lossless_8_bit(read, kind, size, channels):
     pixels = random((*size, *channels))
-    image = read(saved(pixels, kind, **({"lossless": True} if kind == "WEBP" else {})))
-    if kind == "WEBP" and not channels:  # WebP knows no gray
-        image = require_gray(image)
-    assert np.array_equal(image, scaled(pixels))
+    image = collapse_gray(read(saved(pixels, kind, lossless=True)))  # WebP knows no gray
+    assert np.array_equal(image, collapse_gray(scaled(pixels)))
 
 
 @pytest.mark.parametrize("progressive", [False, True])
@@ -149,21 +147,18 @@ def test_16_bit(read, size, channels, writer):
     assert np.array_equal(image, scaled(pixels))
 
 
-def test_16_bit_white_is_zero(read):
-    pixels = random((7, 5), np.uint16)
-    assert np.array_equal(read(tiff(pixels, photometric="miniswhite")), scaled(65535 - pixels))
-
-
 def test_16_bit_lzw_alpha_and_white_is_zero(read):
     """By OpenCV, which declares no alpha; the other by editing the tag (262) it wrote."""
     pixels = random((7, 5, 4), np.uint16)
+    gray = pixels[..., 0]
+    assert np.array_equal(read(tiff(gray, photometric="miniswhite")), scaled(65535 - gray))
     with pytest.warns(UserWarning, match="transparent"):
         image = read(cv2.imencode(".tif", pixels[..., [2, 1, 0, 3]])[1].tobytes())
     assert np.allclose(image, blend(scaled(pixels[..., :3]), scaled(pixels[..., 3])), atol=1e-6)
-    data = cv2.imencode(".tif", pixels[..., 0])[1].tobytes()
+    data = cv2.imencode(".tif", gray)[1].tobytes()
     at = tag_offset(data, 262)
     data = data[: at + 8] + bytes(4) + data[at + 12 :]
-    assert np.array_equal(read(data), scaled(65535 - pixels[..., 0]))
+    assert np.array_equal(read(data), scaled(65535 - gray))
 
 
 def test_every_16_bit_value_is_exact(read):
@@ -178,12 +173,6 @@ def test_float_tiff(read, dtype, channels):
     data = tiff(pixels, photometric="rgb" if channels else "minisblack")
     assert np.array_equal(read(data), pixels.astype(np.float32))
     assert read(tiff(np.full((4, 4), 1 + 5e-7))).max() == 1
-
-
-@pytest.mark.parametrize(("low", "high"), [(0, 255), (-1, 1), (0, 1.001), (-0.01, 1)])
-def test_float_tiff_out_of_range(read, low, high):
-    with pytest.raises(ImageError, match=rf"{low:g} to {high:g}.*\[0, 1\]"):
-        read(tiff(np.linspace(low, high, 64).reshape(8, 8)))
 
 
 def test_palette_1_bit_and_low_depths(read):
@@ -260,43 +249,39 @@ def test_transparent_palette_and_colour_keys(read):
         assert np.array_equal(read(data), expected)
 
 
+def turned(pixels, orientation):
+    """Pillow is the oracle; it turns 16 bits a byte at a time."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+
+    def turn(byte):
+        picture = Image.open(io.BytesIO(saved(byte.astype(np.uint8), "PNG", exif=exif)))
+        return np.asarray(ImageOps.exif_transpose(picture)).astype(pixels.dtype)
+
+    return turn(pixels) if pixels.dtype == np.uint8 else 256 * turn(pixels >> 8) + turn(pixels)
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "PNG 16", "TIFF 16", "TIFF LZW"])
 def test_orientation(read, kind, orientation):
-    """The picture is stored so that turning it as EXIF says gives `upright`."""
-    upright = random((6, 4, 3), np.uint16 if kind.endswith(("16", "LZW")) else np.uint8)
+    stored = random((6, 4, 3), np.uint16 if kind.endswith(("16", "LZW")) else np.uint8)
     if kind == "JPEG":
-        upright = smooth()
-    undo = {
-        1: lambda a: a,
-        2: np.fliplr,
-        3: lambda a: np.rot90(a, 2),
-        4: np.flipud,
-        5: lambda a: np.swapaxes(a, 0, 1),
-        6: lambda a: np.rot90(a, 1),
-        7: lambda a: np.swapaxes(np.rot90(a, 2), 0, 1),
-        8: lambda a: np.rot90(a, -1),
-    }
-    stored = np.ascontiguousarray(undo[orientation](upright))
+        stored = smooth()
     exif = Image.Exif()
     exif[0x0112] = orientation
-    tag = [(0x0112, "H", 1, orientation, True)]
     if kind == "PNG 16":
         data = png(stored, 2, extra=chunk(b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0")))
     elif kind == "TIFF LZW":
         data = cv2.imencode(".tif", stored[..., ::-1])[1].tobytes()
         data = with_orientation(data, orientation)
     elif kind.startswith("TIFF"):
+        tag = [(0x0112, "H", 1, orientation, True)]
         data = tiff(stored, photometric="rgb", extratags=tag)
     else:
         options = {"JPEG": {"quality": 100, "subsampling": 0}, "WEBP": {"lossless": True}}
         data = saved(stored, kind, exif=exif, **options.get(kind, {}))
-    image = read(data)
-    assert image.shape == upright.shape
-    assert np.abs(image - scaled(upright)).max() <= (8 / 255 if kind == "JPEG" else 0)
-    if not kind.endswith(("16", "LZW")):
-        oracle = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
-        assert np.array_equal(image, scaled(np.asarray(oracle)))
+    far = np.abs(read(data) - scaled(turned(stored, orientation)))
+    assert far.max() <= (8 / 255 if kind == "JPEG" else 0)
 
 
 def with_orientation(data, orientation):
@@ -311,13 +296,8 @@ def tag_offset(data, code):
         return file.pages[0].tags[code].offset
 
 
-def test_gray_stored_as_rgb_stays_rgb(read):
-    pixels = np.repeat(random((7, 5, 1)), 3, axis=2)
-    assert read(saved(pixels, "PNG")).shape == (7, 5, 3)
-
-
 def test_suffix_does_not_matter_and_paths_may_be_text(tmp_path):
-    pixels = random((7, 5))
+    pixels = np.repeat(random((7, 5, 1)), 3, axis=2)  # gray stored as RGB stays RGB
     path = tmp_path / "Ünïcode ➜.jpg"
     path.write_bytes(saved(pixels, "PNG"))
     assert np.array_equal(read_image(str(path)), scaled(pixels))
@@ -381,7 +361,6 @@ def test_damage_raises_nothing_else(kind, where, noise):
         (b"", "empty"),
         (b"<!DOCTYPE html><html>404</html>", "error page"),
         (b"GIF89a" + bytes(50), "known format"),
-        (bytes(1000), "known format"),
         (b"\x89PNG\r\n\x1a\n", "damaged"),
     ],
 )
@@ -390,24 +369,14 @@ def test_not_an_image(read, data, reason):
         read(data, "photo.png")
 
 
-def test_missing_folder_and_device(tmp_path):
-    with pytest.raises(ImageError, match="no such file"):
-        read_image(tmp_path / "absent.png")
-    with pytest.raises(ImageError, match="folder"):
-        read_image(tmp_path)
-    with pytest.raises(ImageError, match="regular"):
-        read_image("/dev/zero")
+def test_no_file(tmp_path):
+    for path, words in (("absent", "no such file"), (".", "folder"), ("/dev/zero", "regular")):
+        with pytest.raises(ImageError, match=words):
+            read_image(tmp_path / path)
 
 
 def bombs():
     yield "png", png(np.zeros((1, 1)), 0, bits=8, size=(100_000, 100_000))
-    bmp = bytearray(saved(np.zeros((1, 1), np.uint8), "BMP"))
-    bmp[18:26] = struct.pack("<ii", 100_000, 100_000)
-    yield "bmp", bytes(bmp)
-    jpeg = bytearray(saved(np.zeros((8, 8), np.uint8), "JPEG"))
-    start = jpeg.index(b"\xff\xc0") + 5
-    jpeg[start : start + 4] = struct.pack(">HH", 65_000, 65_000)
-    yield "jpeg", bytes(jpeg)
     with tifffile.TiffFile(io.BytesIO(data := tiff(np.zeros((3, 3), np.uint8)))) as file:
         order, tags = file.byteorder, file.pages[0].tags
         for name in ("ImageWidth", "ImageLength"):
@@ -425,28 +394,24 @@ def bombs():
 def test_bomb(read, kind, data):
     """Refused by its header: decoding 10^10 pixels would not get as far as an assertion."""
     assert len(data) < 2000
-    before = Image.MAX_IMAGE_PIXELS
     with pytest.raises(ImageError, match=r"at most|exceeds limit"):
         read(data)
-    assert before == Image.MAX_IMAGE_PIXELS
 
 
 def test_large_images_are_read_without_complaint(read, monkeypatch):
     """8192 x 8192 must pass; Pillow's warning of less than our limit must not be heard."""
     assert images.MAX_PIXELS > 8192 * 8192
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        for kind in ("png", "jpeg", "bmp", "webp", "tiff", "png 16"):
-            size = read(FILES[kind]).size // 3
-            monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", size - 1)
-            assert read(FILES[kind]).size == 3 * size
-            monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", size // 2 - 1)
-            with pytest.raises(ImageError, match=r"exceeds limit.*raise `PIL\.Image\.MAX_IMAGE"):
-                read(FILES[kind])
-            monkeypatch.undo()
+    size = 61 * 83
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", size - 1)
+    with warnings.catch_warnings(action="error"):
+        for kind in ("png", "jpeg", "webp", "tiff", "png 16"):
+            assert read(FILES[kind]).shape == (61, 83, 3)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", size // 2 - 1)
+    with pytest.raises(ImageError, match=r"exceeds limit.*raise `PIL\.Image\.MAX_IMAGE"):
+        read(FILES["png"])
     monkeypatch.setattr(images, "MAX_PIXELS", 5000)
     with pytest.raises(ImageError, match="83x61 pixels, at most 5000"):
-        read(FILES["png"])
+        read(FILES["tiff 16"])
 
 
 def test_several_frames(read):
@@ -470,8 +435,6 @@ def test_the_first_of_a_cameras_pictures(read):
     ("data", "reason"),
     [
         (tiff(np.ones((4, 4), np.int32)), "int32"),
-        (tiff(np.ones((4, 4), np.int16)), "int16"),
-        (tiff(np.ones((4, 4), np.uint32)), "uint32"),
         (tiff(np.ones((4, 4, 4), np.uint16), photometric="separated"), "SEPARATED"),
         (tiff(np.full((4, 4), np.nan, np.float32)), "NaN"),
         (saved(Image.new("LAB", (4, 4)), "TIFF"), "LAB"),
@@ -485,11 +448,6 @@ def test_unsupported_content(read, data, reason):
 # ---------------------------------------------------------------- arrays
 
 
-def test_check_image_in_another_order_of_bytes():
-    pixels = random((5, 4), np.uint16)
-    assert np.array_equal(check_image(pixels.astype(">u2")), scaled(pixels))
-
-
 @pytest.mark.parametrize("thing", [[[0.5], [0.5, 0.5]], torch.ones(3, 3, requires_grad=True)])
 def test_check_image_refuses_what_is_no_array(thing):
     with pytest.raises(ImageError, match="my picture: not an array"):
@@ -499,6 +457,7 @@ def test_check_image_refuses_what_is_no_array(thing):
 def test_check_image_scales():
     deep = random((5, 4), np.uint16)
     assert np.array_equal(check_image(deep), scaled(deep))
+    assert np.array_equal(check_image(deep.astype(">u2")), scaled(deep))
     assert np.array_equal(check_image(random((5, 4, 3))), scaled(random((5, 4, 3))))
     assert check_image(random((5, 4, 1))).shape == (5, 4)
     ready = scaled(deep)
@@ -515,22 +474,16 @@ def test_check_image_scales():
         (np.linspace(-1, 1, 16).reshape(4, 4), ["-1 to 1", "(image + 1) / 2"]),
         (np.array([[0.5, np.nan]]), ["1 of 2", "NaN", "0.5 to 0.5"]),
         (np.array([[0.5, -np.inf]]), ["1 of 2", "infinite"]),
-        (np.full((2, 2), np.nan), ["4 of 4", "none"]),
         (np.ones((4, 4), bool), ["bool", "255"]),
         (np.full((4, 4), 7), ["int64", "7 to 7", "uint8"]),
-        (np.ones((4, 4), np.int8), ["int8"]),
         (np.ones((4, 4), complex), ["complex128"]),
         (np.full((2, 2), "a"), ["<U1"]),
         (np.ones((3, 8, 9)), ["(3, 8, 9)", "moveaxis"]),
-        (np.ones((1, 8, 9)), ["(1, 8, 9)", "moveaxis"]),
         (np.ones((8, 9, 4)), ["(8, 9, 4)", "alpha", "[..., :3]"]),
-        (np.ones((8, 9, 2)), ["alpha", "[..., :1]"]),
         (np.ones((2, 1, 8, 9)), ["batch"]),
         (np.ones((8, 9, 7)), ["(8, 9, 7)"]),
-        (np.ones(8), ["(8,)"]),
         (np.float32(1), ["()"]),
         (np.ones((0, 4)), ["empty"]),
-        (np.ones((4, 0, 3)), ["empty"]),
     ],
 )
 def test_check_image_refuses(array, words):
@@ -606,15 +559,7 @@ def test_colour_refuses():
 @pytest.mark.parametrize("channels", [(), (3,)])
 @pytest.mark.parametrize(
     ("suffix", "bits"),
-    [
-        (".png", 8),
-        (".bmp", 8),
-        (".tif", 8),
-        (".TIFF", 8),
-        (".webp", 8),
-        (".png", 16),
-        (".tiff", 16),
-    ],
+    [*((suffix, 8) for suffix in (".png", ".bmp", ".TIFF", ".webp")), (".png", 16), (".tif", 16)],
 )
 def test_written_files_read_back(tmp_path, suffix, bits, channels, size):
     pixels = random((*size, *channels), np.uint8 if bits == 8 else np.uint16)
@@ -625,7 +570,7 @@ def test_written_files_read_back(tmp_path, suffix, bits, channels, size):
     if suffix == ".webp" and not channels:
         image = require_gray(image)
     assert np.array_equal(image, scaled(pixels))
-    if suffix in (".png", ".tiff"):  # and as OpenCV sees it
+    if suffix in (".png", ".tif"):  # and as OpenCV sees it
         seen = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
         assert seen.dtype == pixels.dtype
         assert np.array_equal(seen[..., ::-1] if channels else seen, pixels)
@@ -642,12 +587,8 @@ def test_exact_levels(most):
     ramp = np.arange(most + 1)
     exact = images.exact_levels((ramp / most).astype(np.float32))
     assert exact.dtype == np.float64 and np.array_equal(exact, ramp / most)
-
-
-def test_other_values_have_no_exact_levels():
-    values = np.array([0.1, 0.2, 0.5], np.float32)
-    exact = images.exact_levels(values)
-    assert exact.dtype == np.float64 and np.array_equal(exact, values)
+    others = np.array([0.1, 0.2, 0.5], np.float32)
+    assert np.array_equal(images.exact_levels(others), others)
 
 
 def test_quantise_halves_upwards():
@@ -668,6 +609,7 @@ def test_quantise_halves_upwards():
         ("a.png", {"bits": 10}, "expected 8 or 16"),
         ("folder.png", {}, "folder"),
         ("file/a.png", {}, "write"),
+        ("a.png", {"image": np.full((4, 4), np.nan)}, "NaN"),
         ("/proc/absent/a.png", {}, "write"),
     ],
 )
@@ -676,39 +618,7 @@ def test_write_refuses(tmp_path, name, options, reason):
     (tmp_path / "file").write_text("")
     expected = CannotWrite if reason == "write" else ImageError
     with pytest.raises(expected, match=reason):
-        write_image(tmp_path / name, np.zeros((4, 4)), **options)
-    assert sorted(item.name for item in tmp_path.iterdir()) == ["file", "folder.png"]
-
-
-def test_write_refuses_what_a_format_cannot_hold(tmp_path):
+        write_image(tmp_path / name, **{"image": np.zeros((4, 4))} | options)
     with pytest.raises(ImageError, match="WEBP cannot hold this image of 20000x1"):
         write_image(tmp_path / "a.webp", np.zeros((1, 20_000)))
-    assert not list(tmp_path.iterdir())
-
-
-def test_nan_is_never_written(tmp_path):
-    path = tmp_path / "a.png"
-    write_image(path, np.zeros((4, 4)))
-    before = path.read_bytes()
-    for wrong in (np.full((4, 4), np.nan), np.full((4, 4), 3.0), np.zeros((0, 4))):
-        with pytest.raises(ImageError):
-            write_image(path, wrong)
-    assert path.read_bytes() == before
-
-
-@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError(28, "No space left on device")])
-@pytest.mark.parametrize("step", ["fsync", "replace"])
-def test_interrupted_writing_leaves_nothing(tmp_path, monkeypatch, error, step):
-    path = tmp_path / "a.png"
-    write_image(path, np.zeros((4, 4)))
-    before = path.read_bytes()
-
-    def fail(*_):
-        raise error
-
-    monkeypatch.setattr(f"os.{step}", fail)
-    expected = KeyboardInterrupt if error is KeyboardInterrupt else CannotWrite
-    with pytest.raises(expected):
-        write_image(path, np.ones((4, 4)))
-    assert [item.name for item in tmp_path.iterdir()] == ["a.png"]
-    assert path.read_bytes() == before
+    assert sorted(item.name for item in tmp_path.iterdir()) == ["file", "folder.png"]

@@ -104,7 +104,7 @@ def test_no_gpu(refused):
         (("ir.png", "."), "two files or two folders"),
         ((".", "vis.png"), "two files or two folders"),
         (("rgb.png", "vis.png"), "infrared image rgb.png"),
-        (("ir.png", "small.png"), "infrared is 28x24 and visible is 28x20"),
+        (("ir.png", "small.png"), "infrared and visible must have one size, not 28x24 and 28x20"),
     ],
 )
 def test_bad_pair(refused, pair, words):
@@ -318,6 +318,15 @@ def test_benchmark(done):
     frame = fusionlib.benchmark("res2netfuse", "sample", limit=1, metrics=["EN", "SCD"])
     assert all(f"{value:.6g}" in out for value in frame["value"])
     assert "scored on the luminance Y" in out
+
+
+def test_benchmark_of_own_images(done, refused):
+    image = fusionlib.load_dataset("sample")[0].ir
+    fusionlib.write_image("own/day_street.png", image)
+    arguments = ("sample", "-m", "EN", "--limit", "1")
+    printed = done("benchmark", "mine=own,mst", *arguments)
+    assert "mine" in printed and "mst" in printed
+    assert "no such folder" in refused("benchmark", "mine=gone", *arguments)
 
 
 # ---------------------------------------------------------------- listings and the rest

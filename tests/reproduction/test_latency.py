@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 import torch
 
-from fusionlib.costs import measure, peak_memory
 from fusionlib.errors import FusionError
+from fusionlib.executors import measure, peak_memory
 from fusionlib.methods import registry
 from reproduction.cost import TABLE_11, table_11
 from reproduction.latency import (

@@ -113,7 +113,7 @@ def test_bad_labels(refused, masks):
     mask.unlink()
     assert f"1 pairs have no mask in masks, such as {mask.stem}" in refused(*REFINE)
     Image.fromarray(np.zeros((5, 4), np.uint8)).save(mask)
-    assert "the mask is 4x5 but the images are" in refused(*REFINE)
+    assert "the mask and the images must have one size, not 4x5 and" in refused(*REFINE)
     Image.fromarray(np.full((24, 28), 7, np.uint8)).save(mask)
     assert "is not black and white" in refused(*REFINE)
     mask.write_bytes(good[:60])

@@ -1,4 +1,4 @@
-"""folders: each pair of files once, on one process or several, whatever happens to one."""
+"""commands.fuse: each pair of files once, on one process or several, whatever happens to one."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from unittest import mock
 import numpy as np
 import pytest
 
+from fusionlib.commands.fuse import fuse_folders
 from fusionlib.errors import CannotWrite, FusionError
 from fusionlib.evaluation import benchmark
-from fusionlib.folders import fuse_folders
 from fusionlib.images import read_image, write_image
 from fusionlib.methods import create
 from fusionlib.tiles import Execution
@@ -49,6 +49,10 @@ def test_any_way_gives_the_same_images(pairs, tmp_path, options):
     assert fuse(pairs, tmp_path / "other", **options) == (4, 0, [])
     one, other = images(tmp_path / "one"), images(tmp_path / "other")
     assert one.keys() == other.keys() == SIZES.keys()
+    (tmp_path / "one/b.png").unlink()  # what is there is left
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "one").iterdir()}
+    assert fuse(pairs, tmp_path / "one", skip_existing=True) == (1, 3, [])
+    assert {path: path.stat().st_mtime_ns for path in before} == before
     for name, size in SIZES.items():
         assert other[name].shape == (*size, 3)
         # A sum in another order may move a level by one.
@@ -133,15 +137,6 @@ def test_of_a_batch_that_cannot_be_fused_each_is_tried(pairs, tmp_path, monkeypa
     monkeypatch.setattr(method, "_run_all", fail)
     done = fuse_folders(method, *pairs, tmp_path / "out", progress=False)
     assert done == (3, 0, ["c: not enough memory for it"])
-
-
-def test_what_is_there_is_left(pairs, tmp_path):
-    out = tmp_path / "out"
-    fuse(pairs, out)
-    (out / "b.png").unlink()
-    before = {path: path.stat().st_mtime_ns for path in out.iterdir()}
-    assert fuse(pairs, out, skip_existing=True) == (1, 3, [])
-    assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
 def test_a_source_is_never_overwritten(pairs):
