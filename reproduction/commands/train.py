@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from fusionlib.classical.dictionary import save_dictionary
-from fusionlib.commands.shared import given
+from fusionlib.commands import given
 from fusionlib.datasets import list_datasets, load_dataset, load_images
 from fusionlib.errors import FusionError, ImageError, unknown
 from fusionlib.files import check_writable, write_text
