@@ -260,36 +260,24 @@ def test_any_floats_become_float32(dtype):
     assert {tensor.dtype for tensor in net.state_dict().values()} == {torch.float32}
 
 
-def test_every_kind_of_fault_is_named():
+@pytest.mark.parametrize("dtype", [torch.int8, torch.complex64, torch.bool])
+def test_every_kind_of_fault_is_named(dtype):
+    """And the first of many, in one line; the network stays as it was."""
     net, before = network(), digest(network().state_dict())
-    state = {name: tensor + 1 for name, tensor in network().state_dict().items()}
-    del state["0.bias"], state["1.bias"]
-    state |= {"2.weight": torch.ones(4), "0.weight": torch.ones(2, 1, 5, 5)}
+    state = {f"x{i}": torch.ones(4) for i in range(100)}
+    state |= {
+        "0.weight": torch.ones(2, 1, 5, 5),
+        "1.weight": net.state_dict()["1.weight"].to(dtype),
+    }
     with pytest.raises(WeightsMismatch) as error:
         load_state(net, state, "some/file")
-    assert str(error.value).startswith(
+    assert str(error.value) == (
         "some/file does not fit Sequential of 4 tensors: 2 missing: 0.bias (2,), 1.bias (1,); "
-        "1 extra: 2.weight (4,); 1 misshapen: 0.weight is (2, 1, 5, 5), expected (2, 1, 3, 3). "
+        "100 extra: x0 (4,), x1 (4,), x10 (4,), ...; 1 misshapen: 0.weight is (2, 1, 5, 5), "
+        f"expected (2, 1, 3, 3); 1 of another type: 1.weight is {dtype}, expected torch.float32. "
+        "Use weights of this network and variant."
     )
     assert digest(net.state_dict()) == before
-
-
-@pytest.mark.parametrize("dtype", [torch.int8, torch.complex64, torch.bool])
-def test_no_floating_point_numbers(dtype):
-    state = {name: tensor.to(dtype) for name, tensor in network().state_dict().items()}
-    with pytest.raises(WeightsMismatch, match=rf"4 of another type: 0.bias is {dtype}, expected"):
-        load_state(network(), state, "some/file")
-
-
-def test_many_faults_are_counted():
-    """The weights of another network are one short line, not one of all their names."""
-    net = nn.Sequential(*(nn.Conv2d(1, 1, 1) for _ in range(100)))
-    state = {f"x.{name}": tensor for name, tensor in net.state_dict().items()}
-    with pytest.raises(WeightsMismatch) as error:
-        load_state(net, state, "some/file")
-    assert "200 missing: 0.bias (1,), 0.weight (1, 1, 1, 1), 1.bias (1,), ...;" in str(error.value)
-    assert "200 extra: x.0.bias (1,), x.0.weight" in str(error.value)
-    assert len(str(error.value)) < 300
 
 
 # ---------------------------------------------------------------- what is trained here
@@ -557,13 +545,8 @@ def test_fetch_all(toy, web, model, tmp_path, capsys):
 def test_convert_command(toy, model, tmp_path, capsys):
     toy(model(b""))
     (tmp_path / "model.pt").write_bytes(checkpoint(released()))
-    arguments = ["weights", "convert", "theirs", str(tmp_path / "model.pt")]
-    assert main(arguments) == 0
+    assert main(["weights", "convert", "theirs", str(tmp_path / "model.pt")]) == 0
     assert capsys.readouterr().out.startswith(f"theirs: wrote {tmp_path / 'cache'}")
-    (tmp_path / "model.pt").write_bytes(checkpoint({"a": torch.ones(1)}))
-    assert main(arguments) == 2
-    error = capsys.readouterr().err
-    assert "does not hold the registered weights" in error and error.count("\n") == 1
 
 
 @pytest.mark.parametrize(
