@@ -1,8 +1,6 @@
 """The command line: ``fusionlib fuse | evaluate | benchmark | methods | metrics | ...``.
 
-Exit status: 0 done, 2 something given was wrong (one message on standard error), 130 stopped
-by Ctrl-C. What a command runs is imported inside the function that runs it, so that help comes
-without PyTorch, pandas and NumPy.
+`fusionlib.commands.run_program` says what the exit status means.
 """
 
 from __future__ import annotations
@@ -12,31 +10,16 @@ import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from .commands import weights
-from .commands.shared import (
-    DATA_DIR,
-    DEVICE,
-    EXECUTION,
-    ONE,
-    SHARED,
-    WEIGHTS_DIR,
-    Commands,
-    Options,
-    execution_of,
-    fail_each,
-    given,
-    print_frame,
-    program,
-    run_program,
-)
+import fusionlib as fl
+
+from . import commands
+from .commands import DATA_DIR, DEVICE, ONE, SHARED, WEIGHTS_DIR, Options, given, weights
 from .errors import FusionError, ImageError, WeightsNotFound
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from .evaluation import Fuser
 
 __all__ = ["main"]
 
@@ -51,17 +34,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         where = f"'python -m reproduction {now}', in a clone of the repository"
         print(f"fusionlib: {arguments[0]!r} is now {where}.", file=sys.stderr)
         return 2
-    return run_program(make_parser(), arguments)
+    return commands.run_program(make_parser(), arguments)
 
 
 def make_parser() -> argparse.ArgumentParser:
     about = "Infrared-visible and medical image fusion."
-    parser, _ = program("fusionlib", about, COMMANDS)
-    return parser
+    return commands.program("fusionlib", about, COMMANDS)[0]
 
 
 # ---------------------------------------------------------------- fuse
 
+#: How networks are run; `_execution` reads it.
+EXECUTION: Options = {
+    "--precision NAME": "float32 (default), or bfloat16: faster where the hardware has it, and "
+    "results differ in the second or third digit",
+    "--tile N": "side of tiles; default: 320",
+    "--overlap N": "run networks that need the whole image in tiles, too, with that overlap: "
+    "bounds the memory of large images, and results differ",
+    "--channels-last": "faster by up to a third for most networks, slower for some, and rounded "
+    "otherwise",
+    "--threads N": "threads of a network; default: one per core",
+}
 PAIR: Options = {"IR": "infrared image or folder", "VIS": "visible image or folder"}
 FUSE: Options = {
     **PAIR,
@@ -84,6 +77,11 @@ FUSE: Options = {
 }
 
 
+def _execution(options: argparse.Namespace) -> fl.Execution:
+    names = ("precision", "tile", "overlap", "channels_last", "threads", "batch")
+    return fl.Execution(**given(options, *names))
+
+
 def _fuse(options: argparse.Namespace) -> None:
     """Fuse two images, or all pairs of two folders.
 
@@ -94,7 +92,6 @@ def _fuse(options: argparse.Namespace) -> None:
     fuse ir vis -o fused --method mst --skip-existing
     """
     from .commands.fuse import fuse_file, fuse_folders
-    from .methods import create
 
     files = options.ir, options.vis, options.output
     folders = options.ir.is_dir()
@@ -104,13 +101,13 @@ def _fuse(options: argparse.Namespace) -> None:
     if not folders and given(options, "jobs", "batch"):
         raise FusionError("--jobs and --batch are of folders; leave them out for two files.")
     making = ("rule", "variant", "pipeline", "post", "weights", "weights_dir", "device")
-    name = options.method or "res2netfuse"
-    method = create(name, execution=execution_of(options), **given(options, *making))
+    how = given(options, *making) | {"execution": _execution(options)}
+    method = fl.create(options.method or "res2netfuse", **how)
     if folders:
         done = fuse_folders(method, *files, **given(options, "jobs", "skip_existing"))
         there = f", {done.skipped} were there" * (done.skipped > 0)
         print(f"wrote {done.written} images to {options.output}{there}")
-        fail_each(done.faults, "fused")
+        commands.fail_each(done.faults, "fused")
     else:
         fuse_file(method, *files)
         print(f"wrote {options.output}")
@@ -152,16 +149,12 @@ def _evaluate(options: argparse.Namespace) -> None:
     evaluate fused.png ir.png vis.png -m EN,MI:tang,SSIM_a
     evaluate fused ir vis -m refinefuse --csv scores.csv
     """
-    from .evaluation import evaluate_files
-
     folders = options.fused.is_dir()
     how = given(options) | {"jobs": options.jobs if folders else 1, "progress": folders}
-    scored = evaluate_files(**how)
+    scored = fl.evaluate_files(**how)
     if len(scored.rows):
-        _print_scores(scored.rows, by=["metric", "convention"])
-        if options.csv:
-            print(f"wrote {options.csv}")
-    fail_each(scored.faults, "scored")
+        _print_scores(scored.rows, options.csv)
+    commands.fail_each(scored.faults, "scored")
 
 
 def _benchmark(options: argparse.Namespace) -> None:
@@ -173,72 +166,54 @@ def _benchmark(options: argparse.Namespace) -> None:
     benchmark all sample --limit 1 --cost
     benchmark mine=FOLDER,mst tno20 -m res2netfuse --csv scores.csv
     """
-    from .card import Identity
-    from .evaluation import benchmark
     from .executors import dask_workers
 
     if options.scheduler and options.jobs is not None:
         raise FusionError(
             "--jobs is of this machine, and with --scheduler the workers do all; give one of them."
         )
-    methods, missing = _methods_of(options)
+    where = given(options, "weights_dir", "device") | {"execution": _execution(options)}
+    methods: list[Any] = []
+    missing: dict[str, str] = {}
+    for name in options.methods:
+        own, equals, folder = name.partition("=")
+        if name == "all":
+            available, missing = fl.create_available(**where)
+            methods += available
+        else:
+            methods.append(fl.OwnMethod(own, folder) if equals else fl.create(name, **where))
+    if not methods:
+        raise FusionError("no method is given; 'fusionlib methods' lists them, or give all.")
     how = given(options, "metrics", "convention", "colour", "limit", "data_dir", "csv", "cost")
     here = nullcontext((None, options.jobs))
     with dask_workers(options.scheduler) if options.scheduler else here as (executor, jobs):
-        rows = benchmark(methods, options.dataset, jobs=jobs, executor=executor, **how)
-    _print_scores(rows, by=[*Identity._fields, "metric", "convention"])
-    if options.csv:
-        print(f"wrote {options.csv}")
+        rows = fl.benchmark(methods, options.dataset, jobs=jobs, executor=executor, **how)
+    _print_scores(rows, options.csv)
     for name, reason in missing.items():
         print(f"missing {name}: {reason}")
 
 
-def _methods_of(options: argparse.Namespace) -> tuple[list[Fuser], dict[str, str]]:
-    """Create the methods that are named; of ``all``, also say which cannot be, and why."""
-    from .evaluation import OwnMethod
-    from .methods import create, create_available
-
-    where = given(options, "weights_dir", "device") | {"execution": execution_of(options)}
-    methods: list[Fuser] = []
-    missing: dict[str, str] = {}
-    for name in options.methods:
-        own, equals, folder = name.partition("=")
-        if equals:
-            methods.append(OwnMethod(own, folder))
-        elif name == "all":
-            available, missing = create_available(**where)
-            methods += available
-        else:
-            methods.append(create(name, **where))
-    if not methods:
-        raise FusionError("no method is given; 'fusionlib methods' lists them, or give all.")
-    return methods, missing
-
-
-def _print_scores(rows: pd.DataFrame, by: list[str]) -> None:
-    """Print the values of one image, or means over several."""
+def _print_scores(rows: pd.DataFrame, csv: Path | None) -> None:
+    """Print the values of one image, or means over several, and where the rows are."""
+    from .card import Identity
     from .evaluation import COLOURS, summarise
     from .metrics import METRICS
 
+    by = [name for name in (*Identity._fields, "metric", "convention") if name in rows]
     summary = summarise(rows, by=by)
-    summary["better"] = [
-        "higher" if name in METRICS and METRICS[name].higher_is_better else "lower"
-        for name in summary["metric"]
-    ]
+    higher = {name for name, metric in METRICS.items() if metric.higher_is_better}
+    summary["better"] = ["higher" if name in higher else "lower" for name in summary["metric"]]
     if summary["n"].max() == 1:
         summary = summary.drop(columns=["n", "ci_low", "ci_high"]).rename(columns={"mean": "value"})
-    print_frame(summary)
+    commands.print_frame(summary)
     for colour in rows["colour"].unique():
         if colour in COLOURS:
             print(f"colour images are scored {COLOURS[colour]}")
+    if csv:
+        print(f"wrote {csv}")
 
 
 # ---------------------------------------------------------------- what is here
-
-FETCH: Options = {
-    "NAME": "'fusionlib datasets' lists them",
-    "--data-dir FOLDER": "default: $FUSIONLIB_DATA, else data/",
-}
 
 
 def _methods(options: argparse.Namespace) -> None:
@@ -249,17 +224,17 @@ def _methods(options: argparse.Namespace) -> None:
 
     methods res2netfuse
     """
-    from .methods import create, find_method, list_methods
+    from .methods import find_method
 
-    frame = list_methods()
+    frame = fl.list_methods()
     if not options.name:
         # What 120 characters hold; the rest is said of one method.
         columns = ["method", "variant or pipeline", "year", "weights found", "summary"]
-        print_frame(frame[columns], width=68)
+        commands.print_frame(frame[columns], width=68)
         return
     spec = find_method(options.name)
     try:
-        print(create(spec.name).card)
+        print(fl.create(spec.name).card)
     except WeightsNotFound as error:
         print(f"{spec.title}: {spec.paper} (doi {spec.doi}); licence: {spec.licence}\n\n{error}")
     for row in frame[frame["method"] == spec.name].to_dict("records"):
@@ -277,19 +252,19 @@ def _metrics(options: argparse.Namespace) -> None:
     metrics
     metrics MI
     """
-    from .metrics import CONVENTIONS, list_metrics, select
+    from .metrics import CONVENTIONS, select
 
     if options.name:
         for one in select(options.name):
             print(one.metric)
         return
-    print_frame(list_metrics().drop(columns="doi").reset_index())
+    commands.print_frame(fl.list_metrics().drop(columns="doi").reset_index())
     print("\nconventions")
     for name, meaning in CONVENTIONS.items():
         print(f"  {name:<12} {meaning}")
 
 
-def _list_datasets(options: argparse.Namespace) -> None:
+def _datasets(options: argparse.Namespace) -> None:
     """List the data sets.
 
     The list says what they hold, under which licence, whether and where they are here.
@@ -297,32 +272,33 @@ def _list_datasets(options: argparse.Namespace) -> None:
     datasets
     datasets list --data-dir data
     """
-    from .datasets import list_datasets
+    frame = fl.list_datasets(**given(options))
+    commands.print_frame(frame, width=None)  # folders and addresses, to be copied
 
-    print_frame(list_datasets(**given(options)), width=None)  # folders and addresses, to be copied
 
-
-def _fetch_dataset(options: argparse.Namespace) -> None:
+def _fetch(options: argparse.Namespace) -> None:
     """Download a data set from where its authors publish it.
 
     What arrives is verified by its hashes.
 
     datasets fetch tno20
     """
-    from .datasets import fetch_dataset
-
-    print(f"{options.name} is in {fetch_dataset(**vars(options))}")
+    print(f"{options.name} is in {fl.fetch_dataset(**vars(options))}")
 
 
-COMMANDS: Commands = {
+FETCH: Options = {
+    "NAME": "'fusionlib datasets' lists them",
+    "--data-dir FOLDER": "default: $FUSIONLIB_DATA, else data/",
+}
+COMMANDS: commands.Commands = {
     "fuse": (_fuse, FUSE),
     "evaluate": (_evaluate, {"FUSED": "fused image or folder", **PAIR, **SCORING}),
     "benchmark": (_benchmark, BENCHMARK),
     "methods": (_methods, ONE),
     "metrics": (_metrics, ONE),
-    "datasets": (_list_datasets, {}),
-    "datasets list": (_list_datasets, DATA_DIR),
-    "datasets fetch": (_fetch_dataset, FETCH),
+    "datasets": (_datasets, {}),
+    "datasets list": (_datasets, DATA_DIR),
+    "datasets fetch": (_fetch, FETCH),
     **weights.COMMANDS,
 }
 

@@ -14,9 +14,8 @@ and LevelDB's doc/table_format.md.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -24,7 +23,10 @@ from torch import Tensor
 
 from .errors import WeightsMismatch
 
-__all__ = ["read_bundle"]
+__all__ = ["ENDS", "read_bundle"]
+
+#: How the names of a bundle's two files end.
+ENDS = (".index", ".data-00000-of-00001")
 
 MAGIC = bytes.fromhex("57fb808b247547db")
 FOOTER = 48
@@ -34,55 +36,21 @@ DTYPES = {1: "<f4", 2: "<f8", 3: "<i4", 4: "u1", 5: "<i2", 6: "i1", 9: "<i8", 10
 STRING = 7
 
 
-class _Entry(NamedTuple):
-    """Where a tensor is and what it is."""
+def read_bundle(index: Path, data: Path) -> dict[str, Tensor]:
+    """Read the tensors of a checkpoint; texts, which it may hold too, are left out.
 
-    dtype: int
-    shape: tuple[int, ...]
-    offset: int
-    size: int
-
-
-def read_bundle(
-    index: Path, data: Path, wanted: Callable[[str], bool] = lambda name: True
-) -> dict[str, Tensor]:
-    """Read a checkpoint's tensors.
-
-    Parameters
-    ----------
-    index, data : Path
-        The files ``NAME.index`` and ``NAME.data-00000-of-00001``.
-    wanted : callable
-        Name of a tensor -> whether to read it.
-
-    Returns
-    -------
-    dict of str to Tensor
-        Texts, which a checkpoint may hold too, are left out.
-
-    Raises
-    ------
-    WeightsMismatch
-        If the files are damaged, do not belong together, or use a part of the format that is
-        not read here (compression, several data files, sliced variables).
+    Raises `WeightsMismatch` if the files are damaged, do not belong together, or use a part of
+    the format that is not read here: compression, several data files, sliced variables.
     """
     try:
-        entries = {
-            name: entry
-            for name, entry in _entries(index.read_bytes())
-            if entry.dtype != STRING and wanted(name)
-        }
         values = data.read_bytes()
-        return {name: _tensor(values, name, entry) for name, entry in entries.items()}
-    except _Fault as fault:
+        found = ((name, _tensor(name, at, values)) for name, at in _entries(index.read_bytes()))
+        return {name: tensor for name, tensor in found if tensor is not None}
+    except ValueError as fault:
         raise WeightsMismatch(
             f"{index.name} and {data.name} are not a whole TensorFlow checkpoint that can be read "
             f"here: {fault}."
         ) from fault
-
-
-class _Fault(Exception):
-    """What is wrong, for `read_bundle` to report."""
 
 
 class _Reader:
@@ -98,7 +66,7 @@ class _Reader:
         """Return the next bytes."""
         part = self._data[self._at : self._at + size]
         if len(part) != size:
-            raise _Fault("the index is cut off, or damaged")
+            raise ValueError("the index is cut off, or damaged")
         self._at += size
         return part
 
@@ -110,30 +78,25 @@ class _Reader:
             value |= (byte & 127) << (7 * i)
             if byte < 128:
                 return value
-        raise _Fault("a number without end")
+        raise ValueError("a number without end")
 
 
-# ---------------------------------------------------------------- the table
-
-
-def _entries(table: bytes) -> Iterator[tuple[str, _Entry]]:
-    """Yield the names and places of all tensors."""
+def _entries(table: bytes) -> Iterator[tuple[str, bytes]]:
+    """Yield the name of each tensor and the message about it."""
     if len(table) < FOOTER or not table.endswith(MAGIC):
-        raise _Fault("the index does not end as one (cut off, another file, or version 1)")
+        raise ValueError("the index does not end as one (cut off, another file, or version 1)")
     footer = _Reader(table[-FOOTER:])
     footer.number(), footer.number()  # place of a block that says nothing here
     blocks = [place for _, place in _block(table, footer)]
     pairs = (pair for place in blocks for pair in _block(table, _Reader(place)))
     key, header = next(pairs, (b"none", b""))
     if key:
-        raise _Fault("the index has no header")
-    _check_header(header)
-    for key, value in pairs:
-        try:
-            name = key.decode()
-        except UnicodeDecodeError:
-            raise _Fault("a name that is no text") from None
-        yield name, _entry(value)
+        raise ValueError("the index has no header")
+    numbers, _ = _fields(header)  # of a BundleHeaderProto: data files, order of bytes
+    if (numbers.get(1, 0), numbers.get(2, 0)) != (1, 0):
+        raise ValueError("several data files, or numbers with the highest byte first")
+    for key, message in pairs:
+        yield key.decode(), message
 
 
 def _block(table: bytes, place: _Reader) -> Iterator[tuple[bytes, bytes]]:
@@ -141,9 +104,9 @@ def _block(table: bytes, place: _Reader) -> Iterator[tuple[bytes, bytes]]:
     offset, size = place.number(), place.number()
     end = offset + size
     if size < 4 or end >= len(table) - FOOTER:
-        raise _Fault("a block of the index lies outside of it")
+        raise ValueError("a block of the index lies outside of it")
     if table[end]:
-        raise _Fault("the index is compressed")
+        raise ValueError("the index is compressed")
     # At its end stand places where a key is written in full, and their number.
     end -= 4 + 4 * int.from_bytes(table[end - 4 : end], "little")
     block, key = _Reader(table[offset : max(end, offset)]), b""
@@ -153,64 +116,41 @@ def _block(table: bytes, place: _Reader) -> Iterator[tuple[bytes, bytes]]:
         yield key, block.take(length)
 
 
-# ---------------------------------------------------------------- protocol buffers
-
-
-def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """Yield the numbers and values of a message's fields."""
+def _fields(message: bytes) -> tuple[dict[int, int], list[tuple[int, bytes]]]:
+    """Return a protocol buffer's numbers by field, and its messages, each with its field."""
+    numbers: dict[int, int] = {}
+    messages: list[tuple[int, bytes]] = []
     reader = _Reader(message)
     while reader:
-        number, kind = divmod(reader.number(), 8)
+        field, kind = divmod(reader.number(), 8)
         if kind == 0:
-            yield number, reader.number()
+            numbers[field] = reader.number()
         elif kind == 2:
-            yield number, reader.take(reader.number())
+            messages.append((field, reader.take(reader.number())))
         elif kind in (1, 5):  # eight or four bytes: a checksum
             reader.take(8 if kind == 1 else 4)
         else:
-            raise _Fault("a field of no known kind")
+            raise ValueError("a field of no known kind")
+    return numbers, messages
 
 
-def _numbers(message: bytes, **fields: int) -> dict[str, int]:
-    """Read fields that hold one number each; they are 0 where they are not written."""
-    found = {number: value for number, value in _fields(message) if isinstance(value, int)}
-    return {name: found.get(number, 0) for name, number in fields.items()}
-
-
-def _check_header(message: bytes) -> None:
-    """Check a BundleHeaderProto."""
-    header = _numbers(message, shards=1, endianness=2)
-    if header != {"shards": 1, "endianness": 0}:
-        raise _Fault("several data files, or numbers with the highest byte first")
-
-
-def _entry(message: bytes) -> _Entry:
-    """Read a BundleEntryProto."""
-    numbers = _numbers(message, dtype=1, shard=3, offset=4, size=5)
-    parts = [(number, value) for number, value in _fields(message) if isinstance(value, bytes)]
-    if numbers.pop("shard") or any(number == 7 for number, _ in parts):
-        raise _Fault("a variable that is cut into slices")
-    shape = [
-        _numbers(dimension, size=1)["size"]
-        for number, value in parts
-        if number == 2
-        for field, dimension in _fields(value)
-        if field == 2 and isinstance(dimension, bytes)
-    ]
-    return _Entry(shape=tuple(shape), **numbers)
-
-
-# ---------------------------------------------------------------- tensors
-
-
-def _tensor(values: bytes, name: str, entry: _Entry) -> Tensor:
-    if entry.dtype not in DTYPES:
-        raise _Fault(f"{name} has a type ({entry.dtype}) that is not read")
-    dtype = np.dtype(DTYPES[entry.dtype])
-    if entry.size != math.prod(entry.shape) * dtype.itemsize:
-        raise _Fault(f"{name} has {entry.size} bytes, which is not its shape {entry.shape}")
-    part = values[entry.offset : entry.offset + entry.size]
-    if len(part) != entry.size:
-        raise _Fault(f"{name} lies outside of the data file of {len(values):,} bytes")
+def _tensor(name: str, message: bytes, values: bytes) -> Tensor | None:
+    """Read what a BundleEntryProto says of a tensor, and its values; None for a text."""
+    numbers, messages = _fields(message)
+    kind, shard, offset, size = (numbers.get(field, 0) for field in (1, 3, 4, 5))
+    if shard or any(field == 7 for field, _ in messages):
+        raise ValueError("a variable that is cut into slices")
+    if kind == STRING:
+        return None
+    if kind not in DTYPES:
+        raise ValueError(f"{name} has a type ({kind}) that is not read")
+    sides = [side for field, part in messages if field == 2 for side in _fields(part)[1]]
+    shape = tuple(_fields(side)[0].get(1, 0) for field, side in sides if field == 2)
+    dtype = np.dtype(DTYPES[kind])
+    if size != math.prod(shape) * dtype.itemsize:
+        raise ValueError(f"{name} has {size} bytes, which is not its shape {shape}")
+    part = values[offset : offset + size]
+    if len(part) != size:
+        raise ValueError(f"{name} lies outside of the data file of {len(values):,} bytes")
     # A bytearray, since a tensor may be written to.
-    return torch.from_numpy(np.frombuffer(bytearray(part), dtype).reshape(entry.shape))
+    return torch.from_numpy(np.frombuffer(bytearray(part), dtype).reshape(shape))

@@ -6,25 +6,10 @@ import argparse
 from typing import TYPE_CHECKING
 
 from ..errors import FusionError, unknown
-from .shared import ONE, WEIGHTS_DIR, Commands, Options, given, print_frame
+from . import ONE, WEIGHTS_DIR, Commands, Options, given, print_frame
 
 if TYPE_CHECKING:
     from ..card import WeightFile, WeightUser, WeightUsers
-    from ..weights import Obtained
-
-TARGET: Options = {
-    "--weights-dir FOLDER": "where to put them; default: $FUSIONLIB_WEIGHTS, else the user's cache"
-}
-FETCH: Options = {
-    "NAME": {"nargs": "*", "help": "of a weight set"},
-    "--all": "all that authors publish",
-    **TARGET,
-}
-CONVERT: Options = {
-    "NAME": "of the weight set",
-    "FILE": {"nargs": "+", "help": "as published"},
-    **TARGET,
-}
 
 
 def _users(options: argparse.Namespace) -> WeightUsers:
@@ -42,7 +27,7 @@ def _weight_set(options: argparse.Namespace, name: str) -> tuple[WeightFile, Wei
     return sets[name]
 
 
-def _list_weights(options: argparse.Namespace) -> None:
+def _list(options: argparse.Namespace) -> None:
     """List the weights, or say all about one.
 
     Both say whose they are, licence, training, origin and whether they are here. Those of
@@ -56,23 +41,22 @@ def _list_weights(options: argparse.Namespace) -> None:
     from ..weights import read_facts
 
     frame = list_weights(**given(options, "weights_dir"), users=_users(options))
-    if "name" not in given(options):
+    name = getattr(options, "name", None)
+    if name is None:
         print_frame(frame)
         return
-    name = options.name
     entry, _ = _weight_set(options, name)
     facts = frame[frame["name"] == name].iloc[0].to_dict()
-    facts["hash of the tensors"] = entry.digest or "unknown"
-    for fact, value in facts.items():
+    for fact, value in {**facts, "hash of the tensors": entry.digest or "unknown"}.items():
         print(f"{fact}: {value or 'none'}")
-    if facts["state"] == "found":
-        for fact, value in sorted(read_facts(facts["path"]).items()):
-            print(f"  {fact}: {value}")
-    for file in (file for one in entry.checkpoints for file in one.files):
-        print(f"published file: {file}")
+    for fact, value in sorted(read_facts(facts["path"]).items() if facts["path"] else ()):
+        print(f"  {fact}: {value}")
+    for one in entry.checkpoints:
+        for address in one.addresses:
+            print(f"published file: {address}")
 
 
-def _verify_weights(options: argparse.Namespace) -> None:
+def _verify(options: argparse.Namespace) -> None:
     """Check the hash of every file that is found.
 
     Fails if one is damaged or does not fit.
@@ -83,13 +67,12 @@ def _verify_weights(options: argparse.Namespace) -> None:
 
     frame = list_weights(options.weights_dir, verify=True, users=_users(options))
     print_frame(frame)
-    bad = frame[frame["state"].isin(["damaged", "does not fit"])]
-    if len(bad):
-        faults = [f"{state}: {', '.join(rows['name'])}" for state, rows in bad.groupby("state")]
+    bad = frame[frame["state"].isin(["damaged", "does not fit"])].groupby("state")["name"]
+    if faults := [f"{state}: {', '.join(names)}" for state, names in bad]:
         raise FusionError(f"{'; '.join(faults)}. Get these files again.")
 
 
-def _fetch_weights(options: argparse.Namespace) -> None:
+def _fetch(options: argparse.Namespace) -> None:
     """Download weight sets from their authors and convert them.
 
     What arrives is checked. 'fusionlib weights' lists the names.
@@ -104,42 +87,53 @@ def _fetch_weights(options: argparse.Namespace) -> None:
             "give the names of weight sets, or --all. 'fusionlib weights' lists them."
         )
     published = [file.name for file in _users(options) if file.origin]
-    wanted = {name: _weight_set(options, name) for name in options.name or published}
     faults = []
-    for name, one in wanted.items():
+    for entry, user in [_weight_set(options, name) for name in options.name or published]:
         try:
-            _print_obtained(name, fetch_weights(*one, options.weights_dir))
+            path, new = fetch_weights(entry, user, options.weights_dir)
+            done = "wrote" if new else "already there and right:"
+            print(f"{entry.name}: {done} {path} ({_trust(entry)})")
         except FusionError as error:
             faults.append(str(error))
     if faults:
         raise FusionError("\n  ".join(faults))
 
 
-def _convert_weights(options: argparse.Namespace) -> None:
+def _convert(options: argparse.Namespace) -> None:
     """Convert an author's files that you downloaded.
 
     weights convert densefuse densefuse_gray.model
     """
     from ..weights import convert_weights
 
-    one = _weight_set(options, options.name)
-    _print_obtained(options.name, convert_weights(*one, options.file, options.weights_dir))
+    entry, user = _weight_set(options, options.name)
+    path = convert_weights(entry, user, options.file, options.weights_dir)
+    print(f"{entry.name}: wrote {path} ({_trust(entry)})")
 
 
-def _print_obtained(name: str, obtained: Obtained) -> None:
-    done = "wrote" if obtained.new else "already there and right:"
-    trust = (
-        "its tensors are the registered ones"
-        if obtained.verified
-        else "it fits the network; no hash is registered to compare it with"
-    )
-    print(f"{name}: {done} {obtained.path} ({trust})")
+def _trust(entry: WeightFile) -> str:
+    if entry.digest:
+        return "its tensors are the registered ones"
+    return "it fits the network; no hash is registered to compare it with"
 
 
+TARGET: Options = {
+    "--weights-dir FOLDER": "where to put them; default: $FUSIONLIB_WEIGHTS, else the user's cache"
+}
+FETCH: Options = {
+    "NAME": {"nargs": "*", "help": "of a weight set"},
+    "--all": "all that authors publish",
+    **TARGET,
+}
+CONVERT: Options = {
+    "NAME": "of the weight set",
+    "FILE": {"nargs": "+", "help": "as published"},
+    **TARGET,
+}
 COMMANDS: Commands = {
-    "weights": (_list_weights, {}),
-    "weights list": (_list_weights, {**ONE, **WEIGHTS_DIR}),
-    "weights verify": (_verify_weights, WEIGHTS_DIR),
-    "weights fetch": (_fetch_weights, FETCH),
-    "weights convert": (_convert_weights, CONVERT),
+    "weights": (_list, {}),
+    "weights list": (_list, {**ONE, **WEIGHTS_DIR}),
+    "weights verify": (_verify, WEIGHTS_DIR),
+    "weights fetch": (_fetch, FETCH),
+    "weights convert": (_convert, CONVERT),
 }

@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw
 
 from fusionlib import methods
 from fusionlib.card import WeightUsers
-from fusionlib.commands.shared import (
+from fusionlib.commands import (
     DEVICE,
     SHARED,
     WEIGHTS_DIR,

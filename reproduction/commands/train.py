@@ -20,7 +20,7 @@ from fusionlib.classical.dictionary import (
     save_dictionary,
     training_patches,
 )
-from fusionlib.commands.shared import DATA_DIR, DEVICE, Commands, Options, given
+from fusionlib.commands import DATA_DIR, DEVICE, Commands, Options, given
 from fusionlib.datasets import list_datasets, load_dataset, load_images
 from fusionlib.errors import FusionError, ImageError, unknown
 from fusionlib.files import check_writable, write_text

@@ -11,31 +11,14 @@ from pathlib import Path
 
 import numpy as np
 
-__all__ = ["DATA", "INDEX", "block", "checksum", "message", "table", "varint", "write_bundle"]
+__all__ = ["CHECKSUM", "DATA", "INDEX", "message", "table", "write_bundle"]
 
 INDEX, DATA = ".index", ".data-00000-of-00001"
 DTYPES = {"f4": 1, "f8": 2, "i4": 3, "u1": 4, "i2": 5, "i1": 6, "i8": 9, "b1": 10, "f2": 19}
 
 
-def remainder(value: int, bits: int) -> int:
-    """Divide by the Castagnoli polynomial, bit by bit, lowest first."""
-    for _ in range(bits):
-        value = (value >> 1) ^ 0x82F63B78 if value % 2 else value >> 1
-    return value
-
-
-NIBBLES = [remainder(value, 4) for value in range(16)]
-
-
-def checksum(data: bytes) -> bytes:
-    """CRC-32C, rotated right by 15 bits plus a constant, as four bytes."""
-    crc = 0xFFFFFFFF
-    for byte in data:
-        crc ^= byte
-        crc = (crc >> 4) ^ NIBBLES[crc & 15]
-        crc = (crc >> 4) ^ NIBBLES[crc & 15]
-    crc ^= 0xFFFFFFFF
-    return struct.pack("<I", (((crc >> 15) | (crc << 17)) + 0xA282EAD8) % 2**32)
+#: In place of the CRC-32C of a block or tensor, which the reader passes over.
+CHECKSUM = b"\xde\xad\xbe\xef"
 
 
 def varint(value: int) -> bytes:
@@ -84,7 +67,7 @@ def table(blocks: Iterable[bytes], keys: Iterable[bytes], compression: int = 0) 
         nonlocal out
         handle = varint(len(out)) + varint(len(part))
         part += bytes([compression])
-        out += part + checksum(part)
+        out += part + CHECKSUM
         return handle
 
     handles = [add(part) for part in blocks]
@@ -113,7 +96,7 @@ def write_bundle(
             (2, message(*dims)),
             *([(4, len(data))] if data else []),
             *([(5, len(raw))] if raw else []),
-            (6, checksum(raw)),
+            (6, CHECKSUM),
         )
         data += raw
     pairs = sorted(entries.items())

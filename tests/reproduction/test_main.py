@@ -20,9 +20,7 @@ PROGRAM = "python -m reproduction"
 
 def test_run_gets_what_was_given(monkeypatch):
     calls = []
-    monkeypatch.setattr(
-        "reproduction.commands.run.reproduce", lambda **options: calls.append(options)
-    )
+    monkeypatch.setattr("reproduction.run.reproduce", lambda **options: calls.append(options))
     main(["run", "--only", "03", "--seed", "5", "--limit", "2", "--in-place"])
     main(["run"])
     assert calls == [{"only": ["03"], "seed": 5, "limit": 2, "in_place": True}, {}]
