@@ -10,15 +10,14 @@ from fusionlib.pairs import Box, Dataset, DatasetCard, Pair
 from reproduction.detection.detector import Detector
 from reproduction.detection.yolov5 import YOLOv5
 
+NAMES = ("person", "bicycle", "car")
+
 
 def iou(boxes, others):
     """Intersection over union of each box with each other, by pycocotools."""
     sides = [np.asarray(b, float).reshape(-1, 4) for b in (boxes, others)]
     as_coco = [np.hstack([b[:, :2], b[:, 2:] - b[:, :2]]) for b in sides]
     return mask.iou(*as_coco, [0] * len(as_coco[1]))
-
-
-NAMES = ("person", "bicycle", "car")
 
 
 def detector(classes=NAMES, *, seed=0, input=64) -> Detector:

@@ -19,10 +19,9 @@ from reproduction.detection.experiment import (
     PROTOCOLS,
     detection_rows,
     pretrained_table,
-    renderers,
     retrained_table,
+    sources,
 )
-from reproduction.detection.layout import read_layout
 from reproduction.detection.report import (
     ALL,
     OURS,
@@ -64,14 +63,13 @@ def test_the_papers_protocol():
     assert all({*plan.rows} <= known for plan in PROTOCOLS.values())
 
 
-def test_renderers():
-    found, missing, methods = renderers(["Infrared", "Visible", "MST", "JSR"], dataset="sample")
-    one = pair()
-    assert list(found) == ["Infrared", "Visible", "MST"] and set(methods) == {"MST"}
-    assert found["Infrared"].render(one) is one.ir and found["Visible"].render(one) is one.vis
+def test_sources():
+    found, missing = sources(["Visible", "MST", "JSR"], dataset="sample")
+    assert list(found) == ["Visible", "MST"] and found["Visible"] == "vis"
+    assert found["MST"].identity.method == "mst"
     assert "learns a dictionary from each pair" in missing["JSR"]
     with pytest.raises(UnknownName, match="row of Table 4 'Thermal'"):
-        renderers(["Thermal"], dataset="sample")
+        sources(["Thermal"], dataset="sample")
 
 
 # ---------------------------------------------------------------- on small data
@@ -91,7 +89,7 @@ def small(tmp_path, monkeypatch):
     return tmp_path
 
 
-def see(_, examples, names, *, title, thresholds=TO_SCORE, **__):
+def see(_, examples, names, *, title="", thresholds=TO_SCORE):
     """What is there, in RefineFuse's pictures; in others people alone, in infrared nothing."""
     truths, found = {}, {}
     for example in examples:
@@ -231,9 +229,9 @@ def test_the_papers_protocol_on_a_stand_in(stand_in, monkeypatch):
     calls = []
     tune = experiment.fine_tune
 
-    def listen(start, examples, names, schedule, *, validation, **options):
+    def listen(start, examples, names, *arguments, validation, **options):
         calls.append(([e.name for e in examples], [e.name for e in validation], names))
-        return tune(start, examples, names, schedule, validation=validation, **options)
+        return tune(start, examples, names, *arguments, validation=validation, **options)
 
     monkeypatch.setattr(experiment, "fine_tune", listen)
     folder = stand_in / "results" / "refinefuse_04_m3fd"
@@ -249,24 +247,14 @@ def test_the_papers_protocol_on_a_stand_in(stand_in, monkeypatch):
     assert summary.loc[(OURS, "Bus", "AP"), "paper"] == 47.3
 
 
-@pytest.mark.parametrize("what", ["pictures", "start", "schedule", "version"])
-def test_what_decides_which_training_is_taken(small, monkeypatch, what):
+def test_what_decides_which_training_is_taken(small, monkeypatch):
+    """What `training.identity` tells, and the row."""
     folder = small / "results" / "refinefuse_04"
     retrained_table(folder, "sample", limit=4, rows=["Visible"])
     monkeypatch.setattr(experiment, "fine_tune", None)
     retrained_table(folder, "sample", limit=4, rows=["Visible"])
-    if what == "version":
-        monkeypatch.setattr(experiment, "VERSION", 2)
-    elif what == "schedule":
-        other = PROTOCOLS["sample"]._replace(schedule=replace(QUICK, rate=0.02))
-        monkeypatch.setitem(PROTOCOLS, "sample", other)
-    elif what == "start":
-        save_detector(small / "start.safetensors", detector(seed=6), {})
-    else:
-        (label,) = folder.parent.glob(
-            "cache/detection/sample/pairs-4/visible-*/labels/all/smoke.txt"
-        )
-        label.write_text("")
-        monkeypatch.setattr(experiment, "export", lambda _, __, where: read_layout(where))
-    with pytest.raises(TypeError):
-        retrained_table(folder, "sample", limit=4, rows=["Visible"])
+    other = PROTOCOLS["sample"]._replace(schedule=replace(QUICK, rate=0.02))
+    for name, value in (("PROTOCOLS", {"sample": other}), ("identity", lambda *_: {"version": 2})):
+        with monkeypatch.context() as patch, pytest.raises(TypeError):
+            patch.setattr(experiment, name, value)
+            retrained_table(folder, "sample", limit=4, rows=["Visible"])
