@@ -24,10 +24,10 @@ from fusionlib.commands.shared import (
     given,
 )
 from fusionlib.datasets import dataset_parts, load_dataset
-from fusionlib.errors import FusionError, ImageError, unknown
+from fusionlib.errors import FusionError, ImageError
 from fusionlib.files import check_writable, write_text
 from fusionlib.images import read_image, write_image
-from fusionlib.methods import create, registry
+from fusionlib.methods import create
 from fusionlib.pairs import Box, images_by_stem
 
 from ..detection.average_precision import annotated, match, precision_table, read_coco, search
@@ -71,7 +71,6 @@ EXPORT: Options = {
 EVALUATE: Options = {
     "FOLDER": "with data.yaml, or images",
     "--annotations FILE": "such as instances_val2017.json",
-    "--part NAME": "train, val or test; default: test, else val, else all",
     "--draws N": "of the bootstrap, 0: none; default: 1000",
     "--csv FILE": "write the table, too",
     **DETECTOR,
@@ -90,6 +89,10 @@ TRAIN: Options = {
     **WEIGHTS_DIR,
     **DEVICE,
 }
+
+
+#: The part of a data set that a detector is scored on: the first of these that there is.
+TESTED = ("test", "val", EVERYTHING, "train")
 
 
 def weight_users() -> WeightUsers:
@@ -184,12 +187,9 @@ def _export(options: argparse.Namespace) -> None:
     detect export mst sample -o fused_set --block 1/4
     detect export vis msrs -o visible_set
     """
-    known = [*registry(), "ir", "vis"]
-    if options.method not in known:
-        raise unknown("method or source", options.method, known)
     pairs = load_dataset(options.dataset, **given(options, "data_dir", "limit"))
     source: Any = options.method
-    if source in registry():
+    if source not in ("ir", "vis"):
         source = create(source, **given(options, "weights_dir", "device"))
     if options.block is None:
         parts = dataset_parts(options.dataset)
@@ -209,9 +209,9 @@ def _export(options: argparse.Namespace) -> None:
 def _evaluate(options: argparse.Namespace) -> None:
     """Compute average precision of a detector.
 
-    On a data set in the layout of YOLO, or on a folder of images with a file of COCO's
-    annotations: at an IoU of 0.5, and over 0.5 to 0.95, with 95 % bootstrap intervals over
-    images.
+    On a data set in the layout of YOLO, of which the images for testing count, else those for
+    validation, else all; or on a folder of images with a file of COCO's annotations. At an IoU of
+    0.5, and over 0.5 to 0.95, with 95 % bootstrap intervals over images.
 
     detect evaluate fused_set
     detect evaluate fused_set -w mine.safetensors --csv precision.csv
@@ -222,32 +222,22 @@ def _evaluate(options: argparse.Namespace) -> None:
         check_writable(options.csv)
     if (options.draws or 0) < 0:
         raise FusionError(f"--draws must be 0 or more, not {options.draws}.")
-    truth: Any = None
-    if options.annotations is not None:
-        if options.part is not None or options.classes is not None:
-            raise FusionError(
-                "--part and --classes are of the layout of YOLO; leave them out with --annotations."
-            )
+    if options.annotations is None:
+        names, parts = read_layout(folder)
+        classes = options.classes or names
+        examples: Sequence[Example] = parts[next(one for one in TESTED if one in parts)]
+    elif options.classes:
+        raise FusionError("--annotations name the classes; leave --classes out.")
+    else:
         truth = read_coco(options.annotations)
         classes = [category["name"] for category in truth["categories"]]
-        names = [image["file_name"] for image in truth["images"]]
-        examples: Sequence[Example] = [Example(name, folder / name, ()) for name in names]
-    else:
-        layout = read_layout(folder)
-        usual = (part for part in ("test", "val", EVERYTHING, "train") if part in layout.parts)
-        part = options.part or next(usual)
-        if part not in layout.parts:
-            raise unknown(f"part of {folder}", part, layout.parts)
-        classes = options.classes or layout.names
-        for name in classes:
-            if name not in layout.names:
-                raise unknown(f"class of {folder}", name, layout.names)
-        examples = layout.parts[part]
-    how = {"thresholds": thresholds, "title": folder.name}
-    boxes, found = search(_detector(options), examples, classes, **how)
-    table = precision_table(
-        match(truth or annotated(boxes, classes), found), **given(options, "draws")
-    )
+        files = [image["file_name"] for image in truth["images"]]
+        examples = [Example(name, folder / name, ()) for name in files]
+    detector, how = _detector(options), {"thresholds": thresholds, "title": folder.name}
+    boxes, found = search(detector, examples, classes, **how)
+    if options.annotations is None:
+        truth = annotated(boxes, classes)
+    table = precision_table(match(truth, found), **given(options, "draws"))
     print(table.to_string(index=False, float_format="{:.1f}".format, na_rep=""))
     print(f"in percent, {len(examples)} images")
     if options.csv:

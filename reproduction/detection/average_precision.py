@@ -56,7 +56,8 @@ def annotated(boxes: Mapping[str, Sequence[Box]], names: Sequence[str]) -> dict[
     """Write boxes by the picture's name in COCO's form; those of other classes are left out."""
     categories = {name: i for i, name in enumerate(names, 1)}
     objects = [
-        {"image_id": image, "category_id": categories[label], "bbox": [x0, y0, x1 - x0, y1 - y0]}
+        {"image_id": image, "category_id": categories[label], "iscrowd": 0}
+        | {"bbox": [x0, y0, x1 - x0, y1 - y0]}
         for image, some in enumerate(boxes.values(), 1)
         for label, x0, y0, x1, y1 in some
         if label in categories
@@ -64,35 +65,34 @@ def annotated(boxes: Mapping[str, Sequence[Box]], names: Sequence[str]) -> dict[
     return {
         "images": [{"id": i, "file_name": name} for i, name in enumerate(boxes, 1)],
         "categories": [{"id": i, "name": name} for name, i in categories.items()],
-        "annotations": [_annotation(number, **one) for number, one in enumerate(objects, 1)],
+        "annotations": _numbered(objects),
     }
 
 
-def _annotation(
-    number: int, *, image_id: int, category_id: int, bbox: list[float], iscrowd: int = 0, **_: Any
-) -> dict[str, Any]:
-    """Keep what decides about boxes, with a number from 1: the library takes a 0 for none."""
-    x, y, width, height = bbox
-    area = width * height
-    place = {"image_id": image_id, "category_id": category_id, "bbox": [x, y, width, height]}
-    return {"id": number, **place, "area": area, "iscrowd": iscrowd}
+def _numbered(objects: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Give areas, and numbers from 1: the library takes a 0 for none."""
+    areas = [one["bbox"][2] * one["bbox"][3] for one in objects]
+    return [{**one, "area": areas[i], "id": i + 1} for i, one in enumerate(objects)]
+
+
+#: What decides about boxes in a file of COCO's annotations.
+KEYS = {
+    "images": ("id", "file_name"),
+    "categories": ("id", "name"),
+    "annotations": ("image_id", "category_id", "iscrowd", "bbox"),
+}
 
 
 def read_coco(file: Path) -> dict[str, Any]:
     """Read a file of COCO's annotations, such as ``instances_val2017.json``, as far as boxes go."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-        objects = content["annotations"]
-        for one in objects:
-            one.pop("id", None)
-        return {
-            "images": [{key: one[key] for key in ("id", "file_name")} for one in content["images"]],
-            "categories": [
-                {key: one[key] for key in ("id", "name")} for one in content["categories"]
-            ],
-            "annotations": [_annotation(number, **one) for number, one in enumerate(objects, 1)],
+        truth = {
+            kind: [{key: one[key] for key in keys} for one in content[kind]]
+            for kind, keys in KEYS.items()
         }
-    except (KeyError, TypeError, ValueError) as error:
+        return truth | {"annotations": _numbered(truth["annotations"])}
+    except (LookupError, TypeError, ValueError) as error:
         raise FusionError(
             f"{file} holds no annotations of COCO ({type(error).__name__}: {error}). Give a file "
             "such as instances_val2017.json."

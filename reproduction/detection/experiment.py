@@ -30,7 +30,7 @@ from ..rows import Row, data_hash, with_retrained
 from .average_precision import Matches, annotated, match, search
 from .detector import TO_SEE, Detections, Detector, create_detector
 from .layout import EVERYTHING, PARTS, Example, export, facts_of, parts_by_block
-from .report import INFRARED, OURS, VISIBLE, DetectionTable, paper_values, save_table
+from .report import INFRARED, OURS, VISIBLE, DetectionTable, paper_table, save_table
 from .training import PUBLISHED, SHORT, Schedule, fine_tune, identity
 
 
@@ -74,7 +74,7 @@ PLAIN = {INFRARED: "ir", VISIBLE: "vis"}
 
 def detection_rows() -> tuple[Row, ...]:
     """Return a row per method and set of weights, those of the paper's Table 4 first."""
-    printed = list(paper_values().index.unique("row"))
+    printed = list(paper_table().index)
     rows: list[Row] = []
     for name, spec in registry().items():
         paper = spec.title if spec.title in printed else ""
@@ -119,7 +119,6 @@ class _Run:
         self,
         folder: str | os.PathLike[str],
         protocol: str,
-        rows: Sequence[str] | None = None,
         *,
         data_dir: str | os.PathLike[str] | None = None,
         weights_dir: str | os.PathLike[str] | None = None,
@@ -128,13 +127,18 @@ class _Run:
         limit: int | None = None,
     ) -> None:
         self.started, self.folder, self.seed = time.perf_counter(), Path(folder), seed
-        self.asked = {"device": device, "seed": seed, "limit": limit}
-        self.plan = plan = _protocol(protocol)
+        self.asked: Any = {"device": device, "seed": seed, "limit": limit}
+        if protocol not in PROTOCOLS:
+            raise unknown("protocol of detection", protocol, PROTOCOLS)
+        self.plan = plan = PROTOCOLS[protocol]
         self.cache = self.folder.parent / "cache" / "detection" / plan.dataset
-        made: Any = {"weights_dir": weights_dir, "device": device}
-        self.detector = create_detector(plan.weights, **made)
+        self.made: Any = {"weights_dir": weights_dir, "device": device}
+        self.detector = create_detector(plan.weights, **self.made)
         self.pairs = load_dataset(plan.dataset, data_dir=data_dir, limit=limit)
-        self.found, self.missing = sources(rows, dataset=plan.dataset, **made)
+
+    def choose(self, rows: Sequence[str] | None = None) -> None:
+        """Take rows: all, or those with these labels."""
+        self.found, self.missing = sources(rows, dataset=self.plan.dataset, **self.made)
 
     def pictures(self) -> dict[str, tuple[Example, ...]]:
         """Render the pictures of each row, once: they are kept."""
@@ -151,10 +155,10 @@ class _Run:
         matches: Mapping[str, Sequence[Matches]],
         truth: Mapping[str, Any],
         papers: Mapping[str, str],
-        frames: Mapping[str, pd.DataFrame],
-        **how: Any,
+        how: Mapping[str, Any],
+        **frames: pd.DataFrame,
     ) -> DetectionTable:
-        """Save the table with its provenance."""
+        """Save the table with its provenance, and how else it was made."""
         name, start = self.plan.dataset, self.detector
         begins = digest(start.network.state_dict())
         facts = results.provenance(
@@ -166,14 +170,7 @@ class _Run:
             **self.asked,
             **how,
         )
-        given: Any = {"papers": papers, "facts": facts, "seed": self.seed, **frames}
-        return save_table(self.folder, matches, truth, **given)
-
-
-def _protocol(name: str) -> Protocol:
-    if name not in PROTOCOLS:
-        raise unknown("protocol of detection", name, PROTOCOLS)
-    return PROTOCOLS[name]
+        return save_table(self.folder, matches, truth, papers, facts, **frames)
 
 
 def _slug(label: str) -> str:
@@ -208,6 +205,7 @@ def pretrained_table(
         If the data are not there, or a file cannot be written.
     """
     run = _Run(folder, protocol, **parameters)
+    run.choose()
     classes = run.plan.classes
     matches: dict[str, list[Matches]] = {}
     rows = []
@@ -224,7 +222,7 @@ def pretrained_table(
         ]
     boxes = pd.DataFrame(rows, columns=["row", "pair", "class", "score", *Box._fields[1:]])
     # The paper prints no numbers of this, only pictures.
-    return run.save(matches, truth, {}, {"boxes": boxes})
+    return run.save(matches, truth, {}, {}, boxes=boxes)
 
 
 def retrained_table(
@@ -242,11 +240,12 @@ def retrained_table(
     own. Others than its rows may be named; those of the paper that are left out are listed as
     missing.
     """
-    plan = _protocol(protocol)
+    run = _Run(folder, protocol, **parameters)
+    plan, papers = run.plan, {row.label: row.paper for row in detection_rows()}
+    papers |= {row: row for row in PLAIN}
     wanted = plan.rows if rows is None else tuple(rows)
-    papers = {row.label: row.paper for row in detection_rows()} | {row: row for row in PLAIN}
     every = [*wanted, *(label for label, paper in papers.items() if paper)]
-    run = _Run(folder, protocol, list(dict.fromkeys(every)), **parameters)
+    run.choose(every)
     more = (
         f"takes {max(plan.blocks, 1) * len(plan.seeds)} more trainings: name it, and those that it "
         "is to be compared with, in `rows` of `retrained_table`"
@@ -269,7 +268,7 @@ def retrained_table(
             matches[label].append(match(annotated(boxes, plan.classes), detections))
     how = {"schedule": repr(plan.schedule), "blocks": plan.blocks, "seeds": [*plan.seeds]}
     runs = pd.concat(histories, ignore_index=True)
-    return run.save(matches, annotated(boxes, plan.classes), papers, {"runs": runs}, **how)
+    return run.save(matches, annotated(boxes, plan.classes), papers, how, runs=runs)
 
 
 def _divisions(

@@ -26,20 +26,20 @@ INFRARED, VISIBLE, OURS, ALL = "Infrared", "Visible", "RefineFuse", "all"
 
 METRICS = ("AP50", "AP")
 
-#: What the print calls our classes.
-PRINTED = {"person": "people", "car": "car", "bus": "bus"}
+#: Columns of the print by class, without the "50" of AP50.
+PRINTED = {
+    "person": "people_ap",
+    "people": "people_ap",
+    "car": "car_ap",
+    "bus": "bus_ap",
+    ALL: "map",
+}
 
 
-def paper_values() -> pd.Series:
-    """Return the paper's Table 4 in percent, by row, class (as of COCO, or `ALL`) and metric."""
-    printed = pd.read_csv(package_data("paper_tables/refinefuse_table_04_detection.csv"))
-    printed = printed.set_index("method").rename_axis("row")
-    columns = {
-        (name, metric): printed[f"{theirs}{end}"]
-        for name, theirs in {**{c: f"{p}_ap" for c, p in PRINTED.items()}, ALL: "map"}.items()
-        for metric, end in (("AP50", "50"), ("AP", ""))
-    }
-    return pd.concat(columns, axis=1, names=["class", "metric"]).stack([0, 1], future_stack=True)
+def paper_table() -> pd.DataFrame:
+    """Return the paper's Table 4 in percent, a row per method."""
+    file = package_data("paper_tables/refinefuse_table_04_detection.csv")
+    return pd.read_csv(file, index_col="method")
 
 
 @dataclass(frozen=True)
@@ -70,44 +70,40 @@ def save_table(
     folder: Path,
     matches: Mapping[str, Sequence[Matches]],
     truth: Mapping[str, Any],
-    *,
     papers: Mapping[str, str],
     facts: Mapping[str, Any],
-    seed: int,
-    runs: pd.DataFrame | None = None,
-    boxes: pd.DataFrame | None = None,
+    **frames: pd.DataFrame,
 ) -> DetectionTable:
-    """Compute precision with intervals, of this seed, set the print beside it and save both.
+    """Compute precision with intervals, set the print beside it and save both.
 
     Of each row, `matches` has what its detectors found in the same pictures, one per seed of
     training; `papers` the row of Table 4 that stands beside it, if any. What is in the pictures
-    is as of `annotated`, the rest as of `DetectionTable`.
+    is as of `annotated`; facts, with the seed of the intervals, and frames as of `DetectionTable`.
     """
     names = [one["name"] for one in truth["categories"]]
     labels = [names[one["category_id"] - 1] for one in truth["annotations"]]
     objects = {name: labels.count(name) for name in names} | {ALL: len(labels)}
-    scores = {row: _scores(some, seed) for row, some in matches.items()}
+    scores = {row: _scores(some, facts["seed"]) for row, some in matches.items()}
     summary = pd.concat([_frame(row, *one, names) for row, one in scores.items()])
     summary.insert(3, "n", len(truth["images"]))
     summary.insert(4, "objects", summary["class"].map(objects))
     summary["paper"] = _printed(summary["row"].map(papers), summary)
-    apart = [
+    less = [
         _frame(row, scores[OURS][0] - values, scores[OURS][1] - draws, names)
         for row, (values, draws) in scores.items()
         if row != OURS and OURS in scores
     ]
-    apart = pd.concat(apart or [summary[:0]]).rename(columns={"mean": "difference"})
+    apart = pd.concat(less or [summary[:0]]).rename(columns={"mean": "difference"})
     theirs = apart["row"].map(papers)
     apart["paper"] = _printed(theirs.mask(theirs.notna(), OURS), apart) - _printed(theirs, apart)
     low, high = apart["ci_low"], apart["ci_high"]
-    signs = [(low.isna(), ""), (low > 0, "better"), (high < 0, "worse")]
-    apart["verdict"] = np.select(*zip(*signs, strict=True), "no difference")
-    table = DetectionTable(summary, apart[DIFFERENCES], facts, runs, boxes)
+    signs = [low.isna(), low > 0, high < 0]
+    apart["verdict"] = np.select(signs, ["", "better", "worse"], "no difference")
+    table = DetectionTable(summary, apart[DIFFERENCES], facts, **frames)
     # A column called "paper" would make it a table with verdicts on differences from the print.
     results.save(folder, summary=table.summary.rename(columns={"paper": "printed"}), facts=facts)
-    for name, frame in (("differences", table.differences), ("runs", runs), ("boxes", boxes)):
-        if frame is not None:
-            write_text(folder / f"{name}.csv", frame.to_csv(index=False, float_format="%.8g"))
+    for name, frame in {"differences": table.differences, **frames}.items():
+        write_text(folder / f"{name}.csv", frame.to_csv(index=False, float_format="%.8g"))
     return table
 
 
@@ -134,9 +130,10 @@ def _frame(row: str, values: np.ndarray, draws: np.ndarray, names: list[str]) ->
 
 def _printed(rows: pd.Series, frame: pd.DataFrame) -> np.ndarray:
     """Return what the paper prints of these rows of it, in each class and metric of a frame."""
-    classes = frame["class"].replace("People", "person").str.lower()
-    places = zip(rows, classes, frame["metric"], strict=True)
-    printed = paper_values().to_dict()
+    ends = frame["metric"].map({"AP50": "50", "AP": ""})
+    columns = frame["class"].str.lower().map(PRINTED) + ends
+    places = zip(rows, columns, strict=True)
+    printed = paper_table().stack().to_dict()
     return np.array([printed.get(place, np.nan) for place in places])
 
 

@@ -113,26 +113,13 @@ def fine_tune(
 ) -> Path:
     """Fine-tune a detector; return the file of its losses, which is beside that of its weights.
 
-    These are averaged weights: of the last epoch, or of the best one if there is a validation. A
-    checkpoint beside them is written after every epoch, and deleted at the end; where it exists
-    already, the run continues from it.
+    It learns the classes `names` from pictures of any sizes, some of which may show nothing; the
+    seed decides their order, how they are changed, and new weights. The weights are averaged ones:
+    of the last epoch, or of the best one by a validation. A checkpoint beside them is written after
+    every epoch, and deleted at the end; where it exists already, the run continues from it.
 
-    Parameters
-    ----------
-    examples, validation
-        Pictures to learn from, of any sizes, some of which may show nothing; and pictures by which
-        the best epoch is chosen. Their objects are of the classes `names`.
-    output
-        A .safetensors file. Losses are means per picture, by epoch, with AP50 and AP of a
-        validation.
-    seed
-        Decides the order of pictures, how they are changed, and new weights.
-
-    Raises
-    ------
-    FusionError
-        If there is nothing to learn, a box is not inside its picture, the checkpoint is of another
-        run, a file cannot be written, the device cannot be used, or the loss is no longer finite.
+    Raises FusionError if there is nothing to learn, a box is not inside its picture, the checkpoint
+    is of another run, or the loss is no longer finite.
     """
     check_device(device)
     check_seed(seed)
@@ -180,11 +167,9 @@ def identity(
 ) -> dict[str, object]:
     """Return what decides what a detector learns."""
     sha = hashlib.sha256(repr(tuple(names)).encode())
-    for some in pictures:
-        for example in some:
-            sha.update(repr((example.name, example.fractions)).encode())
-            sha.update(example.path.read_bytes())
-        sha.update(b"|")
+    for place, some in enumerate(pictures):
+        for name, path, fractions in some:
+            sha.update(repr((place, name, fractions)).encode() + path.read_bytes())
     begins = digest(start.network.state_dict())
     settings = {"schedule": repr(schedule), "seed": seed, "start": begins, "version": VERSION}
     return {**settings, "pictures": sha.hexdigest()}
@@ -335,17 +320,17 @@ class _Run:
     def restore(self, path: Path) -> None:
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
-            settings = state["settings"]
+            differ = [
+                name for name, value in self.settings.items() if state["settings"][name] != value
+            ]
         except Exception as error:
             raise FusionError(
-                f"{path} is not a checkpoint of a detector ({type(error).__name__}); delete it or "
-                "name another file."
+                f"{path} is not a checkpoint of a detector ({type(error).__name__}). Delete it."
             ) from error
-        if settings != self.settings:
-            differ = [name for name, value in self.settings.items() if settings.get(name) != value]
+        if differ:
             raise FusionError(
                 f"the checkpoint {path} belongs to another run: its {', '.join(differ)} differ. "
-                "Delete it or name another file."
+                "Delete it, or name another file for the weights."
             )
         for name in self.MODULES:
             getattr(self, name).load_state_dict(state[name])
@@ -366,14 +351,11 @@ def _started(start: Detector, names: tuple[str, ...], head: str, seed: int) -> Y
         # Of one class nothing is learnt but where it is: its score starts as that of new ones.
         known = known if len(names) > 1 else {}
         outputs = {i: i for i in range(5)} | {5 + new: 5 + old for new, old in known.items()}
-        for name, new in network.state_dict().items():
-            if name.startswith("model.24.m."):
-                if head == "named":
-                    mine, old = (
-                        x.view(len(ANCHORS[0]), -1, *x.shape[1:]) for x in (new, state[name])
-                    )
-                    mine[:, [*outputs]] = old[:, [*outputs.values()]]
-                state[name] = new
+        for name, new in network.head.m.state_dict(prefix="model.24.m.").items():
+            if head == "named":
+                mine, old = (x.view(len(ANCHORS[0]), -1, *x.shape[1:]) for x in (new, state[name]))
+                mine[:, [*outputs]] = old[:, [*outputs.values()]]
+            state[name] = new
     network.load_state_dict(state)
     return network
 

@@ -74,7 +74,7 @@ def test_evaluate_by_annotations_of_coco(done):
     save(Path("in/a.png"), (48, 64, 3))
     Path("a.json").write_text(
         '{"images": [{"id": 5, "file_name": "a.png"}], "categories": [{"id": 7, "name": "car"}], '
-        '"annotations": [{"image_id": 5, "category_id": 7, "bbox": [1, 2, 30, 20]}]}'
+        '"annotations": [{"image_id": 5, "category_id": 7, "iscrowd": 0, "bbox": [1, 2, 30, 20]}]}'
     )
     shown = done("detect", "evaluate", "in", *SOME, "--annotations", "a.json", "--draws", "0")
     assert "\n  car" in shown and "1 images" in shown
@@ -105,14 +105,13 @@ def test_bad_data_sets(refused, scenes):
     for words, arguments in (
         ("no data.yaml", ("evaluate", "empty", *SOME)),
         ("--draws must", ("evaluate", scenes, *SOME, "--draws", "-1")),
-        ("Known: test, train", ("evaluate", scenes, *SOME, "--part", "x")),
-        ("leave them out", ("evaluate", scenes, *SOME, "--part", "x", "--annotations", "a")),
+        ("leave --classes", ("evaluate", scenes, *SOME, "--classes", "x", "--annotations", "a")),
         ("No such file", ("evaluate", scenes, *SOME, "--annotations", "none.json")),
-        ("class of set 'bus'", ("evaluate", scenes, *SOME, "--classes", "bus")),
+        ("detector 'bus'", ("evaluate", scenes, *SOME, "--classes", "bus")),
         ("K/N", ("export", "vis", "sample", "-o", "new", "--block", "two")),
         ("no block 9 of 3", ("export", "ir", "sample", "-o", "n", "--block", "9/3")),
         ("another export", ("export", "ir", "sample", "-o", scenes)),
-        (", ir, ", ("export", "infrared", "sample", "-o", "new")),
+        ("'infrared'", ("export", "infrared", "sample", "-o", "new")),
         ("has no boxes", ("export", "ir", "sample_mri_ct", "-o", "new")),
         (".safetensors file", ("train", scenes, *SOME, "-o", "new.pt")),
         ("epochs must be", ("train", scenes, *SOME, "-o", "n.safetensors", "--epochs", "0")),

@@ -48,6 +48,6 @@ def pair(name="a", *, width=64, height=48, boxes=True, seed=0) -> Pair:
     return Pair(name, ir, vis, boxes=tuple(found))
 
 
-def dataset(*pairs) -> Dataset:
-    card = DatasetCard("some", "Some", "infrared-visible", "", classes=NAMES)
+def dataset(*pairs, classes=NAMES) -> Dataset:
+    card = DatasetCard("some", "Some", "infrared-visible", "", classes=classes)
     return Dataset("some", card, [pair.name for pair in pairs], lambda i: pairs[i])

@@ -38,18 +38,16 @@ def scenes(count=12, seed=0, equal_scores=False):
         low = random.uniform(0, 60, (random.integers(0, 5), 2))
         corners = np.hstack([low, low + random.uniform(5, 40, low.shape)])
         labels = random.integers(3, size=len(corners))
-        boxes = tuple(Box(NAMES[k], *c) for k, c in zip(labels, corners.tolist(), strict=True))
-        truths[f"p{i}"] = boxes
+        boxes = zip(labels, corners.tolist(), strict=True)
+        truths[f"p{i}"] = tuple(Box(NAMES[label], *box) for label, box in boxes)
         near = np.repeat(corners, 2, axis=0) + random.normal(0, 3, (2 * len(corners), 4))
         off = random.uniform(0, 50, (4, 4)) + np.array([0, 0, 50, 50])
         which = np.concatenate([np.repeat(labels, 2), random.integers(3, size=4)])
         wrong = random.random(len(which)) < 0.1
         which = np.where(wrong, random.integers(3, size=len(which)), which)
-        scores = random.random(len(which))
-        scores = np.round(scores, 1) if equal_scores else scores
+        scores = np.round(random.random(len(which)), 1 if equal_scores else 9)
         order = np.argsort(-scores, kind="stable")
-        every = np.vstack([near, off])
-        found[f"p{i}"] = Detections(every[order], scores[order], which[order])
+        found[f"p{i}"] = Detections(np.vstack([near, off])[order], scores[order], which[order])
     return truths, found
 
 
@@ -184,8 +182,7 @@ def coco_file(folder, first=3, **changes):
     content = {
         "images": [{"id": 7, "file_name": "a.png"}, {"id": 0, "file_name": "b.png"}],
         "annotations": [
-            {"id": 0, "image_id": 7, "category_id": first, "bbox": [1, 2, 30, 20], "area": 600,
-             "iscrowd": 0},
+            {"id": 0, "image_id": 7, "category_id": first, "bbox": [1, 2, 30, 20], "iscrowd": 0},
             {"id": 2, "image_id": 0, "category_id": 1, "bbox": [0, 0, 64, 48], "iscrowd": 1},
         ],
         "categories": [{"id": first, "name": "car"}, {"id": 1, "name": "person"}],
@@ -211,8 +208,11 @@ def test_annotations_of_coco(tmp_path, first):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"annotations": [{"image_id": 7, "category_id": 3, "bbox": [1, 2]}]}, "ValueError"),
-        ({"annotations": [{"image_id": 7, "category_id": 3}]}, "missing .* 'bbox'"),
+        ({"annotations": [{"image_id": 7, "category_id": 3, "iscrowd": 0}]}, "KeyError: 'bbox'"),
+        (
+            {"annotations": [{"image_id": 7, "category_id": 3, "iscrowd": 0, "bbox": [1, 2]}]},
+            "IndexError",
+        ),
         ({"images": [{}]}, "KeyError: 'id'"),
         ({"categories": 3}, "TypeError"),
     ],
