@@ -41,7 +41,7 @@ from ..detection.detector import (
     eight_bits,
 )
 from ..detection.layout import EVERYTHING, Example, export, parts_by_block, read_layout
-from ..detection.training import PUBLISHED, SHORT, fine_tune
+from ..detection.training import PUBLISHED, SHORT, Task, fine_tune
 
 DETECTOR: Options = {
     "-w --weights NAME": "yolov5n (default) or yolov5s, as Ultralytics published them; or a file, "
@@ -114,6 +114,16 @@ def _detector(options: argparse.Namespace) -> Detector:
     return create_detector(**given(options, "weights", "input", "weights_dir", "device"))
 
 
+def _check_apart(sources: Sequence[Path], outputs: Sequence[Path]) -> None:
+    """Make sure that outputs can be written, and are none of the images."""
+    taken = {path.resolve() for path in sources}
+    for path in outputs:
+        if path.resolve() in taken:
+            raise FusionError(f"{path} is one of the images. Name another file or folder.")
+    for path in [*outputs[:1], *outputs[-1:]]:
+        check_writable(path)
+
+
 def _run(options: argparse.Namespace) -> None:
     """Find objects in an image, or in all images of a folder.
 
@@ -126,16 +136,13 @@ def _run(options: argparse.Namespace) -> None:
     files = [*images_by_stem(path).values()] if path.is_dir() else [path]
     if not files:
         raise ImageError(f"no image in the folder {path}.")
-    written = [folder / f"{file.stem}.png" for file in files] if folder else []
-    for place in [*written, *([options.csv] if options.csv else [])]:
-        if place.resolve() in [file.resolve() for file in files]:
-            raise FusionError(f"{place} is one of the images. Name another file or folder.")
-        check_writable(place)
+    pictures = [folder / f"{file.stem}.png" for file in files] if folder else []
+    _check_apart(files, [*pictures, options.csv] if options.csv else pictures)
     detector = _detector(options)
     wanted = detector.indices(options.classes or detector.names)
     classes = [detector.names[index] for index in wanted]
     rows, faults = [], []
-    for file in files:
+    for place, file in enumerate(files):
         try:
             image = read_image(file)
             found = detector.detect(image, thresholds, classes)
@@ -146,7 +153,7 @@ def _run(options: argparse.Namespace) -> None:
         for box, score in boxes:
             rows.append([file.name, box.label, f"{score:.3f}", *(f"{x:.1f}" for x in box[1:])])
         if folder:
-            write_image(folder / f"{file.stem}.png", _drawn(image, boxes))
+            write_image(pictures[place], _drawn(image, boxes))
     table = pd.DataFrame(rows, columns=["image", "class", "score", *Box._fields[1:]])
     text = table.to_csv(index=False, lineterminator="\n")
     if options.csv:
@@ -255,15 +262,15 @@ def _train(options: argparse.Namespace) -> None:
     """
     layout = read_layout(options.folder)
     settings = given(options, "epochs", "batch", "rate", "input")
-    losses = fine_tune(
-        create_detector(**given(options, "weights", "weights_dir")),
+    task = Task(
+        create_detector(**given(options, "weights", "weights_dir", "device")),
         layout.parts.get(EVERYTHING) or layout.parts.get("train", ()),
         layout.names,
-        options.output,
         replace(SHORT if options.short else PUBLISHED, **settings),
-        validation=layout.parts.get("val", ()),
-        **given(options, "seed", "device"),
+        layout.parts.get("val", ()),
+        **given(options, "seed"),
     )
+    losses = fine_tune(task, options.output)
     print(f"wrote {options.output} and {losses}")
 
 

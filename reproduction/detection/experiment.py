@@ -31,7 +31,7 @@ from .average_precision import Matches, annotated, match, search
 from .detector import TO_SEE, Detections, Detector, create_detector
 from .layout import EVERYTHING, PARTS, Example, export, facts_of, parts_by_block
 from .report import INFRARED, OURS, VISIBLE, DetectionTable, paper_table, save_table
-from .training import PUBLISHED, SHORT, Schedule, fine_tune, identity
+from .training import PUBLISHED, SHORT, Schedule, Task, fine_tune
 
 
 class Protocol(NamedTuple):
@@ -288,13 +288,10 @@ def _trained(
     run: _Run, label: str, parts: Mapping[str, Sequence[Example]], seed: int
 ) -> tuple[Detector, pd.DataFrame]:
     """Fine-tune a detector, or take the one that was fine-tuned so before."""
-    start, schedule = run.detector, run.plan.schedule
     names = run.pairs.card.classes if run.pairs.card else ()
-    pictures = (parts["train"], parts["val"])
-    key = _hash(identity(start, pictures, names, schedule, seed))[:16]
-    path = run.cache / "runs" / f"{_slug(label)}-{key}.safetensors"
+    task = Task(run.detector, parts["train"], names, run.plan.schedule, parts["val"], seed)
+    path = run.cache / "runs" / f"{_slug(label)}-{_hash(task.identity())[:16]}.safetensors"
     if not path.is_file():
-        how: Any = {"validation": parts["val"], "seed": seed, "device": start.device}
-        fine_tune(start, parts["train"], names, path, schedule, **how)
+        fine_tune(task, path)
     history = pd.read_csv(path.with_suffix(".losses.csv"))
-    return create_detector(path, device=start.device), history
+    return create_detector(path, device=run.detector.device), history

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -94,8 +94,8 @@ def save_table(
         if row != OURS and OURS in scores
     ]
     apart = pd.concat(less or [summary[:0]]).rename(columns={"mean": "difference"})
-    theirs = apart["row"].map(papers)
-    apart["paper"] = _printed(theirs.mask(theirs.notna(), OURS), apart) - _printed(theirs, apart)
+    theirs = _printed(apart["row"].map(papers), apart)
+    apart["paper"] = _printed([OURS] * len(apart), apart) - theirs
     low, high = apart["ci_low"], apart["ci_high"]
     signs = [low.isna(), low > 0, high < 0]
     apart["verdict"] = np.select(signs, ["", "better", "worse"], "no difference")
@@ -128,7 +128,7 @@ def _frame(row: str, values: np.ndarray, draws: np.ndarray, names: list[str]) ->
     return frame.reset_index(names=["row", "class", "metric"])
 
 
-def _printed(rows: pd.Series, frame: pd.DataFrame) -> np.ndarray:
+def _printed(rows: Iterable[str], frame: pd.DataFrame) -> np.ndarray:
     """Return what the paper prints of these rows of it, in each class and metric of a frame."""
     ends = frame["metric"].map({"AP50": "50", "AP": ""})
     columns = frame["class"].str.lower().map(PRINTED) + ends

@@ -32,7 +32,6 @@ from tqdm.auto import tqdm
 from fusionlib.errors import FusionError
 from fusionlib.files import atomic_file, check_writable, write_text
 from fusionlib.memory import keep_pages, memory_errors
-from fusionlib.tiles import check_device
 from fusionlib.weights import digest, training_facts
 
 from ..training import check_seed
@@ -100,101 +99,91 @@ PUBLISHED = Schedule()
 SHORT = Schedule(epochs=30, nominal_batch=16, least_warmup=0, head="named")
 
 
-def fine_tune(
-    start: Detector,
-    examples: Sequence[Example],
-    names: Sequence[str],
-    output: Path,
-    schedule: Schedule = PUBLISHED,
-    *,
-    validation: Sequence[Example] = (),
-    seed: int = 0,
-    device: str = "cpu",
-) -> Path:
-    """Fine-tune a detector; return the file of its losses, which is beside that of its weights.
+@dataclass(frozen=True)
+class Task:
+    """What a detector is to learn: the classes `names`, from pictures of any sizes.
 
-    It learns the classes `names` from pictures of any sizes, some of which may show nothing; the
-    seed decides their order, how they are changed, and new weights. The weights are averaged ones:
-    of the last epoch, or of the best one by a validation. A checkpoint beside them is written after
-    every epoch, and deleted at the end; where it exists already, the run continues from it.
-
-    Raises FusionError if there is nothing to learn, a box is not inside its picture, the checkpoint
-    is of another run, or the loss is no longer finite.
+    Some may show nothing. A validation chooses the best epoch. The seed decides the order of
+    pictures, how they are changed, and new weights. Raises FusionError if there is nothing to
+    learn, or the seed is none.
     """
-    check_device(device)
-    check_seed(seed)
-    if output.suffix != ".safetensors":
-        raise FusionError(f"the weights are a .safetensors file, not {output.name}.")
-    check_writable(output)
-    for some, task in ((examples, "learn"), (validation, "choose the best epoch by")):
-        if not any(example.fractions for example in some) and (some or some is examples):
+
+    start: Detector
+    examples: Sequence[Example]
+    names: tuple[str, ...]
+    schedule: Schedule = PUBLISHED
+    validation: Sequence[Example] = ()
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_seed(self.seed)
+        some, task = self.examples, "learn"
+        if self.validation and any(example.fractions for example in some):
+            some, task = self.validation, "choose the best epoch by"
+        if not any(example.fractions for example in some):
             raise FusionError(
                 f"there is nothing to {task}: none of {len(some)} pictures has a box. Give "
                 "pictures with boxes."
             )
-    run = _Run(start, examples, names, schedule, seed, device)
-    run.settings = identity(start, (examples, validation), names, schedule, seed)
+
+    def identity(self) -> dict[str, object]:
+        """Return what decides the weights that are learnt."""
+        sha = hashlib.sha256(repr(self.names).encode())
+        for place, some in enumerate((self.examples, self.validation)):
+            for name, path, fractions in some:
+                sha.update(repr((place, name, fractions)).encode() + path.read_bytes())
+        start = digest(self.start.network.state_dict())
+        settings = {"schedule": repr(self.schedule), "seed": self.seed, "start": start}
+        return {**settings, "pictures": sha.hexdigest(), "version": VERSION}
+
+
+def fine_tune(task: Task, output: Path) -> Path:
+    """Fine-tune a detector; return the file of its losses, which is beside that of its weights.
+
+    These are averaged weights: of the last epoch, or of the best one. A checkpoint beside them is
+    written after every epoch, and deleted at the end; where it exists already, the run continues
+    from it. Raises FusionError if a box is not inside its picture, the checkpoint is of another
+    run, or the loss is no longer finite.
+    """
+    if output.suffix != ".safetensors":
+        raise FusionError(f"the weights are a .safetensors file, not {output.name}.")
+    check_writable(output)
+    run = _Run(task)
     checkpoint, losses = (output.with_suffix(end) for end in (".checkpoint", ".losses.csv"))
     if checkpoint.exists():
         run.restore(checkpoint)
-    epochs, done = schedule.epochs, len(run.history)
+    epochs, done = task.schedule.epochs, len(run.history)
     with (
         tqdm(range(done, epochs), output.stem, epochs, initial=done) as bar,
         ThreadPoolExecutor(max(os.cpu_count() or 1, 2)) as pool,
-        keep_pages() if device == "cpu" else nullcontext(),
+        keep_pages() if run.device == "cpu" else nullcontext(),
     ):
         for _ in bar:
             row = run.learn(pool)
-            if validation:
-                row |= run.validate(validation)
+            if task.validation:
+                row |= run.validate()
             run.history.append(row)
             run.save(checkpoint)
             bar.set_postfix({name: f"{value:.3g}" for name, value in row.items()}, refresh=False)
     if run.best is not None:
         run.average.load_state_dict(run.best[1])
     write_text(losses, pd.DataFrame(run.history).to_csv(index=False, float_format="%.7g"))
-    save_detector(output, run.detector(), training_facts(run.settings, device))
+    save_detector(output, run.detector(), training_facts(run.settings, run.device))
     checkpoint.unlink()
     return losses
-
-
-def identity(
-    start: Detector,
-    pictures: Sequence[Sequence[Example]],
-    names: Sequence[str],
-    schedule: Schedule,
-    seed: int,
-) -> dict[str, object]:
-    """Return what decides what a detector learns."""
-    sha = hashlib.sha256(repr(tuple(names)).encode())
-    for place, some in enumerate(pictures):
-        for name, path, fractions in some:
-            sha.update(repr((place, name, fractions)).encode() + path.read_bytes())
-    begins = digest(start.network.state_dict())
-    settings = {"schedule": repr(schedule), "seed": seed, "start": begins, "version": VERSION}
-    return {**settings, "pictures": sha.hexdigest()}
 
 
 class _Run:
     """The state of a training between two epochs, of which there are as many as `history` has."""
 
-    def __init__(
-        self,
-        start: Detector,
-        examples: Sequence[Example],
-        names: Sequence[str],
-        schedule: Schedule,
-        seed: int,
-        device: str,
-    ) -> None:
-        self.examples, self.names, self.schedule = examples, tuple(names), schedule
-        self.seed, self.device = seed, device
-        self.load = lru_cache(KEPT // (3 * schedule.input**2))(self._load)
-        self.network = _started(start, self.names, schedule.head, seed)
-        self.settings: dict[str, object] = {}
-        self.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    def __init__(self, task: Task) -> None:
+        self.task, self.schedule, self.device = task, task.schedule, task.start.device
+        self.settings = task.identity()
+        self.load = lru_cache(KEPT // (3 * self.schedule.input**2))(self._load)
+        self.network = _started(task)
+        self.network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.network).eval()
-        self.optimiser = _optimiser(self.network, schedule)
+        self.optimiser = _optimiser(self.network, self.schedule)
         self.steps = self.batches = 0
         self.pending = 0  # batches whose gradients no step has used
         self.history: list[dict[str, float]] = []
@@ -202,15 +191,16 @@ class _Run:
 
     def _load(self, index: int) -> Scene:
         """Return a scene whose longer side is the input's; as far as it goes they are kept."""
-        picture, boxes = self.examples[index].load()
+        picture, boxes = self.task.examples[index].load()
         picture, factors = scaled(picture, self.schedule.input)
         corners = np.array([box[1:] for box in boxes], float).reshape(-1, 4)
-        classes = np.array([self.names.index(box.label) for box in boxes], dtype=np.int64)
+        classes = np.array([self.task.names.index(box.label) for box in boxes], dtype=np.int64)
         return Scene(picture, corners * factors, classes)
 
     def _batches(self, pool: ThreadPoolExecutor) -> Iterator[tuple[Tensor, Tensor]]:
         """Give the batches of an epoch: pictures (B, 3, size, size), objects as for the loss."""
-        schedule, count, seed = self.schedule, len(self.examples), [self.seed, len(self.history)]
+        schedule, count = self.schedule, len(self.task.examples)
+        seed = [self.task.seed, len(self.history)]
         order = np.random.default_rng(seed).permutation(count).tolist()
 
         def make(place: int) -> Scene:
@@ -231,7 +221,7 @@ class _Run:
 
     def learn(self, pool: ThreadPoolExecutor) -> dict[str, float]:
         """Go through all pictures once; return the mean losses per picture."""
-        schedule, pictures, epoch = self.schedule, len(self.examples), len(self.history) + 1
+        schedule, pictures, epoch = self.schedule, len(self.task.examples), len(self.history) + 1
         per_epoch = math.ceil(pictures / schedule.batch)
         warmup = max(schedule.warmup_epochs * per_epoch, schedule.least_warmup)
         self.network.train()
@@ -289,10 +279,11 @@ class _Run:
                 else:
                     tensor.copy_(new[name])
 
-    def validate(self, examples: Sequence[Example]) -> dict[str, float]:
+    def validate(self) -> dict[str, float]:
         """Compute average precision; keep the weights if they are the best so far."""
-        boxes, found = search(self.detector(), examples, self.names)
-        precision = match(annotated(boxes, self.names), found).average_precision()
+        names = self.task.names
+        boxes, found = search(self.detector(), self.task.validation, names)
+        precision = match(annotated(boxes, names), found).average_precision()
         ap50, ap = mean_over_classes(precision)[-1].tolist()
         fitness = float(np.dot(FITNESS, (ap50, ap)))
         if self.best is None or fitness > self.best[0]:
@@ -302,7 +293,7 @@ class _Run:
 
     def detector(self) -> Detector:
         network = copy.deepcopy(self.average).cpu()
-        return Detector(network, self.names, input=self.schedule.input, device=self.device)
+        return Detector(network, self.task.names, input=self.schedule.input, device=self.device)
 
     # What is the run's besides its settings and gradients, by the name in a checkpoint.
     MODULES = ("network", "average", "optimiser")
@@ -340,10 +331,11 @@ class _Run:
             parameter.grad = None if gradient is None else gradient.to(parameter.device)
 
 
-def _started(start: Detector, names: tuple[str, ...], head: str, seed: int) -> YOLOv5:
+def _started(task: Task) -> YOLOv5:
     """Make the network that training begins with."""
+    start, names = task.start, task.names
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(task.seed)
         network = YOLOv5(start.network.size, len(names))
     state = dict(start.network.state_dict())
     if names != start.names:
@@ -352,7 +344,7 @@ def _started(start: Detector, names: tuple[str, ...], head: str, seed: int) -> Y
         known = known if len(names) > 1 else {}
         outputs = {i: i for i in range(5)} | {5 + new: 5 + old for new, old in known.items()}
         for name, new in network.head.m.state_dict(prefix="model.24.m.").items():
-            if head == "named":
+            if task.schedule.head == "named":
                 mine, old = (x.view(len(ANCHORS[0]), -1, *x.shape[1:]) for x in (new, state[name]))
                 mine[:, [*outputs]] = old[:, [*outputs.values()]]
             state[name] = new

@@ -14,8 +14,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from fusionlib.errors import unknown
-
 #: Pixels between neighbouring cells, per scale.
 STRIDES = (8, 16, 32)
 
@@ -122,8 +120,6 @@ class YOLOv5(nn.Module):
 
     def __init__(self, size: str = "n", classes: int = 80):
         super().__init__()
-        if size not in SIZES:
-            raise unknown("size of YOLOv5", size, SIZES)
         self.size = size
         width, depth = SIZES[size]
         c64, c128, c256, c512, c1024 = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,13 +11,14 @@ import pytest
 import torch
 
 from fusionlib.errors import FusionError
+from fusionlib.pairs import Box
 from fusionlib.weights import digest, read_facts
 from reproduction.detection import training
 from reproduction.detection.augmentation import Augmentation
 from reproduction.detection.average_precision import annotated, match, search
 from reproduction.detection.detector import create_detector
-from reproduction.detection.layout import EVERYTHING, export
-from reproduction.detection.training import PUBLISHED, Schedule, fine_tune
+from reproduction.detection.layout import EVERYTHING, Example, export
+from reproduction.detection.training import PUBLISHED, Schedule, Task, fine_tune
 from reproduction.detection.yolov5 import YOLOv5
 from tests.reproduction.detection.given import NAMES, dataset, detector, pair
 
@@ -50,7 +52,7 @@ def tune(tmp_path, monkeypatch, examples):
 
     def tune(start=None, some=examples, schedule=QUICK, name="x", **options):
         output = tmp_path / f"{name}.safetensors"
-        losses = fine_tune(start or detector(), some, NAMES, output, schedule, **options)
+        losses = fine_tune(Task(start or detector(), some, NAMES, schedule, **options), output)
         assert not list(tmp_path.glob("*.checkpoint"))
         return digests[-1], pd.read_csv(losses)
 
@@ -120,7 +122,7 @@ def test_the_best_epoch_is_kept(tune, monkeypatch, examples):
     monkeypatch.setattr(
         training._Run,
         "validate",
-        lambda run, _: seen.append(digest(run.average.state_dict())) or {},
+        lambda run: seen.append(digest(run.average.state_dict())) or {},
     )
     tune(schedule=three, validation=examples[:2])
     assert best == seen[1] != seen[2]
@@ -154,7 +156,12 @@ def test_a_checkpoint_of_another_run(tune, tmp_path, monkeypatch, examples):
 def started(names, head):
     """A detector of other classes, and the network that training begins with."""
     begin = detector(("dog", "car", "person"), seed=5)
-    return begin.network, training._started(begin, names, head, seed=0)
+    return begin.network, training._started(task(begin, names, head))
+
+
+def task(start, names, head):
+    one = Example("a", Path(), (Box("person", 0, 0, 1, 1),))
+    return Task(start, [one], names, replace(PUBLISHED, head=head))
 
 
 @pytest.mark.parametrize("head", ["new", "named"])
@@ -164,7 +171,7 @@ def test_all_but_the_head_is_kept_and_of_the_same_classes_the_head_too(head):
     for name, tensor in network.state_dict().items():
         assert torch.equal(tensor, theirs[name]) != name.startswith("model.24.m."), name
     same = detector()
-    again = training._started(same, NAMES, head, 0)
+    again = training._started(task(same, NAMES, head))
     assert digest(again.state_dict()) == digest(same.network.state_dict())
 
 
@@ -188,7 +195,7 @@ def test_a_named_head_keeps_boxes_objectness_and_classes_of_the_same_name():
 
 
 def run_of(examples):
-    return training._Run(detector(), examples, NAMES, PUBLISHED, 0, "cpu")
+    return training._Run(Task(detector(), examples, NAMES))
 
 
 def test_warm_up_and_fall(examples):

@@ -10,9 +10,8 @@ import pytest
 import torch
 
 from fusionlib.datasets import load_images
-from fusionlib.errors import UnknownName
 from reproduction.detection.detector import TO_SEE, create_detector
-from reproduction.detection.yolov5 import ANCHORS, SIZES, STRIDES, YOLOv5
+from reproduction.detection.yolov5 import ANCHORS, STRIDES, YOLOv5
 from tests.reproduction.detection.given import iou
 
 GOLDEN = Path(__file__).parents[2] / "golden"
@@ -46,11 +45,6 @@ def test_scores_begin_rare():
     for layer, stride in zip(net.head.m, STRIDES, strict=True):
         rare = layer.bias.detach().view(3, 85)[:, 4].mean().exp()
         assert float(rare) == pytest.approx(8 / (640 / stride) ** 2, rel=0.5)
-
-
-def test_no_such_size():
-    with pytest.raises(UnknownName, match=f"size of YOLOv5.*{', '.join(SIZES)}"):
-        YOLOv5("m")
 
 
 @pytest.mark.realdata
