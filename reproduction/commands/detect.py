@@ -216,9 +216,9 @@ def _export(options: argparse.Namespace) -> None:
 def _evaluate(options: argparse.Namespace) -> None:
     """Compute average precision of a detector.
 
-    On a data set in the layout of YOLO, of which the images for testing count, else those for
-    validation, else all; or on a folder of images with a file of COCO's annotations. At an IoU of
-    0.5, and over 0.5 to 0.95, with 95 % bootstrap intervals over images.
+    On a data set in the layout of YOLO, of its images for testing, else for validation,
+    else of all; or on a folder of images with a file of COCO's annotations. At an IoU of 0.5,
+    and over 0.5 to 0.95, with 95 % bootstrap intervals over images.
 
     detect evaluate fused_set
     detect evaluate fused_set -w mine.safetensors --csv precision.csv
