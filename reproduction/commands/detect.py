@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from PIL import Image, ImageDraw
 
 from fusionlib import methods
@@ -25,22 +24,13 @@ from fusionlib.commands import (
     given,
 )
 from fusionlib.datasets import dataset_parts, load_dataset
-from fusionlib.errors import FusionError, ImageError, unknown
+from fusionlib.errors import FusionError, ImageError
 from fusionlib.files import check_writable, write_text
 from fusionlib.images import read_image, write_image
-from fusionlib.methods import create, registry
+from fusionlib.methods import create
 from fusionlib.pairs import Box, images_by_stem
 
-from ..detection.average_precision import (
-    Matches,
-    annotated,
-    coco_examples,
-    match,
-    precision_table,
-    read_coco,
-    search,
-)
-from ..detection.boxes import eight_bits
+from ..detection.average_precision import annotated, match, precision_table, read_coco, search
 from ..detection.detector import (
     DETECTORS,
     TO_SCORE,
@@ -48,10 +38,10 @@ from ..detection.detector import (
     Detector,
     Thresholds,
     create_detector,
-    save_detector,
+    eight_bits,
 )
-from ..detection.layout import EVERYTHING, Renderer, export, parts_by_block, read_layout
-from ..detection.training import PUBLISHED, SHORT, fine_tune
+from ..detection.layout import EVERYTHING, Example, export, parts_by_block, read_layout
+from ..detection.training import PUBLISHED, SHORT, Task, fine_tune
 
 DETECTOR: Options = {
     "-w --weights NAME": "yolov5n (default) or yolov5s, as Ultralytics published them; or a file, "
@@ -81,7 +71,6 @@ EXPORT: Options = {
 EVALUATE: Options = {
     "FOLDER": "with data.yaml, or images",
     "--annotations FILE": "such as instances_val2017.json",
-    "--part NAME": "train, val or test; default: test, else val, else all",
     "--draws N": "of the bootstrap, 0: none; default: 1000",
     "--csv FILE": "write the table, too",
     **DETECTOR,
@@ -90,24 +79,20 @@ TRAIN: Options = {
     "FOLDER": "with data.yaml",
     "-o --output FILE": {"required": True, "help": "weights, .safetensors"},
     "-w --weights NAME": "to start from, as of 'detect evaluate'",
-    "--scratch NAME": {
-        "choices": ["n", "s"],
-        "help": "instead, start YOLOv5 n or s from random weights",
-    },
     "--epochs N": "default: 100",
     "--batch N": "images per batch; default: 16",
     "--rate X": "learning rate; default: 0.01",
     "--input N": "side in pixels; default: 640",
-    "--head NAME": "new (default): the last layer starts anew; named: it keeps what it knows of "
-    "classes of the same name",
     "--short": "for some hundred images: 30 epochs, every batch is a step, classes of the same "
     "name are kept",
     "--seed N": "default: 0",
-    "--checkpoint FILE": "written after every epoch; where it exists the training continues from "
-    "it; default: beside the weights, deleted at the end",
     **WEIGHTS_DIR,
     **DEVICE,
 }
+
+
+#: The part of a data set that a detector is scored on: the first of these that there is.
+TESTED = ("test", "val", EVERYTHING, "train")
 
 
 def weight_users() -> WeightUsers:
@@ -117,27 +102,26 @@ def weight_users() -> WeightUsers:
     return users
 
 
-def _thresholds(options: argparse.Namespace, usual: Thresholds, *names: str) -> Thresholds:
-    shares = given(options, *names)
+def _thresholds(options: argparse.Namespace, usual: Thresholds) -> Thresholds:
+    shares = given(options, "confidence", "overlap")
     for name, value in shares.items():
         if not 0 < value < 1:
             raise FusionError(f"--{name} must be between 0 and 1, not {value}.")
     return usual._replace(**shares)
 
 
+def _detector(options: argparse.Namespace) -> Detector:
+    return create_detector(**given(options, "weights", "input", "weights_dir", "device"))
+
+
 def _check_apart(sources: Sequence[Path], outputs: Sequence[Path]) -> None:
-    """Make sure that no file is both read and written, or written twice."""
+    """Make sure that outputs can be written, and are none of the images."""
     taken = {path.resolve() for path in sources}
     for path in outputs:
         if path.resolve() in taken:
-            raise FusionError(
-                f"{path} is one of the images, or to be written twice. Name another file or folder."
-            )
-        taken.add(path.resolve())
-
-
-def _detector(options: argparse.Namespace) -> Detector:
-    return create_detector(**given(options, "weights", "input", "weights_dir", "device"))
+            raise FusionError(f"{path} is one of the images. Name another file or folder.")
+    for path in [*outputs[:1], *outputs[-1:]]:
+        check_writable(path)
 
 
 def _run(options: argparse.Namespace) -> None:
@@ -148,15 +132,14 @@ def _run(options: argparse.Namespace) -> None:
     detect run fused.png -o boxes
     detect run fused --classes person,car --csv boxes.csv
     """
-    thresholds = _thresholds(options, TO_SEE, "confidence", "overlap")
-    files = _images(options.image)
-    outputs = [options.output / f"{file.stem}.png" for file in files] if options.output else []
-    tables = [options.csv] if options.csv else []
-    _check_apart(files, [*outputs, *tables])
-    for path in [*outputs[:1], *tables]:
-        check_writable(path)
+    thresholds, path, folder = _thresholds(options, TO_SEE), options.image, options.output
+    files = [*images_by_stem(path).values()] if path.is_dir() else [path]
+    if not files:
+        raise ImageError(f"no image in the folder {path}.")
+    pictures = [folder / f"{file.stem}.png" for file in files] if folder else []
+    _check_apart(files, [*pictures, options.csv] if options.csv else pictures)
     detector = _detector(options)
-    wanted = detector.indices(detector.names if options.classes is None else options.classes)
+    wanted = detector.indices(options.classes or detector.names)
     classes = [detector.names[index] for index in wanted]
     rows, faults = [], []
     for place, file in enumerate(files):
@@ -164,48 +147,35 @@ def _run(options: argparse.Namespace) -> None:
             image = read_image(file)
             found = detector.detect(image, thresholds, classes)
         except FusionError as error:
-            if len(files) == 1:
-                raise
             faults.append(str(error))
             continue
-        boxes, scores = found.named(classes), found.scores.tolist()
-        for box, score in zip(boxes, scores, strict=True):
-            corners = [f"{value:.1f}" for value in box[1:]]
-            rows.append([file.name, box.label, f"{score:.3f}", *corners])
-        if outputs:
-            write_image(outputs[place], _drawn(image, boxes, scores))
-    text = io.StringIO()
-    header = ["image", "class", "score", "x0", "y0", "x1", "y1"]
-    csv.writer(text, lineterminator="\n").writerows([header, *rows])
+        boxes = [*zip(found.named(classes), found.scores.tolist(), strict=True)]
+        for box, score in boxes:
+            rows.append([file.name, box.label, f"{score:.3f}", *(f"{x:.1f}" for x in box[1:])])
+        if folder:
+            write_image(pictures[place], _drawn(image, boxes))
+    table = pd.DataFrame(rows, columns=["image", "class", "score", *Box._fields[1:]])
+    text = table.to_csv(index=False, lineterminator="\n")
     if options.csv:
-        write_text(options.csv, text.getvalue())
-        print(f"wrote {len(rows)} boxes to {options.csv}")
-    else:
-        print(text.getvalue(), end="")
-    if options.output:
-        print(f"wrote {len(files) - len(faults)} images to {options.output}")
+        write_text(options.csv, text)
+        text = f"wrote {len(rows)} boxes to {options.csv}\n"
+    print(text, end="")
+    if folder:
+        print(f"wrote {len(files) - len(faults)} images to {folder}")
     fail_each(faults, "searched")
-
-
-def _images(path: Path) -> list[Path]:
-    """Return an image, or those of a folder."""
-    files = list(images_by_stem(path).values()) if path.is_dir() else [path]
-    if not files:
-        raise ImageError(f"no image in the folder {path}.")
-    return files
 
 
 #: Okabe and Ito's colours, told apart by the colour-blind; classes take them in turn.
 COLOURS = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00")
 
 
-def _drawn(image: np.ndarray, boxes: Sequence[Box], scores: Sequence[float]) -> np.ndarray:
+def _drawn(image: np.ndarray, boxes: Sequence[tuple[Box, float]]) -> np.ndarray:
     """Draw boxes on a copy of a picture, each with its class and score."""
     picture = Image.fromarray(eight_bits(image))
     draw = ImageDraw.Draw(picture)
     thick = max(round(max(picture.size) / 500), 1)
-    labels = list(dict.fromkeys(box.label for box in boxes))
-    for (label, *corners), score in zip(boxes, scores, strict=True):
+    labels = list(dict.fromkeys(box.label for box, _ in boxes))
+    for (label, *corners), score in boxes:
         colour = COLOURS[labels.index(label) % len(COLOURS)]
         draw.rectangle(corners, outline=colour, width=thick)
         text, size = f"{label} {score:.2f}", 10 * thick
@@ -224,12 +194,9 @@ def _export(options: argparse.Namespace) -> None:
     detect export mst sample -o fused_set --block 1/4
     detect export vis msrs -o visible_set
     """
-    known = [*registry(), "ir", "vis"]
-    if options.method not in known:
-        raise unknown("method or source", options.method, known)
     pairs = load_dataset(options.dataset, **given(options, "data_dir", "limit"))
     source: Any = options.method
-    if source in registry():
+    if source not in ("ir", "vis"):
         source = create(source, **given(options, "weights_dir", "device"))
     if options.block is None:
         parts = dataset_parts(options.dataset)
@@ -238,7 +205,7 @@ def _export(options: argparse.Namespace) -> None:
         if not (slash and part.isdecimal() and whole.isdecimal()):
             raise FusionError(f"--block takes K/N, such as 1/3, not {options.block!r}.")
         parts = parts_by_block(pairs.names, int(part), int(whole))
-    layout = export(Renderer.of(source), pairs, options.output, parts=parts)
+    layout = export(source, pairs, options.output, parts=parts)
     for part, examples in layout.parts.items():
         print(f"{part}: {len(examples)} images")
     if "val" not in layout.parts:
@@ -249,87 +216,62 @@ def _export(options: argparse.Namespace) -> None:
 def _evaluate(options: argparse.Namespace) -> None:
     """Compute average precision of a detector.
 
-    On a data set in the layout of YOLO, or on a folder of images with a file of COCO's
-    annotations: at an IoU of 0.5, and over 0.5 to 0.95, with 95 % bootstrap intervals over
-    images.
+    On a data set in the layout of YOLO, of its images for testing, else for validation,
+    else of all; or on a folder of images with a file of COCO's annotations. At an IoU of 0.5,
+    and over 0.5 to 0.95, with 95 % bootstrap intervals over images.
 
     detect evaluate fused_set
     detect evaluate fused_set -w mine.safetensors --csv precision.csv
     detect evaluate val2017 --annotations instances_val2017.json
     """
+    thresholds, folder = _thresholds(options, TO_SCORE), options.folder
     if options.csv:
         check_writable(options.csv)
-    draws = given(options, "draws")
-    if draws.get("draws", 0) < 0:
+    if (options.draws or 0) < 0:
         raise FusionError(f"--draws must be 0 or more, not {options.draws}.")
-    matches = _matches(_detector(options), options)
-    table = precision_table(matches, **draws)
+    if options.annotations is None:
+        names, parts = read_layout(folder)
+        classes = options.classes or names
+        examples: Sequence[Example] = parts[next(one for one in TESTED if one in parts)]
+    elif options.classes:
+        raise FusionError("--annotations name the classes; leave --classes out.")
+    else:
+        truth = read_coco(options.annotations)
+        classes = [category["name"] for category in truth["categories"]]
+        files = [image["file_name"] for image in truth["images"]]
+        examples = [Example(name, folder / name, ()) for name in files]
+    detector, how = _detector(options), {"thresholds": thresholds, "title": folder.name}
+    boxes, found = search(detector, examples, classes, **how)
+    if options.annotations is None:
+        truth = annotated(boxes, classes)
+    table = precision_table(match(truth, found), **given(options, "draws"))
     print(table.to_string(index=False, float_format="{:.1f}".format, na_rep=""))
-    print(f"in percent, {matches.pictures} images")
+    print(f"in percent, {len(examples)} images")
     if options.csv:
         write_text(options.csv, table.to_csv(index=False))
         print(f"wrote {options.csv}")
-
-
-def _matches(detector: Detector, options: argparse.Namespace) -> Matches:
-    """Search the images of a data set and compare with what is annotated."""
-    how = {"thresholds": _thresholds(options, TO_SCORE, "overlap"), "title": options.folder.name}
-    if options.annotations is not None:
-        if options.part is not None or options.classes is not None:
-            raise FusionError(
-                "--part and --classes are of the layout of YOLO; leave them out with --annotations."
-            )
-        truth = read_coco(options.annotations)
-        names = [category["name"] for category in truth["categories"]]
-        _, found = search(detector, coco_examples(options.folder, truth), names, **how)
-        return match(truth, found)
-    layout = read_layout(options.folder)
-    part = options.part or next(
-        p for p in ("test", "val", EVERYTHING, "train") if p in layout.parts
-    )
-    if part not in layout.parts:
-        raise unknown(f"part of {options.folder}", part, layout.parts)
-    classes = layout.names if options.classes is None else options.classes
-    for name in classes:
-        if name not in layout.names:
-            raise unknown(f"class of {options.folder}", name, layout.names)
-    boxes, found = search(detector, layout.parts[part], classes, **how)
-    return match(annotated(boxes, classes), found)
 
 
 def _train(options: argparse.Namespace) -> None:
     """Fine-tune a detector on a data set in the layout of YOLO.
 
     By default with the published schedule. If there are images for validation they choose the
-    best epoch.
+    best epoch. Stopped, it continues from the checkpoint beside its weights.
 
     detect train fused_set -o mine.safetensors --short
-    detect train fused_set -o mine.safetensors --scratch n --epochs 1
     """
-    if options.output.suffix != ".safetensors":
-        raise FusionError(f"the weights are a .safetensors file, not {options.output.name}.")
-    check_writable(options.output)
     layout = read_layout(options.folder)
-    settings = given(options, "epochs", "batch", "rate", "input", "head")
-    schedule = replace(SHORT if options.short else PUBLISHED, **settings)
-    start = options.scratch or create_detector(**given(options, "weights", "weights_dir"))
-    history = options.output.with_suffix(".losses.csv")
-    checkpoint = options.checkpoint or options.output.with_suffix(".checkpoint")
-    _check_apart([], [options.output, checkpoint, history])
-    tuned = fine_tune(
-        start,
+    settings = given(options, "epochs", "batch", "rate", "input")
+    task = Task(
+        create_detector(**given(options, "weights", "weights_dir", "device")),
         layout.parts.get(EVERYTHING) or layout.parts.get("train", ()),
         layout.names,
-        schedule,
-        validation=layout.parts.get("val", ()),
-        checkpoint=checkpoint,
-        **given(options, "seed", "device"),
+        replace(SHORT if options.short else PUBLISHED, **settings),
+        layout.parts.get("val", ()),
+        **given(options, "seed"),
     )
-    write_text(history, tuned.history.to_csv(index=False, float_format="%.7g"))
-    save_detector(options.output, tuned.detector, tuned.facts)
-    if options.checkpoint is None:
-        checkpoint.unlink()
-    print(f"wrote {options.output} and {history}")
+    losses = fine_tune(task, options.output)
+    print(f"wrote {options.output} and {losses}")
 
 
 def _detect(_: argparse.Namespace) -> None:

@@ -1,8 +1,7 @@
 """What a detector sees of a picture while it learns: mosaics, shifted, scaled, flipped, recoloured.
 
-As published for YOLOv5's smaller models (its setting "scratch-low"): four pictures in a mosaic,
-shifted by up to a tenth, scaled by 0.5 to 1.5, half of them mirrored, with hue, saturation and
-brightness changed. Own code.
+As published for YOLOv5's smaller models (its setting "scratch-low"); own code. Each function draws
+from a generator, so that a scene is decided by its seed.
 """
 
 from __future__ import annotations
@@ -12,22 +11,13 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
+from numpy.random import Generator
 
-from .boxes import BORDER
-
-__all__ = ["Augmentation", "Scene", "augmented", "fitted"]
+from .detector import BORDER
 
 
 class Scene(NamedTuple):
-    """A picture with its objects.
-
-    Attributes
-    ----------
-    picture : ndarray of uint8, shape (H, W, 3)
-    boxes : ndarray, shape (N, 4)
-        x0, y0, x1, y1 in pixels.
-    classes : ndarray of int, shape (N,)
-    """
+    """A picture (H, W, 3) of uint8; boxes (N, 4): x0, y0, x1, y1 in pixels; their classes (N,)."""
 
     picture: np.ndarray
     boxes: np.ndarray
@@ -60,59 +50,41 @@ def augmented(
     index: int,
     count: int,
     size: int,
-    random: np.random.Generator,
+    random: Generator,
     how: Augmentation,
 ) -> Scene:
-    """Make one picture of size x size pixels to learn from.
-
-    It shows the scene that `load` gives of `index`, and three others that are drawn from `count`.
-    """
+    """Make a scene of size x size pixels of `index` and three others, drawn from `count`."""
     chosen = [index, *random.integers(count, size=3).tolist()]
     random.shuffle(chosen)
     scene = _warped(_mosaic([load(i) for i in chosen], size, random), size, random, how)
-    picture = _recoloured(scene.picture, random, how)
-    boxes = scene.boxes
+    picture, boxes = _recoloured(scene.picture, random, how), scene.boxes
     if random.random() < how.mirror:
         picture = picture[:, ::-1]
         boxes = np.stack([size - boxes[:, 2], boxes[:, 1], size - boxes[:, 0], boxes[:, 3]], 1)
     return Scene(np.ascontiguousarray(picture), boxes, scene.classes)
 
 
-def fitted(scene: Scene, size: int) -> Scene:
-    """Scale a scene so that its longer side is `size`."""
-    height, width = scene.picture.shape[:2]
-    scale = size / max(height, width)
-    new = (max(round(width * scale), 1), max(round(height * scale), 1))
-    picture = scene.picture
-    if scale != 1:
-        picture = cv2.resize(picture, new, interpolation=cv2.INTER_LINEAR)
-    return Scene(picture, scene.boxes * ([new[0] / width, new[1] / height] * 2), scene.classes)
-
-
-def _mosaic(scenes: Sequence[Scene], size: int, random: np.random.Generator) -> Scene:
+def _mosaic(scenes: Sequence[Scene], size: int, random: Generator) -> Scene:
     """Put four pictures around a point near the middle of a canvas of twice the side."""
     canvas = np.full((2 * size, 2 * size, 3), BORDER, np.uint8)
     x, y = random.integers(size // 2, 2 * size - size // 2, size=2).tolist()
-    boxes, classes = [], []
-    for corner, scene in enumerate(scenes):
-        picture = scene.picture
+    boxes = []
+    for corner, (picture, some, _) in enumerate(scenes):
         height, width = picture.shape[:2]
         left = x - width if corner % 2 == 0 else x
         top = y - height if corner < 2 else y
         x0, y0 = max(left, 0), max(top, 0)
         x1, y1 = min(left + width, 2 * size), min(top + height, 2 * size)
         canvas[y0:y1, x0:x1] = picture[y0 - top : y1 - top, x0 - left : x1 - left]
-        boxes.append(np.clip(scene.boxes + np.array([left, top, left, top]), 0, 2 * size))
-        classes.append(scene.classes)
-    return Scene(canvas, np.concatenate(boxes), np.concatenate(classes))
+        boxes.append(np.clip(some + np.array([left, top, left, top]), 0, 2 * size))
+    return Scene(canvas, np.concatenate(boxes), np.concatenate([one.classes for one in scenes]))
 
 
-def _warped(scene: Scene, size: int, random: np.random.Generator, how: Augmentation) -> Scene:
+def _warped(scene: Scene, size: int, random: Generator, how: Augmentation) -> Scene:
     """Scale a canvas about its middle and cut size x size pixels out, shifted."""
     scale = random.uniform(1 - how.scale, 1 + how.scale)
     shift = size * random.uniform(0.5 - how.translate, 0.5 + how.translate, size=2)
-    middle = scene.picture.shape[0] / 2
-    offset = shift - scale * middle
+    offset = shift - scale * (scene.picture.shape[0] / 2)
     matrix = np.array([[scale, 0, offset[0]], [0, scale, offset[1]]])
     picture = cv2.warpAffine(scene.picture, matrix, (size, size), borderValue=(BORDER,) * 3)
     whole = scene.boxes * scale + np.tile(offset, 2)
@@ -125,7 +97,7 @@ def _warped(scene: Scene, size: int, random: np.random.Generator, how: Augmentat
     return Scene(picture, boxes[seen], scene.classes[seen])
 
 
-def _recoloured(picture: np.ndarray, random: np.random.Generator, how: Augmentation) -> np.ndarray:
+def _recoloured(picture: np.ndarray, random: Generator, how: Augmentation) -> np.ndarray:
     """Multiply hue, saturation and value by factors near 1."""
     gains = 1 + random.uniform(-1, 1, 3) * [how.hue, how.saturation, how.value]
     levels = np.arange(256)

@@ -1,16 +1,14 @@
 """Boxes to average precision: COCO's, by faster-coco-eval, with intervals over pictures.
 
 What is in pictures stands in the form of COCO's annotation files: a dict of images, annotations
-and categories, each numbered from 1.
+and categories.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import warnings
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,33 +16,17 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from fusionlib.errors import DatasetNotFound, FusionError
+from fusionlib.errors import FusionError
 from fusionlib.pairs import Box
 
 from .detector import TO_SCORE, Detections, Detector, Thresholds
-from .layout import Example, read_picture
-
-__all__ = [
-    "DRAWS",
-    "Matches",
-    "annotated",
-    "coco_examples",
-    "interval",
-    "match",
-    "mean_over_classes",
-    "precision_table",
-    "read_coco",
-    "search",
-]
+from .layout import Example
 
 #: Resamples of a bootstrap.
 DRAWS = 1000
 
 #: COCO's limit of boxes per picture and class.
 MOST = 100
-
-
-# ---------------------------------------------------------------- annotations and detections
 
 
 def search(
@@ -54,139 +36,74 @@ def search(
     *,
     thresholds: Thresholds = TO_SCORE,
     title: str = "",
-    progress: bool = True,
 ) -> tuple[dict[str, Sequence[Box]], dict[str, Detections]]:
-    """Detect objects of some classes in pictures, as average precision wants them.
+    """Detect objects of some classes in pictures, under a bar with a title.
 
-    Returns
-    -------
-    boxes : dict of str to sequence of Box
-        What is annotated, by the picture's name.
-    found : dict of str to Detections
-        By the picture's name; their classes are indices into `names`.
-
-    Raises
-    ------
-    UnknownName
-        If the detector does not know one of the classes.
-    FusionError
-        If a picture cannot be read, or a box is not inside it.
+    Return, by the picture's name, what is annotated, and what was found; its classes are places
+    among `names`. Raises UnknownName if the detector does not know one of them.
     """
-    detector.indices(names)  # also where there is no picture
     boxes, found = {}, {}
-    for example in tqdm(examples, title, disable=not progress):
+    for example in tqdm(examples, title, disable=not title):
         picture, boxes[example.name] = example.load()
         found[example.name] = detector.detect(picture, thresholds, names)
     return boxes, found
 
 
+# ---------------------------------------------------------------- annotations
+
+
 def annotated(boxes: Mapping[str, Sequence[Box]], names: Sequence[str]) -> dict[str, Any]:
     """Write boxes by the picture's name in COCO's form; those of other classes are left out."""
-    truth: dict[str, Any] = {
-        "images": [{"id": i, "file_name": name} for i, name in enumerate(boxes, 1)],
-        "annotations": [],
-        "categories": [{"id": i, "name": name} for i, name in enumerate(names, 1)],
-    }
     categories = {name: i for i, name in enumerate(names, 1)}
-    for image, some in enumerate(boxes.values(), 1):
-        for label, x0, y0, x1, y1 in some:
-            if label in categories:
-                _annotate(truth, image, categories[label], (x0, y0, x1 - x0, y1 - y0))
-    return truth
+    objects = [
+        {"image_id": image, "category_id": categories[label], "iscrowd": 0}
+        | {"bbox": [x0, y0, x1 - x0, y1 - y0]}
+        for image, some in enumerate(boxes.values(), 1)
+        for label, x0, y0, x1, y1 in some
+        if label in categories
+    ]
+    return {
+        "images": [{"id": i, "file_name": name} for i, name in enumerate(boxes, 1)],
+        "categories": [{"id": i, "name": name} for name, i in categories.items()],
+        "annotations": _numbered(objects),
+    }
 
 
-def _annotate(
-    truth: Mapping[str, Any], image: int, category: int, box: Sequence[float], crowd: int = 0
-) -> None:
-    annotations = truth["annotations"]
-    annotations.append(
-        {
-            "id": len(annotations) + 1,
-            "image_id": image,
-            "category_id": category,
-            "bbox": list(box),
-            "area": box[2] * box[3],
-            "iscrowd": crowd,
-        }
-    )
+def _numbered(objects: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Give areas, and numbers from 1: the library takes a 0 for none."""
+    areas = [one["bbox"][2] * one["bbox"][3] for one in objects]
+    return [{**one, "area": areas[i], "id": i + 1} for i, one in enumerate(objects)]
 
 
-def read_coco(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read a file of COCO's annotations, such as ``instances_val2017.json``, as far as boxes go.
+#: What decides about boxes in a file of COCO's annotations.
+KEYS = {
+    "images": ("id", "file_name"),
+    "categories": ("id", "name"),
+    "annotations": ("image_id", "category_id", "iscrowd", "bbox"),
+}
 
-    Numbers then count from 1, in the file's order: the library takes a 0 for none.
 
-    Raises
-    ------
-    DatasetNotFound
-        If there is no such file.
-    FusionError
-        If it holds something else, or no box.
-    """
-    file = Path(path)
-    if not file.is_file():
-        raise DatasetNotFound(f"no such file: {file}. Check the spelling.")
-    truth: dict[str, Any] = {"annotations": []}
+def read_coco(file: Path) -> dict[str, Any]:
+    """Read a file of COCO's annotations, such as ``instances_val2017.json``, as far as boxes go."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-        places = {}
-        for kind, name in (("images", "file_name"), ("categories", "name")):
-            names = [str(one[name]) for one in content[kind]]
-            if len({*names}) < len(names):
-                raise ValueError(f"one of the {kind} is there twice")
-            places[kind] = {one["id"]: i for i, one in enumerate(content[kind], 1)}
-            truth[kind] = [{"id": i, name: text} for i, text in enumerate(names, 1)]
-        for one in content["annotations"]:
-            category = places["categories"][one["category_id"]]
-            x, y, width, height = map(float, one["bbox"])
-            if image := places["images"].get(one["image_id"]):
-                box, crowd = (x, y, width, height), int(one.get("iscrowd", 0))
-                _annotate(truth, image, category, box, crowd)
-    except (KeyError, TypeError, ValueError) as error:
+        truth = {
+            kind: [{key: one[key] for key in keys} for one in content[kind]]
+            for kind, keys in KEYS.items()
+        }
+        return truth | {"annotations": _numbered(truth["annotations"])}
+    except (LookupError, TypeError, ValueError) as error:
         raise FusionError(
             f"{file} holds no annotations of COCO ({type(error).__name__}: {error}). Give a file "
             "such as instances_val2017.json."
         ) from error
-    _check_annotated(truth, str(file))
-    return truth
-
-
-def _check_annotated(truth: Mapping[str, Any], where: str) -> None:
-    if not truth["annotations"]:
-        raise FusionError(
-            f"nothing is annotated in any of the {len(truth['images'])} pictures of {where}, so "
-            "there is nothing to find. Give pictures with boxes."
-        )
-
-
-def coco_examples(folder: Path, truth: Mapping[str, Any]) -> list[Example]:
-    """Return the pictures of a file of COCO's annotations, without boxes, for `search`.
-
-    Raises DatasetNotFound if the folder is not there, or an image that is listed.
-    """
-    if not folder.is_dir():
-        raise DatasetNotFound(f"no such folder: {folder}. Check the spelling.")
-    names = [image["file_name"] for image in truth["images"]]
-    if missing := [name for name in names if not (folder / name).is_file()]:
-        raise DatasetNotFound(
-            f"{len(missing)} of {len(names)} images that are listed are not in {folder}, such as "
-            f"{missing[0]}. Are these the images of that file?"
-        )
-    return [Example(name, partial(read_picture, folder / name), ()) for name in names]
 
 
 # ---------------------------------------------------------------- precision
 
 
 class Matches:
-    """Which detections are right, for every picture: what average precision is computed from.
-
-    Attributes
-    ----------
-    names : tuple of str
-        The classes.
-    pictures : int
-    """
+    """Which detections are right, for every picture: what average precision is computed from."""
 
     def __init__(self, evaluator: Any, names: Sequence[str]) -> None:
         self.names = tuple(names)
@@ -225,36 +142,31 @@ class Matches:
 
 
 def match(truth: dict[str, Any], found: Mapping[str, Detections]) -> Matches:
-    """Compare detections with annotations, of `annotated` or `read_coco`.
+    """Compare detections, by the picture's name, with annotations.
 
-    Detections are by the picture's name, their classes places among the categories. Raises
-    FusionError if nothing is annotated.
+    Raises FusionError if nothing is annotated.
     """
     from faster_coco_eval import COCO, COCOeval_faster
 
-    _check_annotated(truth, "the data set")
-    annotated, detected = COCO(), COCO()
-    annotated.dataset = truth
-    annotated.createIndex()
-    results = [
-        {"image_id": i, "category_id": category + 1, "bbox": [x0, y0, x1 - x0, y1 - y0], "score": s}
-        for i, image in enumerate(truth["images"], 1)
-        for (x0, y0, x1, y1), s, category in zip(
-            *(array.tolist() for array in found[image["file_name"]]), strict=True
+    if not truth["annotations"]:
+        raise FusionError(
+            f"nothing is annotated in any of the {len(truth['images'])} pictures, so there is "
+            "nothing to find. Give pictures with boxes."
         )
+    categories = {one["id"]: one["name"] for one in truth["categories"]}
+    ids = [*categories]
+    results = [
+        {"image_id": i, "category_id": ids[place], "bbox": [x0, y0, x1 - x0, y1 - y0], "score": s}
+        for i, name in ((image["id"], image["file_name"]) for image in truth["images"])
+        for (x0, y0, x1, y1), s, place in zip(*(x.tolist() for x in found[name]), strict=True)
     ]
-    if results:
-        detected = annotated.loadRes(results)
-    else:  # which loadRes refuses
-        detected.dataset = truth | {"annotations": []}
-        detected.createIndex()
-    evaluator = COCOeval_faster(
-        annotated, detected, "bbox", print_function=lambda *_: None, separate_eval=True
-    )
+    annotated = COCO(truth)
+    silent: Any = {"print_function": lambda *_: None, "separate_eval": True}
+    evaluator = COCOeval_faster(annotated, annotated.loadRes(results), "bbox", **silent)
     evaluator.params.areaRng, evaluator.params.areaRngLbl = [[0.0, 1e10]], ["all"]
     evaluator.params.maxDets = [MOST]
     evaluator.evaluate()
-    return Matches(evaluator, [category["name"] for category in truth["categories"]])
+    return Matches(evaluator, [categories[i] for i in evaluator.params.catIds])
 
 
 def mean_over_classes(values: np.ndarray) -> np.ndarray:

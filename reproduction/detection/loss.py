@@ -13,10 +13,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from .yolov5 import STRIDES, YOLOv5
 
-__all__ = ["DetectionLoss", "Targets", "assign", "complete_iou", "detection_loss"]
-
-#: Weights of the three parts for 80 classes and 640 pixels, and of objectness per scale, fine
-#: to coarse: as published.
+#: Published weights for 80 classes and 640 pixels; and of objectness per scale, fine to coarse.
 BOX, OBJECTNESS, CLASS = 0.05, 1.0, 0.5
 BALANCE = (4.0, 1.0, 0.4)
 
@@ -34,15 +31,10 @@ class DetectionLoss(NamedTuple):
 
 
 class Targets(NamedTuple):
-    """Which cells and anchors of one scale are responsible for which objects.
+    """Cells and anchors of one scale, (N,) each, and the objects that they are responsible for.
 
-    Attributes
-    ----------
-    place : tuple of Tensor of int, each of shape (N,)
-        Image, anchor, row and column.
-    label : Tensor of int, shape (N,)
-    centres, sizes : Tensor, shape (N, 2)
-        In cells, the centre from the cell's corner.
+    A place is image, anchor, row and column; centres, from the cell's corner, and sizes, (N, 2)
+    each, are in cells.
     """
 
     place: tuple[Tensor, Tensor, Tensor, Tensor]
@@ -52,11 +44,11 @@ class Targets(NamedTuple):
 
 
 def assign(objects: Tensor, anchors: Tensor, height: int, width: int) -> Targets:
-    """Find the cells and anchors that are responsible for objects, on one scale.
+    """Find the cells and anchors, in a map of height x width cells, that are to find objects.
 
     Every anchor of a similar shape is, in the object's cell and in its two nearest neighbours,
-    one beside and one above or below, of a map of height x width cells. Objects (N, 6) are image,
-    class, centre x and y, width and height, anchors (A, 2) width and height, all in cells.
+    one beside and one above or below. Objects (N, 6) are image, class, centre x and y, width and
+    height, anchors (A, 2) width and height, all in cells.
     """
     count, kinds = len(objects), len(anchors)
     anchor = torch.arange(kinds, device=objects.device).repeat_interleave(count)
@@ -102,10 +94,10 @@ def complete_iou(centres: Tensor, sizes: Tensor, others: Tensor, other_sizes: Te
 def detection_loss(
     network: YOLOv5, outputs: Sequence[Tensor], objects: Tensor, size: int
 ) -> DetectionLoss:
-    """Compute the loss of a batch, summed over it, as published: gradients grow with its size.
+    """Compute the loss of a batch, summed over it as published, of outputs of `YOLOv5.forward`.
 
-    Of outputs of `YOLOv5.forward` for inputs of size x size pixels. Objects (N, 6) are image,
-    class, centre x and y, width and height in pixels.
+    Inputs are of size x size pixels. Objects (N, 6) are image, class, centre x and y, width and
+    height in pixels.
     """
     device = outputs[0].device
     box, objectness, classes = (torch.zeros((), device=device) for _ in range(3))

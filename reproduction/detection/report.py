@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,72 +21,37 @@ from .average_precision import DRAWS, Matches, interval, mean_over_classes
 if TYPE_CHECKING:
     from pandas.io.formats.style import Styler
 
-__all__ = [
-    "ALL",
-    "INFRARED",
-    "METRICS",
-    "OURS",
-    "VISIBLE",
-    "DetectionTable",
-    "boxes_of",
-    "paper_values",
-    "recorded",
-    "save_table",
-    "show_differences",
-    "show_precision",
-]
-
-#: Name of the rows that are no fusion.
-INFRARED, VISIBLE = "Infrared", "Visible"
-OURS = "RefineFuse"
-
-#: How a row's mean over the classes is called.
-ALL = "all"
+#: Rows that are no fusion, and ours; and how a row's mean over the classes is called.
+INFRARED, VISIBLE, OURS, ALL = "Infrared", "Visible", "RefineFuse", "all"
 
 METRICS = ("AP50", "AP")
 
-#: What the print calls our classes.
-PRINTED = {"person": "people", "car": "car", "bus": "bus", ALL: "map"}
+#: Columns of the print by class, without the "50" of AP50.
+PRINTED = {
+    "person": "people_ap",
+    "people": "people_ap",
+    "car": "car_ap",
+    "bus": "bus_ap",
+    ALL: "map",
+}
 
 
-def paper_values() -> pd.Series:
-    """Return the paper's Table 4 in percent, by row, class and metric.
-
-    Classes are called as those of COCO; the last is `ALL`.
-    """
-    printed = pd.read_csv(package_data("paper_tables/refinefuse_table_04_detection.csv"))
-    columns = {
-        (name, metric): f"map{end}" if name == ALL else f"{theirs}_ap{end}"
-        for name, theirs in PRINTED.items()
-        for metric, end in (("AP50", "50"), ("AP", ""))
-    }
-    found = {
-        (row["method"], *place): row[column]
-        for row in printed.to_dict("records")
-        for place, column in columns.items()
-    }
-    return pd.Series(found).rename_axis(["row", "class", "metric"])
+def paper_table() -> pd.DataFrame:
+    """Return the paper's Table 4 in percent, a row per method."""
+    file = package_data("paper_tables/refinefuse_table_04_detection.csv")
+    return pd.read_csv(file, index_col="method")
 
 
 @dataclass(frozen=True)
 class DetectionTable:
     """A measured part of Table 4, in percent.
 
-    Attributes
-    ----------
-    summary : DataFrame
-        Columns row, class (the last is "all", the mean), metric ("AP50", "AP"), n (pictures),
-        objects, mean, ci_low, ci_high, spread (between the random starts: the largest less the
-        smallest), paper.
-    differences : DataFrame
-        RefineFuse less each other row: row, class, metric, difference, ci_low, ci_high, spread,
-        paper, verdict.
-    facts : mapping
-        The provenance, with the rows that could not be measured.
-    runs : DataFrame or None
-        Of retraining: row, block, seed, epoch and its losses.
-    boxes : DataFrame or None
-        Without retraining: row, pair, class, score and corners of the boxes that one would show.
+    The `summary` has the columns row, class (the last is "all", the mean), metric ("AP50", "AP"), n
+    (pictures), objects, mean, ci_low, ci_high, spread (between the random starts: the largest less
+    the smallest), paper; `differences`, RefineFuse less each other row, has row, class, metric,
+    difference, ci_low, ci_high, spread, paper, verdict; `facts` are the provenance. There are
+    `runs` of retraining, with row, block, seed, epoch and losses, or, without, `boxes` that one
+    would show: row, pair, class, score, corners.
     """
 
     summary: pd.DataFrame
@@ -105,61 +70,40 @@ def save_table(
     folder: Path,
     matches: Mapping[str, Sequence[Matches]],
     truth: Mapping[str, Any],
-    *,
     papers: Mapping[str, str],
     facts: Mapping[str, Any],
-    seed: int,
-    runs: pd.DataFrame | None = None,
-    boxes: pd.DataFrame | None = None,
+    **frames: pd.DataFrame,
 ) -> DetectionTable:
     """Compute precision with intervals, set the print beside it and save both.
 
-    Parameters
-    ----------
-    folder : Path
-    matches : mapping of str to sequence of Matches
-        Row -> what its detectors found in the same pictures, one per seed of training.
-    truth : mapping
-        What is in these pictures, as of `average_precision.annotated`.
-    papers : mapping of str to str
-        Row -> the row of the paper's Table 4 that stands beside it, if any.
-    facts, runs, boxes
-        As of `DetectionTable`.
-    seed : int
-        Of the intervals.
+    Of each row, `matches` has what its detectors found in the same pictures, one per seed of
+    training; `papers` the row of Table 4 that stands beside it, if any. What is in the pictures
+    is as of `annotated`; facts, with the seed of the intervals, and frames as of `DetectionTable`.
     """
-    printed = paper_values().to_dict()
-
-    def print_of(row: str, name: str, metric: str) -> float:
-        name = {"People": "person"}.get(name, name.lower())
-        return printed.get((papers.get(row, ""), name, metric), float("nan"))
-
     names = [one["name"] for one in truth["categories"]]
-    labels = pd.Series([names[one["category_id"] - 1] for one in truth["annotations"]])
-    objects = {**labels.value_counts(), ALL: len(labels)}
-    scores = {row: _scores(some, seed) for row, some in matches.items()}
-    summary = [
-        {"row": row, "class": name, "metric": metric}
-        | {"n": len(truth["images"]), "objects": objects.get(name, 0), **one}
-        | {"paper": print_of(row, name, metric)}
-        for row, (values, draws) in scores.items()
-        for name, metric, one in _cells(values, draws, names)
-    ]
-    differences = [
-        {"row": row, "class": name, "metric": metric, "difference": one.pop("mean"), **one}
-        | {"paper": print_of(OURS, name, metric) - print_of(row, name, metric)}
-        | {"verdict": _verdict(one["ci_low"], one["ci_high"])}
+    labels = [names[one["category_id"] - 1] for one in truth["annotations"]]
+    objects = {name: labels.count(name) for name in names} | {ALL: len(labels)}
+    scores = {row: _scores(some, facts["seed"]) for row, some in matches.items()}
+    summary = pd.concat([_frame(row, *one, names) for row, one in scores.items()])
+    summary.insert(3, "n", len(truth["images"]))
+    summary.insert(4, "objects", summary["class"].map(objects))
+    summary["paper"] = _printed(summary["row"].map(papers), summary)
+    less = [
+        _frame(row, scores[OURS][0] - values, scores[OURS][1] - draws, names)
         for row, (values, draws) in scores.items()
         if row != OURS and OURS in scores
-        for name, metric, one in _cells(scores[OURS][0] - values, scores[OURS][1] - draws, names)
     ]
-    apart = pd.DataFrame(differences, columns=DIFFERENCES)
-    table = DetectionTable(pd.DataFrame(summary), apart, facts, runs, boxes)
+    apart = pd.concat(less or [summary[:0]]).rename(columns={"mean": "difference"})
+    theirs = _printed(apart["row"].map(papers), apart)
+    apart["paper"] = _printed([OURS] * len(apart), apart) - theirs
+    low, high = apart["ci_low"], apart["ci_high"]
+    signs = [low.isna(), low > 0, high < 0]
+    apart["verdict"] = np.select(signs, ["", "better", "worse"], "no difference")
+    table = DetectionTable(summary, apart[DIFFERENCES], facts, **frames)
     # A column called "paper" would make it a table with verdicts on differences from the print.
     results.save(folder, summary=table.summary.rename(columns={"paper": "printed"}), facts=facts)
-    for name, frame in (("differences", apart), ("runs", runs), ("boxes", boxes)):
-        if frame is not None:
-            write_text(folder / f"{name}.csv", frame.to_csv(index=False, float_format="%.8g"))
+    for name, frame in {"differences": table.differences, **frames}.items():
+        write_text(folder / f"{name}.csv", frame.to_csv(index=False, float_format="%.8g"))
     return table
 
 
@@ -175,36 +119,34 @@ def _scores(matches: Sequence[Matches], seed: int) -> tuple[np.ndarray, np.ndarr
     return 100 * mean_over_classes(values), 100 * draws
 
 
-def _cells(
-    values: np.ndarray, draws: np.ndarray, names: Sequence[str]
-) -> list[tuple[str, str, dict[str, float]]]:
-    """List classes and metrics, and of each the mean, its interval and the spread of the seeds."""
+def _frame(row: str, values: np.ndarray, draws: np.ndarray, names: list[str]) -> pd.DataFrame:
+    """List, by class and metric, the mean, its interval and the spread of the seeds."""
+    places = pd.MultiIndex.from_product([[row], [*names, ALL], METRICS])
     low, high = interval(draws)
     numbers = {"mean": values.mean(0), "ci_low": low, "ci_high": high, "spread": np.ptp(values, 0)}
-    return [
-        (name, metric, {key: float(number[c, m]) for key, number in numbers.items()})
-        for c, name in enumerate((*names, ALL))
-        for m, metric in enumerate(METRICS)
-    ]
+    frame = pd.DataFrame({key: number.ravel() for key, number in numbers.items()}, places)
+    return frame.reset_index(names=["row", "class", "metric"])
 
 
-def _verdict(low: float, high: float) -> str:
-    if np.isnan(low):
-        return ""
-    return "better" if low > 0 else "worse" if high < 0 else "no difference"
+def _printed(rows: Iterable[str], frame: pd.DataFrame) -> np.ndarray:
+    """Return what the paper prints of these rows of it, in each class and metric of a frame."""
+    ends = frame["metric"].map({"AP50": "50", "AP": ""})
+    columns = frame["class"].str.lower().map(PRINTED) + ends
+    places = zip(rows, columns, strict=True)
+    printed = paper_table().stack().to_dict()
+    return np.array([printed.get(place, np.nan) for place in places])
 
 
 def recorded(table: str) -> DetectionTable:
     """Return a part of Table 4 as the committed run of profile "paper" measured it.
 
     "refinefuse_04", "refinefuse_04_pretrained" or "refinefuse_04_scenes". Raises FusionError if
-    its results are not there: they are part of the repository, not of the package.
+    its results are not there: they are part of the repository.
     """
     names = ("summary", "differences", "runs", "boxes")
-    (summary, differences, runs, boxes), facts = results.read_recorded(table, *names, only="11")
+    (summary, differences, *others), facts = results.read_recorded(table, *names, only="11")
     assert summary is not None and differences is not None  # every part of Table 4 has both
-    summary = summary.rename(columns={"printed": "paper"})
-    return DetectionTable(summary, differences, facts, runs, boxes)
+    return DetectionTable(summary.rename(columns={"printed": "paper"}), differences, facts, *others)
 
 
 # ---------------------------------------------------------------- showing
@@ -256,8 +198,6 @@ def _signed(value: float) -> str:
 
 def boxes_of(table: DetectionTable, row: str, pair: str) -> list[Box]:
     """Return the boxes that one would show of a pair's picture, for `figures.picture_wall`."""
-    if table.boxes is None:
-        return []
+    assert table.boxes is not None
     some = table.boxes[(table.boxes["row"] == row) & (table.boxes["pair"] == pair)]
-    corners = some[["x0", "y0", "x1", "y1"]].to_numpy()
-    return [Box(name, *c) for name, c in zip(some["class"], corners.tolist(), strict=True)]
+    return [Box(*one) for one in some[["class", "x0", "y0", "x1", "y1"]].itertuples(index=False)]

@@ -1,12 +1,9 @@
 """YOLOv5, release 6: the detector of RefineFuse's Table 4.
 
-Published by Ultralytics (G. Jocher et al., YOLOv5, DOI 10.5281/zenodo.3908559). A backbone of C3
-blocks (a cross-stage partial net of bottlenecks) ends in spatial pyramid pooling; a path
-aggregation net joins its maps of strides 8, 16 and 32, and one convolution per scale gives, for
-each of three anchors in each cell, a box, an objectness and a score per class.
-
-Written from the published architecture; layers keep the numbers of its description, so that
-published weights load by name.
+Published by Ultralytics (G. Jocher et al., YOLOv5, DOI 10.5281/zenodo.3908559): a backbone of C3
+blocks and spatial pyramid pooling, a path aggregation net over strides 8, 16 and 32, and one
+convolution per scale that gives, for each of three anchors in each cell, a box, an objectness and
+a score per class. Own code; layers keep the published numbers, so that weights load by name.
 """
 
 from __future__ import annotations
@@ -17,14 +14,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from fusionlib.errors import unknown
-
-__all__ = ["ANCHORS", "SIZES", "STRIDES", "YOLOv5"]
-
 #: Pixels between neighbouring cells, per scale.
 STRIDES = (8, 16, 32)
 
-#: Published anchors, made by clustering COCO's boxes: width and height in pixels, per scale.
+#: Width and height in pixels of the published anchors, per scale.
 ANCHORS = (
     ((10, 13), (16, 30), (33, 23)),
     ((30, 61), (62, 45), (59, 119)),
@@ -123,12 +116,10 @@ class Detect(nn.Module):
 
 
 class YOLOv5(nn.Module):
-    """Detector of objects of `classes` kinds, of one of the `SIZES`."""
+    """The network of one of the `SIZES`, for `classes` kinds of objects."""
 
     def __init__(self, size: str = "n", classes: int = 80):
         super().__init__()
-        if size not in SIZES:
-            raise unknown("size of YOLOv5", size, SIZES)
         self.size = size
         width, depth = SIZES[size]
         c64, c128, c256, c512, c1024 = (
@@ -162,18 +153,16 @@ class YOLOv5(nn.Module):
 
     @property
     def head(self) -> Detect:
-        """The last layer."""
         return self.model["24"]  # type: ignore[return-value]
 
     @property
     def classes(self) -> int:
-        """Number of classes."""
         return self.head.outputs - 5
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Compute what the layers give, before any sigmoid.
 
-        Of RGB images (B, 3, H, W) in [0, 1], H and W multiples of 32, one output per scale of shape
+        Of RGB images (B, 3, H, W) in [0, 1], H and W multiples of 32, an output per scale of shape
         (B, 3, H / stride, W / stride, 5 + classes): x, y, width, height, objectness, classes.
         """
         layer, upsample = self.model, nn.Upsample(scale_factor=2)
@@ -190,10 +179,9 @@ class YOLOv5(nn.Module):
         return self.head([fine, medium, large])
 
     def decode(self, outputs: Sequence[Tensor]) -> Tensor:
-        """Turn outputs of `forward` into boxes and scores, shape (B, N, 5 + classes).
+        """Turn outputs of `forward` into shape (B, N, 5 + classes), one of N per cell and anchor.
 
-        Centre x and y, width and height in pixels of the input, objectness and classes in [0, 1],
-        of all anchors of all cells of all scales.
+        Centre x and y, width and height in pixels of the input, objectness and classes in [0, 1].
         """
         decoded = []
         for y, anchors, stride in zip(outputs, self.head.anchors, STRIDES, strict=True):

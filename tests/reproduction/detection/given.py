@@ -10,15 +10,14 @@ from fusionlib.pairs import Box, Dataset, DatasetCard, Pair
 from reproduction.detection.detector import Detector
 from reproduction.detection.yolov5 import YOLOv5
 
+NAMES = ("person", "bicycle", "car")
+
 
 def iou(boxes, others):
     """Intersection over union of each box with each other, by pycocotools."""
     sides = [np.asarray(b, float).reshape(-1, 4) for b in (boxes, others)]
     as_coco = [np.hstack([b[:, :2], b[:, 2:] - b[:, :2]]) for b in sides]
     return mask.iou(*as_coco, [0] * len(as_coco[1]))
-
-
-NAMES = ("person", "bicycle", "car")
 
 
 def detector(classes=NAMES, *, seed=0, input=64) -> Detector:
@@ -49,6 +48,6 @@ def pair(name="a", *, width=64, height=48, boxes=True, seed=0) -> Pair:
     return Pair(name, ir, vis, boxes=tuple(found))
 
 
-def dataset(*pairs) -> Dataset:
-    card = DatasetCard("some", "Some", "infrared-visible", "", classes=NAMES)
+def dataset(*pairs, classes=NAMES) -> Dataset:
+    card = DatasetCard("some", "Some", "infrared-visible", "", classes=classes)
     return Dataset("some", card, [pair.name for pair in pairs], lambda i: pairs[i])

@@ -8,10 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fusionlib import datasets
 from fusionlib.datasets import dataset_parts, load_dataset
 from fusionlib.errors import UnknownName
-from fusionlib.images import write_image
 from fusionlib.methods import registry
 from reproduction.detection import experiment
 from reproduction.detection.detector import TO_SCORE, TO_SEE, Detections, save_detector
@@ -19,19 +17,18 @@ from reproduction.detection.experiment import (
     PROTOCOLS,
     detection_rows,
     pretrained_table,
-    renderers,
     retrained_table,
+    sources,
 )
-from reproduction.detection.layout import read_layout
 from reproduction.detection.report import (
     ALL,
     OURS,
     boxes_of,
-    paper_values,
+    paper_table,
     show_differences,
 )
 from reproduction.detection.training import PUBLISHED, Schedule
-from tests.reproduction.detection.given import detector, pair
+from tests.reproduction.detection.given import dataset, detector, pair
 
 QUICK = Schedule(epochs=1, batch=4, nominal_batch=4, least_warmup=0, input=64, head="named")
 
@@ -47,7 +44,7 @@ def always_one_thread(one_thread):
 def test_rows_are_all_methods_with_those_of_the_print_first():
     rows = detection_rows()
     assert {row.method for row in rows} == set(registry())
-    printed = list(paper_values().index.unique("row"))[2:]
+    printed = list(paper_table().index)[2:]
     assert [row.label for row in rows if row.paper and not row.orientation] == printed
     assert "CDDFuse, retrained" in [row.label for row in rows]
     assert {row.method for row in rows if row.slow} == {"jsr", "jsrsd"}
@@ -64,14 +61,13 @@ def test_the_papers_protocol():
     assert all({*plan.rows} <= known for plan in PROTOCOLS.values())
 
 
-def test_renderers():
-    found, missing, methods = renderers(["Infrared", "Visible", "MST", "JSR"], dataset="sample")
-    one = pair()
-    assert list(found) == ["Infrared", "Visible", "MST"] and set(methods) == {"MST"}
-    assert found["Infrared"].render(one) is one.ir and found["Visible"].render(one) is one.vis
+def test_sources():
+    found, missing = sources(["Visible", "MST", "JSR"], dataset="sample")
+    assert list(found) == ["Visible", "MST"] and found["Visible"] == "vis"
+    assert found["MST"].identity.method == "mst"
     assert "learns a dictionary from each pair" in missing["JSR"]
     with pytest.raises(UnknownName, match="row of Table 4 'Thermal'"):
-        renderers(["Thermal"], dataset="sample")
+        sources(["Thermal"], dataset="sample")
 
 
 # ---------------------------------------------------------------- on small data
@@ -91,7 +87,7 @@ def small(tmp_path, monkeypatch):
     return tmp_path
 
 
-def see(_, examples, names, *, title, thresholds=TO_SCORE, **__):
+def see(_, examples, names, *, title="", thresholds=TO_SCORE):
     """What is there, in RefineFuse's pictures; in others people alone, in infrared nothing."""
     truths, found = {}, {}
     for example in examples:
@@ -141,14 +137,9 @@ def test_pretrained(small, monkeypatch):
     assert {f.name for f in folder.iterdir()} == {
         "boxes.csv", "differences.csv", "provenance.json", "summary.csv", "summary.md"
     }  # fmt: skip
-
-
-def test_pretrained_again_fuses_nothing_and_gives_the_same(small, monkeypatch):
-    folder = small / "results" / "x"
-    first = pretrained_table(folder, "sample", limit=2)
-    monkeypatch.setattr("fusionlib.methods.Method.fuse_pair", None)
-    again = pretrained_table(folder, "sample", limit=2)
-    pd.testing.assert_frame_equal(first.summary, again.summary)
+    monkeypatch.setattr("fusionlib.methods.Method.fuse_pair", None)  # nothing is fused again
+    again = pretrained_table(folder, "sample", limit=4)
+    pd.testing.assert_frame_equal(table.summary, again.summary)
 
 
 def test_retrained(small, monkeypatch):
@@ -176,6 +167,10 @@ def test_retrained(small, monkeypatch):
     assert fewer.differences.empty and set(fewer.summary["row"]) == {"MST"}
     assert show_differences(fewer).to_html()
     assert not pd.read_csv(folder / "differences.csv").shape[0]
+    other = plan._replace(schedule=replace(QUICK, rate=0.02))
+    monkeypatch.setattr(experiment, "PROTOCOLS", {"sample": other})
+    with pytest.raises(TypeError):
+        retrained_table(folder, "sample", limit=4, rows=["MST"])
 
 
 def test_no_such_protocol(tmp_path):
@@ -183,90 +178,35 @@ def test_no_such_protocol(tmp_path):
         retrained_table(tmp_path / "x", "coco")
 
 
-@pytest.fixture
-def stand_in(small, monkeypatch):
-    """Ten pairs in the folders and formats of M3FD."""
-    root = small / "data" / "M3FD_Detection"
-    rows = [
-        "# title: Stand-in",
-        "# kind: infrared-visible",
-        "# folder: M3FD_Detection",
-        "# classes: People, Car, Bus, Motorcycle, Lamp, Truck",
-        "name,ir,vis,labels,part",
-    ]
-    labels = ("People", "Car", "Bus", "Lamp")
-    (root / "Annotation").mkdir(parents=True)
+def stand_in():
+    """Ten pairs with M3FD's classes, some of which they show."""
+    classes = ("People", "Car", "Bus", "Motorcycle", "Lamp", "Truck")
+    pairs = []
     for i in range(10):
         one = pair(f"{i:05}", seed=i)
-        write_image(root / "Ir" / f"{one.name}.png", one.ir)
-        write_image(root / "Vis" / f"{one.name}.png", one.vis)
-        objects = "".join(
-            f"<object><name>{labels[(i + k) % 4]}</name><bndbox><xmin>{box.x0 + 1:.0f}</xmin>"
-            f"<ymin>{box.y0 + 1:.0f}</ymin><xmax>{box.x1:.0f}</xmax><ymax>{box.y1:.0f}</ymax>"
-            "</bndbox></object>"
-            for k, box in enumerate(one.boxes)
-        )
-        (root / "Annotation" / f"{one.name}.xml").write_text(f"<annotation>{objects}</annotation>")
-        part = "train" if i < 6 else "val" if i < 8 else "test"
-        rows.append(
-            f"{one.name},Ir/{one.name}.png,Vis/{one.name}.png,Annotation/{one.name}.xml,{part}"
-        )
-    listed = small / "m3fd_detection.csv"
-    listed.write_text("\n".join(rows) + "\n")
-    files = datasets._split_files() | {"m3fd_detection": listed}
-    monkeypatch.setattr(datasets, "_split_files", lambda: files)
-    return small
+        boxes = (box._replace(label=classes[(i + k) % 3]) for k, box in enumerate(one.boxes))
+        pairs.append(replace(one, boxes=tuple(boxes)))
+    return dataset(*pairs, classes=classes)
 
 
-def test_boxes_of_m3fd(stand_in):
-    """Pascal VOC counts columns and rows from 1, and the last one is inside."""
-    pairs = load_dataset("m3fd_detection", data_dir=stand_in / "data")
-    for i, one in enumerate(pairs):
-        assert [box[1:] for box in one.boxes] == [box[1:] for box in pair(seed=i).boxes]
-    assert [box.label for box in pairs[0].boxes] == ["People", "Car"]
-
-
-def test_the_papers_protocol_on_a_stand_in(stand_in, monkeypatch):
+def test_the_papers_protocol_on_a_stand_in(small, monkeypatch):
     """Trained on "train", the best epoch by "val", scored on "test", the paper's rows beside it."""
-    calls = []
-    tune = experiment.fine_tune
+    pairs, calls, tune = stand_in(), [], experiment.fine_tune
+    parts = dict(zip(pairs.names, [*["train"] * 6, *["val"] * 2, *["test"] * 2], strict=True))
+    monkeypatch.setattr(experiment, "load_dataset", lambda *_, **__: pairs)
+    monkeypatch.setattr(experiment, "dataset_parts", lambda _: parts)
 
-    def listen(start, examples, names, schedule, *, validation, **options):
-        calls.append(([e.name for e in examples], [e.name for e in validation], names))
-        return tune(start, examples, names, schedule, validation=validation, **options)
+    def listen(task, output):
+        names = ([example.name for example in some] for some in (task.examples, task.validation))
+        calls.append((*names, task.names))
+        return tune(task, output)
 
     monkeypatch.setattr(experiment, "fine_tune", listen)
-    folder = stand_in / "results" / "refinefuse_04_m3fd"
-    table = retrained_table(folder, "m3fd", data_dir=stand_in / "data")
-    train, validation, names = calls[0]
-    assert train == [f"{i:05}" for i in range(6)] and validation == ["00006", "00007"]
-    assert names == ("People", "Car", "Bus", "Motorcycle", "Lamp", "Truck")
+    table = retrained_table(small / "results" / "refinefuse_04_m3fd", "m3fd")
+    assert calls[0] == ([*pairs.names[:6]], ["00006", "00007"], pairs.card.classes)
     assert len(calls) == 3 and {"AP50", "AP"} <= set(table.runs)
     summary = table.summary.set_index(["row", "class", "metric"])
     assert list(dict.fromkeys(table.summary["class"])) == ["People", "Car", "Bus", ALL]
     assert (summary["n"] == 2).all()
     assert summary.loc[("Infrared", "People", "AP50"), "paper"] == 81.1
     assert summary.loc[(OURS, "Bus", "AP"), "paper"] == 47.3
-
-
-@pytest.mark.parametrize("what", ["pictures", "start", "schedule", "version"])
-def test_what_decides_which_training_is_taken(small, monkeypatch, what):
-    folder = small / "results" / "refinefuse_04"
-    retrained_table(folder, "sample", limit=4, rows=["Visible"])
-    monkeypatch.setattr(experiment, "fine_tune", None)
-    retrained_table(folder, "sample", limit=4, rows=["Visible"])
-    if what == "version":
-        monkeypatch.setattr(experiment, "VERSION", 2)
-    elif what == "schedule":
-        other = PROTOCOLS["sample"]._replace(schedule=replace(QUICK, rate=0.02))
-        monkeypatch.setitem(PROTOCOLS, "sample", other)
-    elif what == "start":
-        save_detector(small / "start.safetensors", detector(seed=6), {})
-    else:
-        (label,) = folder.parent.glob(
-            "cache/detection/sample/pairs-4/visible-*/labels/all/smoke.txt"
-        )
-        label.write_text("")
-        monkeypatch.setattr(experiment, "export", lambda _, __, where: read_layout(where))
-    with pytest.raises(TypeError):
-        retrained_table(folder, "sample", limit=4, rows=["Visible"])

@@ -1,10 +1,10 @@
-"""pickled: whole modules are read without their classes, and nothing in them is run."""
+"""Whole modules that were pickled are read without their classes, and nothing in them is run."""
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import os
+from argparse import Namespace
 from typing import ClassVar
 
 import numpy as np
@@ -15,16 +15,6 @@ from torch import nn
 from fusionlib.checkpoints import Checkpoint, read_checkpoint
 from fusionlib.errors import WeightsMismatch
 from reproduction.detection.pickled import read_modules
-
-
-def stored(tensors):
-    """As the registered sets are: a number has a shape of (1,)."""
-    return {name: t.reshape(1) if t.ndim == 0 else t for name, t in tensors.items()}
-
-
-def same(found, expected):
-    torch.testing.assert_close(found, expected, rtol=0, atol=0)
-    return True
 
 
 class Malicious:
@@ -55,95 +45,70 @@ class Counting(nn.Module):
         super().__setstate__(state)
 
 
-@pytest.mark.parametrize(
-    "wrap", [lambda m: m, lambda m: {"model": m, "ema": None}, lambda m: {"ema": m, "model": 3}]
-)
-def test_tensors_of_a_pickled_module(tmp_path, wrap):
-    """As its state dict has them; nothing of its class is run."""
-    module = Counting()
-    torch.save(wrap(module), tmp_path / "model.pt")
+@pytest.fixture
+def file(tmp_path):
+    return tmp_path / "model.pt"
+
+
+@pytest.mark.parametrize("wrap", ["alone", "model", "ema", "beside others", "of PyTorch 1"])
+def test_tensors_of_a_pickled_module(file, wrap):
+    """As its state dict has them, a number with a shape of (1,); nothing of its class is run."""
+    module, other = Counting(), {"fitness": np.float64(0.3), "path": file, "opt": Namespace(a=1)}
+    content = {"alone": module, "model": {"model": module, "ema": None}}
+    content |= {"ema": {"ema": module, "model": 3}, "beside others": {"model": module, **other}}
+    expected = {name: t.reshape(t.shape or 1) for name, t in module.state_dict().items()}
+    for part in module.modules() if wrap == "of PyTorch 1" else ():
+        del part._state_dict_pre_hooks  # which came later
+    torch.save(content.get(wrap, module), file)
     Counting.calls.clear()
-    found = read_modules(tmp_path / "model.pt")
-    assert same(found.tensors, stored(module.state_dict())) and found.names == ("cat", "dog")
-    assert same(read_checkpoint(Checkpoint("modules", ()), [tmp_path / "model.pt"]), found.tensors)
+    tensors, names = read_modules(file)
+    torch.testing.assert_close(tensors, expected, rtol=0, atol=0)
+    assert names == ("cat", "dog")
+    again = read_checkpoint(Checkpoint("modules", ()), [file])
+    torch.testing.assert_close(again, expected, rtol=0, atol=0)
     assert not Counting.calls
-    torch.load(tmp_path / "model.pt", weights_only=False)
-    assert Counting.calls == ["setstate"]  # which does run it
 
 
-def test_what_a_pickled_module_brings_along_is_ignored(tmp_path):
-    """Of NumPy, of paths, of settings."""
-    extra = {"fitness": np.float64(0.3), "path": tmp_path, "opt": argparse.Namespace(a=1)}
-    torch.save({"model": Counting(), **extra}, tmp_path / "model.pt")
-    assert len(read_modules(tmp_path / "model.pt").tensors) == 8
-
-
-@pytest.mark.parametrize("inside", [True, False])
-def test_code_beside_a_pickled_module_is_not_run(tmp_path, inside):
+@pytest.mark.parametrize("place", ["beside", "inside", "_state_dict_hooks", "_parameters"])
+def test_code_beside_a_pickled_module_is_not_run(file, tmp_path, place):
     trace, module = tmp_path / "trace", Counting()
-    content = {"model": module, "extra": Malicious(trace)}
-    if inside:
+    content = {"model": module}
+    if place == "beside":
+        content["extra"] = Malicious(trace)
+    elif place == "inside":
         module.extra = Malicious(trace)
-    torch.save(content, tmp_path / "model.pt")
+    else:  # what a state dict is made of
+        module.__dict__[place] = {"a": Malicious(trace), "b": os.system, "c": module.forward}
+    torch.save(content, file)
     with contextlib.suppress(WeightsMismatch):
-        read_modules(tmp_path / "model.pt")
+        read_modules(file)
     assert not trace.exists()
-
-
-def test_a_checkpoint_without_a_module(tmp_path):
-    torch.save({"model": Counting().state_dict()}, tmp_path / "model.pt")
-    with pytest.raises(WeightsMismatch, match="no pickled module"):
-        read_modules(tmp_path / "model.pt")
-    (tmp_path / "model.pt").write_bytes(b"<html>")
-    with pytest.raises(WeightsMismatch, match="no PyTorch checkpoint"):
-        read_modules(tmp_path / "model.pt")
-
-
-def test_modules_without_end(tmp_path):
-    """Each of 20 holds the next one twice: a million in all, and none larger than a word."""
-    module = nn.Linear(1, 1)
-    for _ in range(20):
-        module = nn.Sequential(module, module)
-    torch.save(module, tmp_path / "model.pt")
-    with pytest.raises(WeightsMismatch, match="more than 5000 modules"):
-        read_modules(tmp_path / "model.pt")
 
 
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
-        ("_parameters", 3, None),
-        ("_parameters", [torch.ones(2)], None),
-        ("_modules", [1], "no tensors"),
-        ("_modules", {"a": 3}, "no tensors"),
-        ("_non_persistent_buffers_set", argparse.Namespace(), None),
-        ("names", 7, "no names of classes"),
-        ("layers", None, None),
+        ("_modules", {"a": 3}, "its module is damaged"),
+        ("_modules", [1], "its module is damaged"),
+        ("names", 7, "its module is damaged"),
+        ("_buffers", {"anchors": torch.eye(3).to_sparse()}, "anchors is no plain tensor"),
     ],
 )
-def test_modules_with_odd_insides(tmp_path, name, value, words):
-    """As far as there are tensors they are read; else one message says what is missing."""
+def test_modules_with_odd_insides(file, name, value, words):
     module = Counting()
     module.__dict__[name] = value
-    torch.save({"model": module}, tmp_path / "model.pt")
-    if words is None:
-        assert read_modules(tmp_path / "model.pt").tensors
-    elif words == "no tensors":
-        module.__dict__["_buffers"] = {}
-        torch.save({"model": module}, tmp_path / "model.pt")
-        with pytest.raises(WeightsMismatch, match=words):
-            read_modules(tmp_path / "model.pt")
-    else:
-        with pytest.raises(WeightsMismatch, match=words):
-            read_modules(tmp_path / "model.pt")
+    torch.save({"model": module}, file)
+    with pytest.raises(WeightsMismatch, match=words):
+        read_modules(file)
 
 
-def test_a_pickled_module_of_other_tensors(tmp_path):
-    module = Counting()
-    module.register_buffer("anchors", torch.eye(3).to_sparse())
-    torch.save(module, tmp_path / "model.pt")
-    with pytest.raises(WeightsMismatch, match="anchors is no plain tensor"):
-        read_modules(tmp_path / "model.pt")
-    torch.save({"ema": torch.ones(3), "model": torch.ones(3)}, tmp_path / "model.pt")
+@pytest.mark.parametrize(
+    "content", [{"model": Counting().state_dict()}, {"ema": torch.ones(3), "model": torch.ones(3)}]
+)
+def test_a_checkpoint_without_a_module(file, content):
+    torch.save(content, file)
     with pytest.raises(WeightsMismatch, match="no pickled module"):
-        read_modules(tmp_path / "model.pt")
+        read_modules(file)
+    file.write_bytes(b"<html>")
+    with pytest.raises(WeightsMismatch, match="no PyTorch checkpoint"):
+        read_modules(file)

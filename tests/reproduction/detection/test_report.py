@@ -9,12 +9,10 @@ import pandas as pd
 import pytest
 
 from fusionlib.errors import FusionError
-from reproduction.detection import report
 from reproduction.detection.report import (
     ALL,
     DetectionTable,
-    boxes_of,
-    paper_values,
+    paper_table,
     recorded,
     show_differences,
     show_precision,
@@ -28,41 +26,28 @@ def test_printed_values():
 
     To the rounding of two decimals of a mean, 0.05, and of three numbers.
     """
-    values = paper_values()
-    assert values["RefineFuse", ALL, "AP50"] == 88.4
-    assert values["Infrared", "bus", "AP"] == 34.8
-    by_class = values.unstack("class")
-    assert by_class.shape == (13 * 2, 4)
-    means = by_class[["person", "car", "bus"]].mean(axis=1)
-    assert (means - by_class[ALL]).abs().max() <= 0.1 + 1e-9
+    table = paper_table()
+    assert table.loc["RefineFuse", "map50"] == 88.4 and table.loc["Infrared", "bus_ap"] == 34.8
+    assert len(table) == 13
+    for end in ("", "50"):
+        means = table[[f"{name}_ap{end}" for name in ("people", "car", "bus")]].mean(axis=1)
+        assert (means - table[f"map{end}"]).abs().max() <= 0.1 + 1e-9
 
 
 # ---------------------------------------------------------------- what is shown
 
 
-def made_up(**intervals):
-    """Differences of all classes, both metrics alike, of rows with these intervals."""
-    rows = [
-        {
-            "row": row.replace("_", " "),
-            "class": ALL,
-            "metric": metric,
-            "difference": sum(ends) / 2,
-            "ci_low": ends[0],
-            "ci_high": ends[1],
-            "spread": 0.0,
-            "paper": 1.0 if row == "MST" else np.nan,
-            "verdict": report._verdict(*ends),
-        }
-        for row, ends in intervals.items()
-        for metric in ("AP50", "AP")
-    ]
-    return DetectionTable(pd.DataFrame(), pd.DataFrame(rows), {})
-
-
 def test_differences_are_shown_with_sign_interval_and_print():
-    html = show_differences(made_up(Visible=(-2, 1), MST=(0.5, 1.5)), "Title").to_html()
-    assert "RefineFuse − MST" in html and "Title" in html
+    rows = [
+        {"row": row, "class": ALL, "metric": metric, "difference": (low + high) / 2,
+         "ci_low": low, "ci_high": high, "paper": paper, "verdict": verdict}
+        for row, low, high, paper, verdict in (
+            ("Visible", -2, 1, np.nan, "no difference"), ("MST", 0.5, 1.5, 1.0, "better"),
+        )
+        for metric in ("AP50", "AP")
+    ]  # fmt: skip
+    html = show_differences(DetectionTable(pd.DataFrame(), pd.DataFrame(rows), {}), "T").to_html()
+    assert "RefineFuse − MST" in html and "T" in html
     assert "✓ +1.0\n+0.5 to +1.5\npaper +1.0" in html
     assert "~ −0.5\n−2.0 to +1.0" in html
 
@@ -80,10 +65,6 @@ def test_precision_is_shown_with_interval_and_print():
     (name,) = re.findall(r"#T_(\w+)_row0_col0 {\s*font-weight: bold", html)
     other = show_precision(table, "AP50", "Another on the same page").to_html()
     assert name not in other and "font-weight: bold" in other
-
-
-def test_boxes_of_a_table_without_boxes():
-    assert boxes_of(made_up(MST=(-1, 1)), "MST", "a") == []
 
 
 # ---------------------------------------------------------------- recorded
