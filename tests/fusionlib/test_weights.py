@@ -445,7 +445,7 @@ def test_a_set_that_is_there_and_right_is_left_alone(web, model, tmp_path):
 def test_what_goes_wrong_leaves_nothing(web, model, tmp_path, content, options, words):
     entry = model(content or b"", **options)
     if content is None:
-        web._files.clear()
+        web.files.clear()
     path = tmp_path / "new" / "theirs.safetensors"
     with pytest.raises((WeightsNotFound, WeightsMismatch), match=words) as error:
         fetch_weights(entry, CONFIGURATION, path.parent, progress=False)
