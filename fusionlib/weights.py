@@ -35,7 +35,7 @@ from .files import atomic_file, check_writable
 if TYPE_CHECKING:
     import pandas as pd
 
-    from .classical.algorithm import Algorithm
+    from .classical import Algorithm
 
 
 __all__ = [
