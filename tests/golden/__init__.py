@@ -72,10 +72,10 @@ DEFINITIONS: dict[tuple[str, str], Definition] = {
     ("PSNR", "vifb"): _as("PSNR", "vifb"),
     ("Qabf", "hli_range01_matlab_order"): _as("Qabf", "li"),
     ("Qabf", "hli_range01_octave_order"): lambda *images: gradient.qabf(
-        *images, ties="strength", peak=1, order="octave"
+        *images, own_strength=True, peak=1, octave=True
     ),
     ("Qabf", "octave_direct"): lambda *images: gradient.qabf(
-        *images, ties="strength", peak=1, order="octave"
+        *images, own_strength=True, peak=1, octave=True
     ),
     ("Qabf", "range255_exact"): _as("Qabf", "tang"),
     ("Qabf", "range255_f32"): _as("Qabf", "cddfuse"),
