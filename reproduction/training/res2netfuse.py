@@ -71,7 +71,7 @@ class Res2NetFuseRecipe(Recipe):
                 f"the learning rate must be positive and at most 1, not {learning_rate}."
             )
         self.network = Res2NetFuse(variant)  # type: ignore[arg-type]
-        self.loss = ReconstructionLoss(variant)  # type: ignore[arg-type]
+        self.loss = ReconstructionLoss(variant)
         self.learning_rate = learning_rate
         self.mixed = precision == "mixed"
 
