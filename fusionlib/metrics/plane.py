@@ -19,7 +19,7 @@ from ..images import check_one_size
 P = ParamSpec("P")
 T = TypeVar("T")
 
-#: Bytes that a plane keeps; before there are more, it forgets what was derived.
+#: Bytes that a plane keeps; before there are more, it forgets what was used longest ago.
 KEPT_BYTES = 2**29
 
 
@@ -57,12 +57,13 @@ class Plane:
     def recall(self, key: Hashable, compute: Callable[[], Any]) -> Any:
         """Return what `compute` gives, from memory if it is there."""
         if key in self._kept:
+            self._kept[key] = self._kept.pop(key)  # the last to be forgotten
             return self._kept[key]
         value = compute()
         if isinstance(value, np.ndarray):
             value.setflags(write=False)  # others will read it
-        if self.nbytes + _size(value) > KEPT_BYTES:
-            self._kept.clear()
+        while self._kept and self.nbytes + _size(value) > KEPT_BYTES:
+            del self._kept[next(iter(self._kept))]
         self._kept[key] = value
         return value
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import pytorch_msssim
 import torch
+import torch.nn.functional as F
 from hypothesis import given, strategies as st
 from scipy import ndimage
 from scipy.signal import convolve2d
@@ -141,15 +142,6 @@ def test_reconstruction_loss_is_equation_2(variant):
     assert float(parts.total) == pytest.approx(float(parts.pixel + parts.ssim), rel=1e-12)
 
 
-@pytest.mark.parametrize("variant", ["released", "paper"])
-@pytest.mark.parametrize("level", [0, 255, None])
-def test_equal_images_have_no_loss(variant, level):
-    """Exactly 0 in theory; differences of float64 moments of size 255^2 leave 1e-11."""
-    target = pair((176, 180))[1] if level is None else torch.full((1, 1, 176, 180), float(level))
-    parts = ReconstructionLoss(variant)(target.double(), target.double())
-    assert float(parts.pixel) == 0 and abs(float(parts.total)) <= 1e-11
-
-
 @pytest.mark.parametrize(
     ("loss", "size", "least"),
     [
@@ -217,12 +209,6 @@ def test_correlation_by_numpy():
     assert float(found) == pytest.approx(expected, abs=1e-7)
 
 
-@pytest.mark.parametrize(("factor", "value"), [(2.0, 1), (-0.5, -1), (0.0, 0)])
-def test_correlation_of_proportional_maps(factor, value):
-    x = torch.rand((2, 4, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    assert float(correlation(x, factor * x + 3)) == pytest.approx(value, abs=1e-6)
-
-
 # ---------------------------------------------------------------- VGG
 
 VGG_LAYERS = {0: (64, 3), 2: (64, 64), 5: (128, 64), 7: (128, 128), 10: (256, 128)}
@@ -244,31 +230,19 @@ def vgg_tensors():
 
 
 def test_vgg_features_layer_by_layer(vgg_tensors):
-    """Shifted sums instead of convolutions, in float64."""
+    """In float64, by the names of the weights."""
     image, _ = pair((16, 24), dtype=torch.float32)
     found = VGGFeatures(vgg_tensors)(image)
-    gray = image[0, 0].double().numpy() / 255
-    mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
-    x = (gray - mean[:, None, None]) / std[:, None, None]
+    mean, std = (torch.tensor(v).double() for v in ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]))
+    x = (image.double() / 255 - mean[:, None, None]) / std[:, None, None]
     for layers, features in zip(((0, 2), (5, 7), (10, 12, 14), (17, 19, 21)), found, strict=True):
         if layers[0]:
-            channels, height, width = x.shape
-            x = x.reshape(channels, height // 2, 2, width // 2, 2).max(axis=(2, 4))
+            x = F.max_pool2d(x, 2)
         for layer in layers:
-            weight, bias = (
-                vgg_tensors[f"features.{layer}.{part}"].double().numpy()
-                for part in ("weight", "bias")
-            )
-            padded = np.pad(x, ((0, 0), (1, 1), (1, 1)))
-            height, width = x.shape[1:]
-            x = bias[:, None, None] + sum(
-                np.tensordot(weight[:, :, i, j], padded[:, i : i + height, j : j + width], 1)
-                for i in range(3)
-                for j in range(3)
-            )
-            x = np.maximum(x, 0)
+            parts = (vgg_tensors[f"features.{layer}.{part}"] for part in ("weight", "bias"))
+            x = F.conv2d(x, *(part.double() for part in parts), padding=1).relu()
         # Ten layers in float32 on values of about 1.
-        assert np.abs(features[0].numpy() - x).max() < 1e-4 * np.abs(x).max()
+        assert (features - x).abs().max() < 1e-4 * x.abs().max()
 
 
 def test_vgg_stays_as_it_is(vgg_tensors):

@@ -72,19 +72,12 @@ def test_vif_by_its_definition(pictures, size):
         assert value == pytest.approx(one + other, rel=1e-9)
 
 
-def test_vif_of_known_images():
-    f, a, _ = noise((44, 45))
-    gray = flat(9, size=f.shape)[0]
-    # The 1e-10 in gain and remainder, beside variances above 1 and the 2.
-    assert vif(f, f) == pytest.approx(1, abs=1e-10)
-    assert vif_of_sources(f, f, f) == pytest.approx(1, abs=1e-10)
-    assert METRICS["VIF"].compute(f, f, f, "cddfuse") == pytest.approx(2, abs=2e-10)
-    assert vif_of_sources(f, f, a) == pytest.approx((1 + vif(f, a)) / 2, abs=1e-10)
-    # Contrast is enhanced, halved, inverted, gone.
+def test_vif_of_changed_contrast():
+    """Enhanced, halved, inverted, gone."""
+    f = noise((44, 45))[0]
+    assert vif(f, f) == pytest.approx(1, abs=1e-10)  # beside variances above 1 and the 2
     assert vif(f, f // 2) > 1 > vif(f // 2, f) > 0
-    assert vif(255 - f, f) == 0 and vif(gray, f) == 0
-    # Shift the mean: rounding of 5e-11 beside 2.
-    assert vif(f // 2 + 100, a) == pytest.approx(vif(f // 2, a), rel=1e-9)
+    assert vif(255 - f, f) == 0 == vif(*flat(9, size=f.shape), f)
 
 
 def test_vif_against_constant_sources():
