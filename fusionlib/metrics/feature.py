@@ -102,15 +102,17 @@ def _windows(rows: np.ndarray) -> _Windows:
     mean = (position * p).sum(axis=0)
     variance = (position**2 * p).sum(axis=0) - mean * mean
     spread = np.sqrt(np.maximum(variance, 0))
-    entropy = -_sum_times_log(p)
+    entropy = -_sum_times_log(p, np.empty_like(p))
     deviation = p - p.sum(axis=0) / 9
     return _Windows(raw, constant, p, deviation, np.cumsum(p, axis=0), spread, entropy)
 
 
-def _sum_times_log(p: np.ndarray) -> np.ndarray:
-    """Return the sum over nine values of ``p log2 |p|``, which is 0 for 0."""
-    logarithm = np.log2(np.maximum(np.abs(p), np.finfo(float).tiny))
-    return np.einsum("kn,kn->n", logarithm, p)
+def _sum_times_log(p: np.ndarray, room: np.ndarray) -> np.ndarray:
+    """Return the sum over nine values of ``p log2 |p|``, which is 0 for 0; overwrites `room`."""
+    np.abs(p, out=room)
+    np.maximum(room, np.finfo(float).tiny, out=room)
+    np.log2(room, out=room)
+    return np.einsum("kn,kn->n", room, p)
 
 
 def _bound(
@@ -153,9 +155,14 @@ def _information(
     share, entropy = np.zeros((2, len(correlation)))
     share[usable] = correlation[usable] / (covariance[usable] / spread[usable])
     independent = (1 - share) * f.p
+    joint, room = np.empty((2, *f.p.shape))
     for below, above, rest in zip(bounds[:-1], bounds[1:], independent, strict=True):
-        joint = above[1:] - below[1:] - above[:-1] + below[:-1]
-        entropy -= _sum_times_log(joint * share + rest * s.p)
+        np.subtract(above[1:], below[1:], out=joint)
+        joint -= above[:-1]
+        joint += below[:-1]
+        joint *= share
+        joint += np.multiply(rest, s.p, out=room)
+        entropy -= _sum_times_log(joint, room)
     marginal = f.entropy + s.entropy
     mutual = marginal - entropy
     return np.divide(2 * mutual, marginal, out=np.zeros_like(share), where=marginal > 0)
