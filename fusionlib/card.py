@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from .checkpoints import Checkpoint
-    from .classical.algorithm import Algorithm
+    from .classical import Algorithm
     from .networks.network import FusionNetwork
 
 __all__ = [

@@ -1,16 +1,17 @@
-"""Training losses, and the measures that several are made of. Images are (B, 1, H, W) tensors.
+"""Training losses, and the measures that several are made of.
+
+Images, and what is computed at each of their pixels, are tensors of shape (B, 1, H, W); means over
+the batch are scalars.
 
 References
 ----------
-.. [1] Z. Wang, A. C. Bovik, H. R. Sheikh, E. P. Simoncelli, "Image quality assessment:
-   from error visibility to structural similarity", IEEE Trans. Image Process. 13(4),
-   2004, doi 10.1109/TIP.2003.819861.
-.. [2] Z. Wang, E. P. Simoncelli, A. C. Bovik, "Multiscale structural similarity for
-   image quality assessment", Asilomar Conf. 2003, doi 10.1109/ACSSC.2003.1292216.
+.. [1] Z. Wang, A. C. Bovik, H. R. Sheikh, E. P. Simoncelli, "Image quality assessment: from error
+   visibility to structural similarity", 2004, doi 10.1109/TIP.2003.819861.
+.. [2] Z. Wang, E. P. Simoncelli, A. C. Bovik, "Multiscale structural similarity for image quality
+   assessment", 2003, doi 10.1109/ACSSC.2003.1292216.
 .. [3] K. Simonyan, A. Zisserman, "Very deep convolutional networks for large-scale image
    recognition", ICLR 2015, doi 10.48550/arXiv.1409.1556.
-.. [4] C. Song, H. Li, T. Xu, X.-J. Wu, J. Kittler, "RefineFuse", Visual Intelligence 3, 2025,
-   doi 10.1007/s44267-025-00087-w.
+.. [4] C. Song et al., "RefineFuse", Visual Intelligence 3, 2025, doi 10.1007/s44267-025-00087-w.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import lru_cache
 from itertools import pairwise
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -27,22 +28,9 @@ from torch import Tensor, nn
 from .errors import ImageError, PairMismatch, WeightsMismatch, unknown
 
 __all__ = [
-    "source_masks",
-    "local_contrast",
-    "contrast_mask",
-    "FusionLoss",
-    "FusionLossParts",
-    "LossParts",
-    "ReconstructionLoss",
-    "VGGFeatures",
-    "correlation",
-    "laplacian",
-    "ms_ssim_released",
-    "sobel",
-    "sobel_gradients",
-    "tensor_ssim",
-    "tensor_ssim_map",
-    "texture_loss",
+    *("FusionLoss", "FusionLossParts", "LossParts", "ReconstructionLoss", "VGGFeatures"),
+    *("contrast_mask", "correlation", "laplacian", "local_contrast", "ms_ssim_released", "sobel"),
+    *("sobel_gradients", "source_masks", "tensor_ssim", "tensor_ssim_map", "texture_loss"),
 ]
 
 WINDOW, SIGMA = 11, 1.5
@@ -80,109 +68,80 @@ def _similarity_maps(
 ) -> tuple[Tensor, Tensor]:
     """SSIM and its contrast-structure term at each place of the window."""
     c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
-    batch = len(x)
     # Few passes are faster than five; what y gives alone mostly needs no gradient.
-    mx, xx, xy = _blur(torch.cat([x, x * x, x * y]), window, padding).split(batch)
-    my, yy = _blur(torch.cat([y, y * y]), window, padding).split(batch)
+    mx, xx, xy = _blur(torch.cat([x, x * x, x * y]), window, padding).split(len(x))
+    my, yy = _blur(torch.cat([y, y * y]), window, padding).split(len(x))
     contrast = (2 * (xy - mx * my) + c2) / (xx - mx * mx + yy - my * my + c2)
     similarity = (2 * mx * my + c1) / (mx * mx + my * my + c1) * contrast
     return similarity, contrast
 
 
+def _check_sides(x: Tensor, least: int, what: str) -> None:
+    height, width = x.shape[-2:]
+    if min(height, width) < least:
+        raise ImageError(
+            f"{what} needs images of at least {least}x{least} pixels, not {width}x{height}."
+        )
+
+
 def tensor_ssim(x: Tensor, y: Tensor, data_range: float) -> Tensor:
-    """Mean structural similarity [1] over the valid region, Gaussian window 11 / 1.5.
+    """Mean structural similarity [1], in [-1, 1], over the valid region, Gaussian window 11 / 1.5.
 
     Parameters
     ----------
-    x, y : Tensor, shape (B, 1, H, W)
-        Images on a scale of width `data_range`; H and W at least 11.
+    x, y : Tensor
+        H and W at least 11, else `ImageError`.
     data_range : float
-        L of the stabilising constants (0.01 L)^2 and (0.03 L)^2: 255 for gray levels, 1 for 0..1.
-
-    Returns
-    -------
-    Tensor, scalar
-        Mean over the batch, in [-1, 1].
-
-    Raises
-    ------
-    ImageError
-        If a side is shorter than the window.
+        Width of the images' scale, L of the stabilising constants (0.01 L)^2 and (0.03 L)^2: 255
+        for gray levels, 1 for 0..1.
     """
-    if min(x.shape[-2:]) < WINDOW:
-        raise ImageError(
-            f"SSIM needs images of at least {WINDOW}x{WINDOW} pixels, "
-            f"not {x.shape[-1]}x{x.shape[-2]}."
-        )
+    _check_sides(x, WINDOW, "SSIM")
     return _similarity_maps(x, y, data_range)[0].mean()
 
 
 def tensor_ssim_map(x: Tensor, y: Tensor, data_range: float) -> Tensor:
-    """Structural similarity at every pixel, the images continued by zeros.
+    """Structural similarity at every pixel, the images continued by zeros; see `tensor_ssim`.
 
     As kornia 0.2 (CDDFuse) and pytorch-ssim (SwinFusion) compute it.
-
-    Parameters
-    ----------
-    x, y : Tensor, shape (B, 1, H, W)
-        Images on a scale of width `data_range`.
-    data_range : float
-        As of `tensor_ssim`.
-
-    Returns
-    -------
-    Tensor, shape (B, 1, H, W)
     """
     return _similarity_maps(x, y, data_range, padding=WINDOW // 2)[0]
 
 
 def ms_ssim_released(x: Tensor, y: Tensor, *, small: bool = False) -> Tensor:
-    """Multi-scale SSIM as the released Res2NetFuse, DenseFuse and NestFuse trainings compute it.
+    """Multi-scale SSIM, in [0, 1], as the released Res2NetFuse, DenseFuse and NestFuse train.
 
-    Five levels, each half the size of the one before. It departs from [2] in two
-    ways: every level's mean m is mapped to (m + 1) / 2, and the last level's
-    similarity stands inside the product over the first four levels, so its exponent
-    is 4 x 0.1333.
+    Five levels, each half the size of the one before. It departs from [2] in two ways: every
+    level's mean m is mapped to (m + 1) / 2, and the last level's similarity stands inside the
+    product over the first four levels, so its exponent is 4 x 0.1333.
 
     Parameters
     ----------
-    x, y : Tensor, shape (B, 1, H, W)
-        Images of gray levels 0..255; H and W at least 176, so that the fifth level still holds
-        the 11x11 window.
+    x, y : Tensor
+        Gray levels 0..255; H and W at least 176, so that the fifth level still holds the window,
+        else `ImageError`.
     small : bool
         Whether smaller images, from 16x16 on, are taken too: the window is then cut to the
         size of a level that cannot hold it, as the released code does.
-
-    Returns
-    -------
-    Tensor, scalar, in [0, 1].
-
-    Raises
-    ------
-    ImageError
-        If a side is too short.
     """
     levels = len(MS_SSIM_WEIGHTS)
-    smallest = (1 if small else WINDOW) * 2 ** (levels - 1)
-    if min(x.shape[-2:]) < smallest:
-        raise ImageError(
-            f"MS-SSIM with {levels} levels needs images of at least {smallest}x{smallest} "
-            f"pixels, not {x.shape[-1]}x{x.shape[-2]}."
-        )
+    least = (1 if small else WINDOW) * 2 ** (levels - 1)
+    _check_sides(x, least, f"MS-SSIM with {levels} levels")
     product = x.new_ones(())
     for level, weight in enumerate(MS_SSIM_WEIGHTS):
         window = min(WINDOW, *x.shape[-2:])
         similarity, contrast = _similarity_maps(x, y, GRAY_LEVELS, window)
-        if level == levels - 1:
-            return product * ((similarity.mean() + 1) / 2) ** (weight * (levels - 1))
-        product = product * ((contrast.mean() + 1) / 2) ** weight
-        x, y = F.avg_pool2d(x, 2), F.avg_pool2d(y, 2)
-    raise AssertionError("unreachable")
+        last = level == levels - 1
+        mean = (similarity if last else contrast).mean()
+        product = product * ((mean + 1) / 2) ** (weight * level if last else weight)
+        if not last:
+            x, y = F.avg_pool2d(x, 2), F.avg_pool2d(y, 2)
+    return product
 
 
-def _filter(x: Tensor, *kernels: list[list[float]]) -> Tensor:
-    """Correlate (B, 1, H, W), padded by a pixel already, with 3x3 kernels, a channel each."""
-    return F.conv2d(x, torch.tensor(kernels, dtype=x.dtype, device=x.device)[:, None])
+def _filter(x: Tensor, *kernels: list[list[float]], mode: str = "constant") -> Tensor:
+    """Correlate with 3x3 kernels, a channel each; `mode` says how the image is continued."""
+    weights = torch.tensor(kernels, dtype=x.dtype, device=x.device)[:, None]
+    return F.conv2d(F.pad(x, (1, 1, 1, 1), mode=mode), weights)
 
 
 _ACROSS = [[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]]
@@ -193,62 +152,31 @@ _LAPLACE = [[0.0, 1.0, 0.0], [1.0, -4.0, 1.0], [0.0, 1.0, 0.0]]
 def sobel(x: Tensor) -> Tensor:
     """Sum of the magnitudes of both Sobel derivatives, the image continued by zeros.
 
-    Parameters
-    ----------
-    x : Tensor, shape (B, 1, H, W)
-
-    Returns
-    -------
-    Tensor, shape (B, 1, H, W)
-        Kernels of 1, 2, 1, not scaled.
+    Kernels of 1, 2, 1, not scaled.
     """
-    return _filter(F.pad(x, (1, 1, 1, 1)), _ACROSS, _DOWN).abs().sum(dim=1, keepdim=True)
+    return _filter(x, _ACROSS, _DOWN).abs().sum(dim=1, keepdim=True)
 
 
 def sobel_gradients(x: Tensor) -> Tensor:
-    """Both Sobel derivatives, scaled by 1/8, the image continued by its border.
+    """Both Sobel derivatives, scaled by 1/8, the image continued by its border; (B, 2, H, W).
 
-    Parameters
-    ----------
-    x : Tensor, shape (B, 1, H, W)
-
-    Returns
-    -------
-    Tensor, shape (B, 2, H, W)
-        Across and down, as kornia's ``SpatialGradient`` gives them.
+    Across and down, as kornia's ``SpatialGradient`` gives them.
     """
-    return _filter(F.pad(x, (1, 1, 1, 1), mode="replicate"), _ACROSS, _DOWN) / 8
+    return _filter(x, _ACROSS, _DOWN, mode="replicate") / 8
 
 
 def laplacian(x: Tensor) -> Tensor:
-    """Sum of the four neighbours minus four times the pixel, the image continued by zeros.
-
-    Parameters
-    ----------
-    x : Tensor, shape (B, 1, H, W)
-
-    Returns
-    -------
-    Tensor, shape (B, 1, H, W)
-    """
-    return _filter(F.pad(x, (1, 1, 1, 1)), _LAPLACE)
+    """Sum of the four neighbours minus four times the pixel, the image continued by zeros."""
+    return _filter(x, _LAPLACE)
 
 
 def correlation(x: Tensor, y: Tensor) -> Tensor:
-    """Mean over images and channels of the correlation coefficient of two feature maps.
+    """Mean correlation coefficient, in [-1, 1], of the channels of feature maps (B, C, H, W).
 
-    Parameters
-    ----------
-    x, y : Tensor, shape (B, C, H, W)
-
-    Returns
-    -------
-    Tensor, scalar, in [-1, 1]
-        A constant map counts as 0.
+    That with a constant map counts as 0.
     """
     x, y = (z.flatten(2) - z.flatten(2).mean(dim=-1, keepdim=True) for z in (x, y))
-    # As the authors of CDDFuse keep it finite.
-    eps = torch.finfo(torch.float32).eps
+    eps = torch.finfo(torch.float32).eps  # as the authors of CDDFuse keep it finite
     coefficients = (x * y).sum(-1) / (eps + x.norm(dim=-1) * y.norm(dim=-1))
     return coefficients.clamp(-1, 1).mean()
 
@@ -259,16 +187,11 @@ class VGGFeatures(nn.Module):
     Parameters
     ----------
     tensors : mapping of str to Tensor
-        Trained weights under torchvision's names, ``features.0.weight`` and so on; those of
-        later layers are not needed.
-
-    Raises
-    ------
-    WeightsMismatch
-        If one is missing or has another shape.
+        Trained weights under torchvision's names, ``features.0.weight`` and so on, without later
+        layers'; `WeightsMismatch` if one is missing or has another shape.
     """
 
-    #: Convolutions of each block.
+    # Channels around the convolutions of each block.
     BLOCKS = ((3, 64, 64), (64, 128, 128), (128, 256, 256, 256), (256, 512, 512, 512))
     MEAN = (0.485, 0.456, 0.406)
     STD = (0.229, 0.224, 0.225)
@@ -323,14 +246,9 @@ class ReconstructionLoss(nn.Module):
         ``paper``: mean squared error + 1 - SSIM. ``released``: the mean squared error
         is divided once more by C H W, so that next to nothing of it is left, and
         the similarity is `ms_ssim_released`. Gray levels 0..255, L = 255 in both.
-
-    Raises
-    ------
-    UnknownName
-        If the variant does not exist.
     """
 
-    def __init__(self, variant: Literal["released", "paper"] = "released") -> None:
+    def __init__(self, variant: str = "released") -> None:
         super().__init__()
         if variant not in ("released", "paper"):
             raise unknown("loss variant", variant, ("released", "paper"))
@@ -351,81 +269,31 @@ def texture_loss(fused: Tensor, ir: Tensor, vis: Tensor) -> Tensor:
     """Mean distance of the fused gradients to the larger of the images', equation 8 of [4].
 
     A gradient is the sum of the magnitudes of both Sobel derivatives, with kernels of 1, 2, 1 that
-    are not scaled. The image is continued by its border: zeros would make its edge a gradient.
-
-    Parameters
-    ----------
-    fused, ir, vis : Tensor, shape (B, 1, H, W)
-
-    Returns
-    -------
-    Tensor, scalar
-        Eight times the change of brightness from pixel to pixel.
+    are not scaled: eight times the change of brightness from pixel to pixel. The image is continued
+    by its border: zeros would make its edge a gradient.
     """
     of_fused, of_ir, of_vis = (8 * sobel_gradients(x).abs().sum(1) for x in (fused, ir, vis))
     return F.l1_loss(of_fused, torch.maximum(of_ir, of_vis))
 
 
-#: Side of the square of surroundings that a pixel is compared with.
-SURROUNDINGS = 11
-
-
-def local_contrast(image: Tensor, window: int = SURROUNDINGS) -> Tensor:
-    """Squared difference of each pixel from the mean of its surroundings.
-
-    Parameters
-    ----------
-    image : Tensor, shape (B, 1, H, W)
-    window : int
-        Side of the surroundings, odd; the image is continued by its border.
-
-    Returns
-    -------
-    Tensor, shape (B, 1, H, W)
-        In squared units of the image.
-    """
+def local_contrast(image: Tensor, window: int = 11) -> Tensor:
+    """Squared difference of each pixel from the mean in an odd `window`, border continued."""
     padded = F.pad(image, (window // 2,) * 4, mode="replicate")
     return (image - F.avg_pool2d(padded, window, stride=1)).square()
 
 
 def contrast_mask(ir: Tensor, vis: Tensor) -> Tensor:
-    """Mark where the infrared image has the higher contrast.
-
-    Parameters
-    ----------
-    ir, vis : Tensor, shape (B, 1, H, W)
-        On one scale.
-
-    Returns
-    -------
-    Tensor of bool, shape (B, 1, H, W)
-        False where both have the same.
-    """
+    """Tell, as bool, where the infrared image has the higher contrast; both are on one scale."""
     return local_contrast(ir) > local_contrast(vis)
 
 
 def source_masks(ir: Tensor, vis: Tensor, objects: Tensor) -> tuple[Tensor, Tensor]:
-    """Return M_ir and M_vis of equation 6.
+    """Return M_ir and M_vis of equation 6, for images on one scale; `objects` are bool.
 
     M_ir is 1 at objects and where the infrared contrast is higher, M_vis at the other pixels.
     So exactly one of them is 1 everywhere: also where the contrasts are equal, which the paper
     leaves open, and where "non-salient regions and high-contrast regions in the visible image"
     may be read as either of the two, which would make both 1 at most pixels.
-
-    Parameters
-    ----------
-    ir, vis : Tensor, shape (B, 1, H, W)
-        On one scale.
-    objects : Tensor of bool, shape (B, 1, H, W)
-
-    Returns
-    -------
-    tuple of Tensor of the images' type, shape (B, 1, H, W)
-
-    Raises
-    ------
-    PairMismatch
-        If the three differ in shape.
     """
     if not ir.shape == vis.shape == objects.shape:
         raise PairMismatch(
@@ -454,20 +322,11 @@ class FusionLoss(nn.Module):
         each pixel (equation 7), with both (10), or with the brighter (11).
     texture_weight : float
         Lambda of equation 9; 5 as published.
-
-    Raises
-    ------
-    UnknownName
-        If there is no such intensity loss.
     """
 
     INTENSITIES = ("masked", "plain", "maximum")
 
-    def __init__(
-        self,
-        intensity: Literal["masked", "plain", "maximum"] = "masked",
-        texture_weight: float = 5.0,
-    ) -> None:
+    def __init__(self, intensity: str = "masked", texture_weight: float = 5.0) -> None:
         super().__init__()
         if intensity not in self.INTENSITIES:
             raise unknown("intensity loss", intensity, self.INTENSITIES)
@@ -477,10 +336,7 @@ class FusionLoss(nn.Module):
     def forward(
         self, fused: Tensor, ir: Tensor, vis: Tensor, objects: Tensor, share: float = 1.0
     ) -> FusionLossParts:
-        """Compare a fused image with its sources, all (B, 1, H, W) in 0..1; `objects` are bool.
-
-        ``share`` multiplies the texture's weight.
-        """
+        """Compare images in 0..1; `objects` are bool, `share` multiplies the texture's weight."""
         if self.intensity == "maximum":
             intensity = F.l1_loss(fused, torch.maximum(ir, vis))
         else:

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from . import classical, networks
 from .card import Card, Configuration, Identity, MethodSpec, WeightFile, WeightUser, WeightUsers
-from .classical.algorithm import Algorithm
+from .classical import Algorithm
 from .errors import (
     FusionError,
     PairMismatch,

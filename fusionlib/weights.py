@@ -37,7 +37,7 @@ from .files import atomic_file, check_writable
 if TYPE_CHECKING:
     import pandas as pd
 
-    from .classical.algorithm import Algorithm
+    from .classical import Algorithm
 
 __all__ = [
     *("SUFFIXES", "cache_folder", "check_fit", "convert_weights", "digest", "fetch_weights"),

@@ -23,7 +23,7 @@ from scipy.fft import dctn, idctn
 from scipy.ndimage import uniform_filter
 
 from ..card import Configuration, MethodSpec
-from .algorithm import Algorithm
+from . import Algorithm
 
 __all__ = ["DCHWT", "METHOD", "analyse", "average", "bicubic", "significance", "synthesise"]
 
@@ -31,23 +31,15 @@ LEVELS = 3
 STEP = 1 << LEVELS
 WHITE = 255
 
-#: Three sub-bands of one level: top right, bottom left and bottom right of the coefficients.
+# Three sub-bands of one level: top right, bottom left and bottom right of the coefficients.
 Details = list[np.ndarray]
 
 
 def analyse(image: np.ndarray) -> tuple[np.ndarray, list[Details]]:
-    """Decompose an image.
+    """Decompose an image (H, W), at least 8 a side, into an approximation and three `Details`.
 
-    Parameters
-    ----------
-    image : ndarray, shape (H, W), H and W at least 8
-        Frequencies beyond the next smaller multiples of 8 are left out.
-
-    Returns
-    -------
-    approximation : ndarray, shape (H // 8, W // 8)
-    details : list of 3 lists of 3 ndarray
-        The finest level first, of half the height and width.
+    The approximation is (H // 8, W // 8), the first, finest details are of half the height and
+    width. Frequencies beyond the next smaller multiples of 8 are left out.
     """
     plane = dctn(image, norm="ortho")
     height, width = (side // STEP * STEP for side in image.shape)
@@ -98,13 +90,8 @@ def bicubic(levels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """Enlarge an image of whole gray levels as MATLAB's ``imresize`` does, to whole levels.
 
     Cubic convolution with a = -0.5, pixels by their centres, the border mirrored, one axis after
-    the other (the less enlarged first), each rounded and clipped to 0..255.
-
-    Parameters
-    ----------
-    levels : ndarray, shape (H, W)
-    shape : tuple of int
-        At least (H, W); smaller would need a wider kernel.
+    the other (the less enlarged first), each rounded and clipped to 0..255. A smaller `shape`
+    would need a wider kernel.
     """
     axes = sorted((0, 1), key=lambda axis: shape[axis] / levels.shape[axis])
     for axis in axes:
@@ -144,15 +131,10 @@ class DCHWT(Algorithm):
 
     def fuse(self, ir: np.ndarray, vis: np.ndarray) -> np.ndarray:
         """Fuse two images (H, W), at least 8 a side, into one; whole levels if it is enlarged."""
-        ir_coarse, ir_details = analyse(ir)
-        vis_coarse, vis_details = analyse(vis)
-        ir_weight, ir_weights = significance(ir_details)
-        vis_weight, vis_weights = significance(vis_details)
-        details = [
-            list(map(average, *level))
-            for level in zip(ir_details, vis_details, ir_weights, vis_weights, strict=True)
-        ]
-        fused = synthesise(average(ir_coarse, vis_coarse, ir_weight, vis_weight), details)
+        bands = [analyse(image) for image in (ir, vis)]
+        coarse, fine = zip(*bands, *(significance(details) for _, details in bands), strict=True)
+        details = [list(map(average, *level)) for level in zip(*fine, strict=True)]
+        fused = synthesise(average(*coarse), details)
         height, width = ir.shape
         return fused if fused.shape == ir.shape else bicubic(_rounded(fused), (height, width))
 

@@ -18,7 +18,6 @@ import os
 from collections.abc import Iterable, Mapping
 from itertools import pairwise
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -60,17 +59,8 @@ with (Path(__file__).parent / "jsr_pairs.csv").open(encoding="utf-8") as _file:
     TNO_PAIRS = {row["pair_hash"]: row["dictionary"] for row in csv.DictReader(_file)}
 
 
-# ---------------------------------------------------------------- patches
-
-
 def patches(image: np.ndarray, stride: int = 1) -> np.ndarray:
-    """Return all patches (rows, columns, 7, 7) of an image (H, W) as a view.
-
-    Raises
-    ------
-    ImageError
-        If a side is below 7.
-    """
+    """Return all patches (rows, columns, 7, 7) of an image (H, W) as a view."""
     if min(image.shape) < SIDE:
         height, width = image.shape
         raise ImageError(f"an image of {width}x{height} has no patch of {SIDE}x{SIDE}.")
@@ -83,38 +73,20 @@ def columns(grid: np.ndarray, part: slice) -> np.ndarray:
     return np.ascontiguousarray(grid[places].transpose(2, 1, 0).reshape(SIDE**2, -1))
 
 
-# ---------------------------------------------------------------- dictionaries
-
-
 def save_dictionary(
     path: str | os.PathLike[str], dictionary: np.ndarray, facts: Mapping[str, object]
 ) -> None:
-    """Write a dictionary (49, 256) as a weight file that `FixedDictionary` reads.
-
-    Raises
-    ------
-    FusionError
-        If it cannot be written there; it is written whole or not at all.
-    """
+    """Write a dictionary (49, 256), whole or not at all, as a file for `FixedDictionary`."""
     write_tensors(path, {"dictionary": torch.from_numpy(np.ascontiguousarray(dictionary))}, facts)
 
 
-def check_dictionary(dictionary: np.ndarray, source: object) -> np.ndarray:
-    """Return a dictionary as float64.
-
-    Parameters
-    ----------
-    dictionary : ndarray, shape (49, 256)
-        Each column is a patch, column after column, of norm 1.
-    source : object
-        Where it is from, for messages.
-
-    Raises
-    ------
-    WeightsMismatch
-        If its shape is another, or a column has another norm.
-    """
-    expected = (SIDE**2, ATOMS)
+def check_dictionary(given: Tensor, source: object) -> np.ndarray:
+    """Return a dictionary as float64: (49, 256), each column a patch of norm 1."""
+    if given.dtype not in (torch.float32, torch.float64):
+        raise WeightsMismatch(
+            f"{source}: the dictionary is of {given.dtype}, expected float32 or float64."
+        )
+    dictionary, expected = given.numpy(), (SIDE**2, ATOMS)
     if dictionary.shape != expected:
         raise WeightsMismatch(
             f"{source}: the dictionary has the shape {dictionary.shape}, expected {expected}: "
@@ -131,17 +103,17 @@ def check_dictionary(dictionary: np.ndarray, source: object) -> np.ndarray:
     return dictionary.astype(np.float64)
 
 
-class DictionarySource(Protocol):
-    """Where a method gets the dictionary of a pair from."""
+def pair_hash(ir: np.ndarray, vis: np.ndarray) -> str:
+    """Hash two images (H, W) in [0, 1] by their size and 8-bit gray levels."""
+    levels = (np.rint(image * 255).astype(np.uint8) for image in (ir, vis))
+    return _hash(ir.shape, *levels)[:16]
 
-    #: How it is learnt, for the card; "none" where it is read from a file.
-    learnt: str
 
-    def find(self, ir: np.ndarray, vis: np.ndarray) -> np.ndarray:
-        """Return the dictionary (49, 256) for two images (H, W) in [0, 1]."""
-
-    def load(self, tensors: Mapping[str, Tensor], source: object) -> None:
-        """Take dictionaries from a weight file."""
+def _hash(settings: object, *images: np.ndarray) -> str:
+    sha = hashlib.sha256(str(settings).encode())
+    for image in images:
+        sha.update(image.tobytes())
+    return sha.hexdigest()
 
 
 class FixedDictionary:
@@ -150,53 +122,34 @@ class FixedDictionary:
     learnt = "none"
 
     def load(self, tensors: Mapping[str, Tensor], source: object) -> None:
-        """Take the dictionary.
-
-        Raises
-        ------
-        WeightsMismatch
-            If it is not there, or as `check_dictionary`.
-        """
         if set(tensors) != {"dictionary"}:
             raise WeightsMismatch(
                 f"{source} must hold one tensor, dictionary, not "
                 f"{', '.join(sorted(tensors)) or 'none'}."
             )
-        self._dictionary = _given(tensors["dictionary"], source)
+        self._dictionary = check_dictionary(tensors["dictionary"], source)
 
     def find(self, ir: np.ndarray, vis: np.ndarray) -> np.ndarray:
-        """Return the dictionary."""
         return self._dictionary
 
 
 class LearntDictionaries:
     """Learns a dictionary from each pair, and keeps it in the user's cache."""
 
+    #: How, for the card; "none" where it is read from a file.
     learnt = f"learnt from the pair: K-SVD, {ITERATIONS} iterations, seed {SEED}"
 
     def load(self, tensors: Mapping[str, Tensor], source: object) -> None:
-        """Refuse weights.
-
-        Raises
-        ------
-        WeightsMismatch
-            Always.
-        """
         raise WeightsMismatch(
             f"the pipeline 'learnt' learns its dictionaries; for {source} use pipeline='fixed'."
         )
 
     def find(self, ir: np.ndarray, vis: np.ndarray) -> np.ndarray:
-        """Return the pair's dictionary, from the cache if it is there.
-
-        Raises
-        ------
-        FusionError
-            If the cache cannot be written to.
-        """
-        path = cache_folder() / "dictionaries" / f"{_learning_hash(ir, vis)}.safetensors"
+        """Return the pair's dictionary; `FusionError` if the cache cannot be written to."""
+        name = _hash((LEARNING, ITERATIONS, STRIDE, SEED, ir.shape), ir, vis)
+        path = cache_folder() / "dictionaries" / f"{name}.safetensors"
         try:
-            return _given(read_weights(path)["dictionary"], path)
+            return check_dictionary(read_weights(path)["dictionary"], path)
         except (WeightsNotFound, WeightsMismatch, KeyError):
             pass  # not there, or not whole: it is learnt anew
         try:
@@ -207,37 +160,20 @@ class LearntDictionaries:
                 "user's cache is meant; XDG_CACHE_HOME names another folder for it."
             ) from error
         dictionary, _ = learn_dictionary(training_patches([ir, vis]), iterations=ITERATIONS)
-        save_dictionary(path, dictionary, {"learnt": self.learnt})
+        save_dictionary(path, dictionary, {"learnt": LearntDictionaries.learnt})
         return dictionary
 
 
-def _learning_hash(ir: np.ndarray, vis: np.ndarray) -> str:
-    """Hash all that decides what is learnt."""
-    settings = (LEARNING, ITERATIONS, STRIDE, SEED, ir.shape)
-    sha = hashlib.sha256(str(settings).encode())
-    for image in (ir, vis):
-        sha.update(np.ascontiguousarray(image).tobytes())
-    return sha.hexdigest()
-
-
-class PublishedDictionaries:
+class PublishedDictionaries(LearntDictionaries):
     """The dictionaries that the authors of JSRSD published; for other pairs, learnt ones.
 
     A pair is recognised by its 8-bit gray levels, whatever its name.
     """
 
-    def __init__(self) -> None:
-        self._others = LearntDictionaries()
-        self.learnt = f"for other pairs {self._others.learnt}"
+    learnt = f"for other pairs {LearntDictionaries.learnt}"
 
     def load(self, tensors: Mapping[str, Tensor], source: object) -> None:
-        """Take the dictionaries, ``pair_01`` to ``pair_21``.
-
-        Raises
-        ------
-        WeightsMismatch
-            If one that is needed is missing, or as `check_dictionary`.
-        """
+        """Take the dictionaries, ``pair_01`` to ``pair_21``."""
         missing = sorted(set(TNO_PAIRS.values()) - set(tensors))
         if missing:
             raise WeightsMismatch(
@@ -245,47 +181,24 @@ class PublishedDictionaries:
                 "own use pipeline='fixed'."
             )
         self._dictionaries = {
-            name: _given(tensors[name], f"{source}, {name}") for name in TNO_PAIRS.values()
+            name: check_dictionary(tensors[name], f"{source}, {name}")
+            for name in TNO_PAIRS.values()
         }
 
     def find(self, ir: np.ndarray, vis: np.ndarray) -> np.ndarray:
         """Return the pair's dictionary."""
         name = TNO_PAIRS.get(pair_hash(ir, vis))
-        return self._dictionaries[name] if name else self._others.find(ir, vis)
+        return self._dictionaries[name] if name else super().find(ir, vis)
 
 
-def _given(tensor: Tensor, source: object) -> np.ndarray:
-    """Return a dictionary of a weight file; errors as `check_dictionary`."""
-    if tensor.dtype not in (torch.float32, torch.float64):
-        raise WeightsMismatch(
-            f"{source}: the dictionary is of {tensor.dtype}, expected float32 or float64."
-        )
-    return check_dictionary(tensor.numpy(), source)
-
-
-def pair_hash(ir: np.ndarray, vis: np.ndarray) -> str:
-    """Hash two images (H, W) in [0, 1] by their size and 8-bit gray levels."""
-    sha = hashlib.sha256(str(ir.shape).encode())
-    for image in (ir, vis):
-        sha.update(np.rint(image * 255).astype(np.uint8).tobytes())
-    return sha.hexdigest()[:16]
-
-
-# ---------------------------------------------------------------- K-SVD
+#: Where a method gets the dictionary (49, 256) of two images (H, W) in [0, 1] from.
+DictionarySource = FixedDictionary | LearntDictionaries
 
 
 def training_patches(images: Iterable[np.ndarray], seed: int = SEED) -> np.ndarray:
-    """Collect the patches at every third row and column of images (H, W), at least 7 a side.
+    """Collect the patches (49, N) at every third row and column of images (H, W).
 
-    Returns
-    -------
-    ndarray, shape (49, N)
-        Of more than 300,000, so many are drawn; a pair of 1.3 megapixels has them all.
-
-    Raises
-    ------
-    ImageError
-        If an image has a side below 7.
+    Of more than 300,000, so many are drawn; a pair of 1.3 megapixels has them all.
     """
     grids = (patches(image, STRIDE) for image in images)
     signals = np.hstack([columns(grid, slice(0, grid.shape[0] * grid.shape[1])) for grid in grids])
@@ -300,19 +213,13 @@ def learn_dictionary(
 ) -> tuple[np.ndarray, list[float]]:
     """Learn a dictionary with which `SPARSITY` atoms represent each signal as well as possible.
 
-    Parameters
-    ----------
-    signals : ndarray, shape (49, N)
-        Patches, values in [0, 1].
-    iterations : int
-    seed : int
-        Of the first atoms, the order of updates, the signals that replace unused atoms.
+    The seed decides on first atoms, the order of updates, the signals that replace unused atoms.
 
     Returns
     -------
     dictionary : ndarray of float64, shape (49, 256)
-        Columns of norm 1. From fewer than 256 patches that are not black, atoms of a discrete
-        cosine transform fill it up.
+        Columns of norm 1. From fewer than 256 signals (49, N) that are not black, atoms of a
+        discrete cosine transform fill it up.
     errors : list of float
         Root mean square of what is not represented, after each iteration.
     """

@@ -16,16 +16,15 @@ import numpy as np
 
 from ..card import MethodSpec
 from .dictionary import ATOMS
-from .jsr import dictionary_configurations
+from .jsr import JSR, dictionary_configurations, l1_norms, relative
 from .pursuit import Codes
-from .sparse import JointSparseFusion, l1_norms, relative
 
 __all__ = ["JSRSD", "METHOD", "differences"]
 
 REACH = 2  # patches around, each way
 LOCAL, OVERALL = 0.4, 0.6
 
-#: Half of the 24 patches around one; to the others, it is one of these.
+# Half of the 24 patches around one; to the others, it is one of these.
 AHEAD = [
     (down, right)
     for down in range(REACH + 1)
@@ -35,17 +34,10 @@ AHEAD = [
 
 
 def differences(codes: np.ndarray) -> np.ndarray:
-    """Compare the codes of every patch with those of the 24 around it.
+    """Compare codes (rows, columns, atoms) of patches with those of the 24 around each.
 
-    Parameters
-    ----------
-    codes : ndarray, shape (rows, columns, atoms)
-
-    Returns
-    -------
-    ndarray, shape (rows, columns)
-        Mean of the Euclidean distances of the codes, each over 1 + 2 times the distance of the
-        patches in the grid. Right only where all 24 are there.
+    Mean of the Euclidean distances of the codes, each over 1 + 2 times the distance of the patches
+    in the grid. Right only where all 24 are there.
     """
     rows, columns = codes.shape[:2]
     total = np.zeros((rows, columns))
@@ -60,13 +52,13 @@ def differences(codes: np.ndarray) -> np.ndarray:
     return total / (2 * len(AHEAD))
 
 
-class JSRSD(JointSparseFusion):
-    """The JSRSD method, on gray levels 0..1."""
+class JSRSD(JSR):
+    """The JSRSD method, on gray levels 0..1, with a dictionary from `source`."""
 
     common = 1 / np.sqrt(2)
 
     def weigh(self, codes: Codes, shape: tuple[int, int], rows: slice) -> np.ndarray:
-        """Weigh the private parts by their saliency; see `JointSparseFusion.weigh`."""
+        """Weigh the private parts by their saliency; see `JSR.weigh`."""
         height, width = shape
         # With the rows above and below, as far as there are any.
         around = slice(max(0, rows.start - REACH), min(height, rows.stop + REACH))

@@ -16,32 +16,24 @@ benchmarks.mst` lists other levels and weights that were tried.
 
 from __future__ import annotations
 
+from functools import partial
+
 import cv2
 import numpy as np
 
 from ..card import Configuration, MethodSpec
-from .algorithm import Algorithm
+from . import Algorithm
 
 __all__ = ["METHOD", "MST", "decompose", "low_weight", "reconstruct"]
 
-LEVELS = 1
 REGULARISATION = 10.0
 
 
 def decompose(image: np.ndarray, levels: int) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Take an image apart into a Laplacian pyramid.
+    """Take an image (H, W) apart into a Laplacian pyramid.
 
-    Parameters
-    ----------
-    image : ndarray of float64, shape (H, W)
-    levels : int
-
-    Returns
-    -------
-    low : ndarray
-        H and W halved `levels` times, rounded up.
-    details : list of ndarray
-        The finest first, of the image's own size.
+    Returns the low frequencies, H and W halved `levels` times, rounded up, and the details, the
+    finest first, of the image's own size.
     """
     details = []
     for _ in range(levels):
@@ -63,18 +55,9 @@ def _enlarged(low: np.ndarray, like: np.ndarray) -> np.ndarray:
 
 
 def low_weight(low: np.ndarray, regularisation: float = REGULARISATION) -> np.ndarray:
-    """Weigh low frequencies by how bright they are.
+    """Weigh low frequencies by how bright they are, from 0 for black to 1 for the brightest.
 
-    Parameters
-    ----------
-    low : ndarray
-    regularisation : float
-        Greater than 0; the greater it is, the more moderately bright pixels count.
-
-    Returns
-    -------
-    ndarray
-        0 for black, 1 for the brightest; 0 throughout if all is black.
+    The greater the regularisation is, above 0, the more moderately bright pixels count.
     """
     magnitude = np.abs(low)
     most = magnitude.max()
@@ -83,23 +66,13 @@ def low_weight(low: np.ndarray, regularisation: float = REGULARISATION) -> np.nd
 
 
 class MST(Algorithm):
-    """The MST method, on gray levels 0..255.
+    """The MST method, on gray levels 0..255, by a pyramid of `levels`.
 
-    Parameters
-    ----------
-    exchanged : bool
-        The visible image's brightness decides instead of the infrared one's.
-    levels : int
-        Of the pyramid.
-    regularisation : float
-        As for `low_weight`.
+    `exchanged`: the visible image's brightness decides instead of the infrared one's.
     """
 
     def __init__(
-        self,
-        exchanged: bool = False,
-        levels: int = LEVELS,
-        regularisation: float = REGULARISATION,
+        self, exchanged: bool = False, levels: int = 1, regularisation: float = REGULARISATION
     ) -> None:
         self._exchanged = exchanged
         self._levels = levels
@@ -118,16 +91,10 @@ class MST(Algorithm):
         return reconstruct(weight * low + (1 - weight) * other_low, fused)
 
 
-def _configuration(summary: str, exchanged: bool = False) -> Configuration:
-    return Configuration(
-        summary=summary,
-        build=lambda: MST(exchanged),
-        own_rule="target-enhanced",
-        weights=(),
-        post="clip",
-        quantise="round",
-    )
-
+SUMMARIES = {
+    "text": "the infrared image decides, as the paper says",
+    "exchanged": "the visible image decides, as RefineFuse seems to have used it on MSRS",
+}
 
 METHOD = MethodSpec(
     name="mst",
@@ -140,10 +107,14 @@ METHOD = MethodSpec(
     licence="no code released",
     axis="pipeline",
     configurations={
-        "text": _configuration("the infrared image decides, as the paper says"),
-        "exchanged": _configuration(
-            "the visible image decides, as RefineFuse seems to have used it on MSRS",
-            exchanged=True,
-        ),
+        name: Configuration(
+            summary=summary,
+            build=partial(MST, name == "exchanged"),
+            own_rule="target-enhanced",
+            weights=(),
+            post="clip",
+            quantise="round",
+        )
+        for name, summary in SUMMARIES.items()
     },
 )

@@ -36,18 +36,10 @@ NEGLIGIBLE = 1e-14
 
 
 class Codes(NamedTuple):
-    """Sparse codes of N signals.
+    """Sparse codes of N signals, both (SPARSITY, N)."""
 
-    Attributes
-    ----------
-    atoms : ndarray of int16, shape (SPARSITY, N)
-        Which atoms, in the order they were picked.
-    values : ndarray of float64, shape (SPARSITY, N)
-        Their coefficients; 0 from where a signal's pursuit stopped early.
-    """
-
-    atoms: np.ndarray
-    values: np.ndarray
+    atoms: np.ndarray  # int16, in the order they were picked
+    values: np.ndarray  # their coefficients; 0 from where a signal's pursuit stopped early
 
     def part(self, signals: slice) -> Codes:
         """Return the codes of some of the signals."""
@@ -58,11 +50,6 @@ def scalar_products(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Multiply columns: sums over the first axis, in the order of OMP-Box.
 
     Four partial sums take the elements in turn; the last one to four elements are added one by one.
-
-    Parameters
-    ----------
-    x, y : ndarray, shape (n, ...)
-        Shapes that broadcast.
     """
     products = x * y
     whole = (len(products) - 1) // 4 * 4
@@ -77,13 +64,7 @@ def scalar_products(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 class Pursuit:
-    """Codes signals with at most `SPARSITY` atoms of a dictionary.
-
-    Parameters
-    ----------
-    dictionary : ndarray, shape (n, K)
-        Its columns, the atoms, have norm 1.
-    """
+    """Codes signals with at most `SPARSITY` atoms, of norm 1, of a dictionary (n, K)."""
 
     def __init__(self, dictionary: np.ndarray) -> None:
         self._dictionary = np.ascontiguousarray(dictionary)
@@ -97,28 +78,13 @@ class Pursuit:
         return self._dictionary
 
     def code(self, signals: Callable[[slice], np.ndarray], count: int) -> Codes:
-        """Code many signals.
-
-        Parameters
-        ----------
-        signals : callable
-            Slice of range(count) -> those signals as columns (n, ...).
-        count : int
-
-        Returns
-        -------
-        Codes
-        """
+        """Code `count` signals: `signals` gives those of a slice as columns (n, ...)."""
         parts = [slice(i, min(i + BLOCK, count)) for i in range(0, count, BLOCK)]
-
-        def code(part: slice) -> Codes:
-            return self._code_block(signals(part))
-
         # Blocks are too small for threads inside a matrix product; PyTorch's number of threads is
         # what a user, or a pool of processes, sets.
         threads = torch.get_num_threads()
         with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
-            blocks = list(pool.map(code, parts))
+            blocks = list(pool.map(lambda part: self._code_block(signals(part)), parts))
         return Codes(*(np.concatenate(arrays, axis=1) for arrays in zip(*blocks, strict=True)))
 
     def _code_block(self, signals: np.ndarray) -> Codes:
@@ -189,14 +155,12 @@ class JointPursuit(Pursuit):
         twin = best % k
         near = np.abs(first[columns, twin] - second[columns, twin]) < TIE
         (tied,) = np.nonzero(near & (kind > 0))
-        if tied.size:
-            best[tied] = self._untied(residual[:, tied], k + twin[tied], 2 * k + twin[tied])
+        if tied.size:  # between private forms of an atom: OMP-Box compares squares, the first wins
+            forms = [k + twin[tied], 2 * k + twin[tied]]
+            left = residual[:, tied]
+            squares = [scalar_products(self._atoms[:, one], left) ** 2 for one in forms]
+            best[tied] = np.where(squares[1] > squares[0], forms[1], forms[0])
         return best, size
-
-    def _untied(self, residual: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        """Decide between the private forms of atoms as OMP-Box does: by squares, the first wins."""
-        sizes = [scalar_products(self._atoms[:, one], residual) ** 2 for one in (first, second)]
-        return np.where(sizes[1] > sizes[0], second, first)
 
 
 def _solve_lower(factor: np.ndarray, x: np.ndarray) -> None:

@@ -49,32 +49,17 @@ CONVENTIONS = {
     "pywt": "with the wavelet of PyWavelets",
 }
 
+
+_COLUMNS = {
+    "res2netfuse": "SSIM_a:li EN:li MI:li Qabf:li FMI_dct:li FMI_w:li SCD:li MS_SSIM:li",
+    "refinefuse": "VIF:cddfuse AG:tang SCD:cddfuse Qabf:cddfuse SF:cddfuse EN:cddfuse SSIM:cddfuse",
+    "common": "EN MI SD SF AG CC SCD SSIM VIF Qabf Nabf",
+    "all": " ".join(METRICS),
+}
 #: Named selections, each "metric:convention"; the papers' are the columns of their tables.
 SELECTIONS: dict[str, tuple[str, ...]] = {
-    "res2netfuse": (
-        "SSIM_a:li",
-        "EN:li",
-        "MI:li",
-        "Qabf:li",
-        "FMI_dct:li",
-        "FMI_w:li",
-        "SCD:li",
-        "MS_SSIM:li",
-    ),
-    "refinefuse": (
-        "VIF:cddfuse",
-        "AG:tang",
-        "SCD:cddfuse",
-        "Qabf:cddfuse",
-        "SF:cddfuse",
-        "EN:cddfuse",
-        "SSIM:cddfuse",
-    ),
-    "common": tuple(
-        f"{name}:standard"
-        for name in ("EN", "MI", "SD", "SF", "AG", "CC", "SCD", "SSIM", "VIF", "Qabf", "Nabf")
-    ),
-    "all": tuple(f"{name}:standard" for name in METRICS),
+    name: tuple(one if ":" in one else f"{one}:standard" for one in columns.split())
+    for name, columns in _COLUMNS.items()
 }
 
 
@@ -92,7 +77,7 @@ def select(metrics: str | Sequence[str], convention: str | None = None) -> list[
     Parameters
     ----------
     metrics : str or sequence of str
-        Keys of `SELECTIONS` and names of metrics. "MI:tang" names a metric in a convention.
+        "MI:tang" names a metric in a convention.
     convention : str, optional
         For every metric that does not name its own, and for those of a selection instead of
         the selection's. Without it: the selection's, else "standard".

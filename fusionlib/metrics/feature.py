@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from functools import cache
 from importlib import resources
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pywt
@@ -19,20 +19,16 @@ from scipy import fft
 from .plane import Plane, note, once
 from .registry import Convention, metric
 
-__all__ = ["fmi_dct", "fmi_gradient", "fmi_pixel", "fmi_w", "meyer102"]
-
-PAPER = (
-    'M. Haghighat, M. A. Razian, "Fast-FMI: non-reference image fusion metric", AICT 2014; '
-    'M. Haghighat, A. Aghagolzadeh, H. Seyedarabi, "A non-reference image fusion metric based on '
-    'mutual information of image features", Computers & Electrical Engineering 37(5), 2011, '
-    "doi 10.1016/j.compeleceng.2011.07.012"
-)
-DOI = "10.1109/ICAICT.2014.7036000"
-RANGE = "0..1; 1 for a fused image equal to both sources; a single window may exceed 1"
-#: Windows that are worked on together: their arrays fit into the processor's cache.
+_FACTS: dict[str, Any] = {
+    "range": "0..1; 1 for a fused image equal to both sources; a single window may exceed 1",
+    "paper": 'M. Haghighat, M. A. Razian, "Fast-FMI: non-reference image fusion metric", AICT '
+    '2014; M. Haghighat, A. Aghagolzadeh, H. Seyedarabi, "A non-reference image fusion metric '
+    'based on mutual information of image features", Computers & Electrical Engineering 37(5), '
+    "2011, doi 10.1016/j.compeleceng.2011.07.012",
+    "doi": "10.1109/ICAICT.2014.7036000",
+}
+# Windows that are worked on together: their arrays fit into the processor's cache.
 CHUNK = 4096
-
-# ---------------------------------------------------------------- features
 
 
 def _constant(x: Plane, metric: str) -> bool:
@@ -49,11 +45,6 @@ def _dct(x: Plane) -> np.ndarray:
     if _constant(x, "FMI_dct"):
         coefficients.ravel()[1:] = 0
     return coefficients
-
-
-@once
-def _gradient(x: Plane) -> np.ndarray:
-    return np.gradient(x.values / 255, axis=1)
 
 
 @cache
@@ -79,32 +70,24 @@ def _wavelet(x: Plane, name: str) -> np.ndarray:
     return (mosaic - low) / (high - low) if high > low else np.ones_like(mosaic)
 
 
-# ---------------------------------------------------------------- windows
+class _Windows(NamedTuple):
+    """3x3 windows of a feature map, nine values each, column by column, and their distributions."""
 
-
-class _Distributions(NamedTuple):
-    """Distributions over the nine positions of a window, as far as information needs them."""
-
-    p: np.ndarray  # (9, n)
+    raw: np.ndarray  # (9, n)
+    constant: np.ndarray  # (n,), bool
+    p: np.ndarray  # (9, n), over the nine positions
+    deviation: np.ndarray  # (9, n), of p from its mean
     cumulative: np.ndarray  # (9, n)
     spread: np.ndarray  # (n,), standard deviation of the position
     entropy: np.ndarray  # (n,), bits
 
-    def take(self, chosen: np.ndarray) -> _Distributions:
-        """Return those of some windows, by their numbers."""
-        return _Distributions(*(part.take(chosen, axis=-1) for part in self))
-
-
-class _Windows(NamedTuple):
-    """The 3x3 windows of some rows of a feature map, nine values each, column by column."""
-
-    raw: np.ndarray  # (9, n)
-    constant: np.ndarray  # (n,), bool
-    deviation: np.ndarray  # (9, n), of the distribution from its mean
-    distributions: _Distributions
+    def take(self, chosen: np.ndarray) -> _Windows:
+        """Return some, by their numbers."""
+        return _Windows(*(part.take(chosen, axis=-1) for part in self))
 
 
 def _windows(rows: np.ndarray) -> _Windows:
+    """Return all windows of some rows of a feature map."""
     height, width = rows.shape[0] - 2, rows.shape[1] - 2
     raw = np.stack([rows[r : r + height, c : c + width] for c in range(3) for r in range(3)])
     raw = raw.reshape(9, -1)
@@ -120,8 +103,8 @@ def _windows(rows: np.ndarray) -> _Windows:
     variance = (position**2 * p).sum(axis=0) - mean * mean
     spread = np.sqrt(np.maximum(variance, 0))
     entropy = -_sum_times_log(p, np.empty_like(p))
-    distributions = _Distributions(p, np.cumsum(p, axis=0), spread, entropy)
-    return _Windows(raw, constant, p - p.sum(axis=0) / 9, distributions)
+    deviation = p - p.sum(axis=0) / 9
+    return _Windows(raw, constant, p, deviation, np.cumsum(p, axis=0), spread, entropy)
 
 
 def _sum_times_log(p: np.ndarray, room: np.ndarray) -> np.ndarray:
@@ -132,46 +115,32 @@ def _sum_times_log(p: np.ndarray, room: np.ndarray) -> np.ndarray:
     return np.einsum("kn,kn->n", room, p)
 
 
-def _bounds(x: np.ndarray, y: np.ndarray, lower: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Return a Frechet bound (10, 10, n) of two cumulative distributions, and its covariance."""
-    bounds = np.empty((10, 10, x.shape[1]))
-    bounds[0] = 0  # the sums before any position
-    bounds[:, 0] = 0
-    inside = bounds[1:, 1:]
+def _bound(
+    x: np.ndarray, y: np.ndarray, lower: bool, in_order: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return a Frechet bound (9, 9, n) of two cumulative distributions, and its covariance.
+
+    `in_order` rounds as the authors' code, which adds cell by cell.
+    """
+    rows = x[:, None]
+    if not in_order:
+        bound = np.maximum((rows - 1) + y, 0) if lower else np.minimum(rows, y)
+        # Hoeffding: the sum of bound minus product over all cells.
+        return bound, bound.sum(axis=0).sum(axis=0) - x.sum(axis=0) * y.sum(axis=0)
     if lower:
-        np.add((x - 1)[:, None], y, out=inside)
-        np.maximum(inside, 0, out=inside)
+        reach = rows + y - 1
+        bound = (reach + np.abs(reach)) * 0.5
     else:
-        np.minimum(x[:, None], y, out=inside)
-    # Hoeffding: the sum of bound minus product over all cells.
-    return bounds, inside.sum(axis=0).sum(axis=0) - x.sum(axis=0) * y.sum(axis=0)
-
-
-def _bounds_in_order(x: np.ndarray, y: np.ndarray, lower: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Return the same, rounded as by the authors' code: it adds cell by cell."""
-    bounds = np.zeros((10, 10, x.shape[1]))
-    covariance = np.zeros(x.shape[1])
-    room = np.empty_like(y)
-    for row, bound in zip(x, bounds[1:, 1:], strict=True):
-        np.add(row, y, out=bound)
-        if lower:
-            bound -= 1
-            np.abs(bound, out=room)
-            bound += room
-        else:
-            np.subtract(row, y, out=room)
-            np.abs(room, out=room)
-            bound -= room
-        bound *= 0.5
-        np.multiply(row, y, out=room)
-        for j in range(9):
-            covariance += bound[j]
-            covariance -= room[j]
-    return bounds, covariance
+        bound = (rows + y - np.abs(rows - y)) * 0.5
+    product, covariance = rows * y, np.zeros(x.shape[1])
+    for cell in np.ndindex(9, 9):
+        covariance += bound[cell]
+        covariance -= product[cell]
+    return bound, covariance
 
 
 def _information(
-    f: _Distributions, s: _Distributions, correlation: np.ndarray, lower: bool, in_order: bool
+    f: _Windows, s: _Windows, correlation: np.ndarray, lower: bool, in_order: bool
 ) -> np.ndarray:
     """Normalised mutual information of windows whose correlations have one sign.
 
@@ -179,29 +148,24 @@ def _information(
     coupling whose cumulative distribution is a Frechet bound (share 1): the upper one,
     min(x, y), for positive correlations, the lower one, max(x + y - 1, 0), for negative ones.
     """
-    count = len(correlation)
-    bounds, covariance = (_bounds_in_order if in_order else _bounds)(
-        f.cumulative, s.cumulative, lower
-    )
+    bound, covariance = _bound(f.cumulative, s.cumulative, lower, in_order)
+    bounds = np.pad(bound, ((1, 0), (1, 0), (0, 0)))  # 0 before any position
     spread = f.spread * s.spread
     usable = (spread > 0) & ((covariance < 0) if lower else (covariance > 0))
-    share = np.zeros(count)
+    share, entropy = np.zeros((2, len(correlation)))
     share[usable] = correlation[usable] / (covariance[usable] / spread[usable])
-
-    entropy = np.zeros(count)
     independent = (1 - share) * f.p
-    joint, room = np.empty((2, 9, count))
-    for i in range(9):
-        np.subtract(bounds[i + 1, 1:], bounds[i, 1:], out=joint)
-        joint -= bounds[i + 1, :-1]
-        joint += bounds[i, :-1]
+    joint, room = np.empty((2, *f.p.shape))
+    for below, above, rest in zip(bounds[:-1], bounds[1:], independent, strict=True):
+        np.subtract(above[1:], below[1:], out=joint)
+        joint -= above[:-1]
+        joint += below[:-1]
         joint *= share
-        np.multiply(independent[i], s.p, out=room)
-        joint += room
+        joint += np.multiply(rest, s.p, out=room)
         entropy -= _sum_times_log(joint, room)
     marginal = f.entropy + s.entropy
     mutual = marginal - entropy
-    return np.divide(2 * mutual, marginal, out=np.zeros(count), where=marginal > 0)
+    return np.divide(2 * mutual, marginal, out=np.zeros_like(share), where=marginal > 0)
 
 
 def _window_values(f: _Windows, s: _Windows, in_order: bool) -> np.ndarray:
@@ -214,8 +178,8 @@ def _window_values(f: _Windows, s: _Windows, in_order: bool) -> np.ndarray:
     correlation = np.divide(shared, norm, out=np.zeros_like(norm), where=open_)
     for lower, sign in ((False, correlation > 0), (True, correlation < 0)):
         chosen = np.flatnonzero(sign)
-        parts = f.distributions.take(chosen), s.distributions.take(chosen)
-        value[chosen] = _information(*parts, correlation[chosen], lower, in_order)
+        parts = f.take(chosen), s.take(chosen), correlation[chosen]
+        value[chosen] = _information(*parts, lower, in_order)
     return value
 
 
@@ -234,9 +198,7 @@ def _fmi(fused: np.ndarray, ir: np.ndarray, vis: np.ndarray, *, in_order: bool =
 @metric(
     "FMI_dct",
     "feature mutual information, cosine transform",
-    range=RANGE,
-    paper=PAPER,
-    doi=DOI,
+    **_FACTS,
     smallest=3,
     conventions={"standard li": Convention("orthonormal DCT-II of the whole image, 3x3 windows")},
 )
@@ -251,9 +213,7 @@ def fmi_dct(fused: Plane, ir: Plane, vis: Plane) -> float:
 @metric(
     "FMI_w",
     "feature mutual information, wavelet",
-    range=RANGE,
-    paper=PAPER,
-    doi=DOI,
+    **_FACTS,
     conventions={
         "standard li": Convention(
             "one level of MATLAB's discrete Meyer wavelet of 102 taps, half-point symmetric "
@@ -270,12 +230,6 @@ def fmi_w(fused: Plane, ir: Plane, vis: Plane, *, wavelet: str = "dmey102") -> f
     """Mutual information of 3x3 windows of the images' wavelet bands, mean over the sources.
 
     Of a constant image only the average is not 0, with a warning.
-
-    Parameters
-    ----------
-    fused, ir, vis : ndarray of uint8, shape (H, W)
-    wavelet : {"dmey102", "dmey"}
-        MATLAB's, or PyWavelets'.
     """
     return _fmi(*(_wavelet(image, wavelet) for image in (fused, ir, vis)))
 
@@ -283,9 +237,7 @@ def fmi_w(fused: Plane, ir: Plane, vis: Plane, *, wavelet: str = "dmey102") -> f
 @metric(
     "FMI_pixel",
     "feature mutual information, pixels",
-    range=RANGE,
-    paper=PAPER,
-    doi=DOI,
+    **_FACTS,
     smallest=3,
     conventions={
         "standard": Convention(
@@ -302,9 +254,7 @@ def fmi_pixel(fused: Plane, ir: Plane, vis: Plane) -> float:
 @metric(
     "FMI_gradient",
     "feature mutual information, gradient",
-    range=RANGE,
-    paper=PAPER,
-    doi=DOI,
+    **_FACTS,
     smallest=3,
     conventions={
         "standard": Convention("central differences along the rows, on 0..1, 3x3 windows")
@@ -313,4 +263,5 @@ def fmi_pixel(fused: Plane, ir: Plane, vis: Plane) -> float:
 def fmi_gradient(fused: Plane, ir: Plane, vis: Plane) -> float:
     """Mutual information of 3x3 windows of the images' gradients, mean over the sources."""
     # Windows with one value far above the others are common here, see `_windows`.
-    return _fmi(_gradient(fused), _gradient(ir), _gradient(vis), in_order=True)
+    maps = (np.gradient(image.values / 255, axis=1) for image in (fused, ir, vis))
+    return _fmi(*maps, in_order=True)

@@ -3,25 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
 
 import numpy as np
 from scipy.ndimage import sobel
 
-from ..errors import unknown
 from .plane import Plane, inner, once, strips, total, undefined
 from .registry import Convention, metric
-
-__all__ = [
-    "average_gradient",
-    "edge_intensity",
-    "nabf",
-    "qabf",
-    "spatial_frequency",
-    "standard_deviation",
-]
-
-# ---------------------------------------------------------------- contrast of one image
 
 
 @metric(
@@ -39,14 +26,7 @@ __all__ = [
     },
 )
 def standard_deviation(fused: Plane, *, summed: bool = False) -> float:
-    r"""Standard deviation of the gray levels: :math:`\sqrt{\sum (f - \bar f)^2 / N}`.
-
-    Parameters
-    ----------
-    fused : ndarray of uint8, shape (H, W)
-    summed : bool
-        Do not divide by N, and take levels in 0..1.
-    """
+    r"""Standard deviation of the gray levels: :math:`\sqrt{\sum (f - \bar f)^2 / N}`."""
     n = fused.values.size
     deviation = math.sqrt(n * inner(fused, fused) - total(fused) ** 2) / n
     return deviation * math.sqrt(n) / 255 if summed else deviation
@@ -71,26 +51,12 @@ def standard_deviation(fused: Plane, *, summed: bool = False) -> float:
     },
 )
 def spatial_frequency(fused: Plane, *, per_pixel: bool = False) -> float:
-    r"""Root of the mean squared differences of neighbours, along rows plus down columns.
-
-    Parameters
-    ----------
-    fused : ndarray of uint8, shape (H, W)
-    per_pixel : bool
-        Divide by the number of pixels, not by the number of differences in each direction.
-    """
+    r"""Root of the mean squared differences of neighbours, along rows plus down columns."""
     value = 0.0
     for axis in (0, 1):
         step = np.diff(fused.values, axis=axis).ravel()
         value += float(np.dot(step, step)) / (fused.values.size if per_pixel else step.size)
     return math.sqrt(value)
-
-
-@once
-def _gradient_strength(x: Plane) -> np.ndarray:
-    """Root mean square of the central differences in both directions, one-sided at the ends."""
-    down, along = np.gradient(x.values)
-    return np.sqrt((down * down + along * along) / 2)
 
 
 @metric(
@@ -110,15 +76,9 @@ def _gradient_strength(x: Plane) -> np.ndarray:
     },
 )
 def average_gradient(fused: Plane, *, inner: bool = False) -> float:
-    r"""Mean of :math:`\sqrt{(g_x^2 + g_y^2) / 2}` with central differences on 0..255.
-
-    Parameters
-    ----------
-    fused : ndarray of uint8, shape (H, W)
-    inner : bool
-        Divide by (H-1)(W-1), not by H W.
-    """
-    strength = _gradient_strength(fused)
+    r"""Mean of :math:`\sqrt{(g_x^2 + g_y^2) / 2}` with central differences on 0..255."""
+    down, along = np.gradient(fused.values)
+    strength = np.sqrt((down * down + along * along) / 2)
     height, width = fused.shape
     return float(strength.sum()) / ((height - 1) * (width - 1) if inner else strength.size)
 
@@ -139,39 +99,30 @@ def edge_intensity(fused: Plane) -> float:
     return float(np.sqrt(down * down + along * along).mean())
 
 
-# ---------------------------------------------------------------- edges that survive
-
-XYDEAS = (
-    'C. S. Xydeas, V. Petrovic, "Objective image fusion performance measure", Electronics '
-    "Letters 36(4), 2000"
-)
-
-# Entries (row, column) of a 3x3 kernel in the order in which conv2 adds their products.
-# On images in 0..1 these sums are rounded, and Qabf asks whether two of them are equal.
-ORDERS = {
-    "matlab": [(p, q) for q in (0, 1, 2) for p in (0, 1, 2)],
-    "octave": [(p, q) for q in (2, 1, 0) for p in (0, 1, 2)],
-}
 _ALONG = np.array([[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]])
 _DOWN = np.array([[1, 2, 1], [0, 0, 0], [-1, -2, -1]])
 
 
-def _convolve(padded: np.ndarray, kernel: np.ndarray, order: str) -> np.ndarray:
-    """Convolve a picture padded by one pixel, adding the products in the given order."""
+def _convolve(padded: np.ndarray, kernel: np.ndarray, octave: bool) -> np.ndarray:
+    """Convolve a picture padded by one pixel, adding the products in the order of conv2.
+
+    On images in 0..1 these sums are rounded, and Qabf asks whether two of them are equal.
+    """
     height, width = padded.shape[0] - 2, padded.shape[1] - 2
     result = np.zeros((height, width), padded.dtype)
-    for p, q in ORDERS[order]:
-        if kernel[p, q]:
-            part = padded[2 - p : 2 - p + height, 2 - q : 2 - q + width]
-            result += part * padded.dtype.type(kernel[p, q])
+    for q in (2, 1, 0) if octave else (0, 1, 2):
+        for p in (0, 1, 2):
+            if kernel[p, q]:
+                part = padded[2 - p : 2 - p + height, 2 - q : 2 - q + width]
+                result += part * padded.dtype.type(kernel[p, q])
     return result
 
 
 @once
-def _edges(x: Plane, peak: float, order: str, dtype: type) -> tuple[np.ndarray, np.ndarray]:
+def _edges(x: Plane, peak: float, octave: bool, dtype: type) -> tuple[np.ndarray, np.ndarray]:
     """Return strength and angle (in [-pi/2, pi/2]) of the Sobel gradient, zeros outside."""
     padded: np.ndarray = np.pad((x.values / 255 * peak).astype(dtype), 1)
-    along, down = _convolve(padded, _ALONG, order), _convolve(padded, _DOWN, order)
+    along, down = _convolve(padded, _ALONG, octave), _convolve(padded, _DOWN, octave)
     with np.errstate(divide="ignore", invalid="ignore"):
         angle = np.arctan(down / along)
     np.copyto(angle, np.pi / 2, where=along == 0)
@@ -184,7 +135,8 @@ def _edges(x: Plane, peak: float, order: str, dtype: type) -> tuple[np.ndarray, 
     range="0..0.9748 (0.9754 where ties count as the strength itself); 1 is not reached; the "
     "largest value for a fused image equal to both sources; black sources have no edge to keep "
     "and give 0.9748, with a warning",
-    paper=XYDEAS,
+    paper='C. S. Xydeas, V. Petrovic, "Objective image fusion performance measure", Electronics '
+    "Letters 36(4), 2000",
     doi="10.1049/el:20000267",
     conventions={
         "standard": Convention(
@@ -193,21 +145,21 @@ def _edges(x: Plane, peak: float, order: str, dtype: type) -> tuple[np.ndarray, 
         "tang": Convention(
             "0..255; where both are equally strong the relative strength is the strength itself, "
             "at least 1 here, so this differs little from the textbook",
-            {"ties": "strength"},
+            {"own_strength": True},
         ),
         "cddfuse": Convention(
             "as tang, computed in float32 (differs by 1e-7)",
-            {"ties": "strength", "dtype": np.float32},
+            {"own_strength": True, "dtype": np.float32},
         ),
         "vifb": Convention(
             "as tang on 0..65025, since an image of 0..255 is multiplied by 255 (differs by 1e-10)",
-            {"ties": "strength", "peak": 65025},
+            {"own_strength": True, "peak": 65025},
         ),
         "li": Convention(
             "0..1; where both are equally strong the relative strength is the strength itself, "
             "small here: what is kept exactly is punished. Whether two strengths are equal "
             "is decided by rounding, so products are added in the order of MATLAB's conv2",
-            {"ties": "strength", "peak": 1},
+            {"own_strength": True, "peak": 1},
         ),
     },
 )
@@ -216,9 +168,9 @@ def qabf(
     ir: Plane,
     vis: Plane,
     *,
-    ties: Literal["one", "strength"] = "one",
+    own_strength: bool = False,
     peak: float = 255,
-    order: Literal["matlab", "octave"] = "matlab",
+    octave: bool = False,
     dtype: type[np.floating] = np.float64,
 ) -> float:
     r"""Share of the sources' edges that the fused image keeps, in strength and direction.
@@ -233,21 +185,16 @@ def qabf(
 
     Parameters
     ----------
-    fused, ir, vis : ndarray of uint8, shape (H, W)
-    ties : {"one", "strength"}
-        G where both strengths are equal.
+    own_strength : bool
+        Where both strengths are equal, G is that strength, not 1.
     peak : float
         What level 255 stands for.
-    order : {"matlab", "octave"}
-        Whose order of summation; without effect for whole numbers.
+    octave : bool
+        Add products in the order of Octave's conv2, not MATLAB's; all one for whole numbers.
     dtype : type
         In which everything is computed.
     """
-    if ties not in ("one", "strength"):
-        raise unknown("rule for ties", ties, ("one", "strength"))
-    if order not in ORDERS:
-        raise unknown("order", order, ORDERS)
-    edges = [_edges(image, peak, order, dtype) for image in (fused, ir, vis)]
+    edges = [_edges(image, peak, octave, dtype) for image in (fused, ir, vis)]
     kept, there = (np.zeros(fused.shape, dtype) for _ in range(2))
     for rows in strips(fused.shape):
         (f_strength, f_angle), *sources = ([part[rows] for part in edge] for edge in edges)
@@ -255,7 +202,7 @@ def qabf(
             low, high = np.minimum(strength, f_strength), np.maximum(strength, f_strength)
             equal = low == high
             ratio = np.divide(low, high, out=np.ones_like(low), where=~equal)
-            if ties == "strength":
+            if own_strength:
                 np.copyto(ratio, f_strength, where=equal)
             direction = 1 - np.abs(angle - f_angle) / dtype(np.pi / 2)
             quality = 0.9994 / (1 + np.exp(-15 * (ratio - 0.5)))
@@ -274,9 +221,9 @@ def _correlate_by_columns(padded: np.ndarray, down: tuple, along: tuple) -> np.n
     height, width = padded.shape[0] - 2, padded.shape[1] - 2
 
     def column(q: int) -> np.ndarray:
-        parts = (padded[p : p + height, q : q + width] for p in range(3))
         above, centre, below = (
-            part * (weight * along[q] / 8) for part, weight in zip(parts, down, strict=True)
+            padded[p : p + height, q : q + width] * (weight * along[q] / 8)
+            for p, weight in enumerate(down)
         )
         return above + centre + below
 
@@ -327,12 +274,6 @@ def nabf(fused: Plane, ir: Plane, vis: Plane, *, peak: float = 255) -> float:
     gradients over 8, :math:`w = g^{1.5}` where :math:`g \ge 2`, else 0.001, and
 
     .. math:: Q = \sqrt{\frac{0.9999}{1 + e^{-19 (G - 0.5)}} \frac{0.9995}{1 + e^{-22 (R - 0.5)}}}
-
-    Parameters
-    ----------
-    fused, ir, vis : ndarray of uint8, shape (H, W)
-    peak : float
-        What level 255 stands for.
     """
     f_strength, f_angle = _artifact_edges(fused, peak)
     edges = [_artifact_edges(source, peak) for source in (ir, vis)]

@@ -9,14 +9,6 @@ import numpy as np
 from .plane import Plane, histogram, joint_histogram, stretched, undefined
 from .registry import Convention, metric
 
-__all__ = [
-    "cross_entropy",
-    "entropy",
-    "mutual_information",
-    "nonlinear_correlation_information_entropy",
-    "normalised_mutual_information",
-]
-
 
 def _bits(counts: np.ndarray) -> float:
     """Return the entropy of a histogram, in bits."""
@@ -55,10 +47,6 @@ def entropy(fused: Plane) -> float:
     return _bits(histogram(fused))
 
 
-def _twice_entropy(fused: Plane) -> float:
-    return 2 * _bits(histogram(fused))
-
-
 @metric(
     "MI",
     "mutual information",
@@ -73,7 +61,7 @@ def _twice_entropy(fused: Plane) -> float:
             "2 x EN of the fused image, whatever the sources: the code numbers the image's rows "
             "as records and takes the entropy of these numbers with MATLAB's entropy, which "
             "turns a double above 1 into 255, so that every joint entropy is 0",
-            function=_twice_entropy,
+            function=lambda fused: 2 * _bits(histogram(fused)),
         ),
         "cddfuse": Convention(
             "nats: scikit-learn's mutual_info_score, natural logarithm", {"base": math.e}
@@ -101,16 +89,6 @@ def mutual_information(
     r"""Information that the fused image shares with its sources: :math:`I(A;F) + I(B;F)`.
 
     :math:`I(S;F) = H(S) + H(F) - H(S,F)`, entropies of histograms of gray levels.
-
-    Parameters
-    ----------
-    fused, ir, vis : ndarray of uint8, shape (H, W)
-    base : float
-        Of the logarithm.
-    merge_top : bool
-        Count levels 254 and 255 as one in the joint histogram.
-    stretch : bool
-        Stretch each image to 0..255 first.
     """
     if stretch:
         fused, ir, vis = map(stretched, (fused, ir, vis))

@@ -11,22 +11,10 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from .plane import (
-    Plane,
-    as_planes,
-    halved,
-    local_covariance,
-    local_mean,
-    once,
-    strips,
-    undefined,
-    valid,
-)
+from .plane import Plane, halved, local_covariance, local_mean, once, strips, undefined, valid
 from .registry import Convention, metric
 
-__all__ = ["multi_exposure_scores", "multiscale_ssim"]
-
-#: Of the scales, full resolution first, as published; the sum is 1.0001.
+# Of the scales, full resolution first, as published; the sum is 1.0001.
 WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 SIDE = 11  # of the windows
 _C1, _C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
@@ -37,9 +25,6 @@ def _combine(scores: list[float], weights: Sequence[float]) -> float:
     if min(scores) < 0:
         return undefined("MS_SSIM of scales with negative similarity", 0)
     return math.prod(score**weight for score, weight in zip(scores, weights, strict=True))
-
-
-# ---------------------------------------------------------------- Ma, Zeng, Wang
 
 
 def _box(array: np.ndarray) -> np.ndarray:
@@ -60,27 +45,12 @@ def _block_scatter(x: Plane, y: Plane) -> np.ndarray:
     return scatter
 
 
-def multi_exposure_scores(
-    fused: Plane | np.ndarray, ir: Plane | np.ndarray, vis: Plane | np.ndarray
-) -> list[float]:
-    """Scores of the multi-exposure index on three scales, see `multiscale_ssim`.
-
-    Parameters
-    ----------
-    fused, ir, vis : ndarray of uint8, shape (H, W)
-        Sides of at least 44.
-
-    Returns
-    -------
-    list of float
-        Three values in [-1, 1], full resolution first; higher is better.
-    """
-    images = {"fused image": fused, "infrared image": ir, "visible image": vis}
-    f, a, b = as_planes(images, metric="MS_SSIM", smallest=44)
-    scores = [_desired_similarity(f, a, b)]
-    for _ in range(2):
-        f, a, b = map(halved, (f, a, b))
-        scores.append(_desired_similarity(f, a, b))
+def multi_exposure_scores(fused: Plane, ir: Plane, vis: Plane) -> list[float]:
+    """Scores in [-1, 1] of the multi-exposure index on three scales, full resolution first."""
+    scores = []
+    for _ in range(3):
+        scores.append(_desired_similarity(fused, ir, vis))
+        fused, ir, vis = map(halved, (fused, ir, vis))
     return scores
 
 
@@ -124,9 +94,6 @@ def _multi_exposure(fused: Plane, ir: Plane, vis: Plane) -> float:
     # The first three, divided by their sum.
     weights = [weight / sum(WEIGHTS[:3]) for weight in WEIGHTS[:3]]
     return _combine(multi_exposure_scores(fused, ir, vis), weights)
-
-
-# ---------------------------------------------------------------- Wang, Simoncelli, Bovik
 
 
 def _between(x: Plane, y: Plane) -> float:

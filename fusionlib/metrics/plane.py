@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import itertools
 import warnings
-from collections import OrderedDict
+import weakref
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextvars import ContextVar
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -17,59 +16,25 @@ import numpy as np
 from ..errors import ImageError, ImageTooSmall, MetricWarning
 from ..images import check_one_size
 
-__all__ = [
-    "Plane",
-    "as_planes",
-    "blur",
-    "gaussian_taps",
-    "halved",
-    "histogram",
-    "inner",
-    "joint_histogram",
-    "local_covariance",
-    "local_mean",
-    "note",
-    "notes",
-    "once",
-    "stretched",
-    "strips",
-    "total",
-    "undefined",
-    "valid",
-]
-
 P = ParamSpec("P")
 T = TypeVar("T")
 
-#: Bytes of derived arrays that a plane keeps; those used longest ago are computed again.
+#: Bytes that a plane keeps; before there are more, it forgets what was used longest ago.
 KEPT_BYTES = 2**29
-
-_NUMBERS = itertools.count()
 
 
 class Plane:
-    """A gray image with a memory for what is derived from it.
+    """A gray image on the scale 0..255, with a memory for what is derived from it.
 
     Parameters
     ----------
-    values : ndarray of uint8 or float64, shape (H, W)
-        On the scale 0..255.
-
-    Attributes
-    ----------
-    levels : ndarray of uint8, shape (H, W), or None
-        The gray levels, if the plane is an image and not one derived from it.
-    given : ndarray
-        The argument.
-    number : int
-        Which no other plane of this process has.
+    given : ndarray of uint8 or float64, shape (H, W)
+        Gray levels, or the values of an image derived from some.
     """
 
-    def __init__(self, values: np.ndarray) -> None:
-        self.levels = values if values.dtype == np.uint8 else None
-        self.given = values
-        self.number = next(_NUMBERS)
-        self._kept: OrderedDict[Hashable, Any] = OrderedDict()
+    def __init__(self, given: np.ndarray) -> None:
+        self.given = given
+        self._kept: dict[Hashable, Any] = {}
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -77,56 +42,43 @@ class Plane:
         height, width = self.given.shape
         return height, width
 
-    @functools.cached_property
+    @property
     def values(self) -> np.ndarray:
         """The same as float64, made when first asked for: histograms do without."""
-        return self.given.astype(np.float64, copy=False)
+        if self.given.dtype == np.float64:
+            return self.given
+        return self.recall("values", lambda: self.given.astype(np.float64))
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of all that it keeps."""
+        return self.given.nbytes + sum(map(_size, self._kept.values()))
 
     def recall(self, key: Hashable, compute: Callable[[], Any]) -> Any:
         """Return what `compute` gives, from memory if it is there."""
         if key in self._kept:
-            self._kept.move_to_end(key)
+            self._kept[key] = self._kept.pop(key)  # the last to be forgotten
             return self._kept[key]
         value = compute()
         if isinstance(value, np.ndarray):
             value.setflags(write=False)  # others will read it
+        while self._kept and self.nbytes + _size(value) > KEPT_BYTES:
+            del self._kept[next(iter(self._kept))]
         self._kept[key] = value
-        while len(self._kept) > 1 and sum(map(_size, self._kept.values())) > KEPT_BYTES:
-            self._kept.popitem(last=False)
         return value
 
 
 def _size(value: Any) -> int:
-    if isinstance(value, tuple):
-        return sum(map(_size, value))
-    if isinstance(value, Plane):  # with all that it keeps in its turn
-        made = value.values.nbytes if value.levels is not None and "values" in vars(value) else 0
-        return int(value.given.nbytes) + made + sum(map(_size, value._kept.values()))
-    return int(getattr(value, "nbytes", 0))
+    parts = value if isinstance(value, tuple) else (value,)
+    return sum(getattr(part, "nbytes", 0) for part in parts)
 
 
 def as_planes(
     images: Mapping[str, Plane | np.ndarray], *, metric: str = "", smallest: int = 1
 ) -> list[Plane]:
-    """Return images that belong together as planes.
+    """Return images as planes: gray, of one size, no side shorter than `smallest`.
 
-    Parameters
-    ----------
-    images : mapping of str to Plane, or ndarray of uint8, shape (H, W)
-        What error messages call them -> the images.
-    metric : str
-        What needs them.
-    smallest : int
-        The shortest side that they may have.
-
-    Raises
-    ------
-    ImageError
-        If one is not of gray levels. `fusionlib.evaluate` also takes 16 bits, floats and RGB.
-    PairMismatch
-        If the sizes differ.
-    ImageTooSmall
-        If a side is shorter than `smallest`.
+    Messages call an image by its key, and what needs it `metric`.
     """
     planes = []
     for what, image in images.items():
@@ -158,8 +110,8 @@ def once(
 
     @functools.wraps(function)
     def remembered(plane: Plane, *args: P.args, **kwargs: P.kwargs) -> T:
-        # Numbers stand for planes: a plane that keeps a reference to itself would not be freed.
-        named = tuple(arg.number if isinstance(arg, Plane) else arg for arg in args)
+        # A plane that kept itself would not be freed.
+        named = tuple(weakref.ref(arg) if isinstance(arg, Plane) else arg for arg in args)
         key = (function, named, tuple(kwargs.items()))
         result: T = plane.recall(key, lambda: function(plane, *args, **kwargs))
         return result
@@ -202,26 +154,23 @@ def undefined(what: str, value: float) -> float:
 @once
 def histogram(x: Plane) -> np.ndarray:
     """Return how often each of the 256 levels occurs; int, shape (256,)."""
-    assert x.levels is not None
-    return np.bincount(x.levels.ravel(), minlength=256)
+    return np.bincount(x.given.ravel(), minlength=256)
 
 
 @once
 def joint_histogram(x: Plane, y: Plane) -> np.ndarray:
     """Return how often each pair of levels occurs; int, shape (256, 256), rows are `x`."""
-    assert x.levels is not None and y.levels is not None
     # One number per pair of levels: an ordinary histogram of 65536 bins.
-    pairs = x.levels.astype(np.uint16)
+    pairs = x.given.astype(np.uint16)
     pairs <<= 8
-    pairs |= y.levels
+    pairs |= y.given
     return np.bincount(pairs.ravel(), minlength=65536).reshape(256, 256)
 
 
 @once
 def total(x: Plane) -> int:
     """Return the sum of the levels. It is exact."""
-    assert x.levels is not None
-    return int(x.levels.sum(dtype=np.int64))
+    return int(x.given.sum(dtype=np.int64))
 
 
 @once

@@ -8,7 +8,7 @@ import inspect
 import re
 import textwrap
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,9 @@ from .plane import Plane, as_planes
 __all__ = ["METRICS", "Convention", "Metric", "metric"]
 
 Image = Plane | np.ndarray
+Function = Callable[..., float]
 
+#: Parameters of a metric's function that take an image, and what messages call it.
 NAMES = {"fused": "fused image", "ir": "infrared image", "vis": "visible image"}
 
 
@@ -32,8 +34,8 @@ class Convention:
     summary : str
         What it computes, how that differs from the textbook and why it exists.
     options : mapping
-        Arguments for the metric's function.
-    function : callable or None
+        Arguments for the function.
+    function : callable, optional
         Computes it instead of the metric's function, where the two have little in common.
     smallest : int
         The shortest side that an image may have; 0: that given to `metric`.
@@ -41,7 +43,7 @@ class Convention:
 
     summary: str
     options: Mapping[str, Any] = field(default_factory=dict)
-    function: Callable[..., float] | None = None
+    function: Function | None = None
     smallest: int = 0
 
 
@@ -59,13 +61,11 @@ class Metric:
         (fused) or (fused, ir, vis), uint8 (H, W) or `Plane` -> float.
     range : str
         Values it can take, with the unit.
-    higher_is_better : bool
-    doi : str
-        Of the source; empty if it has none.
-    paper : str
-        The source.
     conventions : mapping of str to Convention
         By name; the first is "standard".
+    paper, doi : str
+        The source; the second is empty if it has none.
+    higher_is_better : bool
     version : int
         Raise it when a change of the code moves its results: kept scores of another version are
         not taken for its own.
@@ -74,22 +74,16 @@ class Metric:
     name: str
     title: str
     definition: str
-    function: Callable[..., float]
+    function: Function
     range: str
-    higher_is_better: bool
-    paper: str
-    doi: str
     conventions: Mapping[str, Convention]
+    paper: str
+    doi: str = ""
+    higher_is_better: bool = True
     version: int = field(default=1, repr=False)
 
     def compute(self, fused: Image, ir: Image, vis: Image, convention: str = "standard") -> float:
-        """Score a fused image.
-
-        Parameters
-        ----------
-        fused, ir, vis : ndarray of uint8, shape (H, W), or Plane
-        convention : str
-            One of `conventions`.
+        """Score a fused image; all three are uint8, shape (H, W), or planes.
 
         Raises
         ------
@@ -102,16 +96,11 @@ class Metric:
         """
         chosen = self.convention(convention)
         function = chosen.function or self.function
-        return function(*(fused, ir, vis)[: _inputs(function)], **chosen.options)
+        alone = not {"ir", "vis"} & inspect.signature(function).parameters.keys()
+        return function(*((fused,) if alone else (fused, ir, vis)), **chosen.options)
 
     def convention(self, name: str) -> Convention:
-        """Return a convention by name.
-
-        Raises
-        ------
-        UnknownName
-            If the metric has none of that name.
-        """
+        """Return a convention by name; `UnknownName` if the metric has none of that name."""
         if name not in self.conventions:
             raise UnknownName(
                 f"metric {self.name} has no convention {name!r}, only "
@@ -162,14 +151,10 @@ def metric(
     name: str,
     title: str,
     *,
-    range: str,
-    paper: str,
-    doi: str = "",
-    higher_is_better: bool = True,
-    smallest: int = 1,
     conventions: Mapping[str, Convention],
-    version: int = 1,
-) -> Callable[[Callable[..., float]], Callable[..., float]]:
+    smallest: int = 1,
+    **facts: Any,
+) -> Callable[[Function], Function]:
     """Register a function as a metric and add these facts to its docstring.
 
     The decorated function takes gray levels, uint8 (H, W), or planes, and checks them. Its
@@ -178,39 +163,31 @@ def metric(
 
     Parameters
     ----------
-    name, title, range, paper, doi, higher_is_better, version
-        As the attributes of `Metric`.
-    smallest : int
-        The shortest side that an image may have, unless a convention says otherwise.
+    name, title, **facts
+        As the attributes of `Metric`: range and paper, perhaps doi, higher_is_better, version.
     conventions : mapping of str to Convention
         Key: one name, or several that share a definition, separated by spaces.
+    smallest : int
+        The shortest side that an image may have, unless a convention says otherwise.
     """
 
-    def register(function: Callable[..., float]) -> Callable[..., float]:
+    def register(function: Function) -> Function:
         every = {}
         for names, chosen in conventions.items():
             side = chosen.smallest or smallest
-            other = chosen.function and _checked(chosen.function, name, side)
-            for one in names.split():
-                every[one] = Convention(chosen.summary, chosen.options, other, side)
-        checked = _checked(function, name, every["standard"].smallest)
+            checked = _checked(chosen.function or function, name, side)
+            full = replace(chosen, function=checked, smallest=side)
+            every.update(dict.fromkeys(names.split(), full))
+        standard = every["standard"].function
+        assert standard is not None
         text = inspect.cleandoc(function.__doc__ or "")
-        entry = Metric(
-            name,
-            title,
-            _definition(text),
-            checked,
-            range,
-            higher_is_better,
-            paper,
-            doi,
-            every,
-            version,
+        METRICS[name] = entry = Metric(
+            name, title, _definition(text), standard, conventions=every, **facts
         )
-        METRICS[name] = entry
-        facts = {label: fact for label, fact in entry.rows().items() if label != "definition"}
-        checked.__doc__ = f"{text}\n\nNotes\n-----\n{_listed(facts)}\n"
-        return checked
+        listed = {label: fact for label, fact in entry.rows().items() if label != "definition"}
+        images = "Images are gray levels, uint8 of shape (H, W).\n"
+        standard.__doc__ = f"{text}\n\nNotes\n-----\n{images}\n{_listed(listed)}\n"
+        return standard
 
     return register
 
@@ -229,22 +206,17 @@ def _definition(text: str) -> str:
     return " ".join(re.sub(r":math:`([^`]*)`", r"$\1$", text).split())
 
 
-def _inputs(function: Callable[..., float]) -> int:
-    parameters = inspect.signature(function).parameters.values()
-    return sum(p.kind is not p.KEYWORD_ONLY for p in parameters)
-
-
-def _checked(function: Callable[..., float], name: str, smallest: int) -> Callable[..., float]:
+def _checked(function: Function, name: str, smallest: int) -> Function:
     """Turn arrays into planes, and refuse images of other sizes or smaller than the windows."""
     signature = inspect.signature(function)
-    images = list(signature.parameters)[: _inputs(function)]
 
     @functools.wraps(function)
     def checked(*args: Any, **options: Any) -> float:
-        given = signature.bind(*args, **options).arguments
-        planes = as_planes(
-            {NAMES[image]: given.pop(image) for image in images}, metric=name, smallest=smallest
-        )
-        return float(function(*planes, **given))
+        given = signature.bind(*args, **options)
+        images = [key for key in given.arguments if key in NAMES]
+        named = {NAMES[key]: given.arguments[key] for key in images}
+        planes = as_planes(named, metric=name, smallest=smallest)
+        given.arguments.update(zip(images, planes, strict=True))
+        return float(function(*given.args, **given.kwargs))
 
     return checked

@@ -1,73 +1,49 @@
-"""Metrics that compare pixels, correlations and local structure."""
+"""Metrics that compare pixels, correlations and local structure.
+
+`image` and `reference` are gray levels, uint8 (H, W).
+"""
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import numpy as np
 from scipy.ndimage import correlate, uniform_filter
 
 from ..errors import unknown
 from .plane import Plane, as_planes, inner, local_covariance, local_mean, total, undefined, valid
-from .registry import Convention, metric
+from .registry import Convention, Image, metric
 
-__all__ = [
-    "correlation_coefficient",
-    "mean_squared_error",
-    "mse",
-    "peak_signal_to_noise_ratio",
-    "psnr",
-    "root_mean_squared_error",
-    "scd",
-    "ssim",
-    "ssim_a",
-    "ssim_map",
-    "ssim_of_sources",
-    "ssim_uniform",
-]
+JAGALINGAM: dict[str, Any] = {
+    "paper": 'P. Jagalingam, A. V. Hegde, "A review of quality metrics for fused image", Aquatic '
+    "Procedia 4, 2015",
+    "doi": "10.1016/j.aqpro.2015.02.019",
+}
+WANG: dict[str, Any] = {
+    "paper": 'Z. Wang, A. C. Bovik, H. R. Sheikh, E. P. Simoncelli, "Image quality assessment: '
+    'from error visibility to structural similarity", IEEE Trans. Image Process. 13(4), 2004',
+    "doi": "10.1109/TIP.2003.819861",
+}
 
-JAGALINGAM = (
-    'P. Jagalingam, A. V. Hegde, "A review of quality metrics for fused image", Aquatic '
-    "Procedia 4, 2015"
-)
-WANG = (
-    'Z. Wang, A. C. Bovik, H. R. Sheikh, E. P. Simoncelli, "Image quality assessment: from error '
-    'visibility to structural similarity", IEEE Trans. Image Process. 13(4), 2004'
-)
-
-# ---------------------------------------------------------------- squared differences
+Mean = Callable[[np.ndarray], np.ndarray]
 
 
-def mse(image: Plane | np.ndarray, reference: Plane | np.ndarray) -> float:
-    """Mean squared error of one image against another.
+def mse(image: Image, reference: Image) -> float:
+    """Mean squared error of two images, in 0..65025 squared gray levels; lower is better.
 
-    Parameters
-    ----------
-    image, reference : ndarray of uint8, shape (H, W)
-
-    Returns
-    -------
-    float
-        In 0..65025, squared gray levels; lower is better. Sums of integers: exact but for
-        the last division.
+    Sums of integers: exact but for the last division.
     """
     x, y = as_planes({"image": image, "reference": reference})
     return (inner(x, x) - 2 * inner(x, y) + inner(y, y)) / x.values.size
 
 
-def psnr(image: Plane | np.ndarray, reference: Plane | np.ndarray) -> float:
-    """Peak signal-to-noise ratio of one image against another: ``10 log10(255**2 / mse)``.
+def psnr(image: Image, reference: Image) -> float:
+    """Peak signal-to-noise ratio of two images: ``10 log10(255**2 / mse)`` decibel.
 
-    Parameters
-    ----------
-    image, reference : ndarray of uint8, shape (H, W)
-
-    Returns
-    -------
-    float
-        Decibel, infinite for equal images; higher is better.
+    Infinite for equal images; higher is better.
     """
     return _decibel(255**2, mse(image, reference))
 
@@ -83,22 +59,14 @@ def _decibel(signal: float, noise: float) -> float:
     "mean squared error",
     higher_is_better=False,
     range="0..65025, squared gray levels; 0 only if both sources are equal to the fused image",
-    paper=JAGALINGAM,
-    doi="10.1016/j.aqpro.2015.02.019",
+    **JAGALINGAM,
     conventions={
         "standard cddfuse": Convention("mean of the errors against the two sources, on 0..255"),
         "tang": Convention("the same on 0..1", {"peak": 1}),
     },
 )
 def mean_squared_error(fused: Plane, ir: Plane, vis: Plane, *, peak: float = 255) -> float:
-    r"""Mean of the squared errors against both sources: :math:`(MSE(F,A) + MSE(F,B)) / 2`.
-
-    Parameters
-    ----------
-    fused, ir, vis : ndarray of uint8, shape (H, W)
-    peak : float
-        What level 255 stands for.
-    """
+    r"""Mean of the squared errors against both sources: :math:`(MSE(F,A) + MSE(F,B)) / 2`."""
     return (mse(fused, ir) + mse(fused, vis)) / 2 * (peak / 255) ** 2
 
 
@@ -107,8 +75,7 @@ def mean_squared_error(fused: Plane, ir: Plane, vis: Plane, *, peak: float = 255
     "root mean squared error",
     higher_is_better=False,
     range="0..255 gray levels",
-    paper=JAGALINGAM,
-    doi="10.1016/j.aqpro.2015.02.019",
+    **JAGALINGAM,
     conventions={
         "standard": Convention("mean of the roots of the two mean squared errors"),
         "vifb": Convention(
@@ -121,58 +88,43 @@ def mean_squared_error(fused: Plane, ir: Plane, vis: Plane, *, peak: float = 255
 def root_mean_squared_error(
     fused: Plane, ir: Plane, vis: Plane, *, root_first: bool = False
 ) -> float:
-    r"""Mean of the root mean squared errors against both sources.
-
-    Parameters
-    ----------
-    fused, ir, vis : ndarray of uint8, shape (H, W)
-    root_first : bool
-        Divide the root of the summed squares by the number of pixels.
-    """
+    r"""Mean of the root mean squared errors against both sources."""
     value = (math.sqrt(mse(fused, ir)) + math.sqrt(mse(fused, vis))) / 2
     return value / math.sqrt(fused.values.size) if root_first else value
-
-
-def _psnr_brightest(fused: Plane, ir: Plane, vis: Plane) -> float:
-    return _decibel(fused.values.max() ** 2, mean_squared_error(fused, ir, vis))
-
-
-def _psnr_255_on_unit(fused: Plane, ir: Plane, vis: Plane) -> float:
-    return _decibel(255**2, mean_squared_error(fused, ir, vis, peak=1))
-
-
-def _psnr_root_first(fused: Plane, ir: Plane, vis: Plane) -> float:
-    return _decibel(255**2, root_mean_squared_error(fused, ir, vis, root_first=True))
 
 
 @metric(
     "PSNR",
     "peak signal-to-noise ratio",
     range="any sign, dB; infinite only if both sources are equal to the fused image",
-    paper=JAGALINGAM,
-    doi="10.1016/j.aqpro.2015.02.019",
+    **JAGALINGAM,
     conventions={
         "standard": Convention("peak 255, mean of the two squared errors on 0..255"),
         "cddfuse": Convention(
             "the peak is the brightest pixel of the fused image; -inf for a black one",
-            function=_psnr_brightest,
+            {"brightest": True},
         ),
         "tang": Convention(
             "peak 255 with errors on 0..1: 20 log10(255) = 48.13 dB too high",
-            function=_psnr_255_on_unit,
+            {"error": partial(mean_squared_error, peak=1)},
         ),
         "vifb": Convention(
             "10 log10 of 255**2 over RMSE (vifb), which is not squared",
-            function=_psnr_root_first,
+            {"error": partial(root_mean_squared_error, root_first=True)},
         ),
     },
 )
-def peak_signal_to_noise_ratio(fused: Plane, ir: Plane, vis: Plane) -> float:
+def peak_signal_to_noise_ratio(
+    fused: Plane,
+    ir: Plane,
+    vis: Plane,
+    *,
+    brightest: bool = False,
+    error: Callable[..., float] = mean_squared_error,
+) -> float:
     r"""Peak over error in decibel: :math:`10 \log_{10} (255^2 / MSE)`, `MSE` of both sources."""
-    return _decibel(255**2, mean_squared_error(fused, ir, vis))
-
-
-# ---------------------------------------------------------------- correlations
+    peak = fused.values.max() if brightest else 255
+    return _decibel(peak**2, error(fused, ir, vis))
 
 
 def _correlation(n: int, x: int, y: int, xx: int, yy: int, xy: int, what: str) -> float:
@@ -231,53 +183,29 @@ def scd(fused: Plane, ir: Plane, vis: Plane) -> float:
     return value
 
 
-# ---------------------------------------------------------------- structural similarity
-
-
-def ssim(
-    image: Plane | np.ndarray, reference: Plane | np.ndarray, *, border: str = "replicate"
-) -> float:
-    """Structural similarity of one image to another.
+def ssim(image: Image, reference: Image, *, border: str = "replicate") -> float:
+    """Structural similarity of two images, in [-1, 1], 1 for equal ones; source as of SSIM.
 
     Gaussian window of 11x11 and sigma 1.5, population variances, L = 255.
 
     Parameters
     ----------
-    image, reference : ndarray of uint8, shape (H, W)
     border : {"replicate", "valid"}
         "replicate" repeats the border outwards and averages over all pixels, as MATLAB's ssim
         does; "valid" averages over the pixels whose window lies inside the image, as the
         authors' code does (sides of at least 11).
-
-    Returns
-    -------
-    float
-        In [-1, 1], 1 for equal images; higher is better.
-
-    References
-    ----------
-    .. [1] Z. Wang, A. C. Bovik, H. R. Sheikh, E. P. Simoncelli, "Image quality assessment:
-       from error visibility to structural similarity", IEEE Trans. Image Process. 13(4),
-       2004, doi 10.1109/TIP.2003.819861.
     """
     if border not in ("replicate", "valid"):
         raise unknown("border", border, ("replicate", "valid"))
-    smallest = 11 if border == "valid" else 1
     images = {"image": image, "reference": reference}
-    x, y = as_planes(images, metric="SSIM", smallest=smallest)
-    result = _ssim_map(
-        local_mean(x),
-        local_mean(y),
-        local_covariance(x, x),
-        local_covariance(y, y),
-        local_covariance(x, y),
-        255,
-    )
+    x, y = as_planes(images, metric="SSIM", smallest=11 if border == "valid" else 1)
+    moments = [local_covariance(*pair) for pair in ((x, x), (y, y), (x, y))]
+    result = _ssim_map(local_mean(x), local_mean(y), *moments, peak=255)
     return float(np.mean(valid(result, 5) if border == "valid" else result))
 
 
 def _ssim_map(
-    mx: np.ndarray, my: np.ndarray, xx: np.ndarray, yy: np.ndarray, xy: np.ndarray, peak: float
+    mx: np.ndarray, my: np.ndarray, xx: np.ndarray, yy: np.ndarray, xy: np.ndarray, *, peak: float
 ) -> np.ndarray:
     """Means, variances and covariance in each window -> similarity in each window."""
     c1, c2 = (0.01 * peak) ** 2, (0.03 * peak) ** 2
@@ -289,8 +217,7 @@ def _ssim_map(
     "SSIM_a",
     "mean structural similarity to both sources",
     range="-1..1; 1 for a fused image equal to both sources",
-    paper=WANG,
-    doi="10.1109/TIP.2003.819861",
+    **WANG,
     conventions={
         "standard li": Convention(
             "MATLAB's ssim on images in 0..1 (L = 1): 11x11 Gaussian of sigma 1.5, border "
@@ -304,18 +231,13 @@ def ssim_a(fused: Plane, ir: Plane, vis: Plane) -> float:
 
 
 def _ssim_between(
-    x: np.ndarray,
-    y: np.ndarray,
-    mean: Callable[[np.ndarray], np.ndarray],
-    peak: float,
-    sample: float = 1,
+    x: np.ndarray, y: np.ndarray, mean: Mean, peak: float, sample: float = 1
 ) -> np.ndarray:
     """Similarity in each window of `mean`; `sample` scales the population variances."""
     mx, my = mean(x), mean(y)
-    xx = sample * (mean(x * x) - mx * mx)
-    yy = sample * (mean(y * y) - my * my)
-    xy = sample * (mean(x * y) - mx * my)
-    return _ssim_map(mx, my, xx, yy, xy, peak)
+    pairs = ((x, x, mx * mx), (y, y, my * my), (x, y, mx * my))
+    moments = [sample * (mean(p * q) - means) for p, q, means in pairs]
+    return _ssim_map(mx, my, *moments, peak=peak)
 
 
 def _ssim_range_one(fused: Plane, ir: Plane, vis: Plane) -> float:
@@ -323,23 +245,18 @@ def _ssim_range_one(fused: Plane, ir: Plane, vis: Plane) -> float:
     offsets = np.arange(-5, 6)
     kernel = np.exp(-(offsets[:, None] ** 2 + offsets**2) / (2 * 1.5**2))
     kernel /= kernel.sum()
-    mean = functools.partial(correlate, weights=kernel, mode="nearest")
+    mean = partial(correlate, weights=kernel, mode="nearest")
     maps = (_ssim_between(fused.values, s.values, mean, peak=1) for s in (ir, vis))
     return sum(float(np.mean(similarity)) / 2 for similarity in maps)
 
 
 def ssim_map(
-    image: Plane | np.ndarray,
-    reference: Plane | np.ndarray,
-    *,
-    peak: float = 255,
-    dtype: type[np.floating] = np.float64,
+    image: Image, reference: Image, *, peak: float = 255, dtype: type[np.floating] = np.float64
 ) -> np.ndarray:
     """Structural similarity in each window of 7x7 pixels, as scikit-image computes it.
 
     Parameters
     ----------
-    image, reference : ndarray of uint8, shape (H, W)
     peak : float
         The range L that the constants are made for; gray levels are on 0..255 whatever it is.
     dtype : type
@@ -350,10 +267,9 @@ def ssim_map(
     ndarray, shape (H - 6, W - 6)
         In [-1, 1]; uniform window, sample variances.
     """
-    images = {"image": image, "reference": reference}
-    planes = as_planes(images, metric="SSIM", smallest=7)
+    planes = as_planes({"image": image, "reference": reference}, metric="SSIM", smallest=7)
     x, y = (plane.values.astype(dtype) for plane in planes)
-    mean = functools.partial(uniform_filter, size=7)
+    mean = partial(uniform_filter, size=7)
     return valid(_ssim_between(x, y, mean, peak, sample=float(dtype(49 / 48))), 3)
 
 
@@ -369,8 +285,7 @@ def ssim_uniform(
     "SSIM",
     "structural similarity",
     range="-1..1, or -2..2 where a convention sums over the sources",
-    paper=WANG,
-    doi="10.1109/TIP.2003.819861",
+    **WANG,
     smallest=11,
     conventions={
         "standard": Convention(
@@ -404,12 +319,6 @@ def ssim_of_sources(fused: Plane, ir: Plane, vis: Plane, *, summed: bool = False
     Per source :math:`(2 \mu_S \mu_F + C_1)(2 \sigma_{SF} + C_2) / ((\mu_S^2 + \mu_F^2 + C_1)
     (\sigma_S^2 + \sigma_F^2 + C_2))` with :math:`C_1 = (0.01 L)^2`, :math:`C_2 = (0.03 L)^2` and
     the means, variances and covariance of each window; L is the range of the data.
-
-    Parameters
-    ----------
-    fused, ir, vis : ndarray of uint8, shape (H, W)
-    summed : bool
-        Whether to add the two similarities instead of averaging them.
     """
     value = ssim(fused, ir, border="valid") + ssim(fused, vis, border="valid")
     return value if summed else value / 2

@@ -7,40 +7,21 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 from scipy import fft
-from scipy.ndimage import convolve1d, correlate1d
+from scipy.ndimage import convolve1d, sobel
 
 from .plane import Plane, as_planes, gaussian_taps, once, stretched, strips, undefined, valid
-from .registry import Convention, metric
-
-__all__ = ["q_cb", "q_cv", "vif", "vif_of_sources"]
-
-# ---------------------------------------------------------------- visual information fidelity
+from .registry import Convention, Image, metric
 
 _NOISE = 2.0  # variance of the eye's own noise
 _TINY = 1e-10
 
 
-def vif(image: Plane | np.ndarray, reference: Plane | np.ndarray) -> float:
-    """Visual information fidelity in the pixel domain of one image against a reference.
+def vif(image: Image, reference: Image) -> float:
+    """Visual information fidelity of an image against a reference: one source's term of VIF.
 
-    Parameters
-    ----------
-    image, reference : ndarray of uint8, shape (H, W)
-        Sides of at least 41.
-
-    Returns
-    -------
-    float
-        At least 0, 1 for equal images, more where contrast is enhanced; higher is better. A
-        constant reference holds no information; the value is then 1, with a warning.
-
-    References
-    ----------
-    .. [1] H. R. Sheikh, A. C. Bovik, "Image information and visual quality", IEEE Trans. Image
-       Process. 15(2), 2006, doi 10.1109/TIP.2005.859378.
+    Of uint8 (H, W), sides of at least 41. At least 0, 1 for equal images; higher is better.
     """
-    images = {"image": image, "reference": reference}
-    x, y = as_planes(images, metric="VIF", smallest=41)
+    x, y = as_planes({"image": image, "reference": reference}, metric="VIF", smallest=41)
     kept = there = 0.0
     for scale in range(4):
         moments = (*_scale_moments(x, scale), *_scale_moments(y, scale))
@@ -100,18 +81,9 @@ def vif_of_sources(fused: Plane, ir: Plane, vis: Plane, *, summed: bool = False)
     Per source :math:`\sum \log(1 + g^2 \sigma_S^2 / (\sigma_V^2 + 2)) / \sum \log(1 + \sigma_S^2
     / 2)` with the gain `g` and remaining variance :math:`\sigma_V^2` of a linear model of the
     fused image in each Gaussian window. This is not VIFF (doi 10.1016/j.inffus.2011.08.002).
-
-    Parameters
-    ----------
-    fused, ir, vis : ndarray of uint8, shape (H, W)
-    summed : bool
-        Whether to add the two terms instead of averaging them.
     """
     value = vif(fused, ir) + vif(fused, vis)
     return value if summed else value / 2
-
-
-# ---------------------------------------------------------------- contrast sensitivity
 
 
 def _seen(
@@ -129,23 +101,22 @@ def _seen(
     return fft.irfft2(fft.rfft2(x) * response, s=x.shape)
 
 
-def _difference_of_gaussians(r: np.ndarray) -> np.ndarray:
-    return np.exp(-((r / 15.387) ** 2)) - 0.7622 * np.exp(-((r / 1.3456) ** 2))
-
-
 @once
 def _masked_contrast(x: Plane) -> np.ndarray:
     """Return the perceived local contrast of the stretched image."""
-    image = _seen(stretched(x).values, _difference_of_gaussians, 30)
-    near, far = (_zero_padded_gaussian(image, sigma) for sigma in (2, 4))
+    image = _seen(
+        stretched(x).values,
+        lambda r: np.exp(-((r / 15.387) ** 2)) - 0.7622 * np.exp(-((r / 1.3456) ** 2)),
+        30,
+    )
+    blurred = []
+    for sigma in (2, 4):
+        taps = np.exp(-(np.arange(-15, 16) ** 2) / (2 * sigma**2)) / (np.sqrt(2 * np.pi) * sigma)
+        rows = convolve1d(image, taps, axis=0, mode="constant")
+        blurred.append(convolve1d(rows, taps, axis=1, mode="constant"))
+    near, far = blurred
     contrast = np.abs(np.divide(near, far, out=np.ones_like(near), where=far != 0) - 1)
     return contrast**3 / (contrast**2 + 1e-4)
-
-
-def _zero_padded_gaussian(image: np.ndarray, sigma: float) -> np.ndarray:
-    taps = np.exp(-(np.arange(-15, 16) ** 2) / (2 * sigma**2)) / (np.sqrt(2 * np.pi) * sigma)
-    rows = convolve1d(image, taps, axis=0, mode="constant")
-    return convolve1d(rows, taps, axis=1, mode="constant")
 
 
 @metric(
@@ -180,10 +151,6 @@ def q_cb(fused: Plane, ir: Plane, vis: Plane) -> float:
     return float(np.mean(weight * kept[0] + (1 - weight) * kept[1]))
 
 
-def _sensitivity(r: np.ndarray) -> np.ndarray:
-    return 2.6 * (0.0192 + 0.144 * r) * np.exp(-((0.144 * r) ** 1.1))
-
-
 def _block_sums(array: np.ndarray) -> np.ndarray:
     """Sum over blocks of 16x16, with zeros appended below and on the right."""
     height, width = array.shape
@@ -196,12 +163,8 @@ def _block_sums(array: np.ndarray) -> np.ndarray:
 def _salience(x: Plane) -> np.ndarray:
     """Return the strength of edges in each block of the stretched image."""
     image = stretched(x).values
-    smooth, differ = (1, 2, 1), (-1, 0, 1)
-    squares = np.zeros(x.shape)
-    for axis in (0, 1):
-        part = correlate1d(image, differ, axis=axis, mode="constant")
-        squares += correlate1d(part, smooth, axis=1 - axis, mode="constant") ** 2
-    return _block_sums(squares**2.5)
+    down, along = (sobel(image, axis=axis, mode="constant") for axis in (0, 1))
+    return _block_sums((down**2 + along**2) ** 2.5)
 
 
 @metric(
@@ -230,8 +193,11 @@ def q_cv(fused: Plane, ir: Plane, vis: Plane) -> float:
     flat = sum(float(_salience(source).sum()) for source in (ir, vis)) == 0
     for source in (ir, vis):
         weight = np.ones_like(_salience(source)) if flat else _salience(source)
-        difference = stretched(source).values - stretched(fused).values
-        seen = _seen(difference, _sensitivity, 8)
+        seen = _seen(
+            stretched(source).values - stretched(fused).values,
+            lambda r: 2.6 * (0.0192 + 0.144 * r) * np.exp(-((0.144 * r) ** 1.1)),
+            8,
+        )
         visible += float((weight * _block_sums(seen * seen)).sum()) / 256
         weights += float(weight.sum())
     value = visible / weights

@@ -75,7 +75,7 @@ CONVENTIONS = {
 
 
 def _octave_qabf(*images: Plane) -> float:
-    return gradient.qabf(*images, ties="strength", peak=1, order="octave")
+    return gradient.qabf(*images, own_strength=True, peak=1, octave=True)
 
 
 DEFINITIONS: dict[tuple[str, str], Definition] = {

@@ -1,4 +1,4 @@
-"""jsrsd: patch by patch in the arithmetic of OMP-Box, differences by loops, the authors' output."""
+"""jsrsd: patch by patch in the arithmetic of OMP-Box, differences by loops."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from fusionlib.classical.jsrsd import JSRSD, differences
-from tests import parity
 from tests.fusionlib.classical.given import GivenDictionary, atoms, pair
 from tests.fusionlib.classical.test_jsr import joint_codes
 
@@ -57,8 +56,3 @@ def test_equal_images_keep_their_brightness():
     fused = JSRSD(GivenDictionary()).fuse(image, image)
     assert fused[0, 0] == pytest.approx(0.2, rel=1e-9)
     assert fused[6, 6] == pytest.approx(0.4, rel=1e-9)
-
-
-@pytest.mark.realdata
-def test_authors_output(golden_root):
-    assert parity.main(["jsrsd", str(golden_root / "networks" / "jsrsd.npz")]) == 0

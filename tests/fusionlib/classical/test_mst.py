@@ -9,6 +9,7 @@ import pytest
 from scipy.ndimage import convolve1d
 
 from fusionlib.classical.mst import MST, decompose, low_weight, reconstruct
+from fusionlib.errors import WeightsMismatch
 from fusionlib.methods import create
 
 SHAPES = [(1, 1), (2, 3), (9, 14), (40, 33)]
@@ -61,17 +62,16 @@ def test_by_hand(shape):
     assert MST().fuse(ir, vis) == pytest.approx(expected, abs=1e-9)
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-def test_equal_images_are_kept(shape):
-    image = images(shape)[0]
-    assert MST().fuse(image, image) == pytest.approx(image, abs=1e-10)
-
-
 def test_the_images_exchanged():
     ir, vis = (image.astype(np.uint8) for image in images((31, 22)))
     text, exchanged = (create("mst", pipeline=key) for key in ("text", "exchanged"))
     assert np.array_equal(exchanged.fuse(ir, vis), text.fuse(vis, ir))
     assert not np.array_equal(exchanged.fuse(ir, vis), text.fuse(ir, vis))
+
+
+def test_weights_that_a_method_does_not_take():
+    with pytest.raises(WeightsMismatch, match=r"MST takes no weights \(given: x\.npz\)"):
+        MST().load({}, "x.npz")
 
 
 def test_a_black_infrared_image():

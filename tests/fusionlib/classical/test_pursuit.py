@@ -75,17 +75,6 @@ def test_the_split_into_blocks_does_not_matter(monkeypatch):
         assert np.array_equal(whole.values, parts.values)
 
 
-def test_what_remains_is_orthogonal():
-    """And never more than before: least squares over the picked atoms."""
-    atoms, signals = dictionary(), np.random.default_rng(5).random((49, 50))
-    codes = code(Pursuit(atoms), signals)
-    for i, signal in enumerate(signals.T):
-        picked = atoms[:, codes.atoms[:, i]]
-        values, *_ = np.linalg.lstsq(picked, signal)
-        assert codes.values[:, i] == pytest.approx(values, rel=1e-7)
-        assert np.abs(picked.T @ (signal - picked @ codes.values[:, i])).max() < 1e-12
-
-
 def test_signals_of_few_atoms():
     """Exactly rebuilt from fewer atoms, or from none; the rest of their codes is 0."""
     atoms = np.eye(49)[:, :32]
@@ -97,12 +86,3 @@ def test_signals_of_few_atoms():
     assert codes.values[:3, 0].tolist() == [2, -1, 0] and codes.atoms[:2, 0].tolist() == [3, 7]
     assert not codes.values[:, 1:3].any()
     assert codes.atoms[:, 3].tolist() == list(range(19, 3, -1))
-
-
-def test_doubled_atoms():
-    """The second of two equal atoms adds nothing: the pursuit of that signal ends."""
-    atoms = np.repeat(dictionary(count=4), 2, axis=1)
-    signals = np.random.default_rng(6).random((49, 5))
-    codes = code(Pursuit(atoms), signals)
-    check(codes, atoms, signals)
-    assert (np.count_nonzero(codes.values, axis=0) <= 4).all()

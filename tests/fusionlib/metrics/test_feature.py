@@ -204,36 +204,6 @@ def test_equal_images_and_one_equal_source():
         assert both < 0.9
 
 
-def test_windows_of_one_bright_pixel():
-    """Their distribution has no spread, so nothing is shared, even by two in one place."""
-    spots = [np.zeros((3, 3), np.uint8) for _ in range(3)]
-    spots[0][1, 1], spots[1][1, 1], spots[2][0, 2] = 9, 100, 9
-    assert fmi_pixel(spots[0], spots[1], spots[2]) == 0
-    assert fmi_pixel(spots[0], spots[0], spots[1]) == 1 / 2
-    assert fmi_pixel(ONE, *spots[1:]) == 0
-
-
-def test_two_windows_by_hand():
-    """Two equal levels in each, one place in common: a correlation of 5/14."""
-    f, s = np.zeros((3, 3), np.uint8), np.zeros((3, 3), np.uint8)
-    f.T.flat[[0, 4]] = s.T.flat[[0, 8]] = 7
-    correlation = (1 / 4 - 1 / 9) / (1 / 2 - 1 / 9)
-    # Comonotone: (1, 1) and (5, 9) by halves. Spreads 2 and 4, covariance 2 * 4: the bound's
-    # correlation is 1, so the joint has share / 2 + (1 - share) / 4 on these, the rest on others.
-    likely, other = correlation / 2 + (1 - correlation) / 4, (1 - correlation) / 4
-    joint = -2 * (likely * math.log2(likely) + other * math.log2(other))
-    # Both marginals have 1 bit.
-    assert fmi_pixel(f, s, s) == pytest.approx(2 - joint, rel=1e-13)
-
-
-def test_places_are_counted_column_by_column():
-    """Rotated by 180 degrees the places count backwards; transposed they are others."""
-    images = small()
-    value = fmi_pixel(*images)
-    assert fmi_pixel(*(image[::-1, ::-1] for image in images)) == pytest.approx(value, rel=1e-11)
-    assert fmi_pixel(*(image.T for image in images)) != pytest.approx(value, rel=1e-4)
-
-
 def test_constant_windows():
     f, a, b = small()
     gray, other = flat(9, 200, size=f.shape)
@@ -272,12 +242,3 @@ def test_a_window_may_exceed_1():
     value = fmi_pixel(f, s, s)
     assert value == pytest.approx(information(f.T.ravel(), s.T.ravel()), rel=1e-13)
     assert value > 1.6
-
-
-@pytest.mark.parametrize("chunk", [1, 30, 10**9])
-def test_chunks_do_not_matter(monkeypatch, chunk):
-    images = small()
-    expected = fmi_pixel(*images), fmi_dct(*images)
-    monkeypatch.setattr(feature, "CHUNK", chunk)
-    # The same windows, added in other groups.
-    assert (fmi_pixel(*images), fmi_dct(*images)) == pytest.approx(expected, rel=1e-13)

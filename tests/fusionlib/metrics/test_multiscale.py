@@ -13,6 +13,7 @@ from scipy import signal
 from fusionlib.errors import MetricWarning
 from fusionlib.metrics import METRICS
 from fusionlib.metrics.multiscale import multi_exposure_scores, multiscale_ssim
+from fusionlib.metrics.plane import Plane
 from tests.fusionlib.metrics.pictures import flat, noise, photos
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -53,44 +54,19 @@ def wang(x, y):
     return value
 
 
-@pytest.mark.parametrize("size", [(176, 176), (192, 208)])
-@pytest.mark.parametrize("pictures", [noise, photos])
-def test_standard_is_that_of_pytorch_msssim(pictures, size):
-    f, a, b = pictures(size)
-    x, *sources = (torch.tensor(image, dtype=torch.float64)[None, None] for image in (f, a, b))
-    # Its own window is built in float32, whose sum is off by 1e-7.
-    window = torch.tensor(GAUSSIAN.sum(axis=0))[None, None, None]
-    one, other = (float(ms_ssim(x, s, data_range=255, win=window)) for s in sources)
-    # Rounding of 5e-11 in a covariance stands beside C2 = 58.
-    assert multiscale_ssim(f, a, b) == pytest.approx((one + other) / 2, rel=1e-10)
-
-
-@pytest.mark.parametrize("size", [(176, 176), (177, 190), (183, 179)])
+@pytest.mark.parametrize("size", [(176, 192), (177, 190), (183, 179)])
 @pytest.mark.parametrize("pictures", [noise, photos])
 def test_standard_by_its_definition(pictures, size):
     f, a, b = pictures(size)
     # Rounding of 5e-11 in a covariance stands beside C2 = 58.
     expected = (wang(f, a) + wang(f, b)) / 2
     assert multiscale_ssim(f, a, b) == pytest.approx(expected, rel=1e-10)
-
-
-def test_standard_of_constant_images():
-    """Contrast and structure are 1, the last scale has the luminance."""
-    for f, a, b in [(9, 9, 9), (0, 0, 0), (100, 200, 30)]:
-        expected = np.mean(
-            [((2 * f * s + C1) / (f * f + s * s + C1)) ** WEIGHTS[4] for s in (a, b)]
-        )
-        value = multiscale_ssim(*flat(f, a, b, size=(176, 180)))
-        assert value == pytest.approx(expected, rel=1e-11)
-
-
-def test_equal_images():
-    a, b, _ = noise((176, 176))
-    # Numerator and denominator are the same numbers, up to the order of two sums.
-    assert multiscale_ssim(a, a, a) == pytest.approx(1, rel=1e-14)
-    expected = (1 + wang(a, b)) / 2
-    assert multiscale_ssim(a, a, b) == pytest.approx(expected, rel=1e-10)
-    assert multiscale_ssim(a, b, a) == pytest.approx(expected, rel=1e-10)
+    if all(side % 16 == 0 for side in size):  # pytorch-msssim pads other sizes in another way
+        x, *sources = (torch.tensor(image, dtype=torch.float64)[None, None] for image in (f, a, b))
+        # Its own window is built in float32, whose sum is off by 1e-7.
+        window = torch.tensor(GAUSSIAN.sum(axis=0))[None, None, None]
+        one, other = (float(ms_ssim(x, s, data_range=255, win=window)) for s in sources)
+        assert expected == pytest.approx((one + other) / 2, rel=1e-10)
 
 
 def test_negative_similarity_gives_0_with_a_warning():
@@ -157,7 +133,7 @@ def test_multi_exposure_by_its_definition(pictures, size):
         expected.append(desired_similarity(*scaled))
         scaled = [halved(image) for image in scaled]
     # Rounding of some 1e-10 in a covariance of desired blocks stands beside C2 = 58.
-    assert multi_exposure_scores(*images) == pytest.approx(expected, rel=1e-10)
+    assert multi_exposure_scores(*map(Plane, images)) == pytest.approx(expected, rel=1e-10)
     product = math.prod(
         score ** (w / sum(WEIGHTS[:3])) for score, w in zip(expected, WEIGHTS, strict=False)
     )
@@ -168,10 +144,3 @@ def test_multi_exposure_of_constant_images():
     # Without any structure to keep, luminance does not count; rounding beside C2 = 58.
     for levels in [(9, 9, 9), (0, 0, 0), (100, 200, 30)]:
         assert multi_exposure(*flat(*levels)) == pytest.approx(1, rel=1e-11)
-
-
-def test_multi_exposure_follows_the_source_with_structure():
-    a = noise((48, 50))[0]
-    gray = flat(9, size=a.shape)[0]
-    assert multi_exposure(a, a, gray) > 1 - 1e-10
-    assert multi_exposure(a, gray, a) > 1 - 1e-10

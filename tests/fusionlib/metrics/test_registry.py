@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import math
 import re
-import weakref
 
 import numpy as np
 import pytest
@@ -18,7 +16,6 @@ from fusionlib.metrics import (
     METRICS,
     SELECTIONS,
     Convention,
-    Metric,
     list_metrics,
     plane,
     registry,
@@ -36,8 +33,6 @@ from tests.fusionlib.metrics.pictures import (
 
 pytestmark = pytest.mark.filterwarnings("error")
 
-NAMES = """FMI_dct FMI_w FMI_pixel FMI_gradient SD SF AG EI Qabf Nabf EN MI Q_MI Q_NCIE CE MS_SSIM
-MSE RMSE PSNR CC SCD SSIM_a SSIM VIF Q_CB Q_CV"""
 LOWER_IS_BETTER = {"Nabf", "CE", "MSE", "RMSE", "Q_CV"}
 WITHOUT_DOI = {"SD", "EI", "CC"}
 # Shortest sides: of the windows, of five or three scales of windows, of differences.
@@ -115,13 +110,11 @@ def definitions(*left_out):
 # ---------------------------------------------------------------- names and selections
 
 
-def test_every_metric_is_there_under_its_name():
-    assert sorted(METRICS) == sorted(NAMES.split())
-    for name, metric in METRICS.items():
-        assert metric.name == name and isinstance(metric, Metric)
-        assert metric.higher_is_better == (name not in LOWER_IS_BETTER)
-        assert next(iter(metric.conventions)) == "standard"
-        assert metric.function.__module__.startswith("fusionlib.metrics.")
+def test_names_and_conventions():
+    assert {name for name, metric in METRICS.items() if not metric.higher_is_better} == (
+        LOWER_IS_BETTER
+    )
+    assert all(next(iter(metric.conventions)) == "standard" for metric in METRICS.values())
     named = {name for metric in METRICS.values() for name in metric.conventions}
     assert named == set(CONVENTIONS)
 
@@ -200,47 +193,32 @@ def test_cards_and_docstrings_have_the_facts(name):
     rows = metric.rows()
     assert rows["metric"] == f"{name}: {metric.title}" and rows["range"] == metric.range
     assert rows["better"] == ("lower" if name in LOWER_IS_BETTER else "higher")
-    assert rows["source"].startswith(metric.paper) and metric.doi in rows["source"]
-    assert rows["source"].endswith(f", doi {metric.doi}") == bool(metric.doi)
+    assert rows["source"] == metric.paper + (f", doi {metric.doi}" if metric.doi else "")
     for convention, facts in metric.conventions.items():
         side = smallest(f"{name}:{convention}")
         size = f"; images of at least {side}x{side} pixels" if side > 1 else ""
         labels = [label for label, text in rows.items() if text == facts.summary + size]
         assert len(labels) == 1 and convention in re.split(r"[ ,]+", labels[0])
     # Wrapped at blanks and hyphens.
-    written = "".join(metric.function.__doc__.split())
-    for label, text in rows.items():
-        if label != "definition":
-            assert "".join(f"-{label}:{text}".split()) in written
-    printed = "".join(str(metric).split())
-    assert all("".join(f"-{label}:{text}".split()) in printed for label, text in rows.items())
-    assert max(map(len, str(metric).splitlines())) <= 100
+    texts = {label: "".join(f"-{label}:{text}".split()) for label, text in rows.items()}
+    assert "".join(str(metric).split()) == "".join(texts.values())
+    del texts["definition"]
+    document = metric.function.__doc__
+    assert "".join(document.split()).endswith("".join(texts.values()))
+    assert max(map(len, (str(metric) + "\n" + document).splitlines())) <= 100
+    # With formulas between dollars, as a notebook shows them.
+    assert metric.definition and "Parameters" not in metric.definition
+    assert metric.definition.count("$") % 2 == 0 and ":math:" not in metric.definition
+    assert metric._repr_html_().count("<tr>") == len(rows)
 
 
 def test_the_definition_is_the_docstrings_beginning():
-    """With formulas between dollars, as a notebook shows them."""
-    for metric in METRICS.values():
-        text = metric.definition
-        assert text and "Parameters" not in text and ":math:" not in text and ".. math" not in text
-        assert text.count("$") % 2 == 0
     assert METRICS["EN"].definition == (
         r"Shannon entropy of the gray levels: $-\sum_k p_k \log_2 p_k$."
     )
     assert r"$Q = \frac{0.9994}" in METRICS["Qabf"].definition
-
-
-def test_docstrings_keep_what_the_function_says():
-    text = METRICS["MI"].function.__doc__
-    assert text.startswith("Information that the fused image shares")
-    assert text.index("Parameters\n-----") < text.index("Notes\n-----\n- metric: MI: mutual")
-    assert max(map(len, text.splitlines())) <= 100
+    assert "&#x27;Information measure" in METRICS["Q_MI"]._repr_html_()
     assert METRICS["MI"].function is metrics.information.mutual_information
-
-
-def test_a_card_is_a_table_in_a_notebook():
-    text = METRICS["Q_MI"]._repr_html_()
-    assert text.startswith("<table>") and "&#x27;Information measure" in text
-    assert text.count("<tr>") == len(METRICS["Q_MI"].rows())
 
 
 # ---------------------------------------------------------------- registering
@@ -279,7 +257,7 @@ def test_registering(own):
     assert metric.doi == "" and metric.higher_is_better
     assert metric.version == 2 and "version" not in str(metric) + repr(metric)
     assert own.__name__ == "own" and own.__doc__.startswith(
-        "Scale a sum.\n\nNotes\n-----\n- metric:"
+        "Scale a sum.\n\nNotes\n-----\nImages are gray levels"
     )
     assert "- convention standard, li: the sum" in own.__doc__
     images = flat(2, 3, 5, size=(6, 7))
@@ -312,40 +290,6 @@ def test_errors_name_the_image_by_its_parameter(own):
         own(good, good, good[:5])
 
 
-# ---------------------------------------------------------------- input checks
-
-WRONG = {
-    "float": lambda image: image / 255,
-    "uint16": lambda image: image.astype(np.uint16),
-    "bool": lambda image: image > 9,
-    "colour": lambda image: np.stack([image] * 3, axis=-1),
-    "row": lambda image: image[0],
-    "empty": lambda image: image[:0],
-    "list": lambda image: image.tolist(),
-}
-
-
-@pytest.mark.parametrize("wrong", WRONG)
-@definitions()
-def test_only_gray_levels_are_scored(label, wrong):
-    side = smallest(label)
-    images = noise((side + 1, side))
-    for place, name in enumerate(("fused", "infrared", "visible")[: 1 if label in ALONE else 3]):
-        given_ = list(images)
-        given_[place] = WRONG[wrong](given_[place])
-        with pytest.raises(ImageError, match=f"^{name} image: given .*expected gray levels"):
-            compute(label, *given_)
-
-
-@definitions(*ALONE)
-def test_images_must_have_one_size(label):
-    side = smallest(label)
-    f, a, b = noise((side + 1, side + 2))
-    for images in [(f[1:], a, b), (f, a[:, 1:], b), (f, a, b.T)]:
-        with pytest.raises(PairMismatch, match="must have one size, not"):
-            compute(label, *images)
-
-
 @definitions()
 def test_the_smallest_size_works_and_the_next_smaller_does_not(label):
     side = smallest(label)
@@ -357,13 +301,9 @@ def test_the_smallest_size_works_and_the_next_smaller_does_not(label):
     name, convention = label.split(":")
     assert METRICS[name].conventions[convention].smallest == side
     for height, width in [(side - 1, side + 3), (side + 3, side - 1)]:
-        message = (
-            f"^{name} needs images of at least {side}x{side} pixels, these have {width}x{height}"
-        )
-        with pytest.raises(ImageTooSmall, match=message):
+        needed = f"{side}x{side} pixels, these have {width}x{height}. Leave this metric out"
+        with pytest.raises(ImageTooSmall, match=f"^{name} needs images of at least {needed}"):
             compute(label, *noise((height, width)))
-    with pytest.raises(ImageError, match="Leave this metric out"):
-        compute(label, *noise((1, 1)))
 
 
 # ---------------------------------------------------------------- what holds for every metric
@@ -399,27 +339,6 @@ def test_the_sources_may_change_places(label, data):
         # Two terms in another order; weights that add up to 1 by subtraction.
         expected = pytest.approx(compute(label, f, a, b), rel=1e-12, abs=1e-12)
         assert compute(label, f, b, a) == expected
-
-
-def test_nabf_of_tang_has_its_sources_mixed_up():
-    f, a, b = noise()
-    value = METRICS["Nabf"].compute
-    assert value(f, a, b, "tang") == value(a, b, f) != pytest.approx(value(f, b, a, "tang"))
-
-
-# Directions count for angles, for places in windows; the others round too much in flat regions.
-@definitions(
-    *(label for label in EVERY if label[:3] in ("FMI", "Qab", "Nab", "Q_C", "VIF")),
-    *("SSIM:cddfuse", "SSIM:tang", "MS_SSIM:standard"),
-)
-@given(data=st.data())
-@settings(max_examples=8)
-def test_rows_and_columns_may_change_places(label, data):
-    images = drawn(label, data)
-    with undefined_allowed():
-        # Filters and sums in another order: 5e-11 in a covariance.
-        expected = pytest.approx(compute(label, *images), rel=1e-9, abs=1e-9)
-        assert compute(label, *(image.T for image in images)) == expected
 
 
 CASES = {
@@ -489,8 +408,8 @@ def test_values_do_not_depend_on_what_planes_remember(monkeypatch, size, left_ou
     planes = [Plane(image) for image in images]
     for order in (labels, labels[::-1]):
         assert {label: compute(label, *planes) for label in order} == fresh
-    for kept in (x._kept.values() for x in planes):
-        assert len(kept) == 1 or sum(map(plane._size, kept)) <= room
+    for x in planes:
+        assert len(x._kept) == 1 or x.nbytes <= room
 
 
 def test_strips_do_not_matter(monkeypatch):
@@ -503,35 +422,3 @@ def test_strips_do_not_matter(monkeypatch):
         )
     # Sums of strips instead of one sum.
     assert {label: compute(label, *images) for label in labels} == pytest.approx(values, rel=1e-13)
-
-
-def test_planes_do_not_keep_one_another():
-    """Nor themselves: what is no longer used is freed at once, without a search for cycles."""
-    ir, vis = (Plane(image) for image in noise((180, 176), 2))
-    gc.disable()
-    try:
-        fused = Plane(noise((180, 176), seed=1)[0])
-        with undefined_allowed():
-            for label in EVERY:
-                if not label.startswith("FMI"):
-                    compute(label, fused, ir, vis)
-        watched = weakref.ref(fused)
-        del fused
-        assert watched() is None
-    finally:
-        gc.enable()
-
-
-def test_a_second_metric_uses_what_the_first_left(monkeypatch):
-    f, a, b = map(Plane, noise((180, 176)))
-    value = METRICS["SSIM_a"].compute(f, a, b)
-    calls = []
-    blur = plane.blur
-    monkeypatch.setattr(plane, "blur", lambda *args: calls.append(args) or blur(*args))
-    assert METRICS["SSIM_a"].compute(f, a, b) == value
-    METRICS["SSIM"].compute(f, a, b)
-    assert calls == []
-    METRICS["MS_SSIM"].compute(f, a, b)
-    # Three variances and two covariances on each of four smaller scales, three means on the last
-    # of them and, for the covariances, on the others.
-    assert len(calls) == 4 * (3 + 3 + 2)

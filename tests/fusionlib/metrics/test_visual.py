@@ -8,15 +8,10 @@ import numpy as np
 import pytest
 from scipy import signal
 
-from fusionlib.errors import ImageTooSmall, MetricWarning, PairMismatch
+from fusionlib.errors import MetricWarning
 from fusionlib.metrics import METRICS
 from fusionlib.metrics.visual import q_cb, q_cv, vif, vif_of_sources
-from tests.fusionlib.metrics.pictures import (
-    flat,
-    noise,
-    photos,
-    stretch,
-)
+from tests.fusionlib.metrics.pictures import flat, noise, photos, stretch
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -77,19 +72,12 @@ def test_vif_by_its_definition(pictures, size):
         assert value == pytest.approx(one + other, rel=1e-9)
 
 
-def test_vif_of_known_images():
-    f, a, _ = noise((44, 45))
-    gray = flat(9, size=f.shape)[0]
-    # The 1e-10 in gain and remainder, beside variances above 1 and the 2.
-    assert vif(f, f) == pytest.approx(1, abs=1e-10)
-    assert vif_of_sources(f, f, f) == pytest.approx(1, abs=1e-10)
-    assert METRICS["VIF"].compute(f, f, f, "cddfuse") == pytest.approx(2, abs=2e-10)
-    assert vif_of_sources(f, f, a) == pytest.approx((1 + vif(f, a)) / 2, abs=1e-10)
-    # Contrast is enhanced, halved, inverted, gone.
+def test_vif_of_changed_contrast():
+    """Enhanced, halved, inverted, gone."""
+    f = noise((44, 45))[0]
+    assert vif(f, f) == pytest.approx(1, abs=1e-10)  # beside variances above 1 and the 2
     assert vif(f, f // 2) > 1 > vif(f // 2, f) > 0
-    assert vif(255 - f, f) == 0 and vif(gray, f) == 0
-    # Shift the mean: rounding of 5e-11 beside 2.
-    assert vif(f // 2 + 100, a) == pytest.approx(vif(f // 2, a), rel=1e-9)
+    assert vif(255 - f, f) == 0 == vif(*flat(9, size=f.shape), f)
 
 
 def test_vif_against_constant_sources():
@@ -202,16 +190,6 @@ def test_q_cv_by_its_definition(pictures, size):
         assert METRICS["Q_CV"].compute(*images, convention) == expected
 
 
-def test_equal_images():
-    f, a, b = noise()
-    assert q_cb(f, f, f) == 1 and q_cv(f, f, f) == 0
-    # The stretch is part of both.
-    for function in (q_cb, q_cv):
-        narrow = [stretch(image) // 4 + 9 for image in (f, a, b)]
-        assert function(*narrow) == function(*map(stretch, narrow))
-    assert q_cv(f, f // 2, f // 2) < 1e-2 * q_cv(f, a, a)
-
-
 def test_constant_images_are_stretched_to_black():
     """Equal contrasts of 0 are kept; a contrast beside none is lost."""
     f, a, b = noise()
@@ -248,11 +226,3 @@ def test_q_cv_of_constant_sources():
         )
     with pytest.warns(MetricWarning, match="without edges"):
         assert q_cv(black, black, black) == 0
-
-
-def test_vif_alone_checks_its_images():
-    x = photos((60, 50))[0]
-    with pytest.raises(PairMismatch):
-        vif(x, x.T)
-    with pytest.raises(ImageTooSmall, match="VIF needs images of at least 41x41"):
-        vif(x[:40], x[:40])

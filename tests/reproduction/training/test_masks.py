@@ -1,26 +1,19 @@
-"""Masks: by hand, against scipy, and against 20 real masks."""
+"""Masks: by hand, and against 20 real masks."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
-from hypothesis import given, strategies as st
 from PIL import Image
 from scipy import ndimage
 
 import fusionlib as fl
-from fusionlib.losses import contrast_mask, local_contrast, source_masks
 from fusionlib.pairs import Box, Pair
 from reproduction.training.masks import object_mask, read_mask
 
 
 def image(seed=0, size=(20, 24)):
     return np.random.default_rng(seed).random(size).astype(np.float32)
-
-
-def tensor(array):
-    return torch.from_numpy(np.ascontiguousarray(array))[None, None]
 
 
 # ---------------------------------------------------------------- objects
@@ -94,43 +87,3 @@ def test_against_real_masks(data_root):
         shares.append((found & pair.mask).sum() / (found | pair.mask).sum())
     assert len(shares) == 20
     assert np.mean(shares) == pytest.approx(0.72, abs=0.005)
-
-
-# ---------------------------------------------------------------- contrast
-
-
-@pytest.mark.parametrize("window", [3, 11])
-def test_local_contrast_by_scipy(window):
-    """Sums of at most 121 float32 values in 0..1: 1e-6."""
-    x = image().astype(np.float64)
-    expected = (x - ndimage.uniform_filter(x, window, mode="nearest")) ** 2
-    found = local_contrast(tensor(image()), window)[0, 0].numpy()
-    assert np.abs(found - expected).max() < 1e-6
-
-
-def test_contrast_mask_prefers_the_more_varied():
-    flat, varied = np.full((20, 24), 0.5, np.float32), image()
-    assert contrast_mask(tensor(varied), tensor(flat)).float().mean() > 0.99
-    assert not contrast_mask(tensor(flat), tensor(varied)).any()
-    assert not contrast_mask(tensor(varied), tensor(varied)).any()
-
-
-@given(seed=st.integers(0, 1000), share=st.floats(0, 1))
-def test_exactly_one_image_is_followed_everywhere(seed, share):
-    rng = np.random.default_rng(seed)
-    ir, vis = (tensor(np.round(rng.random((9, 12)) * 3).astype(np.float32) / 3) for _ in range(2))
-    objects = torch.from_numpy(rng.random((1, 1, 9, 12)) < share)
-    ir_mask, vis_mask = source_masks(ir, vis, objects)
-    assert torch.equal(ir_mask + vis_mask, torch.ones_like(ir))
-    assert (ir_mask[objects] == 1).all()
-    elsewhere = ~objects
-    assert torch.equal(ir_mask[elsewhere] == 1, contrast_mask(ir, vis)[elsewhere])
-
-
-def test_masks_of_another_size():
-    a, b = tensor(image()), tensor(image(size=(20, 23)))
-    objects = torch.zeros(1, 1, 20, 24, dtype=torch.bool)
-    with pytest.raises(fl.PairMismatch, match=r"\(1, 1, 20, 23\).*do not belong together"):
-        source_masks(a, b, objects)
-    with pytest.raises(fl.PairMismatch, match=r"objects of \(1, 1, 20, 23\)"):
-        source_masks(a, a, objects[..., 1:])
