@@ -118,25 +118,29 @@ def _sum_times_log(p: np.ndarray, room: np.ndarray) -> np.ndarray:
 def _bound(
     x: np.ndarray, y: np.ndarray, lower: bool, in_order: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return a Frechet bound (9, 9, n) of two cumulative distributions, and its covariance.
+    """Return a Frechet bound (10, 10, n) of two cumulative distributions, and its covariance.
 
     `in_order` rounds as the authors' code, which adds cell by cell.
     """
-    rows = x[:, None]
+    bounds = np.zeros((10, 10, x.shape[1]))  # 0 before any position
+    bound, rows = bounds[1:, 1:], x[:, None]
     if not in_order:
-        bound = np.maximum((rows - 1) + y, 0) if lower else np.minimum(rows, y)
+        if lower:
+            np.maximum(np.add(rows - 1, y, out=bound), 0, out=bound)
+        else:
+            np.minimum(rows, y, out=bound)
         # Hoeffding: the sum of bound minus product over all cells.
-        return bound, bound.sum(axis=0).sum(axis=0) - x.sum(axis=0) * y.sum(axis=0)
+        return bounds, bound.sum(axis=0).sum(axis=0) - x.sum(axis=0) * y.sum(axis=0)
     if lower:
         reach = rows + y - 1
-        bound = (reach + np.abs(reach)) * 0.5
+        bound[:] = (reach + np.abs(reach)) * 0.5
     else:
-        bound = (rows + y - np.abs(rows - y)) * 0.5
+        bound[:] = (rows + y - np.abs(rows - y)) * 0.5
     product, covariance = rows * y, np.zeros(x.shape[1])
     for cell in np.ndindex(9, 9):
         covariance += bound[cell]
         covariance -= product[cell]
-    return bound, covariance
+    return bounds, covariance
 
 
 def _information(
@@ -148,8 +152,7 @@ def _information(
     coupling whose cumulative distribution is a Frechet bound (share 1): the upper one,
     min(x, y), for positive correlations, the lower one, max(x + y - 1, 0), for negative ones.
     """
-    bound, covariance = _bound(f.cumulative, s.cumulative, lower, in_order)
-    bounds = np.pad(bound, ((1, 0), (1, 0), (0, 0)))  # 0 before any position
+    bounds, covariance = _bound(f.cumulative, s.cumulative, lower, in_order)
     spread = f.spread * s.spread
     usable = (spread > 0) & ((covariance < 0) if lower else (covariance > 0))
     share, entropy = np.zeros((2, len(correlation)))
