@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 
 from fusionlib import datasets
-from fusionlib.datasets import find_data, load_dataset, load_images, package_data
+from fusionlib.datasets import find_data, load_dataset, load_images, package_data, sentinel2
 from fusionlib.errors import DatasetNotFound
 from fusionlib.images import luminance
-from fusionlib.sample import sentinel2
 
 MEDICAL = ("sample_mri_ct", "sample_mri_pet", "sample_mri_spect")
 SCENES = load_dataset("sample").names[:16]
@@ -123,7 +122,7 @@ def test_photographs():
 def test_a_missing_package_is_explained(monkeypatch, package, read, remedy):
     find = importlib.util.find_spec
     monkeypatch.setattr(
-        "fusionlib.sample.find_spec", lambda name: None if name == package else find(name)
+        "fusionlib.datasets.find_spec", lambda name: None if name == package else find(name)
     )
     sentinel2.cache_clear()
     with pytest.raises(DatasetNotFound, match=remedy):
