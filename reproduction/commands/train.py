@@ -101,7 +101,7 @@ def _about() -> str:
     return ABOUT.format(**learn, options="\n".join(lines))
 
 
-def run(options: argparse.Namespace) -> None:
+def _run(options: argparse.Namespace) -> None:
     if options.output.suffix != ".safetensors":
         raise FusionError(f"the output must end in .safetensors, not {options.output.name!r}.")
     losses = options.output.with_suffix(".losses.csv")
@@ -236,5 +236,5 @@ def _pairs_in(folders: Sequence[Path], learns_from: LearnsFrom) -> Dataset[Pair]
     return Dataset(pairs.name, None, pairs.names, read)
 
 
-run.__doc__ = _about()
-COMMANDS: Commands = {"train": (run, OPTIONS)}
+_run.__doc__ = _about()
+COMMANDS: Commands = {"train": (_run, OPTIONS)}

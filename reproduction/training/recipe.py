@@ -20,7 +20,7 @@ from fusionlib.weights import read_weights
 from .samples import LearnsFrom
 
 __all__ = [
-    *("LARGE", "RECIPES", "Descend", "Images", "Losses", "Moment", "Option", "Recipe", "Stage"),
+    *("LARGE", "RECIPES", "Descend", "Moment", "Option", "Recipe", "Stage"),
     *("find_recipe", "halved", "one_of", "read_options", "two_epochs_of_80_000", "whole"),
 ]
 

@@ -79,7 +79,7 @@ class Sample:
 
 
 def samples(data: Sequence[Any], learns_from: LearnsFrom) -> list[Sample]:
-    """Make samples of what a method learns from: arrays or paths of images, or `Pair`s.
+    """Make samples of what a method learns from: arrays or paths of images, or pairs.
 
     Labelled pairs have a mask or boxes; all are read to see that. A `Dataset` of that kind may be
     given, too, or several among the others.

@@ -637,6 +637,6 @@ def test_a_new_method_is_one_new_file(tmp_path, monkeypatch, own_weights):
         assert list_weights().set_index("name").loc["newfuse", "state"] == "not found"
         method = create("newfuse", weights=own_weights["res2netfuse", "released"])
         assert method.fuse(*pair()).shape == (33, 46)
-        assert "github.com/x model.pt" in create_available()[1]["newfuse"]
+        assert "weights convert newfuse FILE" in create_available()[1]["newfuse"]
     finally:
         registry.cache_clear()

@@ -134,6 +134,14 @@ def same(a, b):
     return weights and a.history.equals(b.history)
 
 
+@pytest.fixture(autouse=True)
+def ctrl_c():
+    """A process that a script starts in the background ignores Ctrl-C, its tests included."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def interrupted(monkeypatch, small, iteration, **settings):
     """Press Ctrl-C in an iteration, counted from 1, of a run."""
     original, seen = loop._Run._step, []
