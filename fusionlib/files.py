@@ -33,12 +33,11 @@ def _beside(path: Path) -> Iterator[Path]:
         temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
         yield temporary
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        remedy = (
-            "Free some space, or choose a folder on another disk"
-            if full
-            else "Choose a file in a folder that you may write to"
-        )
+        remedy = "Choose a file in a folder that you may write to"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            remedy = "Free some space, or choose a folder on another disk"
+        elif isinstance(error, IsADirectoryError):
+            remedy = "Name a file in it"
         raise CannotWrite(f"cannot write {path}: {error.strerror or error}. {remedy}.") from error
     finally:
         if temporary is not None:

@@ -174,11 +174,15 @@ def _verified(file: WeightFile, path: str, user: WeightUser) -> str:
     """Say what reading a file shows."""
     try:
         tensors = verify_weights(file, path)
-        if not file.digest:
-            check_fit(user, tensors, path)
     except WeightsMismatch:
-        return "damaged" if file.digest else "does not fit"
-    return "verified" if file.digest else "fits, no hash known"
+        return "damaged"
+    if file.digest:
+        return "verified"
+    try:
+        check_fit(user, tensors, path)
+    except WeightsMismatch:
+        return "does not fit"
+    return "fits, no hash known"
 
 
 # ---------------------------------------------------------------- creation
@@ -579,7 +583,7 @@ class Method:
                 f"the rule {self.network.rule.name!r} has no weight maps; use l1_norm or mean."
             )
         weights = rule_weights(self.network, self.inputs(ir, vis, *others), self.execution)
-        height, width = ir.shape[:2]
+        height, width = np.shape(ir)[:2]
         return weights[:, :, 0, 0, :height, :width].cpu().numpy()
 
     def inputs(self, ir: np.ndarray, vis: np.ndarray, *others: np.ndarray) -> list[Tensor]:

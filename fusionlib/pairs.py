@@ -81,6 +81,11 @@ class Pair:
     def __post_init__(self) -> None:
         check_one_size([self.ir, self.vis], f"pair {self.name!r}: infrared and visible")
         if self.mask is not None:
+            if np.ndim(self.mask) != 2:
+                raise PairMismatch(
+                    f"pair {self.name!r}: the mask must have the shape (H, W), "
+                    f"not {np.shape(self.mask)}."
+                )
             check_one_size([self.mask, self.ir], f"pair {self.name!r}: the mask and the images")
 
     @property

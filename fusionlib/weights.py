@@ -221,6 +221,8 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             return tensors, file.metadata() or {}
+    except MemoryError:
+        raise
     except Exception as error:  # of many types, depending on where a file is damaged
         kind = ".npz file of numbers" if numpy else "safetensors file"
         again = "Copy it again, or save float64 arrays" if numpy else "Copy or convert it again"
@@ -373,7 +375,7 @@ def fetch_weights(
     except (WeightsNotFound, WeightsMismatch):
         check_writable(path)
     try:
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory(prefix=".", dir=path.parent) as folder:
             files = [_download(one, folder, progress) for one in addresses]
             return convert_weights(entry, configuration, files, directory), True
     except (WeightsNotFound, WeightsMismatch) as error:
@@ -387,7 +389,7 @@ def fetch_weights(
 def _download(address: str, folder: str, progress: bool) -> Path:
     import pooch
 
-    path = Path(folder, _file_name(address))
+    path = Path(tempfile.mkdtemp(dir=folder), _file_name(address))  # two may have one name
     try:
         pooch.HTTPDownloader(progressbar=progress)(address, path, None)
     except Exception as error:  # of requests or of the file system

@@ -130,7 +130,7 @@ NAMES: Names = {
     r"^DetailFuseLayer\.net\.0\.": "fuse_detail.",
     r"\.shffleconv\.": ".shuffle.",
     # The authors' bottleneck pads in a layer of its own.
-    r"\.theta_(\w+)\.bottleneckBlock\.(\d)\.": lambda at: f".{at[1]}.{int(at[2]) // 2 * 2}.",
+    r"\.theta_(\w+)\.bottleneckBlock\.([035])\.": lambda at: f".{at[1]}.{int(at[2]) // 2 * 2}.",
 }
 
 METHOD = MethodSpec(

@@ -54,6 +54,8 @@ class FusionGAN(FusionNetwork):
 
 
 NAMES: Names = {
+    # A checkpoint also holds normalisation and the discriminator.
+    r"^(discriminator|fusion_model/layer\d)/(?![wb]\d$).*": "",
     r"^(fusion_model/layer\d)/w\d$": r"\1/kernel",
     r"^(fusion_model/layer\d)/b\d$": r"\1/bias",
     "^fusion_model/layer5/": "last.",

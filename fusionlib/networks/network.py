@@ -175,12 +175,14 @@ def rename(names: Names, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     become plain numbers, 0 where the file has none.
     """
     state: dict[str, Tensor] = {}
-    for name, tensor in tensors.items():
+    for given, tensor in tensors.items():
+        name = given
         for theirs, ours in names.items():
             name = re.sub(theirs, ours, name)
-        if name:
-            counts = name.endswith(".num_batches_tracked")
-            state[name] = tensor.reshape(()) if counts else tensor
+        if name.endswith(".num_batches_tracked") and tensor.numel() == 1:
+            tensor = tensor.reshape(())
+        if name:  # of two with one name the second is a stranger
+            state[given if name in state else name] = tensor
     layers = [name.removesuffix("running_var") for name in state if name.endswith(".running_var")]
     return {f"{layer}num_batches_tracked": torch.tensor(0) for layer in layers} | state
 

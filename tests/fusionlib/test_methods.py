@@ -569,6 +569,8 @@ def test_weight_maps_are_those_of_the_fusion():
         norms = [features[0].abs().sum(dim=0).numpy() for features in encoded]
     expected = norms[0] / (norms[0] + norms[1])
     assert method.weight_maps(ir, vis)[0, 0] == pytest.approx(expected, rel=1e-5)
+    levels = [(image / 255).tolist() for image in (ir, vis)]
+    assert method.weight_maps(*levels)[0, 0] == pytest.approx(expected, rel=1e-5)
     with pytest.raises(FusionError, match="'average' has no weight maps"):
         create("res2netfuse", rule="average").weight_maps(ir, vis)
 
@@ -593,6 +595,7 @@ def test_list_weights(nowhere, own_weights):
     for name, source in (("cddfuse", "seafusion"), ("emma", "emma")):  # no hash is known of these
         key = next(iter(registry()[source].configurations))
         shutil.copy(own_weights[source, key], nowhere / f"{name}.safetensors")
+    (nowhere / "nestfuse.safetensors").write_bytes(b"garbage")
     plain = list_weights(nowhere).set_index("name")
     checked = list_weights(nowhere, verify=True).set_index("name")
     assert set(plain["state"]) == {"found", "not found"} and plain.index.is_unique
@@ -601,6 +604,7 @@ def test_list_weights(nowhere, own_weights):
     for name, state in (
         (DEFAULT, "verified"),
         ("cddfuse", "does not fit"),
+        ("nestfuse", "damaged"),
         ("emma", "fits, no hash known"),
     ):
         assert checked.loc[name, "state"] == state

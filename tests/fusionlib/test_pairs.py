@@ -43,6 +43,9 @@ def test_pair_checks_sizes():
         Pair("a", gray, gray.T)
     with pytest.raises(PairMismatch, match=r"mask and the images .* 5x4 and 4x5"):
         Pair("a", gray, gray, mask=gray.T > 0)
+    for shape in ((4, 5, 3), (4,)):
+        with pytest.raises(PairMismatch, match=r"mask must have the shape \(H, W\)"):
+            Pair("a", gray, gray, mask=np.ones(shape, bool))
 
 
 def test_read_pair(tmp_path):

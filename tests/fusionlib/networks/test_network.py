@@ -14,7 +14,7 @@ from fusionlib.methods import create, registry
 from fusionlib.networks.aefusion import AEFusion
 from fusionlib.networks.densefuse import DenseFuse
 from fusionlib.networks.nestfuse import NestFuse
-from fusionlib.networks.network import AutoEncoder, FusionNetwork, conv, rename_tensorflow
+from fusionlib.networks.network import AutoEncoder, FusionNetwork, conv, rename, rename_tensorflow
 from fusionlib.networks.res2netfuse import Res2NetFuse
 from fusionlib.networks.sdnet import SDNet
 from fusionlib.networks.u2fusion import U2Fusion
@@ -215,6 +215,17 @@ def test_names_that_are_not_tensorflows_are_kept(name):
     """Our own tensors pass unchanged, strangers are reported by strict loading."""
     tensor = torch.ones(2, 3)
     assert rename_tensorflow({"^encoder/conv1/": "first."}, {name: tensor}) == {name: tensor}
+
+
+def test_the_second_tensor_of_one_name_is_a_stranger():
+    first, second = torch.zeros(1), torch.ones(1)
+    state = rename({r"[ab]\.": "x."}, {"a.w": first, "b.w": second})
+    assert state == {"x.w": first, "b.w": second}
+
+
+def test_counts_of_batches_that_are_none_are_left_for_strict_loading():
+    counts = torch.zeros(2)
+    assert rename({}, {"x.num_batches_tracked": counts})["x.num_batches_tracked"] is counts
 
 
 def test_a_kernel_of_another_rank_is_no_crash():
