@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import re
 import warnings
@@ -313,6 +314,8 @@ def _yolo_boxes(
                 f"{path}, line {number}: {line!r} is no label, expected a class (0 to "
                 f"{len(classes) - 1}) and four numbers. Restore the file."
             ) from error
+        if not (w > 0 and h > 0 and math.isfinite(x + y + w + h)):
+            raise FusionError(f"{path}, line {number}: {line!r} has no area. Remove or correct it.")
         yield Box(
             label, (x - w / 2) * width, (y - h / 2) * height,
             (x + w / 2) * width, (y + h / 2) * height

@@ -24,7 +24,7 @@ from fusionlib.commands import (
     given,
 )
 from fusionlib.datasets import dataset_parts, load_dataset
-from fusionlib.errors import FusionError, ImageError
+from fusionlib.errors import DatasetNotFound, FusionError, ImageError, unknown
 from fusionlib.files import check_writable, write_text
 from fusionlib.images import read_image, write_image
 from fusionlib.methods import create
@@ -115,11 +115,14 @@ def _detector(options: argparse.Namespace) -> Detector:
 
 
 def _check_apart(sources: Sequence[Path], outputs: Sequence[Path]) -> None:
-    """Make sure that outputs can be written, and are none of the images."""
+    """Make sure that outputs can be written, are none of the images, and are each another file."""
     taken = {path.resolve() for path in sources}
     for path in outputs:
         if path.resolve() in taken:
-            raise FusionError(f"{path} is one of the images. Name another file or folder.")
+            raise FusionError(
+                f"{path} is one of the images, or to be written twice. Name another file or folder."
+            )
+        taken.add(path.resolve())
     for path in [*outputs[:1], *outputs[-1:]]:
         check_writable(path)
 
@@ -139,7 +142,7 @@ def _run(options: argparse.Namespace) -> None:
     pictures = [folder / f"{file.stem}.png" for file in files] if folder else []
     _check_apart(files, [*pictures, options.csv] if options.csv else pictures)
     detector = _detector(options)
-    wanted = detector.indices(options.classes or detector.names)
+    wanted = dict.fromkeys(detector.indices(options.classes or detector.names))
     classes = [detector.names[index] for index in wanted]
     rows, faults = [], []
     for place, file in enumerate(files):
@@ -147,6 +150,8 @@ def _run(options: argparse.Namespace) -> None:
             image = read_image(file)
             found = detector.detect(image, thresholds, classes)
         except FusionError as error:
+            if len(files) == 1:
+                raise
             faults.append(str(error))
             continue
         boxes = [*zip(found.named(classes), found.scores.tolist(), strict=True)]
@@ -231,7 +236,10 @@ def _evaluate(options: argparse.Namespace) -> None:
         raise FusionError(f"--draws must be 0 or more, not {options.draws}.")
     if options.annotations is None:
         names, parts = read_layout(folder)
-        classes = options.classes or names
+        classes = [*dict.fromkeys(options.classes or names)]
+        for name in classes:
+            if name not in names:
+                raise unknown(f"class of {folder}", name, names)
         examples: Sequence[Example] = parts[next(one for one in TESTED if one in parts)]
     elif options.classes:
         raise FusionError("--annotations name the classes; leave --classes out.")
@@ -240,6 +248,11 @@ def _evaluate(options: argparse.Namespace) -> None:
         classes = [category["name"] for category in truth["categories"]]
         files = [image["file_name"] for image in truth["images"]]
         examples = [Example(name, folder / name, ()) for name in files]
+        if missing := [example.name for example in examples if not example.path.is_file()]:
+            raise DatasetNotFound(
+                f"{len(missing)} of {len(files)} images that are listed are not in {folder}, such "
+                f"as {missing[0]}. Are these the images of that file?"
+            )
     detector, how = _detector(options), {"thresholds": thresholds, "title": folder.name}
     boxes, found = search(detector, examples, classes, **how)
     if options.annotations is None:

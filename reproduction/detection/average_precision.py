@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from fusionlib.errors import FusionError
+from fusionlib.errors import DatasetNotFound, FusionError
 from fusionlib.pairs import Box
 
 from .detector import TO_SCORE, Detections, Detector, Thresholds
@@ -75,28 +75,45 @@ def _numbered(objects: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return [{**one, "area": areas[i], "id": i + 1} for i, one in enumerate(objects)]
 
 
-#: What decides about boxes in a file of COCO's annotations.
-KEYS = {
-    "images": ("id", "file_name"),
-    "categories": ("id", "name"),
-    "annotations": ("image_id", "category_id", "iscrowd", "bbox"),
-}
-
-
 def read_coco(file: Path) -> dict[str, Any]:
-    """Read a file of COCO's annotations, such as ``instances_val2017.json``, as far as boxes go."""
+    """Read a file of COCO's annotations, such as ``instances_val2017.json``, as far as boxes go.
+
+    Numbers then count from 1. Raises DatasetNotFound if there is no such file; FusionError if it
+    holds something else, or no box.
+    """
+    if not file.is_file():
+        raise DatasetNotFound(f"no such file: {file}. Check the spelling.")
+    truth, places, objects = {}, {}, []
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-        truth = {
-            kind: [{key: one[key] for key in keys} for one in content[kind]]
-            for kind, keys in KEYS.items()
-        }
-        return truth | {"annotations": _numbered(truth["annotations"])}
+        for kind, key in (("images", "file_name"), ("categories", "name")):
+            places[kind] = {one["id"]: i for i, one in enumerate(content[kind], 1)}
+            names = [str(one[key]) for one in content[kind]]
+            if min(len(places[kind]), len({*names})) < len(names):
+                raise ValueError(f"one of the {kind} is there twice")
+            truth[kind] = [{"id": i, key: name} for i, name in enumerate(names, 1)]
+        for one in content["annotations"]:
+            category = places["categories"][one["category_id"]]
+            x, y, width, height = map(float, one["bbox"])
+            found = {"category_id": category, "iscrowd": int(one.get("iscrowd", 0))}
+            if image := places["images"].get(one["image_id"]):
+                objects.append({"image_id": image, **found, "bbox": [x, y, width, height]})
     except (LookupError, TypeError, ValueError) as error:
         raise FusionError(
             f"{file} holds no annotations of COCO ({type(error).__name__}: {error}). Give a file "
             "such as instances_val2017.json."
         ) from error
+    truth["annotations"] = _numbered(objects)
+    _check_annotated(truth)
+    return truth
+
+
+def _check_annotated(truth: Mapping[str, Any]) -> None:
+    if not truth["annotations"]:
+        raise FusionError(
+            f"nothing is annotated in any of the {len(truth['images'])} pictures, so there is "
+            "nothing to find. Give pictures with boxes."
+        )
 
 
 # ---------------------------------------------------------------- precision
@@ -148,11 +165,7 @@ def match(truth: dict[str, Any], found: Mapping[str, Detections]) -> Matches:
     """
     from faster_coco_eval import COCO, COCOeval_faster
 
-    if not truth["annotations"]:
-        raise FusionError(
-            f"nothing is annotated in any of the {len(truth['images'])} pictures, so there is "
-            "nothing to find. Give pictures with boxes."
-        )
+    _check_annotated(truth)
     categories = {one["id"]: one["name"] for one in truth["categories"]}
     ids = [*categories]
     results = [

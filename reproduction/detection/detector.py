@@ -272,7 +272,15 @@ def create_detector(
         tensors, names = read_modules(path)
     elif path.suffix == ".safetensors":
         tensors, facts = read_weights(path), read_facts(path)
-        names, side = json.loads(facts.get("names", "[]")), int(facts.get("input", INPUT))
+        try:
+            names, side = json.loads(facts.get("names", "[]")), int(facts.get("input", INPUT))
+            if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+                raise ValueError(names)
+        except ValueError as error:
+            raise WeightsMismatch(
+                f"{path} does not say which classes it detects. Use weights that `python -m "
+                "reproduction detect train` wrote."
+            ) from error
     else:
         raise unknown("detector", str(weights), DETECTORS)
     stem = tensors.get("model.0.conv.weight", torch.zeros(1))

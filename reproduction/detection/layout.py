@@ -173,17 +173,20 @@ def export(
 def _begin(folder: Path, facts: str) -> dict[str, str]:
     """Begin an export, or go on with this very one; return the pixels of what is there, by name."""
     file = folder / SOURCES
-    if not file.is_file():
+    lines = (
+        file.read_text(encoding="utf-8", errors="replace").splitlines() if file.is_file() else []
+    )
+    if not lines:
         if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
             raise FusionError(f"{folder} is not empty, and no export. Name a new folder.")
         write_text(file, facts + "\n")
-    first, *lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
-    if first != facts:
+        lines = [facts]
+    if lines[0] != facts:
         raise FusionError(
             f"{folder} holds another export ({SOURCES} says of what). Name another folder, or "
             "delete it."
         )
-    return {name: pixels for pixels, _, name in (line.partition(" ") for line in lines)}
+    return {name: pixels for pixels, _, name in (line.partition(" ") for line in lines[1:])}
 
 
 def _yaml(folder: Path, names: Sequence[str], parts: set[str]) -> str:
@@ -217,12 +220,14 @@ def read_layout(folder: str | os.PathLike[str]) -> Layout:
         )
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
-        names = tuple(str(content["names"][i]) for i in range(len(content["names"])))
+        names = _names(content["names"])
         if content.get("nc", len(names)) != len(names):
             raise ValueError(f"nc is {content['nc']}, but there are {len(names)} names")
-        where = {part: str(content[part]) for part in PARTS if content.get(part)}
+        where = {part: content[part] for part in PARTS if content.get(part)}
         if not where:
             raise ValueError("it names no pictures")
+        if not all(isinstance(place, str) for place in where.values()):
+            raise TypeError(f"a part must be one folder, not as in {where}")
     except (yaml.YAMLError, LookupError, TypeError, ValueError) as error:
         raise FusionError(
             f"{file} is not as YOLO has it ({type(error).__name__}: {error}). Expected are names, "
@@ -230,12 +235,21 @@ def read_layout(folder: str | os.PathLike[str]) -> Layout:
         ) from error
     root = file.parent
     if not all((root / place).is_dir() for place in where.values()):
-        root /= str(content.get("path", ""))
+        root /= str(content.get("path") or "")
     if len({*where.values()}) == 1:
         where = {EVERYTHING: next(iter(where.values()))}
     elif where.get("val") in (where.get("train"), where.get("test")):
         where.pop("val")  # a stopgap for trainers that want one
     return Layout(names, {part: _examples(root / place, names) for part, place in where.items()})
+
+
+def _names(given: Any) -> tuple[str, ...]:
+    if not isinstance(given, list | dict):
+        raise TypeError(f"names is {given!r}")
+    names = tuple(str(given[i]) for i in range(len(given)))
+    if not names or len({*names}) < len(names):
+        raise ValueError(f"names must be the classes, each once, not {given!r}")
+    return names
 
 
 def _examples(pictures: Path, names: Sequence[str]) -> tuple[Example, ...]:

@@ -160,6 +160,12 @@ def test_bad_labels(line):
         read_labels(f"0 0.5 0.5 1 1\n{line}\n".encode(), TXT, CLASSES, 30, 20)
 
 
+@pytest.mark.parametrize("box", ["0.5 0.5 0 1", "0.5 0.5 1 -1", "nan 0 1 1", "0 0 inf 1"])
+def test_labels_without_area(box):
+    with pytest.raises(FusionError, match=rf"0.txt, line 3: '1 {box}' has no area"):
+        read_labels(f"0 0.5 0.5 1 1\n\n1 {box}\n".encode(), TXT, CLASSES, 30, 20)
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

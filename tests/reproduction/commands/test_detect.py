@@ -55,6 +55,21 @@ def test_run_says_which_images_cannot_be_used(capsys):
     assert out.startswith("image,class") and "1 could not be searched" in error and "b.png" in error
 
 
+def test_run_writes_nothing_if_the_only_image_cannot_be_used(capsys):
+    Path("b.png").write_bytes(b"\x89PNG broken")
+    assert main(["detect", "run", "b.png", *SOME, "--csv", "found.csv"]) == 2
+    out, error = capsys.readouterr()
+    assert not out and "b.png" in error and not Path("found.csv").exists()
+
+
+def test_classes_count_once(done, scenes):
+    for command in (("run", "ir.png"), ("evaluate", scenes, "--draws", "0")):
+        once, twice = (
+            done("detect", *command, *SOME, "--classes", names) for names in ("car", "car,car")
+        )
+        assert once == twice
+
+
 def test_evaluate_and_train(done, scenes):
     shown = done("detect", "evaluate", scenes, *SOME, "--draws", "5")
     assert "2 images" in shown and "AP50 low" in shown and "\n    all" in shown
@@ -70,7 +85,7 @@ def test_evaluate_and_train(done, scenes):
     assert list(pd.read_csv("ap.csv")) == ["class", "AP50", "AP"]
 
 
-def test_evaluate_by_annotations_of_coco(done):
+def test_evaluate_by_annotations_of_coco(done, refused):
     save(Path("in/a.png"), (48, 64, 3))
     Path("a.json").write_text(
         '{"images": [{"id": 5, "file_name": "a.png"}], "categories": [{"id": 7, "name": "car"}], '
@@ -78,6 +93,9 @@ def test_evaluate_by_annotations_of_coco(done):
     )
     shown = done("detect", "evaluate", "in", *SOME, "--annotations", "a.json", "--draws", "0")
     assert "\n  car" in shown and "1 images" in shown
+    Path("in/a.png").unlink()
+    words = "1 of 1 images that are listed are not in in, such as a.png"
+    assert words in refused("detect", "evaluate", "in", *SOME, "--annotations", "a.json")
 
 
 def test_bad_images(refused):
@@ -92,11 +110,13 @@ def test_bad_images(refused):
         ("'bus'", ("ir.png", "--classes", "bus")),
         ("one of the images", ("ir.png", "-o", ".")),
         ("one of the images", ("ir.png", "--csv", "ir.png")),
+        ("written twice", ("ir.png", "-o", "new", "--csv", "new/ir.png")),
         ("it is a folder", ("ir.png", "--csv", ".")),
         ("cannot write", ("ir.png", "-o", "out", "--csv", "file/a.csv")),
         ("positive multiple of 32", ("ir.png", "--input", "100")),
     ):
         assert words in refused(*run, *arguments, *SOME)
+    assert not Path("new").exists()
     assert "weights fetch yolov5n" in refused(*run, "ir.png")
 
 
@@ -106,8 +126,9 @@ def test_bad_data_sets(refused, scenes):
         ("no data.yaml", ("evaluate", "empty", *SOME)),
         ("--draws must", ("evaluate", scenes, *SOME, "--draws", "-1")),
         ("leave --classes", ("evaluate", scenes, *SOME, "--classes", "x", "--annotations", "a")),
-        ("No such file", ("evaluate", scenes, *SOME, "--annotations", "none.json")),
-        ("detector 'bus'", ("evaluate", scenes, *SOME, "--classes", "bus")),
+        ("no such file: none.json", ("evaluate", scenes, *SOME, "--annotations", "none.json")),
+        ("Did you mean 'car'?", ("evaluate", scenes, *SOME, "--classes", "Car")),
+        ("unknown class of set 'bus'", ("evaluate", scenes, *SOME, "--classes", "bus")),
         ("K/N", ("export", "vis", "sample", "-o", "new", "--block", "two")),
         ("no block 9 of 3", ("export", "ir", "sample", "-o", "n", "--block", "9/3")),
         ("another export", ("export", "ir", "sample", "-o", scenes)),

@@ -201,17 +201,31 @@ def test_annotations_of_coco(tmp_path, first):
     car, person = (matches.names.index(name) for name in ("car", "person"))
     assert matches.average_precision()[car].tolist() == [1, 1] and matches.pictures == 2
     assert np.isnan(matches.average_precision()[person]).all()
+    # No crowd unless it says so; images that are not listed do not count.
+    some = [{"image_id": image, "category_id": first, "bbox": [1, 2, 3, 4]} for image in (7, 99)]
+    (car,) = read_coco(coco_file(tmp_path, first, annotations=some))["annotations"]
+    assert car["iscrowd"] == 0
     with pytest.raises(FusionError, match="nothing is annotated in any of the 2 pictures"):
-        match(read_coco(coco_file(tmp_path, annotations=[])), {})
+        read_coco(coco_file(tmp_path, annotations=[]))
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
         ({"annotations": [{"image_id": 7, "category_id": 3, "iscrowd": 0}]}, "KeyError: 'bbox'"),
+        ({"annotations": [{"image_id": 7, "category_id": 3, "bbox": [1, 2]}]}, "ValueError"),
+        ({"annotations": [{"image_id": 7, "category_id": 9, "bbox": [1] * 4}]}, "KeyError: 9"),
         (
-            {"annotations": [{"image_id": 7, "category_id": 3, "iscrowd": 0, "bbox": [1, 2]}]},
-            "IndexError",
+            {"categories": [{"id": 3, "name": "car"}, {"id": 4, "name": "car"}]},
+            "categories is there twice",
+        ),
+        (
+            {"images": [{"id": 7, "file_name": "a"}, {"id": 7, "file_name": "b"}]},
+            "images is there twice",
+        ),
+        (
+            {"images": [{"id": 7, "file_name": "a"}, {"id": 8, "file_name": "a"}]},
+            "images is there twice",
         ),
         ({"images": [{}]}, "KeyError: 'id'"),
         ({"categories": 3}, "TypeError"),

@@ -206,6 +206,15 @@ def test_weights_of_another_network(tmp_path):
         create_detector(file)
 
 
+@pytest.mark.parametrize(
+    "facts", [{"names": "a, b"}, {"names": '"ab"'}, {"names": '["a"]', "input": "large"}]
+)
+def test_weights_with_facts_that_cannot_be(tmp_path, facts):
+    save_weights(tmp_path / "x.safetensors", YOLOv5("n", 1), facts)
+    with pytest.raises(WeightsMismatch, match="does not say which classes it detects"):
+        create_detector(tmp_path / "x.safetensors")
+
+
 def test_no_such_weights(tmp_path, monkeypatch):
     monkeypatch.delenv("FUSIONLIB_WEIGHTS", raising=False)
     with pytest.raises(UnknownName, match="yolov5n, "):

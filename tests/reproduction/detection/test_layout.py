@@ -102,8 +102,10 @@ def test_another_export_is_not_continued(folder, tmp_path):
         write(folder, source="ir")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").write_text("x")
-    for place in ("full", "full/mine.txt"):
-        with pytest.raises(FusionError, match="not empty"):
+    (tmp_path / "cut").mkdir()
+    (tmp_path / "cut" / "sources.txt").touch()
+    for place in ("full", "full/mine.txt", "cut"):
+        with pytest.raises(FusionError, match="is not empty, and no export"):
             write(tmp_path / place)
 
 
@@ -192,6 +194,10 @@ def test_labels_of_others(folder):
         ("train: images/all\n", "KeyError: 'names'"),
         ("names: [a, b]\nnc: 3\ntrain: images/all\n", "nc is 3, but there are 2"),
         ("names: [person, bicycle]\n", "names no pictures"),
+        ("names: person\ntrain: images/all\n", "names is 'person'"),
+        ("names: [a, a]\ntrain: images/all\n", "the classes, each once"),
+        ("names: []\ntrain: images/all\n", "the classes, each once"),
+        ("names: [person, bicycle]\ntrain: [a, b]\n", "a part must be one folder"),
         ("- a\n", "not as YOLO has it"),
         ("", "not as YOLO has it"),
         ("a: [\n", "not as YOLO has it"),
@@ -208,6 +214,10 @@ def test_names_may_be_numbered_and_the_path_that_of_another_machine(folder, tmp_
     text = "train: images/all\nval: images/all\nnames: {0: x, 1: y}\n"
     (folder / "data.yaml").write_text(f"path: /nowhere/set\n{text}")
     assert read_layout(folder).names == ("x", "y")
+    (folder / "data.yaml").write_text("path:\nnames: [x, y]\ntrain: images/none\n")
+    with pytest.raises(DatasetNotFound, match=f"{folder}/images/none: no such"):
+        read_layout(folder)
+    (folder / "data.yaml").write_text(f"path:\n{text}")
     monkeypatch.chdir(folder)
     assert read_layout(".").parts[EVERYTHING][0].fractions
     (tmp_path / "data.yaml").write_text(f"path: set\n{text}")
