@@ -6,6 +6,8 @@ reads, fuses and writes; the benchmark fuses and computes RefineFuse's metrics, 
 of processes that talk over TCP as machines do. Training is Res2NetFuse's on many images, in
 batches of four, under torchrun; 1, 2 and 4 processes share a batch. Beside the rates whether the
 results are those of one worker.
+
+Usage: python -m benchmarks --only workers
 """
 
 from __future__ import annotations
@@ -117,3 +119,7 @@ def table(count: int = 48, numbers: Sequence[int] = (1, 2, 4)) -> pd.DataFrame:
             rows.append(row)
             print(pd.DataFrame(rows[-1:]).T.to_string(header=False), "\n", flush=True)
     return pd.DataFrame(rows)
+
+
+if __name__ == "__main__":
+    sys.exit("use: python -m benchmarks --only workers")

@@ -7,10 +7,13 @@ it. Every loop runs in a process of its own, with the same initial weights.
 After a few dozen iterations rounding alone leads loops to other weights; how far is shown by the
 plain loop in channels-last memory. So curves are compared by medians over 100 iterations: the
 largest and the mean distance of their logarithms after the first 100.
+
+Usage: python -m benchmarks --only training
 """
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import Any
 
@@ -135,3 +138,7 @@ def table(iterations: int = ONE_IMAGE.iterations) -> pd.DataFrame:
         )
         show(rows)
     return pd.DataFrame(rows)
+
+
+if __name__ == "__main__":
+    sys.exit("use: python -m benchmarks --only training")

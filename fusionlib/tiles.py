@@ -236,15 +236,19 @@ def run_network(network: nn.Module, images: Sequence[Tensor], how: Execution = S
 
 
 @contextmanager
-def running(network: nn.Module, images: Sequence[Tensor], how: Execution = SAFE) -> Iterator[None]:
+def running(
+    network: nn.Module,
+    images: Sequence[Tensor],
+    how: Execution = SAFE,
+    remedy: str = "smaller tiles or batches, or where it has no tiles an overlap",
+) -> Iterator[None]:
     """Prepare a network, and PyTorch while it runs on images; networks wait for each other.
 
-    Too little memory is a MemoryError that names network and size.
+    Too little memory is a MemoryError that names network, size and remedy.
     """
     count, height, width = len(images[0]), *images[0].shape[-2:]
     several = f"{count} pairs of " if count > 1 else ""
     task = f"{type(network).__name__} on {several}{width}x{height} pixels"
-    remedy = "smaller tiles or batches, or where it has no tiles an overlap"
     with ExitStack() as stack:
         stack.enter_context(memory_errors(task, remedy))
         stack.enter_context(_ONE_AT_A_TIME)

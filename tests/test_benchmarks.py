@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import runpy
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
-from benchmarks import __main__ as command, inference, plain, shared, training
+from benchmarks import __main__ as command, inference, plain, shared, throughput, training
 from benchmarks.metrics import CONTESTS, compute, triple
 from benchmarks.refinefuse_widths import CHOSEN, WITHIN, counted, printed, readings, size
 from fusionlib.networks.aefusion import AEFusion
@@ -113,6 +114,12 @@ def test_what_cannot_be_measured(monkeypatch, capsys, options, message):
     with pytest.raises(SystemExit):
         command.main()
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("module, part", [(throughput, "workers"), (training, "training")])
+def test_a_part_alone_says_what_to_use(module, part):
+    with pytest.raises(SystemExit, match=f"use: python -m benchmarks --only {part}"):
+        runpy.run_path(module.__file__, run_name="__main__")
 
 
 def test_some_networks_replace_their_rows(monkeypatch, tmp_path):

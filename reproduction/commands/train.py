@@ -107,8 +107,11 @@ def _run(options: argparse.Namespace) -> None:
     losses = options.output.with_suffix(".losses.csv")
     for path in (options.output, losses):
         check_writable(path)
+    first = os.environ.get("RANK", "0") == "0"
+    if options.method == "jsr" and not first:  # one process learns the whole dictionary
+        return
     history = _learn_dictionary(options) if options.method == "jsr" else _train(options, losses)
-    if os.environ.get("RANK", "0") == "0":
+    if first:
         write_text(losses, history.to_csv(index=False, float_format="%.7g"))
         print(f"wrote {options.output} and {losses}")
 
@@ -149,11 +152,13 @@ def _name_and_value(text: str) -> tuple[str, str]:
 
 def _learn_dictionary(options: argparse.Namespace) -> pd.DataFrame:
     """Learn JSR's and JSRSD's dictionary by K-SVD from the patches of many pairs at once."""
-    takes = ("method", "image", "output", "data_dir", "iterations", "seed")
+    takes = ("method", "image", "output", "data_dir", "device", "iterations", "every", "seed")
     for name in given(options):
         if name not in takes:
             flag = name.replace("_", "-")
             raise FusionError(f"jsr learns a dictionary, without --{flag}; leave it out.")
+    if options.device not in (None, "cpu"):
+        raise FusionError(f"a dictionary is learnt on the CPU, not on {options.device!r}.")
     settings = {"iterations": ITERATIONS, "seed": 0} | given(options, "iterations", "seed")
     Config(**settings)  # are they possible?
     pairs = samples(_data(options, "pairs"), "pairs")

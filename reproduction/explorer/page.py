@@ -189,7 +189,7 @@ class Explorer(ipywidgets.VBox):
         """Forget the widgets, those inside too: ipywidgets keeps them otherwise."""
         if self._thread is not None:  # one that could not begin is closed, too
             self._thread.shutdown(wait=False, cancel_futures=True)
-            self._thread = None
+            self._thread = self._last = None  # nobody is told that what is cancelled has ended
         for widget in _inside(self):
             widget.close()
         super().close()

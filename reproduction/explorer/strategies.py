@@ -229,7 +229,7 @@ class Comparison:
 
 def encode(network: AutoEncoder, images: Sequence[Tensor], how: Execution) -> list[Tensor]:
     """Return the features of whole images (B, 1, H, W), in one piece each."""
-    with running(network, images, how):
+    with running(network, images, how, "smaller images"):
         return [network.encode(image) for image in images]
 
 
@@ -237,7 +237,7 @@ def decode(
     network: AutoEncoder, features: Sequence[Tensor], how: Execution
 ) -> tuple[Tensor, Tensor | None]:
     """Fuse features by the network's rule; also return its weights, None if it has none."""
-    with running(network, features, how):
+    with running(network, features, how, "smaller images"):
         weights = None
         if network.rule.activity is not None:
             weights = network.weigh(torch.stack([network.activity(one) for one in features]))

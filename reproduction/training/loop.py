@@ -78,10 +78,6 @@ class Config:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise FusionError(f"{name} must be at least 1, not {value}.")
-        if not 0 < self.rate_factor < float("inf"):
-            raise FusionError(
-                f"the factor of learning rates must be positive, not {self.rate_factor}."
-            )
         check_seed(self.seed)
 
 
@@ -129,8 +125,9 @@ def train(
     options : mapping, optional
         What the recipe's `Recipe.options` names; weights also as a path, numbers as text.
     checkpoint : path, optional
-        Written every `Config.every` iterations, at the end of a stage and on Ctrl-C; where it
-        exists already, the run continues from it.
+        Written every `Config.every` iterations, at the end of a stage, on Ctrl-C and where the
+        next batch cannot be read; an error within an iteration, which may have changed half of the
+        state, leaves the last one. Where it exists already, the run continues from it.
     device : str
         "cpu" or "cuda".
     progress : bool
@@ -236,6 +233,12 @@ class _Run:
         published = recipe.schedule(len(learnt))
         self.stages = _adapt(published, config, len(learnt))
         self._check_shares()
+        fastest = max(rate for stage in self.stages for rate in stage.rates.values())
+        if not 0 < config.rate_factor * fastest <= 1:
+            raise FusionError(
+                f"the factor of learning rates must be positive and at most {1 / fastest:g}, which "
+                f"makes them 1, not {config.rate_factor}."
+            )
         self.optimisers = {
             part: recipe.optimiser(list(recipe.get_submodule(part).parameters()))
             for part in dict.fromkeys(part for stage in self.stages for part in stage.rates)
@@ -289,8 +292,9 @@ class _Run:
                     rank=self.rank,
                     world=self.world,
                 )
+                drawn = draw(self.learnt, iterations=range(len(rows), stage.iterations))
                 bar = tqdm(
-                    draw(self.learnt, iterations=range(len(rows), stage.iterations)),
+                    self._saved_on_errors(drawn, checkpoint),
                     total=stage.iterations,
                     initial=len(rows),
                     desc=f"{stage.name} on {len(self.learnt)} {self.recipe.learns_from}",
@@ -305,10 +309,19 @@ class _Run:
                     if due and self.held_out:
                         rows[-1] |= self._held_out_losses(stage, len(rows), draw)
                     self.seconds = time.monotonic() - begin
-                    if checkpoint is not None and self.rank == 0 and (due or stop):
+                    if due or stop:
                         self._save(checkpoint)
                     if stop:
                         raise KeyboardInterrupt
+
+    def _saved_on_errors(self, drawn: Iterator[Batch], checkpoint: Path | None) -> Iterator[Batch]:
+        """Give batches; where the next cannot be drawn the state is whole, so it is written."""
+        try:
+            yield from drawn
+        except Exception:
+            if any(self.rows):
+                self._save(checkpoint)
+            raise
 
     def _step(self, stage: Stage, done: int, batch: Batch) -> dict[str, float]:
         """Do one iteration of a stage; return the losses."""
@@ -414,7 +427,9 @@ class _Run:
     def _identity(self) -> dict[str, object]:
         return {**self.settings, "images": fingerprint([*self.learnt, *self.held_out])}
 
-    def _save(self, path: Path) -> None:
+    def _save(self, path: Path | None) -> None:
+        if path is None or self.rank != 0:
+            return
         state = {
             "settings": self._identity(),
             "networks": self.recipe.state_dict(),

@@ -41,8 +41,13 @@ def test_one_image(done):
     fuse(status=2)
 
 
-def test_a_dictionary(done, folders):
+def test_a_dictionary(done, folders, monkeypatch):
+    """By the first of several processes."""
     learn = ("train", "jsr", "ir", "vis", *OUT, "--iterations", "2", "--seed", "4")
+    learn += ("--device", "cpu", "--every", "1")
+    with monkeypatch.context() as second:
+        second.setenv("RANK", "1")
+        assert not done(*learn) and not Path("mine.safetensors").exists()
     assert "wrote mine.safetensors and mine.losses.csv" in done(*learn)
     facts = read_facts("mine.safetensors")
     assert (facts["learnt_from"], facts["iterations"]) == ("288 patches of 3 pairs of ir", "2")
@@ -50,6 +55,12 @@ def test_a_dictionary(done, folders):
     assert read_weights("mine.safetensors")["dictionary"].shape == (49, 256)
     assert list(pd.read_csv("mine.losses.csv")) == ["iteration", "rmse"]
     fuse("-m", "jsrsd", "--pipeline", "fixed")
+
+
+def test_a_dictionary_is_learnt_on_the_cpu(refused, folders, monkeypatch):
+    monkeypatch.setattr("fusionlib.tiles.check_device", lambda _: None)  # as if there were a GPU
+    message = refused("train", "jsr", "ir", "vis", *OUT, "--device", "cuda")
+    assert "a dictionary is learnt on the CPU, not on 'cuda'" in message
 
 
 def test_two_folders(done, folders, capsys):
@@ -167,7 +178,7 @@ def test_help_says_what_recipes_take(capsys):
         ("cddfuse ir vis --checkpoint mine.safetensors", "checkpoint cannot be"),
         ("cddfuse ir vis --checkpoint ./mine.losses.csv", "checkpoint cannot be"),
         ("cddfuse ir vis --checkpoint ir.png/a", "cannot write ir.png/a"),
-        ("cddfuse ir vis --rate-factor -1", "rates must be positive, not -1"),
+        ("cddfuse ir vis --rate-factor -1", "rates must be positive and at most 10000"),
         ("cddfuse ir vis --crop 25", "28x24, smaller than the 25x25"),
         ("nestfuse samples", "Did you mean 'sample"),
         ("rfn_nest ir vis", "rfn_nest needs 'autoencoder'"),

@@ -335,6 +335,7 @@ def test_overtaken_requests_are_dropped(explorer, monkeypatch):
     assert started.wait(PATIENCE)
     share.value = 0.6
     explorer.close()
+    assert explorer.wait(0)  # for nothing
     share.value = 0.7
     go.set()
     thread = shown[0][1]

@@ -9,6 +9,7 @@ import pytest
 
 import fusionlib as fl
 from fusionlib.errors import FusionError, UnknownName
+from fusionlib.networks.res2netfuse import Res2NetFuse
 
 pytest.importorskip("anywidget")
 from reproduction.explorer import Comparison, Strategy, blend, favour, sharpen, strategies
@@ -91,6 +92,16 @@ def test_a_pair_is_encoded_once(pair, monkeypatch):
     assert calls[3:] == ["encode", "decode"]
     # Another picture, not the kept one; convolutions are not symmetric, so not the turned one.
     assert not np.array_equal(turned.image, first.image)
+
+
+@pytest.mark.parametrize("part", ["encode", "decode"])
+def test_not_enough_memory_for_one_piece(pair, monkeypatch, part):
+    def full(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(Res2NetFuse, part, full)
+    with pytest.raises(MemoryError, match=r"memory for Res2NetFuse on .*; give smaller images\."):
+        Comparison(pair).fuse(Strategy("res2netfuse"))
 
 
 def test_large_images_are_run_in_tiles(pair, monkeypatch):

@@ -46,6 +46,7 @@ def recorded(checkpoint):
         ("cddfuse", {"iterations": 0}, "iterations must be at least 1, not 0"),
         ("cddfuse", {"seed": -1}, r"seed must be 0 to 2\*\*63 - 1, not -1"),
         ("cddfuse", {"rate_factor": float("nan")}, "factor of learning rates must be positive"),
+        ("cddfuse", {"rate_factor": 10_001.0}, "and at most 10000, which makes them 1, not 10001"),
         ("cddfuse", {"device": "nonsense"}, "device 'nonsense'"),
         ("cddfuse", {"hold_out": 1}, "of 3 pairs every 1th cannot be held out"),
         ("cddfuse", {"hold_out": 4}, "of 3 pairs every 4th cannot be held out"),
@@ -212,6 +213,24 @@ def test_stopped_while_the_optimiser_steps(monkeypatch, tmp_path, whole, twice):
     assert (caught.type is KeyboardInterrupt) == twice
     assert recorded(checkpoint) == 2
     assert same(CDDFUSE.train(checkpoint=checkpoint, every=1), whole(CDDFUSE))
+
+
+@pytest.mark.parametrize("bad", [1, 3])
+def test_unreadable_image(tmp_path, bad):
+    """What was learnt before is written, and nothing if nothing was."""
+    checkpoint, files = tmp_path / "checkpoint", [tmp_path / f"{i}.png" for i in range(3)]
+    for file, image in zip(files, RES2NETFUSE.data(), strict=True):
+        Image.fromarray(image).save(file)
+    order = np.random.default_rng((0, 0, 0)).permutation(3)  # of the first epoch
+    damaged = files[order[bad - 1]]
+    data = damaged.read_bytes()
+    damaged.write_bytes(data[:-60] + bytes(60))  # another size would be another image
+    with pytest.raises(FusionError, match=str(damaged)):
+        RES2NETFUSE.train(files, batch_size=1, checkpoint=checkpoint)
+    assert (recorded(checkpoint) if checkpoint.exists() else 0) == bad - 1
+    damaged.write_bytes(data)
+    resumed = RES2NETFUSE.train(files, batch_size=1, checkpoint=checkpoint)
+    assert same(resumed, RES2NETFUSE.train(batch_size=1))
 
 
 def test_finished_run_is_returned(monkeypatch, tmp_path, whole):
