@@ -97,14 +97,14 @@ SMALL = {
 }
 
 
-@pytest.fixture(scope="package", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def quick():
     """One thread, and AEFusion for squares of 16 pixels."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     patch = pytest.MonkeyPatch()
+    patch.setattr(find_recipe("aefusion"), "sizes", range(16, 17))  # first: it reads SIDE
     patch.setattr(aefusion, "SIDE", 16)
-    patch.setattr(find_recipe("aefusion"), "sizes", range(16, 17))
     yield
     patch.undo()
     torch.set_num_threads(threads)
