@@ -43,7 +43,7 @@ class Convention:
 
     summary: str
     options: Mapping[str, Any] = field(default_factory=dict)
-    function: Function | None = None
+    function: Function | None = field(default=None, repr=False)
     smallest: int = 0
 
 
@@ -74,7 +74,7 @@ class Metric:
     name: str
     title: str
     definition: str
-    function: Function
+    function: Function = field(repr=False)
     range: str
     conventions: Mapping[str, Convention]
     paper: str
