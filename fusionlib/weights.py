@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 __all__ = [
     *("SUFFIXES", "cache_folder", "check_fit", "convert_weights", "digest", "fetch_weights"),
     *("find_weights", "load_into", "load_state", "places", "read_facts", "read_weights"),
-    *("save_weights", "training_facts", "training_losses", "verify_weights", "weight_files"),
+    *("save_weights", "training_losses", "verify_weights", "weight_files"),
     *("weight_sets", "write_tensors"),
 ]
 
@@ -328,17 +328,6 @@ def write_tensors(
     """Write a safetensors file, with facts as text in its header, whole or not at all."""
     with atomic_file(path) as temporary:
         temporary.write_bytes(save(tensors, {name: str(value) for name, value in facts.items()}))
-
-
-def training_facts(settings: Mapping[str, object], device: str) -> dict[str, object]:
-    """Return what a weight file should say of its training: settings, machine, versions."""
-    return {
-        **settings,
-        "trained_by": "python -m reproduction train",
-        "device": device,
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-    }
 
 
 def training_losses(name: str) -> pd.DataFrame:

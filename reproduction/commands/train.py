@@ -26,9 +26,9 @@ from fusionlib.errors import FusionError, ImageError, unknown
 from fusionlib.files import check_writable, write_text
 from fusionlib.images import SUFFIXES
 from fusionlib.pairs import Dataset, Pair, images_by_stem, read_pairs
-from fusionlib.weights import save_weights, training_facts
+from fusionlib.weights import save_weights
 
-from ..training import RECIPES, Config, find_recipe, train
+from ..training import RECIPES, Config, find_recipe, train, training_facts
 from ..training.masks import read_mask
 from ..training.samples import LearnsFrom, Sample, samples, wrong_kind
 

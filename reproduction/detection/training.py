@@ -32,9 +32,9 @@ from tqdm.auto import tqdm
 from fusionlib.errors import FusionError
 from fusionlib.files import atomic_file, check_writable, write_text
 from fusionlib.memory import keep_pages, memory_errors
-from fusionlib.weights import digest, training_facts
+from fusionlib.weights import digest
 
-from ..training import check_seed
+from ..training import check_seed, training_facts
 from .augmentation import Augmentation, Scene, augmented
 from .average_precision import annotated, match, mean_over_classes, search
 from .detector import Detector, save_detector, scaled

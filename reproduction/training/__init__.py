@@ -4,7 +4,7 @@
 recipe, a module here of the method's name.
 """
 
-from .loop import Config, Training, check_seed, train
+from .loop import Config, Training, check_seed, train, training_facts
 from .recipe import RECIPES, find_recipe
 from .res2netfuse import stable_after, training_psnr
 
@@ -16,5 +16,6 @@ __all__ = [
     "find_recipe",
     "stable_after",
     "train",
+    "training_facts",
     "training_psnr",
 ]

@@ -32,13 +32,13 @@ from fusionlib.errors import FusionError
 from fusionlib.files import atomic_file
 from fusionlib.memory import keep_pages, memory_errors
 from fusionlib.tiles import check_device, has_bfloat16
-from fusionlib.weights import digest, training_facts
+from fusionlib.weights import digest
 
 from .gradients import FastGradients
 from .recipe import Descend, Moment, Recipe, Stage, find_recipe, read_options
 from .samples import Batch, Sample, batches, fingerprint, samples
 
-__all__ = ["Config", "Training", "check_seed", "train"]
+__all__ = ["Config", "Training", "check_seed", "train", "training_facts"]
 
 #: Iterations in a row without any gradient after which a training is given up.
 IDLE = 20
@@ -79,6 +79,17 @@ class Config:
             if value is not None and value < 1:
                 raise FusionError(f"{name} must be at least 1, not {value}.")
         check_seed(self.seed)
+
+
+def training_facts(settings: Mapping[str, object], device: str) -> dict[str, object]:
+    """Return what a weight file should say of its training: settings, machine, versions."""
+    return {
+        **settings,
+        "trained_by": "python -m reproduction train",
+        "device": device,
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+    }
 
 
 def check_seed(seed: int) -> None:
